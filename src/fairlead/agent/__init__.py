@@ -1,0 +1,1 @@
+"""The agent: one asyncio process a node."""

@@ -1,0 +1,160 @@
+"""What can be asked of the agent and what it answers: one value a request, one a reply.
+
+========  ===========================  =====================================================================
+method    path                         body → reply
+========  ===========================  =====================================================================
+GET       /v1/status                   → ``Status``
+GET       /v1/doctor                   → ``Report``
+GET       /v1/objects/{plural}         → JSON array of objects
+GET       /v1/objects/{plural}/{name}  → one object
+PUT       /v1/objects                  one object (create or replace the spec) → ``Applied``
+DELETE    /v1/objects/{plural}/{name}  → the object as it was
+POST      /v1/attach                   ``Attach`` → ``Attached``
+POST      /v1/detach                   ``Detach`` → ``Detached``
+POST      /cni                         CNI stdin, the environment in X-CNI-* headers → CNI result or error
+========  ===========================  =====================================================================
+
+A refusal is an HTTP status (400 Invalid, 403 Forbidden, 404 Missing, 409 Conflict, 507 Exhausted, 501 Unsupported,
+503 Unavailable, 500 Failed) with ``Refusal`` as its body.
+"""
+
+from __future__ import annotations
+
+from fairlead.model.address import Address, ContainerID, Interface, InterfaceName, Mac, Name
+from fairlead.model.endpoint import Bandwidth, Dns, Endpoint, PublishedPort, Route, Sandbox
+from fairlead.model.meta import Value
+from fairlead.model.network import Subnet
+
+
+class Refusal(Value, frozen=True, kw_only=True):
+    """Why not. ``error`` is the class of ``model.errors``, ``field`` the input that must change."""
+
+    error: str
+    message: str
+    field: str = ""
+
+
+class Chained(Value, frozen=True, kw_only=True):
+    """What an earlier CNI plugin made, for Fairlead to add ports and limits to."""
+
+    host: InterfaceName | None = None
+    mac: Mac | None = None
+    addresses: tuple[Interface, ...] = ()
+
+
+class Attach(Value, frozen=True, kw_only=True):
+    """Connect a network namespace to one network. Asked twice with the same values, it answers the same.
+
+    ``addresses`` are static wishes, at most one a family, with or without a prefix length. ``ranges`` narrow the network's
+    pools for this call (CNI capability ipRanges), one entry a family.
+    """
+
+    container: ContainerID
+    path: str
+    network: Name
+    interface: InterfaceName
+    display: str = ""
+    namespace: str = "default"
+    labels: dict[str, str] = {}
+    owner: str = "cli"
+    addresses: tuple[str, ...] = ()
+    mac: Mac | None = None
+    ports: tuple[PublishedPort, ...] = ()
+    bandwidth: Bandwidth | None = None
+    routes: tuple[Route, ...] = ()
+    aliases: tuple[str, ...] = ()
+    dns: Dns = Dns()
+    ranges: tuple[Subnet, ...] = ()
+    gateway: bool = True
+    """Whether the default route of each family goes through this attachment."""
+    chained: Chained | None = None
+
+
+class Attached(Value, frozen=True, kw_only=True):
+    """The endpoint as it stands in the kernel, and what a caller needs to tell its own caller."""
+
+    endpoint: Endpoint
+    host_interface: str = ""
+    host_mac: str = ""
+    bridge: str = ""
+    gateways: tuple[Address, ...] = ()
+    mtu: int = 0
+
+
+class Detach(Value, frozen=True, kw_only=True):
+    """Undo an attach. Without ``interface`` every attachment of the container goes. ``wait``: until the kernel is clean."""
+
+    container: ContainerID
+    interface: InterfaceName | None = None
+    wait: bool = True
+
+
+class Detached(Value, frozen=True, kw_only=True):
+    """The endpoints that were there; none is no error."""
+
+    endpoints: tuple[Endpoint, ...] = ()
+
+
+class Applied(Value, frozen=True, kw_only=True):
+    """What ``PUT /v1/objects`` did: ``created``, ``configured`` or ``unchanged``."""
+
+    result: str
+    kind: str
+    name: str
+    warnings: tuple[str, ...] = ()
+
+
+class Drift(Value, frozen=True, kw_only=True):
+    """One difference between what should be and what is. ``kind``: missing, different or unexpected."""
+
+    table: str
+    key: str
+    kind: str
+    want: str = ""
+    have: str = ""
+
+
+class Finding(Value, frozen=True, kw_only=True):
+    """One result of one doctor check. ``level``: ok, warning or error; ``remedy`` is what to do."""
+
+    check: str
+    level: str
+    message: str
+    remedy: str = ""
+    drift: tuple[Drift, ...] = ()
+
+
+class Report(Value, frozen=True, kw_only=True):
+    """Every finding, in the order of the checks."""
+
+    findings: tuple[Finding, ...]
+
+
+class Pool(Value, frozen=True, kw_only=True):
+    """How full one subnet is."""
+
+    network: str
+    cidr: str
+    size: int
+    used: int
+
+
+class Status(Value, frozen=True, kw_only=True):
+    """The agent in numbers. Times in seconds, memory in bytes."""
+
+    version: str
+    pid: int
+    node: str
+    uptime: float
+    memory: int
+    plane: str
+    ready: bool
+    reason: str = ""
+    networks: int = 0
+    endpoints: int = 0
+    repairs: int = 0
+    pending: int = 0
+    """Detached endpoints whose interfaces the kernel has not let go yet."""
+    last_check: float = 0.0
+    """Seconds since the kernel was last compared with the desired state."""
+    pools: tuple[Pool, ...] = ()

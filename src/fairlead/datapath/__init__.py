@@ -1,0 +1,1 @@
+"""NodeState to what enforces it on packets."""

@@ -1,0 +1,1 @@
+"""The nftables plane: one table of our own, structure that never changes, rows as set elements."""

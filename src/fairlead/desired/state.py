@@ -1,0 +1,153 @@
+"""NodeState: the waist. Everything that decides produces it; everything that acts consumes it.
+
+It is made of keyed rows, each a frozen value that stands for one thing in the kernel. A change replaces the rows of one
+owner and nothing else, so that the cost of a change does not grow with the size of the node::
+
+    Network  --.                                   .--> links      bridges, veths, addresses, routes, limits
+                >--  build  -->  NodeState (rows)  >
+    Endpoint --'                                   '--> datapath   segments, publications
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TypeVar
+
+from fairlead.model.address import Address, Family, Interface, InterfaceName, Mac, Prefix
+from fairlead.model.endpoint import Bandwidth, Protocol
+from fairlead.model.meta import Value
+
+
+class Bridge(Value, frozen=True, kw_only=True):
+    """A Linux bridge with the gateways of its network. Key: its name."""
+
+    name: InterfaceName
+    mac: Mac
+    mtu: int
+    gateways: tuple[Interface, ...]
+    network: str
+
+    @property
+    def key(self) -> str:
+        """The bridge's name."""
+        return self.name
+
+
+class Hop(Value, frozen=True, kw_only=True):
+    """One route inside a container: destination and gateway; without a gateway the destination is on the link."""
+
+    dst: Prefix
+    via: Address | None = None
+
+
+class Link(Value, frozen=True, kw_only=True):
+    """A veth pair: ``host`` on ``bridge``, ``name`` inside the namespace. Key: the endpoint's name."""
+
+    key: str
+    host: InterfaceName
+    bridge: InterfaceName
+    path: str
+    cookie: int
+    name: InterfaceName
+    mac: Mac
+    mtu: int
+    addresses: tuple[Interface, ...]
+    routes: tuple[Hop, ...] = ()
+    alone: bool = False
+    """The port reaches the bridge itself but no other port (IFLA_BRPORT_ISOLATED)."""
+
+
+class Limit(Value, frozen=True, kw_only=True):
+    """Bandwidth limits on a host-side interface. Key: the interface. ``ifb`` carries what the container sends."""
+
+    host: InterfaceName
+    ifb: InterfaceName
+    bandwidth: Bandwidth
+
+    @property
+    def key(self) -> str:
+        """The host-side interface."""
+        return self.host
+
+
+class Segment(Value, frozen=True, kw_only=True):
+    """What the packet filter must know of one bridge network. Key: the bridge."""
+
+    bridge: InterfaceName
+    internal: bool
+    isolated: bool
+    inter_container: bool
+    masquerade: bool
+    prefixes: tuple[Prefix, ...]
+
+    @property
+    def key(self) -> str:
+        """The bridge."""
+        return self.bridge
+
+
+class Publication(Value, frozen=True, kw_only=True):
+    """Host ports of one family that lead to a container. Key: (protocol, family, host address, first port)."""
+
+    owner: str
+    protocol: Protocol
+    family: Family
+    host: Address | None
+    first: int
+    count: int
+    target: Address
+    target_first: int
+
+    @property
+    def key(self) -> tuple[str, int, str, int]:
+        """(protocol, family, host address or empty for any, first port)."""
+        return (str(self.protocol), self.family, self.host or "", self.first)
+
+
+Row = Bridge | Link | Limit | Segment | Publication
+R = TypeVar("R", Bridge, Link, Limit, Segment, Publication)
+Rows = tuple[Row, ...]
+"""The rows of one owner, a Network or an Endpoint."""
+
+
+class NodeState:
+    """Every row, by table and key. Immutable: ``replace`` makes a new one that shares all tables it does not change."""
+
+    __slots__ = ("_owners", "_tables")
+
+    TABLES: tuple[type[Row], ...] = (Bridge, Link, Limit, Segment, Publication)
+
+    def __init__(self) -> None:
+        self._owners: Mapping[str, Rows] = {}
+        self._tables: Mapping[type[Row], Mapping[object, Row]] = {table: {} for table in self.TABLES}
+
+    def table(self, of: type[R]) -> Mapping[object, R]:
+        """One table, keyed."""
+        return MappingProxyType(self._tables[of])  # type: ignore[arg-type]  # a table holds rows of its own type
+
+    def owned(self, owner: str) -> Rows:
+        """The rows that ``owner`` brought; empty if it brought none."""
+        return self._owners.get(owner, ())
+
+    def owners(self) -> Mapping[str, Rows]:
+        """Rows by owner."""
+        return MappingProxyType(dict(self._owners))
+
+    def replace(self, owner: str, rows: Rows) -> NodeState:
+        """The state with ``rows`` in place of what ``owner`` brought before. No rows: the owner is gone."""
+        before = self._owners.get(owner, ())
+        if before == rows:
+            return self
+        new = NodeState()
+        new._owners = {**self._owners, owner: rows}
+        if not rows:
+            del new._owners[owner]
+        changed = {type(row) for row in (*before, *rows)}
+        fresh = {of: dict(self._tables[of]) for of in changed}
+        for row in before:
+            del fresh[type(row)][row.key]
+        for row in rows:
+            fresh[type(row)][row.key] = row
+        new._tables = {**self._tables, **fresh}
+        return new

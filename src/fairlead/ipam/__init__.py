@@ -1,0 +1,1 @@
+"""Which address next: pure functions over pools."""

@@ -1,0 +1,1 @@
+"""NodeState to interfaces, addresses, routes and limits."""

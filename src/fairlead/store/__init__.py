@@ -1,0 +1,1 @@
+"""Where objects live: one small interface, several stores behind it."""
