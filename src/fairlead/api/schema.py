@@ -21,7 +21,7 @@ A refusal is an HTTP status (400 Invalid, 403 Forbidden, 404 Missing, 409 Confli
 from __future__ import annotations
 
 from fairlead.model.address import Address, ContainerID, Interface, InterfaceName, Mac, Name
-from fairlead.model.endpoint import Bandwidth, Dns, Endpoint, PublishedPort, Route, Sandbox
+from fairlead.model.endpoint import Bandwidth, Dns, Endpoint, PublishedPort, Route
 from fairlead.model.meta import Value
 from fairlead.model.network import Subnet
 
