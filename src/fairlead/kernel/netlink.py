@@ -34,7 +34,9 @@ DUMP = 0x300
 _DUMP_INTR = 0x10
 _CAPPED, _ACK_TLVS = 0x100, 0x200
 
-_ERROR, _DONE = 2, 3
+ERROR = 2
+"""The type of an acknowledgement, of a refusal or none."""
+_DONE = 3
 _SOL_NETLINK = 270
 _CAP_ACK, _EXT_ACK, _STRICT = 10, 11, 12
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
@@ -215,7 +217,7 @@ class Netlink:
             for reply in self.receive(message.doing):
                 if reply.seq != seq:
                     continue
-                if reply.type != _ERROR:
+                if reply.type != ERROR:
                     answers.append(reply.body)
                 elif error := refusal(reply, message):
                     raise error
@@ -264,7 +266,7 @@ class Netlink:
         while pending:
             for reply in self.receive(messages[0].doing):
                 position = reply.seq - first
-                if reply.type != _ERROR or position < 0:  # an echo, or what an abandoned dump left
+                if reply.type != ERROR or position < 0:  # an echo, or what an abandoned dump left
                     continue
                 pending -= 1
                 if error := refusal(reply, messages[position]):
@@ -285,7 +287,7 @@ class Netlink:
                     if error := refusal(reply, message):
                         raise error
                     return rows if steady else None
-                if reply.type == _ERROR:
+                if reply.type == ERROR:
                     if error := refusal(reply, message):
                         if error.errno == errno.EINTR:
                             return None

@@ -1,6 +1,6 @@
 """rtnetlink: rows read from the kernel, and the messages that change it.
 
-A function that takes a ``Netlink`` asks and returns rows; every other one does nothing but build a ``Message`` for ``Netlink.do``.
+A function that takes a ``Netlink`` asks and returns rows; every other one only builds a ``Message`` for ``Netlink.do``.
 Interfaces are named by index, and where the kernel allows it by name. Families are 4 and 6, everywhere one code.
 """
 

@@ -180,7 +180,7 @@ def new_veth(
     isolated: bool = False,
     hairpin: bool = False,
 ) -> tuple[Message, ...]:
-    """A pair: ``peer`` is born inside ``peer_netns_fd``; ``host`` is here, on the bridge ``master``, without a link-local address.
+    """A pair: ``peer`` is born inside ``peer_netns_fd``; ``host`` is here, on the bridge ``master``, with no own address.
 
     ``mac`` is the peer's. ``host`` comes up last, with everything set. The kernel lets no peer be born up: inside,
     ``set_link(peer, up=True)``; before it, for a container that is to have no IPv6, ``set_link(peer, link_local=False)``.
