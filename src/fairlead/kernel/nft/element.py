@@ -4,8 +4,8 @@ Keys and data are laid out as the kernel's registers: each field of a concatenat
 ``10.0.0.1 . 80`` is ``field(10.0.0.1) + field(80)``, eight bytes; a key or datum of one field alone is not padded. Sizes before
 padding: ipv4_addr 4, ipv6_addr 16, inet_service 2, inet_proto 1, mark 4 (in the machine's order), ifname 16, ether_addr 6.
 
-An interval of a concatenation is one element with an ``end``; a field that is no range has the same value in both. An interval of
-a set with a single field is two elements, made by ``interval``: the first key, and the first one behind.
+An interval of a concatenation is one element with an ``end``; a field that is no range has the same value in both. An interval
+of a set with a single field is two elements, made by ``interval``: the first key, and the first one behind.
 """
 
 from __future__ import annotations
