@@ -19,6 +19,7 @@ _SUBSYSTEM = 1
 _GET, _DELETE = _SUBSYSTEM << 8 | 1, _SUBSYSTEM << 8 | 2
 _ORIGINAL, _REPLY, _STATUS, _ID, _ZONE, _FILTER = 1, 2, 3, 12, 18, 25
 _IP, _PROTO = 1, 2
+_IPV4_DESTINATION = 2
 _PROTO_NUMBER, _SOURCE_PORT, _DESTINATION_PORT = 1, 2, 3
 _FILTER_ORIGINAL, _FILTER_REPLY = 1, 2
 _BY_DESTINATION, _BY_PROTOCOL, _BY_DESTINATION_PORT = 1 << 1, 1 << 3, 1 << 5
@@ -82,11 +83,12 @@ def _flows(nl: Netlink, family: int, protocol: int, destination: str, port: int)
 
 def _wanted(family: int, protocol: int, destination: str, port: int) -> bytes:
     """A filter for the kernel: to read a hundred thousand flows here would take a second."""
-    port = port if protocol else 0  # the kernel takes no port without its protocol
+    port = port if protocol else 0  # the kernel takes no port without its protocol,
+    destination = destination if family == 4 else ""  # and finds the IPv6 addresses that differ from the wanted one
     if not (protocol or destination):
         return b""
     flags = (_BY_DESTINATION if destination else 0) | (_BY_PROTOCOL if protocol else 0) | (_BY_DESTINATION_PORT if port else 0)
-    address = attr(2 if family == 4 else 4, to_address(destination)[1]) if destination else b""
+    address = attr(_IPV4_DESTINATION, to_address(destination)[1]) if destination else b""
     proto = (u8(_PROTO_NUMBER, protocol) if protocol else b"") + (attr(_DESTINATION_PORT, _port.pack(port)) if port else b"")
     wanted = nest(_ORIGINAL, nest(_IP, address), nest(_PROTO, proto))
     return wanted + nest(_FILTER, u32(_FILTER_ORIGINAL, flags), u32(_FILTER_REPLY, 0))
