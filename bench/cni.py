@@ -78,12 +78,12 @@ class Subject:
 
     def delete(self) -> None:
         """Delete the block, one after the other."""
-        self.dels += self.side.node.run("DEL", self.chain, self.first, BLOCK).ms
+        self.dels += self.side.node.delete(self.chain, self.first, BLOCK).ms
 
     def warm(self) -> None:
         """Add and delete a block that is not timed: the first container makes the bridge and the base chains."""
-        for command in ("ADD", "DEL"):
-            self.side.node.run(command, self.chain, self.first, BLOCK)
+        self.side.node.run("ADD", self.chain, self.first, BLOCK)
+        self.side.node.delete(self.chain, self.first, BLOCK)
 
 
 @dataclass(kw_only=True)
@@ -97,8 +97,9 @@ class Bursts:
     def once(self, side: Side, size: int) -> None:
         """Add ``size`` containers and delete them."""
         self.adds.append(side.node.run("ADD", "full", 0, size, WIDTH))
+        side.prove(len(self.adds[-1].ms))
         start = time.monotonic()
-        side.node.run("DEL", "full", 0, size, WIDTH)
+        side.node.delete("full", 0, size, WIDTH)
         side.settle()
         self.gone.append((time.monotonic() - start) * 1000 / size)
 
@@ -124,6 +125,7 @@ class Crowd:
     def grow(self, side: Side, size: int) -> None:
         """Add ``size`` more, one after the other."""
         self.adds += side.node.run("ADD", "full", len(self.adds), size).calls
+        side.prove(len(took(self.adds)))
 
     def growth(self, upto: int, edge: int) -> float | None:
         """The median of the last ``edge`` of ``upto`` containers divided by that of the first ``edge``."""
@@ -133,7 +135,7 @@ class Crowd:
 
     def each_kb(self) -> float | None:
         """Agent memory an endpoint."""
-        return per(less(self.full_kb, self.idle_kb), len(self.adds))
+        return per(less(self.full_kb, self.idle_kb), len(took(self.adds)))
 
 
 class Side:
@@ -156,6 +158,11 @@ class Side:
         self.node.settle()
         if self.agent:
             self.agent.settle()
+
+    def prove(self, added: int) -> None:
+        """Refuse to go on unless the kernel has an interface for each container whose ADD has answered."""
+        if self.node.extra() < added:
+            raise Broken(f"{added} containers were added, but the node has {self.node.extra()} interfaces more than before")
 
     def cost_of_port(self) -> float | None:
         """What one published port adds to ADD."""
@@ -327,8 +334,9 @@ def add_bursts(rows: Report, run: Measured) -> None:
     rows.add(f"{burst}, p99 over p50", *flat, "x", at_most("2", 2))
     rows.add(f"{burst}, DEL until the kernel is clean", *run.turns(lambda side: median(side.bursts.gone)), "ms each")
     ours, peer = (float(len(lines)) for lines in run.failures())
-    made = " and ".join(f"{side.node.made:,}" for side in (run.ours, run.filled, run.peer) if side)
-    rows.add(f"failed calls, of {made}", ours if run.ours else None, peer, "", at_most("0", 0))
+    of = [sum(side.node.made for side in sides if side) for sides in ((run.ours, run.filled), (run.peer,))]
+    what = f"failed calls, of {of[0]:,} and {of[1]:,}"
+    rows.add(what, ours if run.ours else None, peer, "", at_most("0", 0))
 
 
 def add_agent(rows: Report, run: Measured) -> None:

@@ -257,7 +257,7 @@ static void carry_out(const struct job *job, int slot)
 			keep(at, answer);
 	}
 	at->ns = now() - start;
-	if (!add)
+	if (!add && !at->culprit)
 		keep(at, NULL);
 }
 

@@ -89,6 +89,9 @@ class Row:
         return (self.what, _text(self.ours, self.unit), _text(self.peer, self.unit), fraction, goal, _VERDICT[self.met])
 
 
+_WIDTH = 132
+"""Columns of the table in a file or a pipe."""
+
 _VERDICT = {True: "yes", False: "NO", None: ""}
 
 
@@ -112,7 +115,10 @@ class Report:
             table.add_column(heading, justify="right" if at in {1, 2, 3} else "left", no_wrap=at > 0)
         for row in self.rows:
             table.add_row(*row.to_cells(), style="red" if row.met is False else None)
-        Console().print(table)
+        console = Console()
+        if not console.is_terminal:
+            console.width = _WIDTH
+        console.print(table)
 
     def publish(self) -> Path:
         """Print the table and write the JSON and the Markdown; return where the JSON is."""

@@ -46,7 +46,7 @@ exec "$0"
 
 _ANSWER_SECONDS = 150.0
 _READY_SECONDS = 20.0
-_SETTLE_SECONDS = 60.0
+_SETTLE_SECONDS = 30.0
 
 
 class Broken(Exception):
@@ -103,7 +103,7 @@ class Node:
         except BaseException:
             self.close()
             raise
-        self._links = self.links()
+        self.mark()
 
     def __enter__(self) -> Self:
         return self
@@ -137,21 +137,34 @@ class Node:
         self.failures += [f"{command} {chain} of container {call.slot}: {call.error}" for call in calls if call.error]
         return Run(calls, seconds)
 
+    def delete(self, chain: str, first: int, count: int, width: int = 1) -> Run:
+        """Run DEL, and once more for each container whose DEL failed, as a runtime would; the failure counts all the same."""
+        run = self.run("DEL", chain, first, count, width)
+        for call in run.calls:
+            if call.error:
+                self.run("DEL", chain, call.slot)
+        return run
+
     def mark(self) -> None:
-        """Take the node's interfaces as they are for what ``settle`` waits to see again."""
-        self._links = self.links()
+        """Take the interfaces that the node has now for those of the node itself."""
+        self._own = self._interfaces()
+
+    def extra(self) -> int:
+        """How many interfaces the node has for containers."""
+        return self._interfaces() - self._own
 
     def settle(self) -> None:
-        """Wait until the node has no more interfaces than at ``mark``: what was put off at DEL has been done."""
-        poll(lambda: self.links() <= self._links, _SETTLE_SECONDS, "the kernel still has interfaces of deleted containers")
-
-    def links(self) -> int:
-        """How many interfaces the node has, its bridges included."""
-        return len(Path(f"/proc/{self._drive.pid}/net/dev").read_text().splitlines())
+        """Wait until the node has only its own interfaces again: what was put off at DEL has been done."""
+        last = self.failures[-1] if self.failures else "none"
+        trouble = f"the kernel still has interfaces of deleted containers; the last failed call: {last}"
+        poll(lambda: self.extra() <= 0, _SETTLE_SECONDS, trouble)
 
     def enter(self) -> list[str]:
         """The start of a command line that runs a program in this node, and ends it with this process."""
         return ["nsenter", "--target", str(self._drive.pid), "--net", "--mount", "setpriv", "--pdeathsig", "KILL"]
+
+    def _interfaces(self) -> int:
+        return len(Path(f"/proc/{self._drive.pid}/net/dev").read_text().splitlines())
 
     def _ask(self, command: str) -> tuple[list[str], float]:
         assert self._drive.stdin
