@@ -16,7 +16,7 @@ from fairlead.ipam.ledger import Ledger
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Invalid, Missing, Unavailable
 from fairlead.model.meta import Object
-from fairlead.model.network import Driver, Network
+from fairlead.model.network import Network
 
 from .config import Settings
 from .endpoints import Endpoints
@@ -24,6 +24,8 @@ from .host import Host
 from .networks import Networks
 from .node import Node
 
+_COUNTABLE = 2**63 - 1
+"""The largest number that JSON readers agree on having room for; an IPv6 pool can be larger."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -135,8 +137,6 @@ class Agent:
 
     def _pools(self) -> list[Pool]:
         return [
-            Pool(network=use.network, cidr=use.cidr, size=use.size, used=use.used)
-            for network in self.networks.all.values()
-            if network.spec.driver is Driver.BRIDGE
-            for use in self._ledger.usage(network.name)
+            Pool(network=pool.network, cidr=pool.subnet.cidr, size=min(pool.size, _COUNTABLE), used=pool.used)
+            for pool in self._ledger.pools()
         ]

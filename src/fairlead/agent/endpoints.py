@@ -11,7 +11,6 @@ import asyncio
 import ipaddress
 import logging
 import os
-import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
@@ -21,6 +20,7 @@ from fairlead.api.schema import Attach, Attached, Detach, Detached, Drift
 from fairlead.desired import build, names
 from fairlead.desired.state import Bridge, Link
 from fairlead.ipam.ledger import Ledger
+from fairlead.ipam.pool import Holder
 from fairlead.kernel import netns
 from fairlead.kernel.errors import KernelError
 from fairlead.model.address import Interface, Prefix
@@ -61,8 +61,9 @@ class Endpoints:
         for endpoint in dead:
             log.warning("endpoint %s is of an earlier boot; its addresses are free", endpoint.name)
             await self._store.commit(Delete(Endpoint.plural, endpoint.key))
-        freed = [(one.address, 0.0) for thing in await self._store.deleted(Endpoint.plural) for one in _addresses(thing)]
-        self._ledger.restore(self.all.values(), freed)
+        freed = (one for one in await self._store.deleted(Endpoint.plural) if isinstance(one, Endpoint))
+        for problem in self._ledger.restore(self.all.values(), freed):
+            log.error("%s", problem)
 
     async def attach(self, request: Attach) -> Attached:
         """Give a namespace an interface. Asked again for the same container and interface, it answers the same."""
@@ -83,8 +84,10 @@ class Endpoints:
 
     async def detach(self, request: Detach) -> Detached:
         """Take away one attachment or all of a container. What is gone already is no error."""
-        found = [one for one in self.all.values() if one.container == request.container] if request.interface is None else (
-            [one] if (one := self.all.get(endpoint_name(request.container, request.interface))) else []
+        found = (
+            [one for one in self.all.values() if one.container == request.container]
+            if request.interface is None
+            else ([one] if (one := self.all.get(endpoint_name(request.container, request.interface))) else [])
         )
         for endpoint in found:
             async with self._alone(endpoint.name):
@@ -140,7 +143,7 @@ class Endpoints:
             rows = build.endpoint_rows(endpoint, network)
             (stored,) = await self._store.commit(Put(endpoint, ""))
         except BaseException:
-            self._ledger.release(name, time.time())
+            self._ledger.release(name)
             raise
         assert isinstance(stored, Endpoint)
         self.all[name] = stored
@@ -157,9 +160,8 @@ class Endpoints:
             return request.chained.addresses
         if network.spec.driver is not Driver.BRIDGE:
             return ()
-        return self._ledger.allocate(
-            network.name, (name, request.display or request.container[:12]), request.addresses, ranges=request.ranges
-        )
+        display = request.display or request.container[:12]
+        return self._ledger.allocate(network.name, Holder(name, display), wishes=request.addresses, ranges=request.ranges)
 
     def _open(self, request: Attach, network: Network) -> int:
         """The cookie of the namespace; refuses a path that is none, and the host's own for all but host networks."""
@@ -190,7 +192,7 @@ class Endpoints:
 
     def _release(self, endpoint: Endpoint) -> None:
         self.ports.remove(endpoint)
-        self._ledger.release(endpoint.name, time.time())
+        self._ledger.release(endpoint.name)
 
     def _remember(self, endpoint: Endpoint, network: Network) -> None:
         self.all[endpoint.name] = endpoint
@@ -257,7 +259,9 @@ def _refuse_unfit(request: Attach, network: Network) -> None:
     if network.spec.driver is not Driver.BRIDGE and request.chained is None:
         for field, value in (("ports", request.ports), ("addresses", request.addresses), ("mac", request.mac)):
             if value:
-                raise Invalid(f"network {network.name} has driver {network.spec.driver}, which gives none of its own", field=field)
+                raise Invalid(
+                    f"network {network.name} has driver {network.spec.driver}, which gives none of its own", field=field
+                )
     if request.ports and network.spec.internal:
         raise Invalid(f"network {network.name} is internal: nothing can be published from it", field="ports")
     if request.chained and request.bandwidth and request.chained.host is None:
@@ -269,11 +273,9 @@ def _refuse_unfit(request: Attach, network: Network) -> None:
             raise Invalid(str(problem), field=f"routes[{at}].dst") from None
     for at, port in enumerate(request.ports):
         if port.host_ip and network.spec.subnets and port.host_ip.family not in network.spec.families:
-            raise Invalid(f"network {network.name} has no IPv{port.host_ip.family} subnet to lead {port} to", field=f"ports[{at}].hostIp")
-
-
-def _addresses(thing: object) -> tuple[Interface, ...]:
-    return thing.spec.addresses if isinstance(thing, Endpoint) else ()
+            raise Invalid(
+                f"network {network.name} has no IPv{port.host_ip.family} subnet to lead {port} to", field=f"ports[{at}].hostIp"
+            )
 
 
 def _own_cookie() -> int:
@@ -282,5 +284,3 @@ def _own_cookie() -> int:
         return netns.cookie(fd)
     finally:
         os.close(fd)
-
-

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from fairlead.kernel.errors import KernelError
 from fairlead.kernel.flock import locked
 from fairlead.model.errors import Problem, Unavailable
+from fairlead.store.sqlite import Sqlite
 
 from .config import Settings, settings
 from .wiring import Wiring
@@ -58,7 +59,7 @@ def _claim(wanted: Settings, stack: ExitStack) -> None:
     wanted.run.mkdir(mode=0o755, parents=True, exist_ok=True)
     wanted.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        stack.enter_context(locked(wanted.run / "agent.lock", deadline=1.0))
+        stack.enter_context(locked(str(wanted.run / "agent.lock"), deadline=1.0))
     except (TimeoutError, KernelError):
         raise Unavailable(f"another agent already runs in {wanted.run}; stop it with: fairlead down") from None
     pid_file = wanted.run / "agent.pid"
@@ -70,7 +71,7 @@ async def _run(wanted: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    wiring = Wiring(wanted)
+    wiring = Wiring(wanted, await Sqlite.open(wanted.state / "store.db"))
     try:
         await wiring.start()
         gc.collect()

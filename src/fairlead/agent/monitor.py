@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from fairlead.api.schema import Drift
+from fairlead.datapath.nftables.ruleset import TABLE
 from fairlead.desired.state import Bridge, Link
 from fairlead.kernel.events import Event, Events
 from fairlead.model.errors import Problem
@@ -47,13 +48,13 @@ class Monitor:
     async def start(self) -> None:
         """Begin to listen."""
         loop = asyncio.get_running_loop()
-        for number in self._events.filenos():
+        for number in self._events.filenos:
             loop.add_reader(number, self._hear)
         self._tasks = [asyncio.create_task(self._on_events()), asyncio.create_task(self._on_timer())]
 
     async def stop(self) -> None:
         """Stop listening."""
-        for number in self._events.filenos():
+        for number in self._events.filenos:
             asyncio.get_running_loop().remove_reader(number)
         for task in self._tasks:
             task.cancel()
@@ -66,13 +67,13 @@ class Monitor:
 
     def weigh(self, events: Iterable[Event]) -> None:
         """Remember what the events make suspicious. Of several about one interface the last one counts."""
-        last = {(event.nsid, event.kind, event.index, event.deleted): event for event in events}
+        last = {(event.nsid, event.kind, event.index, event.name, event.deleted): event for event in events}
         for event in last.values():
             if event.kind == "overrun":
                 self._host = True
                 self._inside |= {row.key for row in self._node.state.table(Link).values()}
             elif event.kind == "nft":
-                self._host = True
+                self._host = self._host or (not event.ours and event.name == f"inet {TABLE}")
             elif event.nsid is None:
                 self._host = self._host or self._differs_on_host(event)
             elif event.deleted or (event.link is not None and not event.link.up):

@@ -18,11 +18,12 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 from fairlead.api.schema import Drift
 from fairlead.datapath.base import Plane
-from fairlead.desired.state import Bridge, Limit, Link, NodeState, Rows
+from fairlead.desired.state import Bridge, Limit, Link, NodeState, Row, Rows
 from fairlead.kernel.errors import Gone, KernelError
 from fairlead.links import bridges, limits, veths
 from fairlead.links.links import Links
@@ -210,9 +211,10 @@ class Node:
         if any(one.kind == "unexpected" and one.table == "interfaces" for one in drift):
             steps.append(lambda: links.prune(state))
         wrong = {(one.table, one.key) for one in drift}
-        for table, of in ((bridges.TABLE, Bridge), (veths.TABLE, Link), (limits.TABLE, Limit)):
-            rows = state.table(of).values()
-            steps += [lambda row=row: links.ensure((row,)) for row in rows if (table, row.key) in wrong]  # type: ignore[misc]
+        rows: list[tuple[str, Row]] = [(bridges.TABLE, row) for row in state.table(Bridge).values()]
+        rows += [(veths.TABLE, row) for row in state.table(Link).values()]
+        rows += [(limits.TABLE, row) for row in state.table(Limit).values()]
+        steps += [partial(links.ensure, (row,)) for table, row in rows if (table, row.key) in wrong]
         return [failure for step in steps if (failure := _attempt(step))]
 
     def _purge(self) -> None:

@@ -24,8 +24,8 @@ def build(networks: Mapping[str, Network], endpoints: Iterable[Endpoint], uplink
     for network in networks.values():
         state = state.replace(network_owner(network.name), network_rows(network, uplink_mtu))
     for endpoint in endpoints:
-        if network := networks.get(endpoint.spec.network):
-            state = state.replace(endpoint.name, endpoint_rows(endpoint, network))
+        if of := networks.get(endpoint.spec.network):
+            state = state.replace(endpoint.name, endpoint_rows(endpoint, of))
     return state
 
 

@@ -43,7 +43,7 @@ class Links:
     def remove(self, rows: Iterable[Row]) -> None:
         """Remove what the rows made; what is gone already is no error. All interfaces go in one grace period."""
         rows = list(rows)
-        names = [row.host for row in rows if isinstance(row, Link)]
+        names: list[str] = [row.host for row in rows if isinstance(row, Link)]
         for row in rows:
             if isinstance(row, Limit):
                 names += limits.release(self._netlink, row)

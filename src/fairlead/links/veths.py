@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from errno import EEXIST
 
@@ -85,7 +85,7 @@ def _check_inside(inside: Netlink, row: Link) -> list[Drift]:
     return drift + [Drift(table=TABLE, key=row.key, kind="missing", want=f"{row.name} {one}") for one in lost]
 
 
-def _differences(row: Link, prefix: str, want: dict[str, object], have: dict[str, object]) -> list[Drift]:
+def _differences(row: Link, prefix: str, want: Mapping[str, object], have: Mapping[str, object]) -> list[Drift]:
     return [
         Drift(table=TABLE, key=row.key, kind="different", want=f"{prefix}{one} {want[one]}", have=f"{prefix}{one} {have[one]}")
         for one in want
@@ -105,7 +105,6 @@ def _pair(row: Link, bridge: int, fd: int) -> tuple[Message, ...]:
         group=GROUP,
         isolated=row.alone,
         hairpin=row.hairpin,
-        peer_up=False,
     )
 
 
@@ -119,7 +118,9 @@ def _repair_pair(nl: Netlink, row: Link, bridge: int, fd: int) -> None:
     if far is None or near.peer_index != far.index:
         nl.do(route.del_link(near.index))
         if far is not None:
-            raise Conflict(f"the container already has an interface {row.name} that is not ours; name another", field="interface")
+            raise Conflict(
+                f"the container already has an interface {row.name} that is not ours; name another", field="interface"
+            )
         nl.do(*_pair(row, bridge, fd))
         return
     nl.do(
