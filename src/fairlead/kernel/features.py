@@ -1,7 +1,7 @@
 """What this kernel can do, found out by doing it in a namespace made for that and thrown away.
 
-A version number says little: distributions leave parts out and bring others back. So each feature is tried, and the answer says what it
-takes and what the kernel objected.
+A version number says little: distributions leave parts out and bring others back. So each feature is tried, and the answer
+says what it takes and what the kernel objected.
 """
 
 from __future__ import annotations
