@@ -182,7 +182,7 @@ def new_veth(
 ) -> tuple[Message, ...]:
     """A pair: ``peer`` is born inside ``peer_netns_fd``; ``host`` is here, on the bridge ``master``, with no own address.
 
-    ``mac`` is the peer's. ``host`` comes up last, with everything set. The kernel lets no peer be born up: inside,
+    ``mac`` is the peer's. ``host`` comes up last, with everything set; if a later message fails, remove ``host``. The kernel lets no peer be born up: inside,
     ``set_link(peer, up=True)``; before it, for a container that is to have no IPv6, ``set_link(peer, link_local=False)``.
     """
     inner = b"".join((_flags(0, None), text(_IFNAME, peer), _common(mac, mtu, None), u32(_NET_NS_FD, peer_netns_fd)))
