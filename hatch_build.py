@@ -44,7 +44,7 @@ def compile_client(source: Path = SOURCE, program: Path = PROGRAM, flags: tuple[
         )
         if done.returncode:
             raise SystemExit(
-                f"fairlead: {compiler[0]} could not build the CNI client from {source}; on Debian it needs the packages gcc and "
+                f"fairlead: {compiler[0]} could not build the CNI client from {source}; on Debian it needs gcc and "
                 f"libc6-dev:\n{done.stderr}"
             )
         fresh.replace(program)

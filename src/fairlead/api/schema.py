@@ -77,6 +77,7 @@ class Attached(Value, frozen=True, kw_only=True):
     host_interface: str = ""
     host_mac: str = ""
     bridge: str = ""
+    bridge_mac: str = ""
     gateways: tuple[Address, ...] = ()
     mtu: int = 0
 
