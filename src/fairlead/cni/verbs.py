@@ -178,7 +178,7 @@ def _network(door: Door, config: Config, *, chained: bool = False) -> tuple[Netw
             "create it with `fairlead network create`, or define it in the configuration with ipam.subnet",
         )
     if not chained and (wrong := inline.disagreements(config, found)):
-        raise Refused(Code.CONFIG, wrong[0], "; ".join([*wrong, "change the configuration or the network"]))
+        raise Refused(Code.CONFIG, wrong[0], "; ".join([*wrong[1:], "change the configuration or the network"]))
     return found, True
 
 
