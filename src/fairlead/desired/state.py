@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from fairlead.model.address import Address, Family, Interface, InterfaceName, Mac, Prefix
 from fairlead.model.endpoint import Bandwidth, Protocol
+from fairlead.model.errors import Conflict
 from fairlead.model.meta import Value
 
 
@@ -56,6 +57,9 @@ class Link(Value, frozen=True, kw_only=True):
     routes: tuple[Hop, ...] = ()
     alone: bool = False
     """The port reaches the bridge itself but no other port (IFLA_BRPORT_ISOLATED)."""
+    hairpin: bool = False
+    """The bridge may send a frame back where it came from. Where bridged frames pass through netfilter
+    (net.bridge.bridge-nf-call-iptables), a container's packet to its own published port is translated inside the bridge."""
 
 
 class Limit(Value, frozen=True, kw_only=True):
@@ -135,7 +139,10 @@ class NodeState:
         return MappingProxyType(dict(self._owners))
 
     def replace(self, owner: str, rows: Rows) -> NodeState:
-        """The state with ``rows`` in place of what ``owner`` brought before. No rows: the owner is gone."""
+        """The state with ``rows`` in place of what ``owner`` brought before. No rows: the owner is gone.
+
+        ``Conflict`` if a row's key is taken: two owners of one row would undo each other.
+        """
         before = self._owners.get(owner, ())
         if before == rows:
             return self
@@ -148,6 +155,11 @@ class NodeState:
         for row in before:
             del fresh[type(row)][row.key]
         for row in rows:
+            if held := fresh[type(row)].get(row.key):
+                raise Conflict(f"{type(row).__name__} {row.key} of {owner} is already held by {new._holder(held)}")
             fresh[type(row)][row.key] = row
         new._tables = {**self._tables, **fresh}
         return new
+
+    def _holder(self, row: Row) -> str:
+        return next(owner for owner, rows in self._owners.items() if row in rows)
