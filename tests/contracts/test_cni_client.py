@@ -18,7 +18,7 @@ from fake_door import FakeDoor
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fairlead.cni import verbs
+from fairlead.cni import install, verbs
 
 ROOT = Path(__file__).parents[2]
 MIB = 1 << 20
@@ -260,6 +260,15 @@ def test_header_injection(client: Client, variable: str, value: str) -> None:
         assert not door.asked
 
     run(main())
+
+
+def test_program_is_known_as_ours(bin_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(install, "_PROGRAM", bin_dir / "fairlead")
+    written = install.install(tmp_path / "bin", tmp_path / "net.d")
+    assert len(written) == 3
+    with written[1].open("ab") as file:
+        file.write(b"an older version")
+    assert install.install(tmp_path / "bin", tmp_path / "net.d") == (written[1],)
 
 
 # Without an agent

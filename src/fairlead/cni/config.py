@@ -240,7 +240,7 @@ def present(value: Any) -> Any:
 
 def _refuse_unknown(part: Mapping[str, Any], known: type[Part], path: str) -> None:
     """Raise for the first key that nobody would act on, so that a misspelt ``internal`` does not open a network."""
-    names = {field.encode_name for field in msgspec.structs.fields(known)}
+    names = set(known.__struct_encode_fields__)
     for key, value in part.items():
         if key in names or not value or key in _IGNORED[path] or key.startswith(("cni.dev/", "_")):
             continue
