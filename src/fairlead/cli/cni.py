@@ -1,0 +1,1 @@
+"""``fairlead cni``: the CNI plugins where runtimes look for them."""
