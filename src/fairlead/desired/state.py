@@ -56,6 +56,9 @@ class Link(Value, frozen=True, kw_only=True):
     routes: tuple[Hop, ...] = ()
     alone: bool = False
     """The port reaches the bridge itself but no other port (IFLA_BRPORT_ISOLATED)."""
+    hairpin: bool = False
+    """The bridge may send a frame back where it came from. Where bridged frames pass through netfilter
+    (net.bridge.bridge-nf-call-iptables), a container's packet to its own published port is translated inside the bridge."""
 
 
 class Limit(Value, frozen=True, kw_only=True):

@@ -48,12 +48,8 @@ class PublishedPort(Value, frozen=True, kw_only=True):
 
     def collides(self, other: PublishedPort) -> bool:
         """Whether one packet could match both."""
-        return (
-            self.protocol is other.protocol
-            and self.host_port <= other.last
-            and other.host_port <= self.last
-            and (self.host_ip is None or other.host_ip is None or self.host_ip == other.host_ip)
-        )
+        overlap = self.host_port <= other.last and other.host_port <= self.last
+        return overlap and self.protocol is other.protocol and _meet(self.host_ip, other.host_ip)
 
     def __str__(self) -> str:
         host = f"[{self.host_ip}]:" if self.host_ip and self.host_ip.family == 6 else f"{self.host_ip}:" if self.host_ip else ""
@@ -149,6 +145,15 @@ class Endpoint(Object, frozen=True, kw_only=True, tag="Endpoint"):
     def display(self) -> str:
         """How people know the container: the name it was given, else the beginning of its id."""
         return self.spec.display or self.spec.container[:12]
+
+
+def _meet(one: Address | None, other: Address | None) -> bool:
+    """Whether two host addresses, where None is every address, can be one packet's destination."""
+    if one is None or other is None:
+        return True
+    if one.family != other.family:
+        return False
+    return one == other or one.ip.is_unspecified or other.ip.is_unspecified
 
 
 def endpoint_name(container: str, interface: str) -> str:

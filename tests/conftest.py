@@ -1,0 +1,82 @@
+"""For every test: skips with their reasons, a time limit, and, if asked for, the proof that nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests import leftovers, machine
+from tests.wait import eventually
+
+HERE = Path(__file__).parent
+SECONDS = 120
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--leftovers", action="store_true", help="fail if anything is left on the machine when the tests end")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Set up before all other fixtures of the session, so that it looks after all of them are gone."""
+    if not request.config.getoption("--leftovers"):
+        yield
+        return
+    os.environ[leftovers.RUN] = str(os.getpid())
+    before = leftovers.picture()
+    yield
+    try:
+        # The kernel lets go of a deleted namespace's devices a little later.
+        eventually(lambda: not leftovers.difference(before, leftovers.picture()), deadline=10)
+    except AssertionError:
+        pytest.fail("\n".join(leftovers.difference(before, leftovers.picture())), pytrace=False)
+    finally:
+        del os.environ[leftovers.RUN]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    """What the machine lacks is a counted skip with its reason, never a pass."""
+    reasons = [
+        machine.why_not_root() if item.path.relative_to(HERE).parts[0] in machine.NEED_ROOT else None,
+        *(machine.lacking_programs(mark.args) for mark in item.iter_markers("needs")),
+        *(machine.lacking_features(mark.args) for mark in item.iter_markers("kernel")),
+    ]
+    if told := [reason for reason in reasons if reason]:
+        pytest.skip("; ".join(told))
+    with _limit(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    with _limit(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    with _limit(item):
+        return (yield)
+
+
+@contextmanager
+def _limit(item: pytest.Item) -> Iterator[None]:
+    """A test that hangs fails, with the place where it hung."""
+    mark = item.get_closest_marker("deadline")
+    seconds = mark.args[0] if mark else SECONDS
+
+    def late(*_: object) -> None:
+        pytest.fail(f"still running after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

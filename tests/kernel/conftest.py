@@ -1,0 +1,51 @@
+"""A machine of its own for every test: a node, hosts outside it, containers on it. All of it is gone afterwards.
+
+::
+
+    outside  eth0 ------------ eth0  node   (its default route is outside; outside knows no way to containers)
+    203.0.113.2                203.0.113.1
+    2001:db8:113::2            2001:db8:113::1        containers.new(): empty namespaces, loopback up, for Fairlead to attach
+
+A test reads like this::
+
+    def test_ping(node, containers):
+        one = containers.new()
+        ...
+        assert one.pings(node.v4)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from tests.net import Containers, Node, Outside, kept
+
+
+@pytest.fixture
+def cleanup() -> Iterator[ExitStack]:
+    """Undoes what was pushed on it, last first, going on after a failure. Everything below hangs on it."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def outside(cleanup: ExitStack) -> Outside:
+    """A host that the node reaches over its uplink."""
+    return kept(cleanup, Outside("outside"))
+
+
+@pytest.fixture
+def node(cleanup: ExitStack, outside: Outside, tmp_path: Path) -> Node:
+    """The machine: a namespace with an uplink to ``outside``, and directories for an agent."""
+    made = kept(cleanup, Node(tmp_path))
+    made.plug(outside)
+    return made
+
+
+@pytest.fixture
+def containers(cleanup: ExitStack) -> Containers:
+    """A factory of containers."""
+    return Containers(cleanup)

@@ -1,0 +1,43 @@
+"""What the machine under the tests can do: privileges, programs, kernel features. Each answer is a reason to skip, or none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+NEED_ROOT = ("kernel", "bpf", "lab", "runtimes")
+"""Directories of tests that make network namespaces."""
+
+
+def _sctp() -> bool:
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP).close()
+    except OSError:
+        return False
+    return True
+
+
+FEATURES: dict[str, Callable[[], bool]] = {
+    "ipv6": lambda: Path("/proc/net/if_inet6").exists(),
+    "sctp": _sctp,
+}
+
+
+def why_not_root() -> str | None:
+    """Why this process cannot make network namespaces."""
+    return None if os.geteuid() == 0 else "needs root"
+
+
+def lacking_programs(programs: Iterable[str]) -> str | None:
+    """Which programs are not installed."""
+    absent = [program for program in programs if not shutil.which(program)]
+    return f"not installed: {', '.join(absent)} (make setup-test)" if absent else None
+
+
+def lacking_features(features: Iterable[str]) -> str | None:
+    """Which features the running kernel does not have."""
+    absent = [feature for feature in features if not FEATURES[feature]()]
+    return f"the kernel lacks {', '.join(absent)}" if absent else None
