@@ -10,7 +10,7 @@ import http.client
 import socket
 import struct
 from pathlib import Path
-from typing import TypeVar, Union
+from typing import Any, TypeVar, Union
 from urllib.parse import quote
 
 from fairlead.model import codec, errors
@@ -25,7 +25,7 @@ T = TypeVar("T")
 TIMEOUT = 30.0
 """Seconds that one answer may take."""
 
-_ANY = Union[codec.KINDS]  # noqa: UP007  # a union of the kinds there are, not of kinds named here
+_ANY: Any = Union[codec.KINDS]  # noqa: UP007  # the kinds there are, whichever they are
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -46,11 +46,11 @@ class Client:
 
     def objects(self, plural: str) -> list[Object]:
         """All objects of a kind, by name."""
-        return self._ask("GET", f"/v1/objects/{quote(plural, safe='')}", list[_ANY])  # type: ignore[valid-type]
+        return self._ask("GET", f"/v1/objects/{quote(plural, safe='')}", list[_ANY])
 
     def object(self, plural: str, name: str) -> Object:
         """One object; ``Missing`` if there is none."""
-        thing: Object = self._ask("GET", self._route(plural, name), _ANY)  # type: ignore[arg-type]  # a union, not a type
+        thing: Object = self._ask("GET", self._route(plural, name), _ANY)
         return thing
 
     def network(self, name: str) -> Network:
@@ -63,7 +63,7 @@ class Client:
 
     def delete(self, plural: str, name: str) -> Object:
         """Remove an object; what it was comes back."""
-        thing: Object = self._ask("DELETE", self._route(plural, name), _ANY)  # type: ignore[arg-type]  # a union, not a type
+        thing: Object = self._ask("DELETE", self._route(plural, name), _ANY)
         return thing
 
     def attach(self, request: Attach) -> Attached:
@@ -89,7 +89,7 @@ class Client:
     def _route(plural: str, name: str) -> str:
         return f"/v1/objects/{quote(plural, safe='')}/{quote(name, safe='')}"
 
-    def _ask(self, method: str, route: str, to: type[T], body: object = None) -> T:
+    def _ask(self, method: str, route: str, to: type[T], body: Any = None) -> T:
         answer = self._send(method, route, b"" if body is None else codec.encode(body))
         try:
             return codec.decode(answer, to)
@@ -124,7 +124,9 @@ class Client:
             connected.connect(str(self.path))
         except (FileNotFoundError, ConnectionRefusedError):
             connected.close()
-            raise errors.Unavailable(f"the agent is not running (nothing listens on {self.path}); start it with: fairlead up") from None
+            raise errors.Unavailable(
+                f"the agent is not running (nothing listens on {self.path}); start it with: fairlead up"
+            ) from None
         except PermissionError:
             connected.close()
             raise errors.Forbidden(

@@ -15,7 +15,7 @@ from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Exhausted, Invalid
 from fairlead.model.network import Driver
 
-from . import complete, fault, parse
+from . import complete, fault, options, parse
 from .container import order, target
 from .run import DEFAULT, bandwidth, publications
 
@@ -25,26 +25,25 @@ _PANEL = "Containers"
 _TARGET = "A container, a path of a namespace, a PID, or a name of `ip netns`."
 
 
-@app.command(rich_help_panel=_PANEL, no_args_is_help=True, epilog="Example: fairlead attach /run/netns/blue --network front -p 8080:80")
+@app.command(
+    rich_help_panel=_PANEL, no_args_is_help=True, epilog="Example: fairlead attach /run/netns/blue --network front -p 8080:80"
+)
 def attach(
     where: Annotated[str, typer.Argument(metavar="TARGET", help=_TARGET, autocompletion=complete.containers)],
-    network: Annotated[
-        list[str] | None,
-        typer.Option(help="A network. May be repeated.", autocompletion=complete.networks, show_default=DEFAULT),
-    ] = None,
-    ip: Annotated[list[str] | None, typer.Option(help="A static address. May be repeated.")] = None,
-    mac: Annotated[str, typer.Option(help="MAC address on the first network.", show_default=False)] = "",
-    publish: Annotated[
-        list[str] | None, typer.Option("--publish", "-p", help=r"Publish ports: \[HOSTIP:]HOST\[-LAST]:PORT\[/tcp|udp|sctp].")
-    ] = None,
+    *,
+    network: options.Networks = None,
+    ip: options.Ip = None,
+    mac: options.MacAddress = "",
+    publish: options.Publish = None,
+    ingress_rate: options.Ingress = "",
+    egress_rate: options.Egress = "",
     interface: Annotated[
-        str, typer.Option(help="Name inside, of the first network; the next free ethN if left out.", show_default=False)
+        str,
+        options.text("--interface", metavar="IFNAME", help="What the first is called inside. Default: the next ethN."),
     ] = "",
-    name: Annotated[str, typer.Option(help="What to call the container.", show_default=False)] = "",
-    ingress_rate: Annotated[str, typer.Option(help="Limit what it receives, bit/s.", show_default=False)] = "",
-    egress_rate: Annotated[str, typer.Option(help="Limit what it sends, bit/s.", show_default=False)] = "",
-    label: Annotated[list[str] | None, typer.Option("--label", "-l", help="Label its endpoints: key=value.")] = None,
-    namespace: Annotated[str, typer.Option(help="The namespace of its endpoints.")] = "default",
+    name: Annotated[str, options.text("--name", metavar="NAME", help="What to call the container.")] = "",
+    label: options.Labels = None,
+    namespace: options.Namespace = "default",
 ) -> None:
     """Connect an existing network namespace to networks.
 
@@ -69,7 +68,10 @@ def attach(
     first = parse.value(InterfaceName, interface, "interface") if interface else None
     has = [one for one in endpoints if one.container == found.container]
     requests = order.attaches(
-        found, wish, [client.network(one) for one in wanted], _interfaces(first, {one.spec.interface for one in has}, len(wanted))
+        found,
+        wish,
+        [client.network(one) for one in wanted],
+        _interfaces(first, {one.spec.interface for one in has}, len(wanted)),
     )
     if has:  # what it has already keeps the default route
         requests = tuple(msgspec.structs.replace(request, gateway=False) for request in requests)
@@ -83,10 +85,11 @@ def attach(
 @app.command(rich_help_panel=_PANEL, no_args_is_help=True, epilog="Example: fairlead detach blue --network front")
 def detach(
     where: Annotated[str, typer.Argument(metavar="TARGET", help=_TARGET, autocompletion=complete.containers)],
+    *,
     network: Annotated[
-        str, typer.Option(help="Only from this network.", autocompletion=complete.networks, show_default=False)
+        str, options.text("--network", "--net", metavar="NAME", help="Only from this.", autocompletion=complete.networks)
     ] = "",
-    interface: Annotated[str, typer.Option(help="Only this interface.", show_default=False)] = "",
+    interface: Annotated[str, options.text("--interface", metavar="IFNAME", help="Only this.")] = "",
 ) -> None:
     """Disconnect a container or namespace, from one network or from all."""
     if network and interface:
@@ -125,4 +128,3 @@ def _tell(display: str, reply: Attached) -> None:
     typer.echo(f"{display} {spec.interface} attached to {spec.network} {' '.join(spec.addresses)}".rstrip())
     for port in spec.ports:
         typer.echo(f"  published {port}")
-

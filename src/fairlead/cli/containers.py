@@ -15,23 +15,24 @@ import typer
 from fairlead.api.client import Client
 from fairlead.api.schema import Detach
 from fairlead.kernel import process
+from fairlead.kernel.errors import Refused
 from fairlead.model import codec
 from fairlead.model.address import ContainerID
 from fairlead.model.endpoint import Endpoint, PublishedPort
 from fairlead.model.errors import Conflict, Failed, Forbidden, Missing, Problem, Unavailable
 
-from . import complete, fault, parse
+from . import complete, fault, options, parse
 from .container import finish, record, roster, spawn
 from .container.record import Record
 from .container.roster import Container
-from .out import Column, Format, Listing, Output, age, write
+from .out import Column, Format, Listing, age, write
 from .wait import working
 
 app = typer.Typer(rich_markup_mode="rich")
 
 _PANEL = "Containers"
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="Its name or id.", autocompletion=complete.containers)]
-_Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Names or ids.", autocompletion=complete.containers)]
+_Names = Annotated[list[str], typer.Argument(metavar="NAME", help="Names or ids.", autocompletion=complete.containers)]
 
 _STATES = {"running": "green", "starting": "yellow", "attached": "green", "gone": "red"}
 
@@ -55,22 +56,22 @@ def _networks(one: Container) -> list[str]:
 
 
 def _addresses(one: Container) -> list[str]:
-    return [line for each in one.networks for line in [interface.address for interface in each.addresses] or [""]]
+    return [line for each in one.networks for line in [str(interface.address) for interface in each.addresses] or [""]]
 
 
 _LISTING: Listing[Container] = Listing(
     columns=(
         Column("NAME", lambda one: one.name, style="bold"),
         Column("ID", lambda one: one.id[:12], wide=True, style="bright_black"),
-        Column("OWNER", lambda one: one.owner),
+        Column("OWNER", lambda one: one.owner, spare=3),
         Column("STATE", _state, style=_colour),
         Column("NETWORKS", _networks, style="cyan"),
         Column("ADDRESSES", _addresses),
         Column("PORTS", lambda one: [str(port) for each in one.networks for port in each.ports], style="yellow"),
         Column("INTERFACES", lambda one: [each.interface or "" for each in one.networks], wide=True),
-        Column("PID", lambda one: str(one.pid or ""), right=True),
-        Column("COMMAND", _command),
-        Column("AGE", lambda one: age(one.created), right=True),
+        Column("PID", lambda one: str(one.pid or ""), right=True, spare=4),
+        Column("COMMAND", _command, spare=2),
+        Column("AGE", lambda one: age(one.created), right=True, spare=1),
     ),
     name=lambda one: one.name,
     tree=codec.to_tree,
@@ -80,9 +81,10 @@ _LISTING: Listing[Container] = Listing(
 
 @app.command(rich_help_panel=_PANEL)
 def ps(
-    everything: Annotated[bool, typer.Option("--all", "-a", help="Also those that have ended.")] = False,
-    output: Output = Format.TABLE,
-    selector: Annotated[list[str] | None, typer.Option("--selector", "-l", help="Only with this label: key=value.")] = None,
+    *,
+    everything: Annotated[bool, options.flag("--all", "-a", help="Also those that have ended.")] = False,
+    output: options.Output = Format.TABLE,
+    selector: options.Selector = None,
 ) -> None:
     """List containers: those of `fairlead run`, of CNI, of Docker, and namespaces attached by hand."""
     wanted = parse.labels(selector or (), "selector").items()
@@ -94,7 +96,7 @@ def ps(
 
 
 @app.command(rich_help_panel=_PANEL, no_args_is_help=True)
-def inspect(names: _Names, output: Output = Format.YAML) -> None:
+def inspect(names: _Names, output: options.Output = Format.YAML) -> None:
     """Show everything known of containers."""
     containers = gather()
     _LISTING.show([roster.find(containers, name) for name in names], output, single=True)
@@ -120,10 +122,11 @@ def port(name: _Name) -> None:
 )
 def execute(
     name: _Name,
-    command: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="What to run.")],
-    env: Annotated[list[str] | None, typer.Option("--env", "-e", help="Set a variable: KEY=VALUE.")] = None,
-    interactive: Annotated[bool, typer.Option("--interactive", "-i", hidden=True)] = False,  # noqa: ARG001  # always so
-    tty: Annotated[bool, typer.Option("--tty", "-t", hidden=True)] = False,  # noqa: ARG001  # the terminal is passed through
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="What to run.")],
+    *,
+    env: options.Env = None,
+    interactive: options.Interactive = False,  # noqa: ARG001
+    tty: options.Tty = False,  # noqa: ARG001
 ) -> None:
     """Run a command where a container is: its network, mounts and host name.
 
@@ -144,15 +147,16 @@ def execute(
     except spawn.Unrunnable as problem:
         fault.tell(str(problem))
         raise typer.Exit(problem.status) from None
-    except PermissionError:
+    except Refused:
         raise fault.remedy(Forbidden("namespaces are entered by root"), "sudo fairlead exec ...") from None
 
 
 @app.command(rich_help_panel=_PANEL, no_args_is_help=True)
 def logs(
     name: _Name,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until it ends.")] = False,
-    tail: Annotated[int, typer.Option("--tail", "-n", min=0, help="Only the last lines.", show_default="all")] = -1,
+    *,
+    follow: Annotated[bool, options.flag("--follow", "-f", help="Go on until it ends.")] = False,
+    tail: Annotated[int | None, options.text("--tail", "-n", metavar="LINES", min=0, help="Only the last of it.")] = None,
 ) -> None:
     """Show what a detached container has printed."""
     found = record.need(name)
@@ -161,7 +165,7 @@ def logs(
     except FileNotFoundError:
         raise Missing(f"{found.name} runs in the foreground and prints to its terminal", field="name") from None
     with log:
-        if tail >= 0:
+        if tail is not None:
             sys.stdout.buffer.writelines(deque(log, maxlen=tail))
         while True:
             running = found.running
@@ -176,7 +180,7 @@ def logs(
 @app.command(rich_help_panel=_PANEL, no_args_is_help=True)
 def stop(
     names: _Names,
-    grace: Annotated[float, typer.Option("--time", "-t", min=0, help="Seconds from SIGTERM to SIGKILL.")] = 10,
+    grace: options.Grace = 10,
 ) -> None:
     """End containers' commands: SIGTERM, and SIGKILL if that does not help."""
     for name in names:
@@ -189,8 +193,9 @@ def stop(
 @app.command(rich_help_panel=_PANEL, no_args_is_help=True)
 def rm(
     names: _Names,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Stop those that run; detach those of other runtimes.")] = False,
-    grace: Annotated[float, typer.Option("--time", "-t", min=0, help="Seconds from SIGTERM to SIGKILL.")] = 10,
+    *,
+    force: Annotated[bool, options.flag("--force", "-f", help="Stop those that run; detach those of other runtimes.")] = False,
+    grace: options.Grace = 10,
 ) -> None:
     """Remove containers that have ended, or with --force any."""
     failed = False
@@ -231,7 +236,7 @@ def _mapping(published: PublishedPort, families: set[int]) -> list[str]:
 def _enter_own(found: Record) -> None:
     """Enter a running container's namespaces through a pidfd, which cannot come to mean another process."""
     if found.process is None or not found.running:
-        raise fault.remedy(Conflict(f"{found.name} is not running", field="name"), f"fairlead ps -a, or fairlead run --name {found.name} ...")
+        raise fault.remedy(Conflict(f"{found.name} is not running", field="name"), "fairlead ps -a")
     with os.fdopen(os.pidfd_open(found.process.pid), "rb") as fd:
         if not found.running:
             raise Conflict(f"{found.name} has just ended", field="name")

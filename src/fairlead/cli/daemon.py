@@ -38,12 +38,18 @@ class Start:
     node: str = ""
     plane: str = "auto"
     log_level: str = "info"
+    ipv6: bool = False
 
     @property
     def command(self) -> list[str]:
         """The agent's command line; what was left out is the agent's to choose."""
         given = {"--group": self.group, "--node": self.node, "--plane": self.plane, "--log-level": self.log_level}
-        return [sys.executable, "-m", "fairlead.agent", *(word for flag, value in given.items() if value for word in (flag, value))]
+        return [
+            sys.executable,
+            "-m",
+            "fairlead.agent",
+            *(word for flag, value in given.items() if value for word in (flag, value)),
+        ]
 
 
 def systemd() -> bool:

@@ -58,10 +58,15 @@ def networks(pools: Sequence[Pool]) -> Listing[Network]:
             Column("GATEWAYS", lambda one: [subnet.router for subnet in one.spec.subnets], wide=True),
             Column("USED", used, right=True),
             Column("MODE", mode),
-            Column("MTU", lambda one: str(one.spec.mtu or "auto") if one.spec.driver is Driver.BRIDGE else "", wide=True, right=True),
+            Column(
+                "MTU",
+                lambda one: str(one.spec.mtu or "auto") if one.spec.driver is Driver.BRIDGE else "",
+                wide=True,
+                right=True,
+            ),
             Column("BRIDGE", lambda one: one.spec.bridge or "", wide=True),
             Column("LABELS", lambda one: [f"{k}={v}" for k, v in one.metadata.labels.items()], wide=True),
-            Column("AGE", lambda one: age(one.metadata.creation_timestamp), right=True),
+            Column("AGE", lambda one: age(one.metadata.creation_timestamp), right=True, spare=1),
         ),
         name=label,
         tree=codec.to_tree,
@@ -87,7 +92,8 @@ def count(number: int) -> str:
 
 ENDPOINTS: Listing[Endpoint] = Listing(
     columns=(
-        Column("NAME", lambda one: one.name, style="bold"),
+        Column("NAME", lambda one: f"{one.container[:12]}:{one.spec.interface}", style="bold"),
+        Column("ID", lambda one: one.container, wide=True),
         Column("CONTAINER", lambda one: one.display),
         Column("NETWORK", lambda one: one.spec.network, style="cyan"),
         Column("ADDRESSES", lambda one: [str(address) for address in one.spec.addresses]),
@@ -95,8 +101,8 @@ ENDPOINTS: Listing[Endpoint] = Listing(
         Column("MAC", lambda one: one.spec.mac or "", wide=True),
         Column("SANDBOX", lambda one: one.spec.sandbox.path, wide=True),
         Column("LABELS", lambda one: [f"{k}={v}" for k, v in one.metadata.labels.items()], wide=True),
-        Column("OWNER", lambda one: one.spec.owner),
-        Column("AGE", lambda one: age(one.metadata.creation_timestamp), right=True),
+        Column("OWNER", lambda one: one.spec.owner, spare=2),
+        Column("AGE", lambda one: age(one.metadata.creation_timestamp), right=True, spare=1),
     ),
     name=label,
     tree=codec.to_tree,

@@ -9,6 +9,7 @@ command, and use 125, 126 and 127 as container runtimes do.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from difflib import get_close_matches
@@ -20,9 +21,10 @@ from typer.core import TyperGroup
 from typer.main import get_group
 
 from fairlead import __version__
+from fairlead.kernel.errors import KernelError
 from fairlead.model import errors
 
-from . import fault
+from . import fault, options
 
 COMMANDS: dict[str, str] = {
     "up": "node",
@@ -49,6 +51,10 @@ COMMANDS: dict[str, str] = {
 """Every command and the module that holds it, in the order of ``--help``."""
 
 
+_LINES = re.compile(r"(?<!\n)\n(?!\n)")
+"""Where a docstring's line ends for the editor's sake alone; the terminal has a width of its own."""
+
+
 class Commands(TyperGroup):
     """The commands of ``COMMANDS``, each loaded when it is asked for."""
 
@@ -64,7 +70,10 @@ class Commands(TyperGroup):
                 ctx.fail(f"There is no command {cmd_name!r}. Did you mean {close[0]!r}?")
             return None
         module = import_module(f"fairlead.cli.{COMMANDS[cmd_name]}")
-        return get_group(module.app).commands[cmd_name]
+        command = get_group(module.app).commands[cmd_name]
+        for one in (command, *getattr(command, "commands", {}).values()):
+            one.help = _LINES.sub(" ", one.help or "")
+        return command
 
 
 app = typer.Typer(
@@ -85,7 +94,8 @@ def _version(asked: bool) -> None:
 
 @app.callback(help="A container network for Linux: addresses, links, NAT, published ports, isolation.")
 def _options(
-    _: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)] = False,
+    *,
+    _: Annotated[bool, options.flag("--version", help="Print the version.", callback=_version, is_eager=True)] = False,
 ) -> None:
     """Take the options that come before a command."""
 
@@ -108,6 +118,9 @@ def run(arguments: list[str]) -> int:
         return own
     except typer.TyperException as problem:
         return _usage(problem, command)
+    except KernelError as problem:
+        fault.tell(str(problem))
+        return own
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except BrokenPipeError:
@@ -119,7 +132,9 @@ def run(arguments: list[str]) -> int:
     except Exception as problem:
         if os.environ.get("FAIRLEAD_DEBUG"):
             raise
-        fault.tell(f"a fault of Fairlead itself: {type(problem).__name__}: {problem}", f"FAIRLEAD_DEBUG=1 {command} ..., and report it")
+        fault.tell(
+            f"a fault of Fairlead itself: {type(problem).__name__}: {problem}", f"FAIRLEAD_DEBUG=1 {command} ..., and report it"
+        )
         return own
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,15 +13,19 @@ from fairlead.model.errors import Conflict, Invalid
 from fairlead.model.meta import Meta
 from fairlead.model.network import Driver, Network, NetworkSpec, Range, Subnet, excluded
 
-from . import complete, fault, objects, parse
-from .out import Format, Output
+from . import complete, fault, objects, options, parse
+from .out import Format
 
 app = typer.Typer(rich_markup_mode="rich")
 networks = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
 app.add_typer(networks, name="network", help="Create, list, inspect and remove networks.", rich_help_panel="Networks")
 
 _POOL = "Addresses"
-_Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Which.", autocompletion=complete.networks)]
+_Names = Annotated[list[str], typer.Argument(metavar="NAME", help="Which.", autocompletion=complete.networks)]
+
+
+def _pool(name: str, metavar: str, told: str) -> Any:
+    return options.text(name, metavar=metavar, help=told, rich_help_panel=_POOL)
 
 
 @networks.command(
@@ -29,37 +33,40 @@ _Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Which.", a
 )
 def create(
     name: Annotated[str, typer.Argument(help="Its name.")],
+    *,
     subnet: Annotated[
-        list[str] | None,
-        typer.Option(help="A subnet, IPv4 or IPv6. May be repeated; free ones are chosen if left out.", rich_help_panel=_POOL),
+        list[str] | None, _pool("--subnet", "CIDR", "A subnet, IPv4 or IPv6. May be repeated. Default: free ones are chosen.")
     ] = None,
     gateway: Annotated[
-        list[str] | None, typer.Option(help="The host's address in a subnet; the first if left out.", rich_help_panel=_POOL)
+        list[str] | None, _pool("--gateway", "ADDRESS", "The host's own address in a subnet. Default: the first.")
     ] = None,
     ip_range: Annotated[
-        list[str] | None,
-        typer.Option(help="Give out only these: CIDR or FIRST-LAST. May be repeated.", metavar="CIDR|A-B", rich_help_panel=_POOL),
+        list[str] | None, _pool("--ip-range", "CIDR|FIRST-LAST", "Give out only these addresses. May be repeated.")
     ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="Never give out these: address or CIDR. May be repeated.", rich_help_panel=_POOL)
-    ] = None,
-    ipv6: Annotated[bool, typer.Option("--ipv6", help="Also an IPv6 subnet, chosen if none is given.", rich_help_panel=_POOL)] = False,
+    exclude: Annotated[list[str] | None, _pool("--exclude", "ADDRESS|CIDR", "Never give these out. May be repeated.")] = None,
+    ipv6: Annotated[
+        bool, options.flag("--ipv6", help="Also an IPv6 subnet; chosen if none is given.", rich_help_panel=_POOL)
+    ] = False,
     driver: Annotated[Driver, typer.Option("--driver", "-d", help="How it moves packets.")] = Driver.BRIDGE,
-    mtu: Annotated[int | None, typer.Option(help="Bytes a packet; the uplink's if left out.", show_default=False)] = None,
-    internal: Annotated[bool, typer.Option("--internal", help="No way out and no way in.")] = False,
-    no_isolation: Annotated[bool, typer.Option("--no-isolation", help="Let other networks reach it.")] = False,
-    no_icc: Annotated[bool, typer.Option("--no-icc", help="Keep its containers from reaching each other.")] = False,
-    no_masquerade: Annotated[bool, typer.Option("--no-masquerade", help="Route it: no NAT towards the outside.")] = False,
-    bridge: Annotated[str, typer.Option(help="Name of the Linux bridge.", metavar="IFNAME", show_default=False)] = "",
-    dns: Annotated[list[str] | None, typer.Option(help="A name server for its containers. May be repeated.")] = None,
-    label: Annotated[list[str] | None, typer.Option("--label", "-l", help="A label: key=value.")] = None,
-    option: Annotated[list[str] | None, typer.Option("--opt", "-o", help="An option of the driver: key=value.")] = None,
+    mtu: Annotated[int | None, options.text("--mtu", metavar="BYTES", help="Largest packet. Default: the uplink's.")] = None,
+    internal: Annotated[bool, options.flag("--internal", help="No way out and no way in.")] = False,
+    no_isolation: Annotated[bool, options.flag("--no-isolation", help="Let other networks reach it.")] = False,
+    no_icc: Annotated[bool, options.flag("--no-icc", help="Keep its containers from reaching each other.")] = False,
+    no_masquerade: Annotated[bool, options.flag("--no-masquerade", help="Route it: no NAT towards the outside.")] = False,
+    bridge: Annotated[str, options.text("--bridge", metavar="IFNAME", help="Name of the Linux bridge.")] = "",
+    dns: Annotated[
+        list[str] | None, options.text("--dns", metavar="ADDRESS", help="A name server for its containers. May be repeated.")
+    ] = None,
+    label: options.Labels = None,
+    option: Annotated[
+        list[str] | None, options.text("--opt", "-o", metavar="KEY=VALUE", help="An option of the driver.")
+    ] = None,
 ) -> None:
     """Create a network."""
     subnets = pools(subnet or (), gateway or (), ip_range or (), exclude or ())
-    options = parse.pairs(option or (), "opt")
+    driver_options = parse.pairs(option or (), "opt")
     if ipv6 and not any(one.family == 6 for one in subnets):
-        options["ipv6"] = "true"
+        driver_options["ipv6"] = "true"
     spec = parse.made(
         NetworkSpec,
         driver=driver,
@@ -71,13 +78,14 @@ def create(
         inter_container=not no_icc,
         masquerade=not no_masquerade,
         dns=parse.values(Address, dns or (), "dns"),
-        options=options,
+        options=driver_options,
     )
     thing = Network(metadata=Meta(name=parse.value(Name, name, "name"), labels=parse.labels(label or ())), spec=spec)
     client = Client()
     if any(one.name == name for one in client.objects(Network.plural)):
         raise fault.remedy(
-            Conflict(f"network {name!r} exists", field="name"), f"fairlead network inspect {name}, or change it with fairlead apply"
+            Conflict(f"network {name!r} exists", field="name"),
+            f"fairlead network inspect {name}, or change it with fairlead apply",
         )
     done = client.apply(thing)
     for warning in done.warnings:
@@ -87,15 +95,16 @@ def create(
 
 @networks.command("ls")
 def ls(
-    output: Output = Format.TABLE,
-    selector: Annotated[list[str] | None, typer.Option("--selector", "-l", help="Only with this label: key=value.")] = None,
+    *,
+    output: options.Output = Format.TABLE,
+    selector: options.Selector = None,
 ) -> None:
     """List networks."""
     objects.show(Client(), Network, (), output, parse.labels(selector or (), "selector"))
 
 
 @networks.command(no_args_is_help=True)
-def inspect(names: _Names, output: Output = Format.YAML) -> None:
+def inspect(names: _Names, output: options.Output = Format.YAML) -> None:
     """Show everything known of networks."""
     objects.show(Client(), Network, names, output, {})
 
@@ -107,7 +116,9 @@ def rm(names: _Names) -> None:
     objects.each(names, lambda name: client.delete(Network.plural, name).name)
 
 
-def pools(subnets: Sequence[str], gateways: Sequence[str], ranges: Sequence[str], excludes: Sequence[str]) -> tuple[Subnet, ...]:
+def pools(
+    subnets: Sequence[str], gateways: Sequence[str], ranges: Sequence[str], excludes: Sequence[str]
+) -> tuple[Subnet, ...]:
     """Subnets with the gateway, ranges and excludes that lie in them."""
     prefixes = parse.values(Prefix, subnets, "subnet")
     gates: dict[Prefix, Address] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from enum import StrEnum
 from typing import Annotated
@@ -12,13 +11,13 @@ import typer
 
 from fairlead import __version__
 from fairlead.api.client import Client
-from fairlead.api.schema import Finding
+from fairlead.api.schema import Drift, Finding, Status
 from fairlead.model import codec
 from fairlead.model.errors import Failed, Forbidden, Problem, Unavailable
 
-from . import daemon, fault, panel
+from . import daemon, fault, options, panel
 from .container import finish, record
-from .out import Column, Format, Listing, Output, write
+from .out import Column, Format, Listing, write
 from .wait import working
 
 app = typer.Typer(rich_markup_mode="rich")
@@ -44,16 +43,20 @@ class Level(StrEnum):
 
 @app.command(rich_help_panel=_PANEL)
 def up(
-    foreground: Annotated[bool, typer.Option("--foreground", help="Stay here, and log to the terminal.")] = False,
-    group: Annotated[str, typer.Option(help="A group that may use the agent's socket.", show_default=False)] = "",
-    node: Annotated[str, typer.Option(help="The node's name; the host's if left out.", show_default=False)] = "",
+    *,
+    foreground: Annotated[bool, options.flag("--foreground", help="Stay here, and log to the terminal.")] = False,
+    group: Annotated[str, options.text("--group", metavar="NAME", help="A group that may use the agent's socket.")] = "",
+    node: Annotated[str, options.text("--node", metavar="NAME", help="The node's name; the host's if left out.")] = "",
     plane: Annotated[Plane, typer.Option(help="What filters and translates packets.")] = Plane.AUTO,
+    ipv6: Annotated[
+        bool, options.flag("--ipv6", help="Give the default network an IPv6 subnet too, when it is created.")
+    ] = False,
     log_level: Annotated[Level, typer.Option(help="How much the agent says.")] = Level.INFO,
 ) -> None:
     """Start the agent: by systemd where that runs the machine, else as a daemon."""
     if os.geteuid() != 0:
         raise fault.remedy(Forbidden("the agent changes the kernel's network and runs as root"), "sudo fairlead up")
-    start = daemon.Start(group=group, node=node, plane=plane.value, log_level=log_level.value)
+    start = daemon.Start(group=group, node=node, plane=plane.value, log_level=log_level.value, ipv6=ipv6)
     client = Client(timeout=5)
     if pid := _running(client):
         fault.note(f"The agent is running already (pid {pid}).")
@@ -71,8 +74,9 @@ def up(
 
 @app.command(rich_help_panel=_PANEL)
 def down(
-    purge: Annotated[bool, typer.Option("--purge", help="First remove everything of Fairlead from the kernel.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    *,
+    purge: Annotated[bool, options.flag("--purge", help="First remove everything of Fairlead from the kernel.")] = False,
+    yes: Annotated[bool, options.flag("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Stop the agent. Containers and their network go on.
 
@@ -93,15 +97,17 @@ def down(
 
 
 @app.command(rich_help_panel=_PANEL)
-def status(output: Output = Format.TABLE) -> None:
+def status(output: options.Output = Format.TABLE) -> None:
     """Show the agent in numbers; exit 1 if containers cannot start."""
     now = Client().status()
     if output in {Format.TABLE, Format.WIDE}:
         panel.show(now, sum(one.running for one in record.every()))
     else:
-        Listing((), lambda one: one.node, codec.to_tree, "").show([now], output, single=True)
+        _STATUS.show([now], output, single=True)
     raise typer.Exit(0 if now.ready else 1)
 
+
+_STATUS: Listing[Status] = Listing(columns=(), name=lambda one: one.node, tree=codec.to_tree, empty="")
 
 _MARKS = {"ok": "\N{CHECK MARK} ok", "warning": "! warning", "error": "\N{BALLOT X} error"}
 _COLOURS = {"ok": "green", "warning": "yellow", "error": "bold red"}
@@ -120,7 +126,7 @@ _FINDINGS: Listing[Finding] = Listing(
 
 
 @app.command(rich_help_panel=_PANEL)
-def doctor(output: Output = Format.TABLE) -> None:
+def doctor(output: options.Output = Format.TABLE) -> None:
     """Compare the kernel with what it should be, without touching it; exit 1 on errors."""
     with working("Comparing the kernel with what it should be ..."):
         report = Client().doctor()
@@ -138,7 +144,7 @@ def version() -> None:
         write("agent    not running")
 
 
-def _drift(one: codec.Any) -> str:
+def _drift(one: Drift) -> str:
     """One difference: where, and what should be or is."""
     change = f"{one.have or 'nothing'} instead of {one.want or 'nothing'}" if one.have or one.want else one.kind
     return f"  {one.table} {one.key}: {change}"
@@ -154,8 +160,9 @@ def _running(client: Client) -> int:
 
 def _survivors(endpoints: int) -> str:
     if not endpoints:
-        return "It had no endpoints."
-    return f"{endpoints} endpoint{'s' if endpoints > 1 else ''} keep{'' if endpoints > 1 else 's'} running with all of the network."
+        return "There were no endpoints."
+    what = "1 endpoint keeps" if endpoints == 1 else f"{endpoints} endpoints keep"
+    return f"Containers go on: {what} all of the network."
 
 
 def _purge(client: Client, endpoints: int, *, asked: bool) -> None:

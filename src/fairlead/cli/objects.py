@@ -15,8 +15,8 @@ from fairlead.model.errors import Invalid, Missing, Problem, Unavailable
 from fairlead.model.meta import Object
 from fairlead.model.network import Network
 
-from . import fault, kinds, parse
-from .out import Format, Output
+from . import fault, kinds, options, parse
+from .out import Format
 
 app = typer.Typer(rich_markup_mode="rich")
 
@@ -24,7 +24,10 @@ T = TypeVar("T")
 
 _PANEL = "Objects"
 _SUFFIXES = {".yaml", ".yml", ".json"}
-_Files = Annotated[list[str] | None, typer.Option("--filename", "-f", help="A file, a directory of them, or - for stdin.")]
+_Files = Annotated[
+    list[str] | None, options.text("--filename", "-f", metavar="FILE", help="A file, a directory of them, or - for stdin.")
+]
+_KIND = "networks (net) or endpoints (ep); also KIND/NAME."
 
 
 @app.command(rich_help_panel=_PANEL, no_args_is_help=True, epilog="Example: fairlead apply -f networks.yaml")
@@ -39,10 +42,11 @@ def apply(filename: _Files = None) -> None:
 
 @app.command(rich_help_panel=_PANEL, no_args_is_help=True, epilog="Example: fairlead get network front -o yaml")
 def get(
-    what: Annotated[str, typer.Argument(metavar="KIND", help="networks (net) or endpoints (ep); also KIND/NAME.")],
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="Only these.", show_default=False)] = None,
-    output: Output = Format.TABLE,
-    selector: Annotated[list[str] | None, typer.Option("--selector", "-l", help="Only with this label: key=value.")] = None,
+    what: Annotated[str, typer.Argument(metavar="KIND", help=_KIND)],
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Only these.", show_default=False)] = None,
+    *,
+    output: options.Output = Format.TABLE,
+    selector: options.Selector = None,
 ) -> None:
     """List objects of a kind, or show some by name."""
     of, wanted = _wanted(what, names or ())
@@ -51,8 +55,8 @@ def get(
 
 @app.command(rich_help_panel=_PANEL, no_args_is_help=True, epilog="Example: fairlead delete network front")
 def delete(
-    what: Annotated[str, typer.Argument(metavar="[KIND]", help="networks (net) or endpoints (ep); also KIND/NAME.", show_default=False)] = "",
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="Which.", show_default=False)] = None,
+    what: Annotated[str, typer.Argument(metavar="KIND", help=_KIND, show_default=False)] = "",
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Which.", show_default=False)] = None,
     filename: _Files = None,
 ) -> None:
     """Remove objects, by name or as files name them."""

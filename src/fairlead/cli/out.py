@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Generic, TypeVar
-
-import typer
+from typing import Generic, TypeVar
 
 from . import fault
 
 T = TypeVar("T")
+
+_GAP = 2
+"""Spaces between columns."""
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _STEPS = (
@@ -41,9 +42,6 @@ class Format(StrEnum):
     JSON = "json"
 
 
-Output = Annotated[Format, typer.Option("--output", "-o", help="How to print it.", show_choices=True)]
-
-
 @dataclass(frozen=True)
 class Column(Generic[T]):
     """One column: its title and what it shows of a row, one or more lines. ``style`` is rich's, fixed or by row."""
@@ -55,6 +53,8 @@ class Column(Generic[T]):
     style: str | Callable[[T], str] = ""
     fold: bool = False
     """Whether long text may be broken over lines where the terminal is narrow."""
+    spare: int = 0
+    """Whether the column is left out where the terminal is narrow; the highest number goes first."""
 
     def lines(self, row: T) -> list[str]:
         """The cell's lines, without what could steer a terminal."""
@@ -92,9 +92,16 @@ class Listing(Generic[T]):
         if not rows and sys.stdout.isatty():
             fault.note(self.empty)
         elif terminal():
-            _rich(rows, columns)
+            _rich(rows, columns, wide=wide)
         else:
-            write(plain([[column.title for column in columns], *([",".join(filter(None, c.lines(row))) for c in columns] for row in rows)]))
+            write(
+                plain(
+                    [
+                        [column.title for column in columns],
+                        *([",".join(filter(None, c.lines(row))) for c in columns] for row in rows),
+                    ]
+                )
+            )
 
 
 def terminal() -> bool:
@@ -162,25 +169,38 @@ def size(amount: float) -> str:
     return f"{amount:.1f} GiB"
 
 
-def _rich(rows: Sequence[T], columns: Sequence[Column[T]]) -> None:
+def _rich(rows: Sequence[T], columns: Sequence[Column[T]], *, wide: bool) -> None:
     from rich import box  # noqa: PLC0415  # 40 ms that a pipe need not pay
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(box=box.ROUNDED, border_style="bright_black", header_style="bold", show_lines=any(_tall(rows, columns)))
-    for column in columns:
-        table.add_column(
-            column.title,
-            justify="right" if column.right else "left",
-            no_wrap=not column.fold,
-            overflow="ellipsis" if not column.fold else "fold",
-        )
+    console = Console(highlight=False)
+    shown, needed = _fitting(rows, columns, console.width, wide=wide)
+    folding = any(column.fold for column in shown)
+    # A column's own padding and the box's divider, both blank, are the gap.
+    table = Table(box=box.SIMPLE_HEAD, border_style="bright_black", header_style="bold", show_edge=False, padding=(0, 1, 0, 0))
+    for column in shown:
+        table.add_column(column.title, justify="right" if column.right else "left", no_wrap=not column.fold, overflow="fold")
     for row in rows:
-        table.add_row(*(Text("\n".join(c.lines(row)) or "-", style=c.colour(row)) for c in columns))
-    Console(highlight=False).print(table)
+        table.add_row(*(Text("\n".join(c.lines(row)) or "-", style=c.colour(row)) for c in shown))
+    if not folding and needed >= console.width:  # half an address is worse than a line that runs on
+        console = Console(highlight=False, width=needed + 1)
+    console.print(table, crop=False, soft_wrap=not folding)
 
 
-def _tall(rows: Sequence[T], columns: Sequence[Column[T]]) -> Iterable[bool]:
-    """Which rows need several lines; then lines between the rows help the eye."""
-    return (len(column.lines(row)) > 1 for row in rows for column in columns)
+def _fitting(rows: Sequence[T], columns: Sequence[Column[T]], width: int, *, wide: bool) -> tuple[list[Column[T]], int]:
+    """The columns that a terminal has room for, those that matter least left out, and the width they need."""
+    sizes = {
+        column.title: max([len(column.title), *(len(line) for row in rows for line in column.lines(row))]) for column in columns
+    }
+    shown = list(columns)
+    for column in sorted((one for one in columns if one.spare), key=lambda one: -one.spare):
+        if wide or _width(shown, sizes) <= width:
+            break
+        shown.remove(column)
+    return shown, _width(shown, sizes)
+
+
+def _width(columns: Sequence[Column[T]], sizes: dict[str, int]) -> int:
+    return sum(sizes[column.title] + _GAP for column in columns) - _GAP

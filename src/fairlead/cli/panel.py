@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from fairlead.api.schema import Pool, Status
 
 from .kinds import count
 from .out import clean, duration, plain, size, terminal, write
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _BAR = 20
 _NEARLY_FULL, _FILLING = 0.9, 0.7
@@ -58,11 +62,13 @@ def _rich(now: Status, containers: int) -> None:
     title = Text.assemble((" fairlead ", "bold"), ("\N{BLACK CIRCLE} ", colour), (f"{facts(now, containers)[0][1]} ", colour))
     inside = Group(grid, Text(), _pools(now.pools)) if now.pools else grid
     Console(highlight=False).print(
-        Panel(inside, title=title, title_align="left", box=box.ROUNDED, border_style="bright_black", padding=(1, 2), expand=False)
+        Panel(
+            inside, title=title, title_align="left", box=box.ROUNDED, border_style="bright_black", padding=(1, 2), expand=False
+        )
     )
 
 
-def _pools(pools: Sequence[Pool]) -> object:
+def _pools(pools: Sequence[Pool]) -> Table:
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
@@ -71,7 +77,10 @@ def _pools(pools: Sequence[Pool]) -> object:
         part = pool.used / pool.size if pool.size else 1.0
         colour = "red" if part >= _NEARLY_FULL else "yellow" if part >= _FILLING else "green"
         full = min(_BAR, max(round(part * _BAR), 1 if pool.used else 0))
-        bar = Text.assemble(("\N{BOX DRAWINGS HEAVY HORIZONTAL}" * full, colour), ("\N{BOX DRAWINGS HEAVY HORIZONTAL}" * (_BAR - full), "bright_black"))
+        bar = Text.assemble(
+            ("\N{BOX DRAWINGS HEAVY HORIZONTAL}" * full, colour),
+            ("\N{BOX DRAWINGS HEAVY HORIZONTAL}" * (_BAR - full), "bright_black"),
+        )
         table.add_row(
             Text(clean(pool.network), style="bold"),
             Text(pool.cidr, style="cyan"),

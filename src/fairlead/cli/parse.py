@@ -39,7 +39,9 @@ def made(kind: type[V], *, field: str = "", **fields: Any) -> V:
     except ValueError as problem:
         inner, colon, message = str(problem).partition(": ")
         named = colon and _FIELD.fullmatch(inner)
-        raise Invalid(message if named else str(problem), field=".".join(filter(None, (field, inner if named else "")))) from None
+        raise Invalid(
+            message if named else str(problem), field=".".join(filter(None, (field, inner if named else "")))
+        ) from None
 
 
 def labels(texts: Iterable[str], field: str = "label") -> dict[str, str]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from msgspec import structs
 
 from fairlead.api.client import Client
 from fairlead.model.address import Address, ContainerID, InterfaceName, Mac, Name
@@ -17,8 +18,8 @@ from fairlead.model.endpoint import Bandwidth, Endpoint, Protocol, PublishedPort
 from fairlead.model.errors import Exhausted, Forbidden, Invalid
 from fairlead.model.network import Driver, Network
 
-from . import complete, fault, parse, ports
-from .container import launch, names, order, record, spawn
+from . import fault, options, parse, ports
+from .container import finish, launch, names, order, record, spawn
 from .container.record import Process, Record
 
 app = typer.Typer(rich_markup_mode="rich")
@@ -29,8 +30,6 @@ DEFAULT = "default"
 _CHOSEN = range(32768, 61000)
 """Where a host port is chosen from: Linux's own range for such ports."""
 
-_NETWORK = "Network"
-
 
 @app.command(
     no_args_is_help=True,
@@ -39,98 +38,66 @@ _NETWORK = "Network"
     epilog="Example: fairlead run -d --name web -p 8080:80 -- python3 -m http.server 80",
 )
 def run(
-    command: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="What to run; options after it are its own.")],
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once it runs; see it with `fairlead logs`.")] = False,
-    name: Annotated[str, typer.Option(help="Its name; one is made if left out.", show_default=False)] = "",
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="What to run; options after it are its own.")],
+    *,
+    detach: Annotated[bool, options.flag("--detach", "-d", help="Return once it runs; see it with `fairlead logs`.")] = False,
+    name: Annotated[str, options.text("--name", metavar="NAME", help="Its name; one is made if left out.")] = "",
     remove: Annotated[
-        bool | None,
-        typer.Option("--rm/--no-rm", help="Forget it when it ends. Default: in the foreground yes, detached no.", show_default=False),
+        bool | None, options.flag("--rm/--no-rm", help="Forget it when it ends. Default: unless it is detached.")
     ] = None,
-    network: Annotated[
+    network: options.Networks = None,
+    ip: options.Ip = None,
+    mac: options.MacAddress = "",
+    publish: options.Publish = None,
+    dns: Annotated[
         list[str] | None,
-        typer.Option(
-            help="A network, or host, or none. May be repeated: eth0, eth1, ...",
-            autocompletion=complete.networks,
-            rich_help_panel=_NETWORK,
-            show_default=DEFAULT,
-        ),
+        options.text("--dns", metavar="ADDRESS", help="A name server. May be repeated.", rich_help_panel=options.NETWORK),
     ] = None,
-    ip: Annotated[list[str] | None, typer.Option(help="A static address. May be repeated.", rich_help_panel=_NETWORK)] = None,
-    mac: Annotated[str, typer.Option(help="MAC address on the first network.", rich_help_panel=_NETWORK, show_default=False)] = "",
-    publish: Annotated[
-        list[str] | None,
-        typer.Option("--publish", "-p", help=r"Publish ports: \[HOSTIP:]HOST\[-LAST]:PORT\[/tcp|udp|sctp].", rich_help_panel=_NETWORK),
-    ] = None,
-    dns: Annotated[list[str] | None, typer.Option(help="A name server. May be repeated.", rich_help_panel=_NETWORK)] = None,
-    ingress_rate: Annotated[
-        str, typer.Option(help="Limit what it receives, bit/s, such as 10M.", rich_help_panel=_NETWORK, show_default=False)
-    ] = "",
-    egress_rate: Annotated[
-        str, typer.Option(help="Limit what it sends, bit/s, such as 10M.", rich_help_panel=_NETWORK, show_default=False)
-    ] = "",
-    hostname: Annotated[str, typer.Option(help="Its host name; its name if left out.", show_default=False)] = "",
-    env: Annotated[list[str] | None, typer.Option("--env", "-e", help="Set a variable: KEY=VALUE.")] = None,
-    label: Annotated[list[str] | None, typer.Option("--label", "-l", help="Label its endpoints: key=value.")] = None,
-    namespace: Annotated[str, typer.Option(help="The namespace of its endpoints.")] = "default",
-    interactive: Annotated[bool, typer.Option("--interactive", "-i", hidden=True)] = False,  # noqa: ARG001  # always so
-    tty: Annotated[bool, typer.Option("--tty", "-t", hidden=True)] = False,  # noqa: ARG001  # the terminal is passed through
+    ingress_rate: options.Ingress = "",
+    egress_rate: options.Egress = "",
+    hostname: Annotated[str, options.text("--hostname", metavar="NAME", help="Its host name; its name if left out.")] = "",
+    env: options.Env = None,
+    label: options.Labels = None,
+    namespace: options.Namespace = "default",
+    interactive: options.Interactive = False,  # noqa: ARG001
+    tty: options.Tty = False,  # noqa: ARG001
 ) -> None:
     """Run a command in a network namespace of its own.
 
     It has its own /etc/hosts, /etc/resolv.conf and host name, and its network is complete before it starts. In the
-    foreground its exit status is passed on, and nothing of it is left when it ends.
+    foreground its exit status is passed on, and nothing of it is left when it ends. `--network host` and `--network none`
+    stand alone.
     """
-    _need_root()
+    if os.geteuid() != 0:
+        raise fault.remedy(Forbidden("a network namespace is made by root"), "sudo fairlead run ...")
     wanted = tuple(network or (DEFAULT,))
-    kind = order.driver(wanted)
     client = Client()
-    known = record.every()
-    chosen = parse.value(Name, name, "name") if name else Name(names.pick({one.name for one in known}))
+    networks = _networks(wanted, client)
+    kind = _driver(wanted, networks)
     wish = order.Wish(
         addresses=parse.values(Address, ip or (), "ip"),
         mac=parse.value(Mac, mac, "mac") if mac else None,
-        ports=tuple(publications(publish or (), client)) if kind is Driver.BRIDGE else _unchosen(publish or ()),
+        ports=tuple(publications(publish or (), client if kind is Driver.BRIDGE else None)),
         bandwidth=bandwidth(ingress_rate, egress_rate),
         dns=parse.values(Address, dns or (), "dns"),
         labels=parse.labels(label or ()),
         namespace=parse.value(Name, namespace, "namespace"),
     )
-    networks = [client.network(one) for one in wanted] if kind is Driver.BRIDGE else []
-    kind = _alone(networks) or kind
-    target = order.Target(ContainerID(secrets.token_hex(6)), str(record.netns(chosen)), chosen)
-    if kind is not Driver.BRIDGE:
-        order.check_alone(kind, wish)
-        networks = []
-    attaches = order.attaches(target, wish, networks, [InterfaceName(f"eth{at}") for at in range(len(networks))])
-    private = kind is not Driver.HOST
-    host = _hostname(hostname or (chosen if private else ""))
-    plan = launch.Plan(
-        record=Record(
-            id=target.container,
-            name=chosen,
-            command=tuple(command),
-            networks=wanted,
-            created=record.now(),
-            hostname=host,
-            sandbox=target.path if private else "",
-            labels=wish.labels,
-            namespace=wish.namespace,
-            attached=bool(attaches),
-            remove=not detach if remove is None else remove,
-            monitor=Process.of(os.getpid()),
-        ),
-        environment=parse.environment(env or (), {**os.environ, **({"HOSTNAME": host} if host else {})}),
-        attaches=attaches,
-        servers=wish.dns or tuple(dict.fromkeys(server for one in networks for server in one.spec.dns)),
-        detach=detach,
+    made = _record(_name(name, client), command, kind, wish)
+    made = structs.replace(
+        made,
+        networks=wanted,
+        hostname=_hostname(hostname or (made.name if made.sandbox else "")),
+        remove=not detach if remove is None else remove,
     )
-    if not private:
-        fault.note("\n".join((f"{chosen} {order.HOST_GIVES_UP[0]}", *order.HOST_GIVES_UP[1:])))
-    raise typer.Exit(_launch(plan, client, chosen, detach=detach))
+    plan = _plan(made, parse.environment(env or (), os.environ), wish, networks if kind is Driver.BRIDGE else (), detach=detach)
+    if kind is Driver.HOST:
+        fault.note("\n".join((f"{made.name} {order.HOST_GIVES_UP[0]}", *order.HOST_GIVES_UP[1:])))
+    raise typer.Exit(_launch(plan, client))
 
 
-def publications(texts: Sequence[str], client: Client) -> list[PublishedPort]:
-    """What ``--publish`` asks for; where no host port is named, a free one is chosen."""
+def publications(texts: Sequence[str], client: Client | None) -> list[PublishedPort]:
+    """What ``--publish`` asks for; where no host port is named, one is chosen that nobody ``client`` knows has published."""
     found: list[PublishedPort] = []
     for text in texts:
         wish = ports.parse(text)
@@ -148,32 +115,69 @@ def bandwidth(ingress: str, egress: str) -> Bandwidth | None:
     return Bandwidth(ingress_rate=parse.rate(ingress, "ingress-rate"), egress_rate=parse.rate(egress, "egress-rate"))
 
 
-def _launch(plan: launch.Plan, client: Client, name: str, *, detach: bool) -> int:
+def _networks(names: Sequence[str], client: Client) -> list[Network]:
+    """The networks of these names; ``host`` and ``none`` are no networks."""
+    return [client.network(name) for name in names] if order.driver(names) is Driver.BRIDGE else []
+
+
+def _driver(names: Sequence[str], networks: Sequence[Network]) -> Driver:
+    """What kind of network that makes. A network whose driver is not bridge stands alone, as the words do."""
+    other = [one for one in networks if one.spec.driver is not Driver.BRIDGE]
+    if other and len(networks) > 1:
+        raise Invalid(f"{other[0].name} ({other[0].spec.driver}) cannot be combined with another network", field="network")
+    return other[0].spec.driver if other else order.driver(names)
+
+
+def _name(text: str, client: Client) -> Name:
+    """The name asked for, or a new one. What ended without being cleaned up after is cleaned up first."""
+    known = record.every()
+    if any(one.abandoned for one in known):
+        finish.sweep(client)
+    return parse.value(Name, text, "name") if text else Name(names.pick({one.name for one in known}))
+
+
+def _record(name: Name, command: Sequence[str], kind: Driver, wish: order.Wish) -> Record:
+    if kind is not Driver.BRIDGE:
+        order.check_alone(kind, wish)
+    return Record(
+        id=secrets.token_hex(6),
+        name=name,
+        command=tuple(command),
+        networks=(),
+        created=record.now(),
+        sandbox="" if kind is Driver.HOST else str(record.netns(name)),
+        labels=wish.labels,
+        namespace=wish.namespace,
+        attached=kind is Driver.BRIDGE,
+        monitor=Process.of(os.getpid()),
+    )
+
+
+def _plan(made: Record, environment: dict[str, str], wish: order.Wish, on: Sequence[Network], *, detach: bool) -> launch.Plan:
+    target = order.Target(ContainerID(made.id), made.sandbox, made.name)
+    return launch.Plan(
+        record=made,
+        environment={**environment, "HOSTNAME": made.hostname} if made.hostname else environment,
+        attaches=order.attaches(target, wish, on, [InterfaceName(f"eth{at}") for at in range(len(on))]),
+        servers=wish.dns or tuple(dict.fromkeys(server for one in on for server in one.spec.dns)),
+        detach=detach,
+    )
+
+
+def _launch(plan: launch.Plan, client: Client) -> int:
     try:
         status = launch.launch(plan, client)
     except spawn.Unrunnable as problem:
         fault.tell(str(problem))
         return problem.status
-    if detach:
-        typer.echo(name)
+    if plan.detach:
+        typer.echo(plan.record.name)
     return status
 
 
-def _alone(networks: Sequence[Network]) -> Driver | None:
-    """The driver of a network object that is not a bridge; it stands alone like the built-in names."""
-    other = [one for one in networks if one.spec.driver is not Driver.BRIDGE]
-    if other and len(networks) > 1:
-        raise Invalid(f"{other[0].name} ({other[0].spec.driver}) cannot be combined with another network", field="network")
-    return other[0].spec.driver if other else None
-
-
-def _unchosen(texts: Sequence[str]) -> tuple[PublishedPort, ...]:
-    """Ports that are going to be refused, checked for their form."""
-    wishes = [ports.parse(text) for text in texts]
-    return tuple(wish.publish(wish.host_port or _CHOSEN[0]) for wish in wishes)
-
-
-def _published(client: Client) -> list[PublishedPort]:
+def _published(client: Client | None) -> list[PublishedPort]:
+    if client is None:
+        return []
     return [port for one in client.objects(Endpoint.plural) if isinstance(one, Endpoint) for port in one.spec.ports]
 
 
@@ -208,8 +212,3 @@ def _hostname(text: str) -> str:
     if len(text) > 64 or any(c.isspace() or not c.isprintable() for c in text):
         raise Invalid(f"{text[:80]!r} is not a host name: at most 64 characters, no spaces", field="hostname")
     return text
-
-
-def _need_root() -> None:
-    if os.geteuid() != 0:
-        raise fault.remedy(Forbidden("a network namespace is made by root"), "sudo fairlead run ...")

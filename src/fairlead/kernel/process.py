@@ -1,7 +1,7 @@
-"""Namespaces, mounts and processes: the few system calls that the standard library of Python 3.11 lacks.
+"""Processes in namespaces of their own: what starting one needs beyond what ``netns`` offers.
 
-Each function is one system call and raises ``OSError`` that says what was being done. ``unshare`` and ``setns`` act on the
-calling thread, as in the kernel. Nothing here knows what the namespaces are for.
+Each function is one act on the calling process or thread and raises ``KernelError`` that says what was being done. Nothing
+here knows what the namespaces are for.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+
+from fairlead.kernel.errors import translated
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
@@ -25,99 +25,53 @@ MS_NOEXEC = 0x8
 MS_BIND = 0x1000
 MS_REC = 0x4000
 MS_SLAVE = 0x80000
-MNT_DETACH = 0x2
-
-OWN_NETNS = "/proc/thread-self/ns/net"
+_MNT_DETACH = 0x2
 
 _PR_SET_PDEATHSIG = 1
 _SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 0x1
-_SO_NETNS_COOKIE = 71
+_IFREQ = "16sh22x"
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _check(result: int, what: str) -> None:
-    if result != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"{what}: {os.strerror(code)}")
-
-
 def unshare(flags: int) -> None:
     """Move the calling thread into new namespaces (``CLONE_NEW*``)."""
-    _check(_libc.unshare(ctypes.c_int(flags)), "unshare namespaces")
+    with translated("make namespaces"):
+        _check(_libc.unshare(ctypes.c_int(flags)))
 
 
 def setns(fd: int, flags: int) -> None:
-    """Enter the namespace behind ``fd``, or, if it is a pidfd, those of a process that ``flags`` names."""
-    _check(_libc.setns(ctypes.c_int(fd), ctypes.c_int(flags)), "enter namespace")
+    """Enter the namespace behind ``fd``, or, if it is a pidfd, those of its process that ``flags`` names (Linux 5.8)."""
+    with translated("enter namespaces"):
+        _check(_libc.setns(ctypes.c_int(fd), ctypes.c_int(flags)))
 
 
 def mount(source: str, target: str, kind: str = "none", flags: int = 0) -> None:
     """Mount ``source`` on ``target``."""
-    result = _libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), None)
-    _check(result, f"mount {source} on {target}")
+    with translated(f"mount {source} on {target}"):
+        _check(_libc.mount(os.fsencode(source), os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), None))
 
 
 def umount(target: str) -> None:
     """Take the topmost mount off ``target``, even while it is in use."""
-    _check(_libc.umount2(target.encode(), ctypes.c_int(MNT_DETACH)), f"unmount {target}")
+    with translated(f"unmount {target}"):
+        _check(_libc.umount2(os.fsencode(target), ctypes.c_int(_MNT_DETACH)))
 
 
 def die_with_parent(number: int) -> None:
     """Get signal ``number`` when the thread that forked this process ends."""
-    _check(_libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(number), 0, 0, 0), "set the parent-death signal")
+    with translated("ask for a signal when the parent ends"):
+        _check(_libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(number), 0, 0, 0))
 
 
 def loopback_up() -> None:
-    """Bring up ``lo`` of the current network namespace."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        request = struct.pack("16sh22x", b"lo", 0)
-        _, flags = struct.unpack("16sh22x", fcntl.ioctl(any_socket, _SIOCGIFFLAGS, request))
-        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", flags | _IFF_UP))
-
-
-@contextmanager
-def in_netns(path: str) -> Iterator[None]:
-    """Run the body in the network namespace at ``path``; the calling thread comes back afterwards."""
-    with open(OWN_NETNS, "rb") as home, open(path, "rb") as there:  # noqa: PTH123  # a namespace, not a file
-        setns(there.fileno(), CLONE_NEWNET)
-        try:
-            yield
-        finally:
-            setns(home.fileno(), CLONE_NEWNET)
-
-
-def pin_netns(path: Path) -> None:
-    """Make a network namespace with its loopback up, and keep it alive by a mount on ``path``, a new empty file."""
-    path.touch(mode=0o444, exist_ok=False)
-    try:
-        with open(OWN_NETNS, "rb") as home:  # noqa: PTH123  # a namespace, not a file
-            unshare(CLONE_NEWNET)
-            try:
-                loopback_up()
-                mount(OWN_NETNS, str(path), flags=MS_BIND)
-            finally:
-                setns(home.fileno(), CLONE_NEWNET)
-    except BaseException:
-        path.unlink()
-        raise
-
-
-def unpin_netns(path: Path) -> None:
-    """Undo ``pin_netns``; the namespace ends with its last process. Nothing there is no error."""
-    if not path.exists():
-        return
-    if path.stat().st_dev != path.parent.stat().st_dev:
-        umount(str(path))
-    path.unlink(missing_ok=True)
-
-
-def netns_cookie(path: str) -> int:
-    """The kernel's number for the network namespace at ``path``, unique since boot (SO_NETNS_COOKIE, Linux 5.14)."""
-    with in_netns(path), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as any_socket:
-        return int(struct.unpack("Q", any_socket.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8))[0])
+    """Bring up ``lo`` of the calling thread's network namespace."""
+    with translated("bring up lo"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        answer = fcntl.ioctl(asking, _SIOCGIFFLAGS, struct.pack(_IFREQ, b"lo", 0))
+        _, flags = struct.unpack(_IFREQ, answer)
+        fcntl.ioctl(asking, _SIOCSIFFLAGS, struct.pack(_IFREQ, b"lo", flags | _IFF_UP))
 
 
 def started(pid: int) -> int:
@@ -128,3 +82,9 @@ def started(pid: int) -> int:
         return 0
     fields = stat[stat.rindex(b")") + 2 :].split()
     return 0 if fields[0] in {b"Z", b"X"} else int(fields[19])
+
+
+def _check(result: int) -> None:
+    if result:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

@@ -18,7 +18,8 @@ import msgspec
 
 from fairlead.api.client import Client
 from fairlead.api.schema import Detach
-from fairlead.kernel import process
+from fairlead.kernel import netns
+from fairlead.kernel.errors import Gone
 from fairlead.model.address import ContainerID
 from fairlead.model.errors import Problem
 
@@ -79,8 +80,14 @@ def release(was: Record, client: Client) -> Problem | None:
         except Problem as found:
             problem = found
     if was.sandbox:
-        process.unpin_netns(record.netns(was.name))
+        unpin(was.name)
     return problem
+
+
+def unpin(name: str) -> None:
+    """Let go of a container's network namespace; it ends with its last process. Nothing there is no error."""
+    with suppress(Gone):
+        netns.delete(str(record.netns(name)))
 
 
 def stop(running: Record, grace: float) -> None:

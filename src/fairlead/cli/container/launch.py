@@ -14,14 +14,16 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 from fairlead.api.client import Client
 from fairlead.api.schema import Attach, Attached, Detach
-from fairlead.kernel import process
+from fairlead.cli.fault import warn
+from fairlead.kernel import netns, process
+from fairlead.kernel.errors import KernelError
 from fairlead.model.address import Address, ContainerID
 from fairlead.model.errors import Failed, Problem
 
-from ..fault import warn
 from . import detached, files, finish, foreground, record, spawn
 from .record import Record
 
@@ -61,15 +63,24 @@ def _network(plan: Plan, client: Client, undo: ExitStack) -> None:
         return
     path = record.netns(made.name)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        process.unpin_netns(path)  # left by a crash; the name is ours now
-        process.pin_netns(path)
-    except OSError as problem:
-        raise Failed(f"making a network namespace at {path}: {problem.strerror}") from None
-    undo.callback(process.unpin_netns, path)
+        finish.unpin(made.name)  # left by a crash; the name is ours now
+        netns.create(str(path))
+        undo.callback(finish.unpin, made.name)
+        _loopback(path)
+    except KernelError as problem:
+        raise Failed(str(problem)) from None
     if plan.attaches:
         undo.callback(_give_back, made.id, client)
     _write_files(plan, [client.attach(request) for request in plan.attaches])
+
+
+def _loopback(path: Path) -> None:
+    fd = netns.open_path(str(path))
+    try:
+        with netns.inside(fd):
+            process.loopback_up()
+    finally:
+        os.close(fd)
 
 
 def _give_back(container: str, client: Client) -> None:

@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fairlead.api.schema import Attach
+from fairlead.cli.fault import remedy
 from fairlead.model.address import Address, ContainerID, InterfaceName, Mac
 from fairlead.model.endpoint import Bandwidth, Dns, PublishedPort
 from fairlead.model.errors import Invalid
 from fairlead.model.network import Driver, Network
-
-from ..fault import remedy
 
 HOST_GIVES_UP = (
     "shares the host's network; --network host gives up:",
@@ -76,7 +75,9 @@ def check_alone(kind: Driver, wish: Wish) -> None:
             raise Invalid(f"cannot be used with --network {kind}: {why}", field=name)
 
 
-def attaches(target: Target, wish: Wish, networks: Sequence[Network], interfaces: Sequence[InterfaceName]) -> tuple[Attach, ...]:
+def attaches(
+    target: Target, wish: Wish, networks: Sequence[Network], interfaces: Sequence[InterfaceName]
+) -> tuple[Attach, ...]:
     """One request a network, in the order in which they were named."""
     names = [network.name for network in networks]
     if twice := next((name for name in names if names.count(name) > 1), None):
@@ -121,4 +122,6 @@ def _home(address: Address, networks: Sequence[Network]) -> int:
         if any(subnet.cidr.holds(address) for subnet in network.spec.subnets):
             return at
     held = "; ".join(f"{n.name} has {', '.join(s.cidr for s in n.spec.subnets) or 'no subnet'}" for n in networks)
-    raise remedy(Invalid(f"{address} is in no subnet of its network: {held}", field="ip"), f"fairlead network inspect {networks[0].name}")
+    raise remedy(
+        Invalid(f"{address} is in no subnet of its network: {held}", field="ip"), f"fairlead network inspect {networks[0].name}"
+    )

@@ -20,12 +20,11 @@ from pathlib import Path
 from msgspec import structs
 
 from fairlead.api.wire import run_dir
+from fairlead.cli.fault import remedy
 from fairlead.kernel import process
 from fairlead.model import codec
 from fairlead.model.errors import Conflict, Failed, Invalid, Missing
 from fairlead.model.meta import Value
-
-from ..fault import remedy
 
 
 class Process(Value, frozen=True, kw_only=True):
@@ -159,7 +158,9 @@ def find(text: str) -> Record | None:
         return record
     close = [record for record in every() if len(text) >= 3 and record.id.startswith(text)]
     if len(close) > 1:
-        raise Conflict(f"{text!r} begins the ids of {', '.join(record.name for record in close)}; write more of it", field="name")
+        raise Conflict(
+            f"{text!r} begins the ids of {', '.join(record.name for record in close)}; write more of it", field="name"
+        )
     return close[0] if close else None
 
 
@@ -168,7 +169,9 @@ def need(text: str) -> Record:
     if record := find(text):
         return record
     known = ", ".join(record.name for record in every()) or "none"
-    raise remedy(Missing(f"there is no container {text!r} made by fairlead run; there are: {known}", field="name"), "fairlead ps -a")
+    raise remedy(
+        Missing(f"there is no container {text!r} made by fairlead run; there are: {known}", field="name"), "fairlead ps -a"
+    )
 
 
 def forget(name: str) -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from fairlead.cli.fault import remedy
 from fairlead.model.address import Interface, InterfaceName, Mac
 from fairlead.model.endpoint import Endpoint, PublishedPort
 from fairlead.model.errors import Conflict, Missing
 from fairlead.model.meta import Value
 
-from ..fault import remedy
 from .record import Record
 
 

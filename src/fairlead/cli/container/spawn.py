@@ -21,8 +21,11 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
+from fairlead.kernel import netns as kernel_netns
 from fairlead.kernel import process
+from fairlead.kernel.errors import KernelError
 from fairlead.model.errors import Failed, Problem
 
 CANNOT_RUN, NOT_FOUND = 126, 127
@@ -59,7 +62,7 @@ class Unrunnable(Problem):
         self.status = status
 
 
-def start(command: Command, started: Callable[[int, int], None], mask: Iterable[signal.Signals] = ()) -> int:
+def start(command: Command, started: Callable[[int, int], None], mask: Iterable[int] = ()) -> int:
     """Start the command; return its pid once it runs. ``started(pid, mounts)`` is called just before.
 
     ``mask`` is the signal mask the command gets. When this raises, there is no process left.
@@ -75,13 +78,7 @@ def start(command: Command, started: Callable[[int, int], None], mask: Iterable[
     os.close(go_read)
     with os.fdopen(said_read, "rb") as said, os.fdopen(go_write, "wb", buffering=0) as go:
         try:
-            first = said.readline()
-            if first == _READY:
-                started(pid, Path(f"/proc/{pid}/ns/mnt").stat().st_ino)
-                go.write(b"g")
-                first = said.readline()
-            if first:
-                raise _problem(first.decode(errors="replace"))
+            _meet(said, go, lambda: started(pid, Path(f"/proc/{pid}/ns/mnt").stat().st_ino))
         except BaseException:
             go.close()
             os.kill(pid, signal.SIGKILL)
@@ -90,10 +87,22 @@ def start(command: Command, started: Callable[[int, int], None], mask: Iterable[
     return pid
 
 
+def _meet(said: IO[bytes], go: IO[bytes], started: Callable[[], None]) -> None:
+    """The parent's side of the conversation; raises what the child could not do."""
+    line = said.readline()
+    if line == _READY:
+        started()
+        go.write(b"g")
+        line = said.readline()
+    if line:
+        raise _problem(line.decode(errors="replace"))
+
+
 def enter(netns: str, *, alone: bool = True) -> None:
     """Move this process into a network namespace, with mounts of its own (``alone``) that show it in /sys."""
-    with open(netns, "rb") as there:  # noqa: PTH123  # a namespace, not a file
-        process.setns(there.fileno(), process.CLONE_NEWNET)
+    fd = kernel_netns.open_path(netns)
+    process.setns(fd, process.CLONE_NEWNET)
+    os.close(fd)
     if alone:
         process.unshare(process.CLONE_NEWNS)
         process.mount("none", "/", flags=process.MS_REC | process.MS_SLAVE)
@@ -118,7 +127,7 @@ def unrunnable(word: str, problem: OSError) -> Unrunnable:
     return Unrunnable(f"{word!r} cannot be run: {problem.strerror}", CANNOT_RUN)
 
 
-def _child(command: Command, said: int, go: int, mask: Iterable[signal.Signals]) -> None:
+def _child(command: Command, said: int, go: int, mask: Iterable[int]) -> None:
     """Everything between fork and exec; never returns."""
     try:
         _enter(command)
@@ -131,8 +140,8 @@ def _child(command: Command, said: int, go: int, mask: Iterable[signal.Signals])
             execute(command.words, command.environment)
     except Unrunnable as problem:
         os.write(said, f"{problem.status} {problem.message}\n".encode())
-    except OSError as problem:
-        os.write(said, f"0 {problem.strerror or problem}\n".encode())
+    except (OSError, KernelError) as problem:
+        os.write(said, f"0 {problem}\n".encode())
     finally:
         os._exit(NOT_FOUND)
 
@@ -197,7 +206,7 @@ def _sysfs() -> None:
         process.mount("sysfs", "/sys", "sysfs", process.MS_NOSUID | process.MS_NODEV | process.MS_NOEXEC)
         for path, fd in kept:
             process.mount(f"/proc/self/fd/{fd}", path, flags=process.MS_BIND | process.MS_REC)
-    except OSError:
+    except KernelError:
         return
     finally:
         for _, fd in kept:

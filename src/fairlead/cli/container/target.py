@@ -6,23 +6,23 @@ the agent already knows it by.
 
 from __future__ import annotations
 
-import errno
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from fairlead.kernel import process
+from fairlead.cli.fault import remedy
+from fairlead.kernel import netns
+from fairlead.kernel.errors import Gone, KernelError, Refused
 from fairlead.model.address import ContainerID
 from fairlead.model.endpoint import Endpoint
-from fairlead.model.errors import Conflict, Failed, Forbidden, Invalid, Missing
+from fairlead.model.errors import Conflict, Forbidden, Invalid, Missing
 
-from ..fault import remedy
 from . import record
 from .order import Target
 
 FIELD = "target"
 
-_IP_NETNS = Path("/run/netns")
-_HOST = Path("/proc/1/ns/net")
+_OWN = Path("/proc/self/ns/net")
 
 
 def find(word: str, endpoints: Sequence[Endpoint]) -> Target:
@@ -33,7 +33,6 @@ def find(word: str, endpoints: Sequence[Endpoint]) -> Target:
         if Path(known.path).exists():
             return known
     path, display = _path(word)
-    _check(path)
     return Target(_container(path, endpoints), str(path), display)
 
 
@@ -45,7 +44,7 @@ def container(word: str, endpoints: Sequence[Endpoint]) -> Target:
 def _known(word: str, endpoints: Sequence[Endpoint]) -> Target | None:
     if own := record.find(word):
         return Target(ContainerID(own.id), own.sandbox, own.name)
-    named = [one for one in endpoints if one.display == word or one.container == word]
+    named = [one for one in endpoints if word in {one.display, one.container}]
     close = named or [one for one in endpoints if len(word) >= 3 and one.container.startswith(word)]
     ids = sorted({one.container for one in close})
     if len(ids) > 1:
@@ -59,7 +58,7 @@ def _path(word: str) -> tuple[Path, str]:
         return Path(f"/proc/{word}/ns/net"), _program(word)
     if "/" in word:
         return Path(word).absolute(), Path(word).name
-    if (path := _IP_NETNS / word).exists():
+    if (path := Path(netns.NAMED) / word).exists():
         return path, word
     raise remedy(
         Missing(f"{word!r} is no container, no name of ip netns, no PID and no path of a network namespace", field=FIELD),
@@ -74,34 +73,24 @@ def _program(pid: str) -> str:
         raise Missing(f"there is no process {pid}", field=FIELD) from None
 
 
-def _check(path: Path) -> None:
-    try:
-        there, host = path.stat(), _HOST.stat()
-    except PermissionError:
-        raise remedy(Forbidden(f"{path} may not be opened", field=FIELD), "sudo") from None
-    except OSError as problem:
-        raise Missing(f"{path}: {problem.strerror}", field=FIELD) from None
-    if there.st_dev != host.st_dev or not _is_netns(path):
-        raise Invalid(f"{path} is not a network namespace; give one like /run/netns/NAME or /proc/PID/ns/net", field=FIELD)
-    if there.st_ino == host.st_ino:
-        raise Invalid(f"{path} is the host's own network namespace", field=FIELD)
-
-
-def _is_netns(path: Path) -> bool:
-    """Whether a namespace file is one of a network: only such can be entered as one."""
-    try:
-        with process.in_netns(str(path)):
-            return True
-    except OSError as problem:
-        if problem.errno == errno.EPERM:
-            raise remedy(Forbidden("a network namespace is entered by root"), "sudo") from None
-        return False
-
-
 def _container(path: Path, endpoints: Sequence[Endpoint]) -> ContainerID:
-    try:
-        cookie = process.netns_cookie(str(path))
-    except OSError as problem:
-        raise Failed(f"asking for the cookie of {path}: {problem.strerror}") from None
+    cookie = _cookie(path)
+    if cookie == _cookie(_OWN):
+        raise Invalid(f"{path} is the host's own network namespace", field=FIELD)
     known = next((one.spec.container for one in endpoints if one.spec.sandbox.cookie == cookie), None)
     return known or ContainerID(f"ns-{cookie}")
+
+
+def _cookie(path: Path) -> int:
+    try:
+        fd = netns.open_path(str(path))
+        try:
+            return netns.cookie(fd)
+        finally:
+            os.close(fd)
+    except Gone as problem:
+        raise Missing(str(problem), field=FIELD) from None
+    except Refused as problem:
+        raise remedy(Forbidden(str(problem), field=FIELD), "sudo") from None
+    except KernelError as problem:
+        raise Invalid(str(problem), field=FIELD) from None
