@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from fake_door import FakeDoor
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.contracts.fake_door import FakeDoor
 
+from fairlead.api import wire
 from fairlead.cni import install, verbs
 
 ROOT = Path(__file__).parents[2]
@@ -108,7 +109,7 @@ def client(bin_dir: Path, run_dir: Path, tmp_path: Path) -> Client:
 
 @contextlib.asynccontextmanager
 async def agent(client: Client, serve: Serve) -> AsyncIterator[None]:
-    application = web.Application(client_max_size=2 * MIB)
+    application = web.Application(client_max_size=wire.MAX_BODY)
     application.router.add_post("/cni", serve)
     runner = web.AppRunner(application, shutdown_timeout=0.1)
     await runner.setup()

@@ -9,9 +9,9 @@ from pathlib import Path
 import jsonschema
 import msgspec
 import pytest
-from fake_door import FakeDoor, network
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.contracts.fake_door import FakeDoor, network
 
 from fairlead.api.schema import Detach, Detached, Drift
 from fairlead.cni import config, result, verbs
@@ -140,7 +140,7 @@ def test_routes_of_ipam_replace_the_default_route() -> None:
     _, answer = call(
         FakeDoor(), "ADD", conf(ipam={"routes": [{"dst": "10.9.0.0/16", "gw": "10.88.0.7"}, {"dst": "0.0.0.0/0"}]})
     )
-    assert answer["routes"] == [{"dst": "10.9.0.0/16", "gw": "10.88.0.7"}, {"dst": "0.0.0.0/0"}]
+    assert answer["routes"] == [{"dst": "10.9.0.0/16", "gw": "10.88.0.7"}, {"dst": "0.0.0.0/0", "gw": "10.88.0.1"}]
 
 
 def test_dns_of_the_runtime_goes_before_the_configuration() -> None:
@@ -334,6 +334,13 @@ def test_nulls_of_go_are_absent_fields() -> None:
         (conf(runtimeConfig={"bandwidth": {"ingressBurst": 5}}), 7, ("bandwidth", "ingressBurst")),
         (conf(runtimeConfig={"bandwidth": {"ingressRate": 1e99}}), 7, ("ingressRate",)),
         (conf(runtimeConfig={"dns": {"searches": ["a\nnameserver 6.6.6.6"]}}), 7, ("dns.search",)),
+        (
+            conf(runtimeConfig={"portMappings": [{"hostPort": 1, "containerPort": 1, "hostIP": "224.0.0.1"}]}),
+            7,
+            ("[0]", "multicast"),
+        ),
+        (conf(ipam={"routes": [{"dst": "10.0.0.0/8", "gw": "fd00::1"}]}), 7, ("ipam.routes[0].gw",)),
+        (conf(runtimeConfig={"dns": {"servers": ["eight"]}}), 7, ("runtimeConfig.dns.nameservers[0]", "eight")),
         (conf(runtimeConfig={"aliases": ["a b"]}), 7, ("aliases", "a b")),
         (conf(dns={"nameservers": ["eight.eight"]}), 7, ("dns.nameservers",)),
         (conf(args={"cni": {"labels": [{"key": "a b", "value": "c"}]}}), 7, ("args.cni.labels[0]", "a b")),
