@@ -21,7 +21,9 @@ class Agent:
 
     def __init__(self, node: Node, *options: str) -> None:
         self.node = node
-        self._options = options
+        self.options = options
+        self.under: tuple[str, ...] = ()
+        """A command that the agent is started by, in place of directly."""
         self._log = node.run_dir.parent / "agent.log"
         self._process: subprocess.Popen[str] | None = None
         self.client = Client(node.run_dir / "agent.sock")
@@ -39,7 +41,7 @@ class Agent:
         """Start it and wait until containers may start."""
         with self._log.open("a") as log:
             self._process = subprocess.Popen(
-                ["nsenter", f"--net={self.node.path}", sys.executable, "-m", "fairlead.agent", *self._options],
+                ["nsenter", f"--net={self.node.path}", *self.under, sys.executable, "-m", "fairlead.agent", *self.options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

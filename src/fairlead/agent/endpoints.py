@@ -46,6 +46,7 @@ class Endpoints:
         self.ports = Ports()
         self._store, self._node, self._ledger, self._networks, self._host = store, node, ledger, networks, host
         self._busy: dict[str, asyncio.Lock] = {}
+        self._leaving: dict[str, Endpoint] = {}
         self._own = _own_cookie()
 
     async def load(self) -> None:
@@ -134,6 +135,7 @@ class Endpoints:
         return sorted({one.display for one in self.all.values() if one.spec.network == network})
 
     async def _create(self, request: Attach, network: Network, name: str, cookie: int) -> Attached:
+        await self._outlast(request)
         self.ports.refuse_taken(request.ports, name)
         refuse_bound(request.ports)
         addresses = self._claim(request, network, name)
@@ -154,6 +156,18 @@ class Endpoints:
             await asyncio.shield(self._forget(stored))
             raise
         return self._attached(stored, network)
+
+    async def _outlast(self, request: Attach) -> None:
+        """Wait for endpoints on their way out that still hold a port or an address that ``request`` wants."""
+        wishes = {wish.partition("/")[0] for wish in request.addresses}
+        blocking = [
+            self._node.leaving[name][1]
+            for name, one in self._leaving.items()
+            if any(theirs.collides(mine) for theirs in one.spec.ports for mine in request.ports)
+            or any(interface.address in wishes for interface in one.spec.addresses)
+        ]
+        if blocking:
+            await asyncio.wait(blocking)
 
     def _claim(self, request: Attach, network: Network, name: str) -> tuple[Interface, ...]:
         if request.chained is not None:
@@ -187,10 +201,11 @@ class Endpoints:
         """Durably gone from the store; the kernel follows, and then the addresses are free."""
         await self._store.commit(Delete(Endpoint.plural, endpoint.key))
         future = self._node.drop(endpoint.name)
-        self.all.pop(endpoint.name, None)
+        self._leaving[endpoint.name] = self.all.pop(endpoint.name)
         future.add_done_callback(lambda _: self._release(endpoint))
 
     def _release(self, endpoint: Endpoint) -> None:
+        del self._leaving[endpoint.name]
         self.ports.remove(endpoint)
         self._ledger.release(endpoint.name)
 

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=given.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     )
-    wanted = settings(node=given.node, group=given.group, plane=given.plane, ipv6=given.ipv6)
+    wanted = settings(**{name: value for name, value in vars(given).items() if name != "log_level"})
     try:
         with ExitStack() as stack:
             _claim(wanted, stack)
@@ -50,6 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--group", default="", help="members of this group may use the socket (default: root alone)")
     parser.add_argument("--plane", default="auto", choices=["auto", "nftables"], help="what enforces rules in the kernel")
     parser.add_argument("--ipv6", action="store_true", help="give the default network an IPv6 subnet when it is created")
+    parser.add_argument("--debounce", type=float, default=0.05, help="seconds an event waits before a comparison (0.05)")
+    parser.add_argument("--interval", type=float, default=30.0, help="seconds between comparisons that no event asked for (30)")
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     return parser
 

@@ -19,6 +19,7 @@ from fairlead.api.schema import Drift
 from fairlead.datapath.nftables.ruleset import TABLE
 from fairlead.desired.state import Bridge, Link
 from fairlead.kernel.events import Event, Events
+from fairlead.links import veths
 from fairlead.model.errors import Problem
 
 from .config import Settings
@@ -115,6 +116,9 @@ class Monitor:
             try:
                 drift = await self._node.check(inside=False) if host else []
                 drift += await self._node.check_links(rows)
+                if any(one.table == veths.TABLE and one.kind == "missing" for one in drift):
+                    ended = {one.name for one in await self._endpoints.reap()}  # its namespace took its interface along
+                    drift = [one for one in drift if one.key not in ended]
                 await self._node.repair(drift)
             except Problem as problem:
                 log.error("comparing with the kernel: %s", problem)  # noqa: TRY400  # met again at the next timer

@@ -23,10 +23,11 @@ from typing import TypeVar
 
 from fairlead.api.schema import Drift
 from fairlead.datapath.base import Plane
-from fairlead.desired.state import Bridge, Limit, Link, NodeState, Row, Rows
+from fairlead.desired.state import Bridge, Limit, Link, NodeState, Publication, Row, Rows
 from fairlead.kernel.errors import Gone, KernelError
 from fairlead.links import bridges, limits, veths
 from fairlead.links.links import Links
+from fairlead.model.endpoint import Protocol
 from fairlead.model.errors import Failed, Problem
 
 log = logging.getLogger(__name__)
@@ -85,6 +86,8 @@ class Node:
             fresh = tuple(row for row in rows if row not in before)
             await asyncio.shield(self._in_kernel(self._undo, self._hands, fresh, before))
             raise
+        if any(isinstance(row, Publication) and row.protocol is not Protocol.TCP for row in rows):
+            asyncio.get_running_loop().run_in_executor(self._sweep, self._broom.plane.settle, rows, ())
 
     def drop(self, owner: str) -> asyncio.Future[None]:
         """Forget ``owner``; the future is done when the kernel has let go of everything it had."""
@@ -242,6 +245,7 @@ class Node:
     def _remove(self, rows: Rows) -> None:
         self._broom.plane.change((), rows)
         self._broom.links.remove(rows)
+        self._broom.plane.settle((), rows)
 
     async def _in_kernel(self, act: Callable[..., T], *arguments: object) -> T:
         try:

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from fairlead.model.address import Address, Family, Interface, InterfaceName, Mac, Prefix
 from fairlead.model.endpoint import Bandwidth, Protocol
+from fairlead.model.errors import Conflict
 from fairlead.model.meta import Value
 
 
@@ -138,7 +139,10 @@ class NodeState:
         return MappingProxyType(dict(self._owners))
 
     def replace(self, owner: str, rows: Rows) -> NodeState:
-        """The state with ``rows`` in place of what ``owner`` brought before. No rows: the owner is gone."""
+        """The state with ``rows`` in place of what ``owner`` brought before. No rows: the owner is gone.
+
+        ``Conflict`` if a row's key is taken: two owners of one row would undo each other.
+        """
         before = self._owners.get(owner, ())
         if before == rows:
             return self
@@ -151,6 +155,11 @@ class NodeState:
         for row in before:
             del fresh[type(row)][row.key]
         for row in rows:
+            if held := fresh[type(row)].get(row.key):
+                raise Conflict(f"{type(row).__name__} {row.key} of {owner} is already held by {new._holder(held)}")
             fresh[type(row)][row.key] = row
         new._tables = {**self._tables, **fresh}
         return new
+
+    def _holder(self, row: Row) -> str:
+        return next(owner for owner, rows in self._owners.items() if row in rows)

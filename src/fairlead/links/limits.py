@@ -61,7 +61,7 @@ def check(nl: Netlink, rows: Iterable[Limit], links: dict[str, LinkInfo]) -> lis
     rows = list(rows)
     if not rows:
         return []
-    buckets = {one.index: one.tbf for one in route.qdiscs(nl)}
+    buckets = {one.index: one.tbf for one in route.qdiscs(nl) if one.tbf}
     drift = []
     for row in rows:
         for interface, rate, way in (

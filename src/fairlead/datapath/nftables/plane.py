@@ -15,7 +15,7 @@ from fairlead.desired.state import NodeState, Publication, Row, Segment
 from fairlead.kernel import nft
 from fairlead.kernel.netlink import NETFILTER, Netlink
 
-from . import layout, ruleset
+from . import layout, ruleset, stale
 from .elements import Elements, elements
 
 _FAMILY = "inet"
@@ -41,6 +41,10 @@ class Nftables:
         changes = [(name, plus, minus) for name, plus, minus in changes if plus or minus]
         if changes:
             nft.change(self._netlink, _FAMILY, ruleset.TABLE, changes)
+
+    def settle(self, added: Iterable[Row], removed: Iterable[Row]) -> None:
+        """Forget tracked connections that what was added would never see, and those that what was removed led somewhere."""
+        stale.forget(self._netlink, added, removed)
 
     def check(self, state: NodeState) -> list[Drift]:
         """Every element that is missing or unexpected, or the one drift that the structure is not ours."""
