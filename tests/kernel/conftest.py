@@ -21,6 +21,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+
 from tests.net import Containers, Node, Outside, kept
 
 
