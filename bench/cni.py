@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from lib import ROOT, Report, at_least, at_most, confine, less, median, missing, per, percentile, progress, turns
+from lib import ROOT, Report, at_least, at_most, confine, less, median, missing, per, percentile, progress, turns, warn_if_busy
 from node import Agent, Broken, Call, Node, Run, built, places, took
 
 PLUGINS = Path("/usr/lib/cni")
@@ -369,6 +369,7 @@ def main() -> int:
         print(problem, file=sys.stderr)
         return 2
     confine()
+    warn_if_busy()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     built()
     sizes = QUICK if options.quick else FULL

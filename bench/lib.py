@@ -12,6 +12,8 @@ import operator
 import os
 import random
 import shutil
+import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,6 +91,9 @@ class Row:
         goal = self.goal.text if self.goal else ""
         return (self.what, _text(self.ours, self.unit), _text(self.peer, self.unit), fraction, goal, _VERDICT[self.met])
 
+
+_IDLE, _IOWAIT = 3, 4
+_BUSY_PERCENT = 10
 
 _WIDTH = 132
 """Columns of the table in a file or a pipe."""
@@ -187,6 +192,16 @@ def confine() -> None:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CPUS])
 
 
+def warn_if_busy() -> None:
+    """Look for a second at what else runs, and say so: ratios bear a neighbour, the cost of the n-th call does not."""
+    before = _cpu_times()
+    time.sleep(1)
+    spent = [now - then for now, then in zip(_cpu_times(), before, strict=True)]
+    busy = 100 - 100 * (spent[_IDLE] + spent[_IOWAIT]) / max(1, sum(spent))
+    if busy > _BUSY_PERCENT:
+        print(f"bench: other work keeps this machine {busy:.0f} % busy; run again when it is idle", file=sys.stderr)
+
+
 def machine() -> str:
     """What the figures were measured on, in a line."""
     cpus = len(os.sched_getaffinity(0))
@@ -205,6 +220,11 @@ def progress() -> Progress:
     return Progress(
         TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console, auto_refresh=False, transient=True
     )
+
+
+def _cpu_times() -> list[int]:
+    """Ticks by kind, guests left out: they are counted as user time too (proc_stat(5))."""
+    return [int(ticks) for ticks in _lines("/proc/stat")[0].split()[1:9]]
 
 
 def _lines(path: str) -> list[str]:
