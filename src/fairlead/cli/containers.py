@@ -225,11 +225,13 @@ def gather() -> list[Container]:
 
 def _mapping(published: PublishedPort, families: set[int]) -> list[str]:
     """``80/tcp -> 0.0.0.0:8080``, a line a port and a family, as docker port prints it."""
-    hosts = [published.host_ip] if published.host_ip else [{4: "0.0.0.0", 6: "::"}[family] for family in sorted(families)]  # noqa: S104
+    anywhere = {4: "0.0.0.0", 6: "::"}  # noqa: S104  # printed, not bound
+    hosts = [published.host_ip] if published.host_ip else [anywhere[family] for family in sorted(families)]
+    shown = [f"[{host}]" if ":" in host else str(host) for host in hosts]
     return [
-        f"{published.container_port + at}/{published.protocol} -> {f'[{host}]' if ':' in host else host}:{published.host_port + at}"
+        f"{published.container_port + at}/{published.protocol} -> {host}:{published.host_port + at}"
         for at in range(published.count)
-        for host in hosts
+        for host in shown
     ]
 
 
