@@ -4,14 +4,14 @@ import threading
 from pathlib import Path
 
 import pytest
-from kernel_room import Room
+from tests.kernel.room import Room
 
 from fairlead.kernel import netns
 from fairlead.kernel.errors import Exists, Gone, KernelError
 
 
 def _inode(path: str = "/proc/thread-self/ns/net") -> int:
-    return os.stat(path).st_ino
+    return Path(path).stat().st_ino
 
 
 def test_what_create_makes_is_a_namespace_that_ip_knows(room: Room) -> None:
@@ -45,13 +45,14 @@ def test_delete_removes_a_file_that_an_interrupted_create_left(room: Room) -> No
     assert not Path(path).exists()
 
 
-def test_new_leaves_no_name_and_does_not_move_the_thread(room: Room) -> None:
-    before, listed = _inode(), set(os.listdir(netns.NAMED))
+@pytest.mark.usefixtures("room")
+def test_new_leaves_no_name_and_does_not_move_the_thread() -> None:
+    before, listed = _inode(), set(Path(netns.NAMED).iterdir())
     fd = netns.new()
     try:
         assert _inode() == before
         assert os.fstat(fd).st_ino != before
-        assert set(os.listdir(netns.NAMED)) == listed
+        assert set(Path(netns.NAMED).iterdir()) == listed
     finally:
         os.close(fd)
 
@@ -91,9 +92,14 @@ def test_inside_moves_no_other_thread(room: Room) -> None:
     assert seen[0][0] == seen[0][1] != os.fstat(fd).st_ino
 
 
-def test_inside_of_a_file_that_is_no_namespace(room: Room) -> None:
+@pytest.mark.usefixtures("room")
+def test_inside_of_a_file_that_is_no_namespace() -> None:
     before = _inode()
-    with open("/dev/null", encoding="ascii") as file, pytest.raises(KernelError, match="enter"), netns.inside(file.fileno()):
+    with (
+        Path("/dev/null").open(encoding="ascii") as file,
+        pytest.raises(KernelError, match="enter"),
+        netns.inside(file.fileno()),
+    ):
         pass
     assert _inode() == before
 
@@ -117,7 +123,7 @@ def test_cookies_tell_namespaces_apart_though_the_path_is_the_same(room: Room) -
     [
         ("/etc/passwd", "not a network namespace"),
         ("/dev/null", "not a network namespace"),
-        ("/tmp", "not a network namespace"),
+        ("/etc", "not a network namespace"),
         ("/proc/self/ns/mnt", "mount namespace"),
         ("/proc/self/ns/user", "user namespace"),
     ],
@@ -145,7 +151,9 @@ def test_find_by_path_by_process_and_by_name(room: Room) -> None:
     assert netns.find(str(os.getpid())) == f"/proc/{os.getpid()}/ns/net"
 
 
-@pytest.mark.parametrize("text", ["", ".", "..", "a/b", "../../etc/passwd", "fairlead-there-is-none", "/nowhere/at/all", "999999999", "a\0b"])
+@pytest.mark.parametrize(
+    "text", ["", ".", "..", "a/b", "../../etc/passwd", "fairlead-there-is-none", "/nowhere/at/all", "999999999", "a\0b"]
+)
 def test_find_of_nothing(text: str) -> None:
     with pytest.raises(KernelError, match="find the network namespace"):
         netns.find(text)

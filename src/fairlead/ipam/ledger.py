@@ -143,7 +143,7 @@ class Ledger:
         """Note what is so at a start, ``deleted`` oldest first; return what does not fit, each naming the endpoint."""
         problems = []
         for endpoint in endpoints:
-            if endpoint.spec.chained is not None:  # its addresses are another plugin's
+            if endpoint.spec.chained:  # its addresses are another plugin's
                 continue
             for interface in endpoint.spec.addresses:
                 try:

@@ -6,10 +6,11 @@ that exists, so ``new_veth`` is several messages. ``Netlink.do`` sends them in o
 
 from __future__ import annotations
 
+import errno
 import struct
 from dataclasses import dataclass
 
-from fairlead.kernel.errors import Gone
+from fairlead.kernel.errors import Gone, KernelError
 from fairlead.kernel.netlink import (
     CREATE,
     EXCL,
@@ -182,8 +183,9 @@ def new_veth(
 ) -> tuple[Message, ...]:
     """A pair: ``peer`` is born inside ``peer_netns_fd``; ``host`` is here, on the bridge ``master``, with no own address.
 
-    ``mac`` is the peer's. ``host`` comes up last, with everything set; if a later message fails, remove ``host``. The kernel lets no peer be born up: inside,
-    ``set_link(peer, up=True)``; before it, for a container that is to have no IPv6, ``set_link(peer, link_local=False)``.
+    ``mac`` is the peer's. ``host`` comes up last, with everything set; if a later message fails, remove ``host``.
+    The kernel lets no peer be born up: inside, ``set_link(peer, up=True)``; before it, for a container that is to have no IPv6,
+    ``set_link(peer, link_local=False)``.
     """
     inner = b"".join((_flags(0, None), text(_IFNAME, peer), _common(mac, mtu, None), u32(_NET_NS_FD, peer_netns_fd)))
     body = b"".join(
@@ -215,8 +217,13 @@ def set_link(
     netns_fd: int | None = None,
     link_local: bool | None = None,
 ) -> Message:
-    """Change what is given. ``master=0``: off its bridge; ``link_local=False``: IPv6 makes no address by itself."""
+    """Change what is given. ``master=0``: off its bridge; ``link_local=False``: IPv6 makes no address by itself.
+
+    To give it another name its index must be known: a message has room for one name.
+    """
     index, found = _which(which)
+    if found and name:
+        raise KernelError.of(errno.EINVAL, f"rename {which}", "say which by its index")
     body = b"".join(
         (
             _flags(index, up),
