@@ -1,7 +1,7 @@
 """An agent with everything in memory, behind the real socket: for tests of the edges, which only talk to one.
 
 It answers as the agent does (``api/server.py``'s routes, sizes and refusals), gives out addresses in order, and keeps what it
-was asked. With ``real=True`` an attach makes a real interface, a dummy, in the namespace.
+was asked. With ``real=True`` an attach makes a real interface (an empty bridge) in the namespace.
 """
 
 from __future__ import annotations
@@ -271,7 +271,7 @@ def _cookie(path: str) -> int:
 
 def _interface(endpoint: Endpoint) -> None:
     link = endpoint.spec.interface
-    commands = [("link", "add", link, "type", "dummy"), ("link", "set", link, "up")]
+    commands = [("link", "add", link, "type", "bridge"), ("link", "set", link, "up")]
     commands += [("address", "add", one, "dev", link, "nodad") for one in endpoint.spec.addresses]
     for command in commands:
         subprocess.run(_inside(endpoint, *command), check=True, timeout=20)
