@@ -23,12 +23,19 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from lib import ROOT, Report, at_least, at_most, confine, less, median, missing_packages, per, percentile, progress, turns
+from lib import ROOT, Report, at_least, at_most, confine, less, median, missing, per, percentile, progress, turns
 from node import Agent, Broken, Call, Node, Run, built, places, took
 
 PLUGINS = Path("/usr/lib/cni")
 OURS = ROOT / "src" / "fairlead" / "cni" / "bin" / "fairlead-cni"
-PACKAGES = ROOT / "bench" / "packages.txt"
+NEEDS = {
+    str(PLUGINS / "bridge"): "containernetworking-plugins",
+    "iptables": "iptables",
+    "ip": "iproute2",
+    "cc": "gcc",
+    "setpriv": "util-linux",
+}
+"""Programs and the Debian packages they come in."""
 
 WIDTH = 8
 """Containers started at a time in a burst."""
@@ -394,8 +401,8 @@ def obstacle(*, peer_alone: bool) -> str:
     """What keeps the benchmark from running, and the remedy; empty if nothing does."""
     if os.geteuid() != 0:
         return "bench: making network namespaces needs root"
-    if missing := missing_packages(PACKAGES):
-        return f"bench: packages are missing; run: apt-get install --no-install-recommends {' '.join(missing)}"
+    if packages := missing(NEEDS):
+        return f"bench: packages are missing; run: apt-get install --no-install-recommends {' '.join(packages)}"
     if not peer_alone and not OURS.exists():
         return f"bench: {OURS.relative_to(ROOT)} has not been built; build it, or measure the peer alone with --peer"
     return ""

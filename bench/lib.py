@@ -10,8 +10,8 @@ import json
 import math
 import operator
 import os
-import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -58,8 +58,8 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """Ours divided by the peer's."""
-        if self.ours is None or self.peer is None or self.peer <= 0:
+        """Ours divided by the peer's; None of a difference that is below nothing."""
+        if self.ours is None or self.peer is None or self.ours < 0 or self.peer <= 0:
             return None
         return self.ours / self.peer
 
@@ -190,10 +190,9 @@ def machine() -> str:
     return f"Linux {os.uname().release}, {cpus} CPUs ({model or os.uname().machine})"
 
 
-def missing_packages(path: Path) -> list[str]:
-    """The Debian packages listed in ``path`` that are not installed."""
-    wanted = [name for line in path.read_text().splitlines() if (name := line.partition("#")[0].strip())]
-    return [name for name in wanted if not _installed(name)]
+def missing(needs: Mapping[str, str]) -> list[str]:
+    """The Debian packages of those programs in ``needs`` (program: package) that are not there."""
+    return sorted({package for program, package in needs.items() if not shutil.which(program)})
 
 
 def progress() -> Progress:
@@ -202,12 +201,6 @@ def progress() -> Progress:
     return Progress(
         TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console, auto_refresh=False, transient=True
     )
-
-
-def _installed(package: str) -> bool:
-    command = ["dpkg-query", "-W", "-f", "${db:Status-Status}", package]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    return answer.returncode == 0 and answer.stdout == "installed"
 
 
 def _lines(path: str) -> list[str]:

@@ -242,7 +242,7 @@ class Agent:
         finally:
             connection.close()
         if reply.status >= 300:
-            raise Broken(f"{method} {path}: {reply.status} {tree}")
+            raise Broken(f"{method} {path}: {reply.status} {tree}; the agent's log ends: {last_words(self._log)}")
         assert isinstance(tree, dict)
         return tree
 

@@ -9,14 +9,13 @@ from collections.abc import Collection
 
 import fairlead
 from fairlead.api.schema import Applied, Attach, Attached, Detach, Detached, Drift, Pool, Report, Status
-from fairlead.desired.state import Link
 from fairlead.doctor.base import Facts
 from fairlead.doctor.examine import examine
 from fairlead.ipam.ledger import Ledger
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Invalid, Missing, Unavailable
 from fairlead.model.meta import Object
-from fairlead.model.network import Driver, Network
+from fairlead.model.network import Network
 
 from .config import Settings
 from .endpoints import Endpoints
@@ -24,6 +23,8 @@ from .host import Host
 from .networks import Networks
 from .node import Node
 
+_COUNTABLE = 2**63 - 1
+"""The largest number that JSON readers agree on having room for; an IPv6 pool can be larger."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -120,10 +121,10 @@ class Agent:
 
     async def doctor(self) -> Report:
         """Compare everything, touch nothing."""
-        dead = await self.node.gone(self.node.state.table(Link).values())
+        dead = await self.endpoints.gone(self.endpoints.all.values())
         facts = Facts(
             drift=tuple(await self.node.check()),
-            dead=tuple(self.endpoints.all[key].display for key in dead if key in self.endpoints.all),
+            dead=tuple(one.display for one in dead),
             pools=tuple(self._pools()),
             capabilities=await self._host.capabilities(),
             forwards=self._host.forwards(),
@@ -135,8 +136,6 @@ class Agent:
 
     def _pools(self) -> list[Pool]:
         return [
-            Pool(network=use.network, cidr=use.cidr, size=use.size, used=use.used)
-            for network in self.networks.all.values()
-            if network.spec.driver is Driver.BRIDGE
-            for use in self._ledger.usage(network.name)
+            Pool(network=pool.network, cidr=pool.subnet.cidr, size=min(pool.size, _COUNTABLE), used=pool.used)
+            for pool in self._ledger.pools()
         ]

@@ -37,13 +37,11 @@ class Settings(Value, frozen=True, kw_only=True):
         return Path(self.state_dir)
 
 
-def settings(*, node: str = "", group: str = "", plane: str = "auto", ipv6: bool = False) -> Settings:
+def settings(*, node: str = "", **given: object) -> Settings:
     """The settings of this process: directories from the environment, the rest as given."""
     return Settings(
         run_dir=str(wire.run_dir()),
         state_dir=str(wire.state_dir()),
         node=node or platform.node().lower() or "node",
-        group=group,
-        plane=plane,
-        ipv6=ipv6,
+        **given,  # type: ignore[arg-type]  # the names and types are those of the command line, which was checked
     )

@@ -11,19 +11,19 @@ import asyncio
 import ipaddress
 import logging
 import os
-import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
 
 from msgspec.structs import replace
 
 from fairlead.api.schema import Attach, Attached, Detach, Detached, Drift
 from fairlead.desired import build, names
-from fairlead.desired.state import Bridge, Link
+from fairlead.desired.state import Bridge
 from fairlead.ipam.ledger import Ledger
+from fairlead.ipam.pool import Holder
 from fairlead.kernel import netns
 from fairlead.kernel.errors import KernelError
-from fairlead.model.address import Interface, Prefix
+from fairlead.model.address import Interface, InterfaceName, Prefix
 from fairlead.model.endpoint import Endpoint, EndpointSpec, Route, Sandbox, endpoint_name
 from fairlead.model.errors import Invalid
 from fairlead.model.meta import Meta
@@ -37,6 +37,9 @@ from .ports import Ports, refuse_bound
 
 log = logging.getLogger(__name__)
 
+_DOUBT = 0.5
+"""Seconds between the two looks after which a namespace counts as gone."""
+
 
 class Endpoints:
     """Every attachment of the node, in memory as in the store."""
@@ -46,6 +49,7 @@ class Endpoints:
         self.ports = Ports()
         self._store, self._node, self._ledger, self._networks, self._host = store, node, ledger, networks, host
         self._busy: dict[str, asyncio.Lock] = {}
+        self._leaving: dict[str, Endpoint] = {}
         self._own = _own_cookie()
 
     async def load(self) -> None:
@@ -61,8 +65,9 @@ class Endpoints:
         for endpoint in dead:
             log.warning("endpoint %s is of an earlier boot; its addresses are free", endpoint.name)
             await self._store.commit(Delete(Endpoint.plural, endpoint.key))
-        freed = [(one.address, 0.0) for thing in await self._store.deleted(Endpoint.plural) for one in _addresses(thing)]
-        self._ledger.restore(self.all.values(), freed)
+        freed = (one for one in await self._store.deleted(Endpoint.plural) if isinstance(one, Endpoint))
+        for problem in self._ledger.restore(self.all.values(), freed):
+            log.error("%s", problem)
 
     async def attach(self, request: Attach) -> Attached:
         """Give a namespace an interface. Asked again for the same container and interface, it answers the same."""
@@ -73,6 +78,7 @@ class Endpoints:
             network = self._networks.get(request.network)
             _refuse_unfit(request, network)
             cookie = self._open(request, network)
+            request = await self._find_host(request)
             if existing := self.all.get(name):
                 if existing.spec.sandbox.cookie == cookie and existing.spec.network == request.network:
                     await self._node.put(name, build.endpoint_rows(existing, network))
@@ -83,8 +89,10 @@ class Endpoints:
 
     async def detach(self, request: Detach) -> Detached:
         """Take away one attachment or all of a container. What is gone already is no error."""
-        found = [one for one in self.all.values() if one.container == request.container] if request.interface is None else (
-            [one] if (one := self.all.get(endpoint_name(request.container, request.interface))) else []
+        found = (
+            [one for one in self.all.values() if one.container == request.container]
+            if request.interface is None
+            else ([one] if (one := self.all.get(endpoint_name(request.container, request.interface))) else [])
         )
         for endpoint in found:
             async with self._alone(endpoint.name):
@@ -114,23 +122,28 @@ class Endpoints:
 
     async def reap(self) -> list[Endpoint]:
         """Remove endpoints whose namespace is gone. Looked at twice, as a runtime may be moving it."""
-        links = {row.key: row for row in self._node.state.table(Link).values()}
-        suspects = await self._node.gone(links.values())
+        suspects = await self.gone(self.all.values())
         if not suspects:
             return []
-        await asyncio.sleep(0.5)
-        again = await self._node.gone(links[key] for key in suspects)
-        dead = [self.all[key] for key in again if key in self.all]
+        await asyncio.sleep(_DOUBT)
+        dead = await self.gone(one for one in suspects if self.all.get(one.name) is one)
         for endpoint in dead:
             log.warning("the namespace %s of %s is gone; detaching", endpoint.spec.sandbox.path, endpoint.display)
             await self.detach(Detach(container=endpoint.spec.container, interface=endpoint.spec.interface, wait=False))
         return dead
+
+    async def gone(self, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
+        """Those whose namespace does not exist any more."""
+        asked = list(endpoints)
+        found = await self._node.gone([one.spec.sandbox for one in asked])
+        return [one for one, is_gone in zip(asked, found, strict=True) if is_gone]
 
     def users(self, network: str) -> list[str]:
         """Who is on a network, as people know them."""
         return sorted({one.display for one in self.all.values() if one.spec.network == network})
 
     async def _create(self, request: Attach, network: Network, name: str, cookie: int) -> Attached:
+        await self._outlast(request)
         self.ports.refuse_taken(request.ports, name)
         refuse_bound(request.ports)
         addresses = self._claim(request, network, name)
@@ -140,7 +153,7 @@ class Endpoints:
             rows = build.endpoint_rows(endpoint, network)
             (stored,) = await self._store.commit(Put(endpoint, ""))
         except BaseException:
-            self._ledger.release(name, time.time())
+            self._ledger.release(name)
             raise
         assert isinstance(stored, Endpoint)
         self.all[name] = stored
@@ -152,14 +165,35 @@ class Endpoints:
             raise
         return self._attached(stored, network)
 
+    async def _find_host(self, request: Attach) -> Attach:
+        """Behind another plugin: the host's side of its link, if it has one."""
+        chained = request.chained
+        if chained is None or chained.host is not None:
+            return request
+        near = await self._node.near(request.path, request.interface)
+        if near is None and request.bandwidth:
+            raise Invalid(f"{request.interface} has no other end on this host that could be limited", field="bandwidth")
+        return replace(request, chained=replace(chained, host=InterfaceName(near) if near else None))
+
+    async def _outlast(self, request: Attach) -> None:
+        """Wait for endpoints on their way out that still hold a port or an address that ``request`` wants."""
+        wishes = {wish.partition("/")[0] for wish in request.addresses}
+        blocking = [
+            self._node.leaving[name][1]
+            for name, one in self._leaving.items()
+            if any(theirs.collides(mine) for theirs in one.spec.ports for mine in request.ports)
+            or any(interface.address in wishes for interface in one.spec.addresses)
+        ]
+        if blocking:
+            await asyncio.wait(blocking)
+
     def _claim(self, request: Attach, network: Network, name: str) -> tuple[Interface, ...]:
         if request.chained is not None:
             return request.chained.addresses
         if network.spec.driver is not Driver.BRIDGE:
             return ()
-        return self._ledger.allocate(
-            network.name, (name, request.display or request.container[:12]), request.addresses, ranges=request.ranges
-        )
+        display = request.display or request.container[:12]
+        return self._ledger.allocate(network.name, Holder(name, display), wishes=request.addresses, ranges=request.ranges)
 
     def _open(self, request: Attach, network: Network) -> int:
         """The cookie of the namespace; refuses a path that is none, and the host's own for all but host networks."""
@@ -185,12 +219,13 @@ class Endpoints:
         """Durably gone from the store; the kernel follows, and then the addresses are free."""
         await self._store.commit(Delete(Endpoint.plural, endpoint.key))
         future = self._node.drop(endpoint.name)
-        self.all.pop(endpoint.name, None)
+        self._leaving[endpoint.name] = self.all.pop(endpoint.name)
         future.add_done_callback(lambda _: self._release(endpoint))
 
     def _release(self, endpoint: Endpoint) -> None:
+        del self._leaving[endpoint.name]
         self.ports.remove(endpoint)
-        self._ledger.release(endpoint.name, time.time())
+        self._ledger.release(endpoint.name)
 
     def _remember(self, endpoint: Endpoint, network: Network) -> None:
         self.all[endpoint.name] = endpoint
@@ -199,7 +234,7 @@ class Endpoints:
 
     def _attached(self, endpoint: Endpoint, network: Network) -> Attached:
         spec = endpoint.spec
-        if spec.chained is not None or network.spec.driver is not Driver.BRIDGE:
+        if spec.chained or network.spec.driver is not Driver.BRIDGE:
             return Attached(endpoint=endpoint, mtu=spec.mtu)
         found = build.gateways(network, spec.addresses)
         return Attached(
@@ -246,7 +281,8 @@ def _endpoint(request: Attach, network: Network, addresses: tuple[Interface, ...
         bandwidth=request.bandwidth,
         aliases=request.aliases,
         dns=request.dns,
-        chained=request.chained.host if request.chained else None,
+        chained=request.chained is not None,
+        host=request.chained.host if request.chained else None,
     )
     meta = Meta(name=endpoint_name(request.container, request.interface), namespace=request.namespace, labels=request.labels)
     return Endpoint(metadata=meta, spec=spec)
@@ -257,11 +293,11 @@ def _refuse_unfit(request: Attach, network: Network) -> None:
     if network.spec.driver is not Driver.BRIDGE and request.chained is None:
         for field, value in (("ports", request.ports), ("addresses", request.addresses), ("mac", request.mac)):
             if value:
-                raise Invalid(f"network {network.name} has driver {network.spec.driver}, which gives none of its own", field=field)
+                raise Invalid(
+                    f"network {network.name} has driver {network.spec.driver}, which gives none of its own", field=field
+                )
     if request.ports and network.spec.internal:
         raise Invalid(f"network {network.name} is internal: nothing can be published from it", field="ports")
-    if request.chained and request.bandwidth and request.chained.host is None:
-        raise Invalid("the earlier plugin's result names no host interface to limit", field="bandwidth")
     for at, route in enumerate(request.routes):
         try:
             ipaddress.ip_network(route.dst)
@@ -269,11 +305,9 @@ def _refuse_unfit(request: Attach, network: Network) -> None:
             raise Invalid(str(problem), field=f"routes[{at}].dst") from None
     for at, port in enumerate(request.ports):
         if port.host_ip and network.spec.subnets and port.host_ip.family not in network.spec.families:
-            raise Invalid(f"network {network.name} has no IPv{port.host_ip.family} subnet to lead {port} to", field=f"ports[{at}].hostIp")
-
-
-def _addresses(thing: object) -> tuple[Interface, ...]:
-    return thing.spec.addresses if isinstance(thing, Endpoint) else ()
+            raise Invalid(
+                f"network {network.name} has no IPv{port.host_ip.family} subnet to lead {port} to", field=f"ports[{at}].hostIp"
+            )
 
 
 def _own_cookie() -> int:
@@ -282,5 +316,3 @@ def _own_cookie() -> int:
         return netns.cookie(fd)
     finally:
         os.close(fd)
-
-

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from fairlead.kernel.errors import KernelError
 from fairlead.kernel.flock import locked
 from fairlead.model.errors import Problem, Unavailable
+from fairlead.store.sqlite import Sqlite
 
 from .config import Settings, settings
 from .wiring import Wiring
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=given.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     )
-    wanted = settings(node=given.node, group=given.group, plane=given.plane, ipv6=given.ipv6)
+    wanted = settings(**{name: value for name, value in vars(given).items() if name != "log_level"})
     try:
         with ExitStack() as stack:
             _claim(wanted, stack)
@@ -49,6 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--group", default="", help="members of this group may use the socket (default: root alone)")
     parser.add_argument("--plane", default="auto", choices=["auto", "nftables"], help="what enforces rules in the kernel")
     parser.add_argument("--ipv6", action="store_true", help="give the default network an IPv6 subnet when it is created")
+    parser.add_argument("--debounce", type=float, default=0.05, help="seconds an event waits before a comparison (0.05)")
+    parser.add_argument("--interval", type=float, default=30.0, help="seconds between comparisons that no event asked for (30)")
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     return parser
 
@@ -58,7 +61,7 @@ def _claim(wanted: Settings, stack: ExitStack) -> None:
     wanted.run.mkdir(mode=0o755, parents=True, exist_ok=True)
     wanted.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        stack.enter_context(locked(wanted.run / "agent.lock", deadline=1.0))
+        stack.enter_context(locked(str(wanted.run / "agent.lock"), deadline=1.0))
     except (TimeoutError, KernelError):
         raise Unavailable(f"another agent already runs in {wanted.run}; stop it with: fairlead down") from None
     pid_file = wanted.run / "agent.pid"
@@ -70,7 +73,7 @@ async def _run(wanted: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    wiring = Wiring(wanted)
+    wiring = Wiring(wanted, await Sqlite.open(wanted.state / "store.db"))
     try:
         await wiring.start()
         gc.collect()

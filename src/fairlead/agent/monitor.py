@@ -16,8 +16,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from fairlead.api.schema import Drift
+from fairlead.datapath.nftables.ruleset import TABLE
 from fairlead.desired.state import Bridge, Link
 from fairlead.kernel.events import Event, Events
+from fairlead.links import veths
 from fairlead.model.errors import Problem
 
 from .config import Settings
@@ -47,13 +49,13 @@ class Monitor:
     async def start(self) -> None:
         """Begin to listen."""
         loop = asyncio.get_running_loop()
-        for number in self._events.filenos():
+        for number in self._events.filenos:
             loop.add_reader(number, self._hear)
         self._tasks = [asyncio.create_task(self._on_events()), asyncio.create_task(self._on_timer())]
 
     async def stop(self) -> None:
         """Stop listening."""
-        for number in self._events.filenos():
+        for number in self._events.filenos:
             asyncio.get_running_loop().remove_reader(number)
         for task in self._tasks:
             task.cancel()
@@ -66,13 +68,13 @@ class Monitor:
 
     def weigh(self, events: Iterable[Event]) -> None:
         """Remember what the events make suspicious. Of several about one interface the last one counts."""
-        last = {(event.nsid, event.kind, event.index, event.deleted): event for event in events}
+        last = {(event.nsid, event.kind, event.index, event.name, event.deleted): event for event in events}
         for event in last.values():
             if event.kind == "overrun":
                 self._host = True
                 self._inside |= {row.key for row in self._node.state.table(Link).values()}
             elif event.kind == "nft":
-                self._host = True
+                self._host = self._host or (not event.ours and event.name == f"inet {TABLE}")
             elif event.nsid is None:
                 self._host = self._host or self._differs_on_host(event)
             elif event.deleted or (event.link is not None and not event.link.up):
@@ -114,6 +116,9 @@ class Monitor:
             try:
                 drift = await self._node.check(inside=False) if host else []
                 drift += await self._node.check_links(rows)
+                if any(one.table == veths.TABLE and one.kind == "missing" for one in drift):
+                    ended = {one.name for one in await self._endpoints.reap()}  # its namespace took its interface along
+                    drift = [one for one in drift if one.key not in ended]
                 await self._node.repair(drift)
             except Problem as problem:
                 log.error("comparing with the kernel: %s", problem)  # noqa: TRY400  # met again at the next timer

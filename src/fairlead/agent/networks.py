@@ -79,7 +79,7 @@ class Networks:
             raise Conflict(f"network {name} is used by {shown}; detach them first", field="metadata.name")
         await self._store.commit(Delete(Network.plural, network.key))
         del self.all[name]
-        self._ledger.remove(name)
+        self._ledger.drop(name)
         await self._node.drop(build.network_owner(name))
         return network
 
@@ -95,12 +95,12 @@ class Networks:
             await self._store.commit(undo)
             raise
         self.all[stored.name] = stored
-        self._ledger.add(stored)
+        self._ledger.define(stored)
         return stored
 
     def _adopt(self, network: Network) -> None:
         self.all[network.name] = network
-        self._ledger.add(network)
+        self._ledger.define(network)
         rows = build.network_rows(network, self._host.mtu())
         self._node.adopt(build.network_owner(network.name), rows)
 
@@ -160,18 +160,21 @@ def _keep_given(before: NetworkSpec, wanted: NetworkSpec) -> NetworkSpec:
     if not wanted.subnets and wanted.driver is before.driver:
         return replace(wanted, subnets=before.subnets, options={k: v for k, v in wanted.options.items() if k != "ipv6"})
     gateways = {one.cidr: one.gateway for one in before.subnets}
-    return replace(
-        wanted, subnets=tuple(replace(one, gateway=one.gateway or gateways.get(one.cidr)) for one in wanted.subnets)
-    )
+    return replace(wanted, subnets=tuple(replace(one, gateway=one.gateway or gateways.get(one.cidr)) for one in wanted.subnets))
 
 
 def _refuse_change(before: Network, wanted: Network, users: list[str]) -> None:
     old, new = before.spec, wanted.spec
     for field, was, is_ in (("driver", old.driver, new.driver), ("bridge", old.bridge, new.bridge)):
         if was != is_:
-            raise Invalid(f"cannot change from {was or 'its default'} to {is_ or 'its default'}; make a new network", field=f"spec.{field}")
+            raise Invalid(
+                f"cannot change from {was or 'its default'} to {is_ or 'its default'}; make a new network",
+                field=f"spec.{field}",
+            )
     if users and {(one.cidr, one.router) for one in old.subnets} - {(one.cidr, one.router) for one in new.subnets}:
-        raise Conflict(f"subnets of {before.name} cannot go or change gateway while used by {', '.join(users[:10])}", field="spec.subnets")
+        raise Conflict(
+            f"subnets of {before.name} cannot go or change gateway while used by {', '.join(users[:10])}", field="spec.subnets"
+        )
 
 
 def _candidates(name: str, family: int) -> Iterator[Prefix]:

@@ -12,7 +12,11 @@ from fairlead.model.errors import Conflict
 _LARGE = 64
 """Ports of one publication that are asked for one by one in the index; a longer run is kept aside and compared whole."""
 
-_SOCKETS = {Protocol.TCP: (socket.SOCK_STREAM, 0), Protocol.UDP: (socket.SOCK_DGRAM, 0), Protocol.SCTP: (socket.SOCK_STREAM, 132)}
+_SOCKETS = {
+    Protocol.TCP: (socket.SOCK_STREAM, 0),
+    Protocol.UDP: (socket.SOCK_DGRAM, 0),
+    Protocol.SCTP: (socket.SOCK_STREAM, 132),
+}
 
 
 class Ports:

@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
@@ -106,7 +107,7 @@ class Server:
         raise errors.Missing(f"there is no {plural.removesuffix('s')} {name!r}", field="name")
 
     async def _apply(self, request: web.Request) -> web.Response:
-        return _json(await self._door.apply(codec.from_item(codec.decode(await request.read(), object))))
+        return _json(await self._door.apply(codec.from_item(codec.decode(await request.read(), dict[str, Any]))))
 
     async def _delete(self, request: web.Request) -> web.Response:
         return _json(await self._door.delete(request.match_info["plural"], request.match_info["name"]))
@@ -122,8 +123,8 @@ class Server:
         return web.json_response({})
 
     async def _cni(self, request: web.Request) -> web.Response:
-        code, body = await verbs.serve(self._door, request.headers, await request.read())
-        return web.Response(status=200 if code == 0 else 500, body=body, content_type="application/json")
+        status, body = await verbs.answer(self._door, request.headers, await request.read())
+        return web.Response(status=status, body=body, content_type="application/json")
 
 
 def _json(value: object) -> web.Response:

@@ -8,7 +8,7 @@ from fairlead.cni import verbs
 from fairlead.datapath.nftables.plane import Nftables
 from fairlead.ipam.ledger import Ledger
 from fairlead.links.links import Links
-from fairlead.store.sqlite import SqliteStore
+from fairlead.store.base import Store
 
 from .agent import Agent
 from .config import Settings
@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 class Wiring:
     """Everything, once."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, store: Store) -> None:
         self.settings = settings
-        self.store = SqliteStore(settings.state / "store.db")  # what people wrote, and what they were given
+        self.store = store  # what people wrote, and what they were given
         self.host = Host()  # facts about the machine
         self.ledger = Ledger()  # who has which address
         self.node = Node(self._hands, settings.linger)  # the desired state, and the kernel that follows it
@@ -50,8 +50,8 @@ class Wiring:
         await self.endpoints.reap()  # containers that ended while nobody looked
         await self.monitor.start()  # from here on a change of the kernel is heard
         self.agent.ready = True
-        await verbs.finish_pending(self.agent, self.settings.state / "pending-del")  # DELs that came while we were away
         await self.server.start(self.settings.run / "agent.sock", self.settings.group)
+        await verbs.finish_pending(self.agent, self.settings.state / "pending-del")  # DELs that came while we were away
 
     async def stop(self) -> None:
         """The reverse; the kernel keeps everything."""

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from fairlead.model.address import Address, Family, Interface, InterfaceName, Mac, Prefix
 from fairlead.model.endpoint import Bandwidth, Protocol
+from fairlead.model.errors import Conflict
 from fairlead.model.meta import Value
 
 
@@ -59,6 +60,13 @@ class Link(Value, frozen=True, kw_only=True):
     hairpin: bool = False
     """The bridge may send a frame back where it came from. Where bridged frames pass through netfilter
     (net.bridge.bridge-nf-call-iptables), a container's packet to its own published port is translated inside the bridge."""
+
+
+class Chain(Value, frozen=True, kw_only=True):
+    """A link that another plugin made, by its near end, to whose container ports are published. Key: the endpoint's name."""
+
+    key: str
+    host: InterfaceName
 
 
 class Limit(Value, frozen=True, kw_only=True):
@@ -108,8 +116,8 @@ class Publication(Value, frozen=True, kw_only=True):
         return (str(self.protocol), self.family, self.host or "", self.first)
 
 
-Row = Bridge | Link | Limit | Segment | Publication
-R = TypeVar("R", Bridge, Link, Limit, Segment, Publication)
+Row = Bridge | Link | Chain | Limit | Segment | Publication
+R = TypeVar("R", Bridge, Link, Chain, Limit, Segment, Publication)
 Rows = tuple[Row, ...]
 """The rows of one owner, a Network or an Endpoint."""
 
@@ -119,7 +127,7 @@ class NodeState:
 
     __slots__ = ("_owners", "_tables")
 
-    TABLES: tuple[type[Row], ...] = (Bridge, Link, Limit, Segment, Publication)
+    TABLES: tuple[type[Row], ...] = (Bridge, Link, Chain, Limit, Segment, Publication)
 
     def __init__(self) -> None:
         self._owners: Mapping[str, Rows] = {}
@@ -138,7 +146,10 @@ class NodeState:
         return MappingProxyType(dict(self._owners))
 
     def replace(self, owner: str, rows: Rows) -> NodeState:
-        """The state with ``rows`` in place of what ``owner`` brought before. No rows: the owner is gone."""
+        """The state with ``rows`` in place of what ``owner`` brought before. No rows: the owner is gone.
+
+        ``Conflict`` if a row's key is taken: two owners of one row would undo each other.
+        """
         before = self._owners.get(owner, ())
         if before == rows:
             return self
@@ -151,6 +162,11 @@ class NodeState:
         for row in before:
             del fresh[type(row)][row.key]
         for row in rows:
+            if held := fresh[type(row)].get(row.key):
+                raise Conflict(f"{type(row).__name__} {row.key} of {owner} is already held by {new._holder(held)}")
             fresh[type(row)][row.key] = row
         new._tables = {**self._tables, **fresh}
         return new
+
+    def _holder(self, row: Row) -> str:
+        return next(owner for owner, rows in self._owners.items() if row in rows)

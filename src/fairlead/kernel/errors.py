@@ -21,7 +21,7 @@ from contextlib import contextmanager
 class KernelError(Exception):
     """A refusal: ``errno``, what was being done, and the kernel's own explanation (may be empty).
 
-    After ``Netlink.do`` of several messages ``index`` says which one failed and ``failures`` lists all that did.
+    After several messages at once ``index`` says which one failed, and the first failure's ``failures`` lists all of them.
     """
 
     def __init__(self, errno: int, doing: str, detail: str = "") -> None:
@@ -31,7 +31,7 @@ class KernelError(Exception):
         self.doing = doing
         self.detail = detail
         self.index = 0
-        self.failures: list[KernelError] = [self]
+        self.failures: list[KernelError] = []
 
     @staticmethod
     def of(errno: int, doing: str, detail: str = "") -> KernelError:

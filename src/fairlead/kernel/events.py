@@ -24,7 +24,7 @@ from fairlead.kernel import netlink
 from fairlead.kernel.errors import KernelError, translated
 from fairlead.kernel.nft.wire import FAMILIES
 from fairlead.kernel.route.address import parse_address
-from fairlead.kernel.route.link import parse_link
+from fairlead.kernel.route.link import LinkInfo, parse_link
 from fairlead.kernel.route.path import parse_route
 
 Kind = Literal["link", "address", "route", "nft", "overrun"]
@@ -63,6 +63,8 @@ class Event:
     name: str = ""
     pid: int = 0
     ours: bool = False
+    link: LinkInfo | None = None
+    """What a link event says of the interface."""
 
 
 class Events:
@@ -152,7 +154,7 @@ def _route_event(reply: netlink.Reply, nsid: int | None) -> Event | None:
     if reply.type in {_NEW_LINK, _DEL_LINK}:
         link = parse_link(body)
         # A bridge speaks of its ports in its own family: that a port was removed from it, not the interface.
-        return Event("link", reply.type == _DEL_LINK and not body[0], nsid, link.index, link.name, pid)
+        return Event("link", reply.type == _DEL_LINK and not body[0], nsid, link.index, link.name, pid, link=link)
     if reply.type in {_NEW_ADDRESS, _DEL_ADDRESS}:
         address = parse_address(body)
         return Event("address", reply.type == _DEL_ADDRESS, nsid, address.index, address.interface, pid)

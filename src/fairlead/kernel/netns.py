@@ -38,7 +38,7 @@ _KINDS = {
 
 
 def find(text: str) -> str:
-    """The path of a namespace that a person names by path, by process id or by its ``ip netns`` name."""
+    """The path of a namespace that a person names by path, by process id (any number is one) or by its ``ip netns`` name."""
     if text.startswith("/"):
         path = text
     elif text.isdecimal():

@@ -1,5 +1,8 @@
-"""Bandwidth limits: a token bucket on the host's interface for what the container receives, and one on an ifb for what it
-sends, to which everything that comes in from the container is led (the same shape as the CNI bandwidth plugin's)."""
+"""Bandwidth limits, in the shape of the CNI bandwidth plugin's.
+
+A token bucket on the host's interface limits what the container receives. One on an ifb limits what it sends: everything that
+comes in from the container is led through that ifb.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from fairlead.desired.state import Limit
 from fairlead.kernel import route
 from fairlead.kernel.errors import Exists
 from fairlead.kernel.netlink import Netlink
-from fairlead.kernel.route import LinkInfo
+from fairlead.kernel.route import LinkInfo, Tbf
 from fairlead.model.errors import Missing
 
 from .mark import GROUP
@@ -28,16 +31,16 @@ def ensure(nl: Netlink, row: Limit) -> None:
         raise Missing(f"interface {row.host} is gone", field="bandwidth")
     limit = row.bandwidth
     if limit.ingress_rate:
-        nl.do(route.new_tbf(host.index, limit.ingress_rate, burst(limit.ingress_rate, limit.ingress_burst)))
+        nl.do(route.new_tbf(host.index, bucket(limit.ingress_rate, limit.ingress_burst)))
     if limit.egress_rate:
         try:
-            nl.do(route.new_ifb(row.ifb, mtu=host.mtu, group=GROUP))
+            nl.do(*route.new_ifb(row.ifb, mtu=host.mtu, group=GROUP))
         except Exists:
             nl.do(route.set_link(row.ifb, up=True))
         ifb = route.link(nl, row.ifb)
         if ifb is None:
             raise Missing(f"interface {row.ifb} vanished", field="bandwidth.egressRate")
-        nl.do(route.new_tbf(ifb.index, limit.egress_rate, burst(limit.egress_rate, limit.egress_burst)))
+        nl.do(route.new_tbf(ifb.index, bucket(limit.egress_rate, limit.egress_burst)))
         if not any(one.kind == "ingress" for one in route.qdiscs(nl) if one.index == host.index):
             nl.do(route.new_ingress(host.index))
         if not route.filters(nl, host.index):
@@ -48,8 +51,8 @@ def release(nl: Netlink, row: Limit) -> list[str]:
     """Take the buckets off an interface that stays; return the interfaces to delete. An interface that goes takes its own along."""
     host = route.link(nl, row.host)
     if host is not None and host.group != GROUP:
-        found = {one.kind: one for one in route.qdiscs(nl) if one.index == host.index}
-        nl.do(*(route.del_qdisc(host.index, one.parent) for kind, one in found.items() if kind in {"tbf", "ingress"}))
+        found = {one.kind for one in route.qdiscs(nl) if one.index == host.index}
+        nl.do(*(route.del_qdisc(host.index, ingress=kind == "ingress") for kind in found if kind in {"tbf", "ingress"}))
     return [row.ifb] if row.bandwidth.egress_rate else []
 
 
@@ -58,7 +61,7 @@ def check(nl: Netlink, rows: Iterable[Limit], links: dict[str, LinkInfo]) -> lis
     rows = list(rows)
     if not rows:
         return []
-    rates = {one.index: one.tbf.rate * 8 for one in route.qdiscs(nl) if one.tbf}
+    buckets = {one.index: one.tbf for one in route.qdiscs(nl) if one.tbf}
     drift = []
     for row in rows:
         for interface, rate, way in (
@@ -66,14 +69,13 @@ def check(nl: Netlink, rows: Iterable[Limit], links: dict[str, LinkInfo]) -> lis
             (row.ifb, row.bandwidth.egress_rate, "egress"),
         ):
             found = links.get(interface)
-            have = rates.get(found.index, 0) if found else 0
-            if rate and have != rate - rate % 8:
-                drift.append(
-                    Drift(table=TABLE, key=row.host, kind="different", want=f"{way} {rate} bit/s", have=f"{way} {have} bit/s")
-                )
+            have = buckets.get(found.index) if found else None
+            if rate and (have is None or have.rate != rate // 8):
+                shown = f"{way} {have.rate * 8} bit/s" if have else "none"
+                drift.append(Drift(table=TABLE, key=row.host, kind="different", want=f"{way} {rate} bit/s", have=shown))
     return drift
 
 
-def burst(rate: int, asked: int) -> int:
-    """The depth of a bucket in bits: as asked, else enough for a tenth of a second and for one large segment."""
-    return asked or max(int(rate * _BURST_SECONDS), _LEAST_BURST)
+def bucket(rate: int, burst: int) -> Tbf:
+    """The bucket for a rate, as deep as asked, else enough for a tenth of a second and for one large segment."""
+    return route.tbf(rate, burst or max(int(rate * _BURST_SECONDS), _LEAST_BURST))

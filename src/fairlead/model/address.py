@@ -2,6 +2,7 @@
 
 Each type is a ``str`` in canonical form, so it compares, hashes, prints and travels as JSON like the text people write,
 and can only be made from text that is valid: ``Address("10.0.0.256")`` raises ``ValueError`` with a message for people.
+No value holds white space, quotes or control characters, so each can be written into a rule or a file as it is.
 The address family is a value (``family`` is 4 or 6), never part of a name.
 """
 
@@ -36,9 +37,6 @@ class Text(str):
     def canonical(cls, text: str) -> str:
         """Return the one spelling of ``text``; raise ``ValueError`` if it has none."""
         raise NotImplementedError
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self)!r})"
 
 
 class Address(Text):
@@ -126,7 +124,7 @@ class Interface(Text):
         if "/" not in text:
             raise ValueError(f"{text!r} has no prefix length; write it like 10.88.0.5/24 or fd00:88::5/64")
         try:
-            return str(ipaddress.ip_interface(text))
+            return str(ipaddress.ip_interface(_unscoped(text)))
         except ValueError:
             raise ValueError(f"{text!r} is not an address with a prefix length, such as 10.88.0.5/24") from None
 
@@ -195,7 +193,7 @@ class InterfaceName(Text):
         return text
 
 
-_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 
 
 class Name(Text):
@@ -207,8 +205,8 @@ class Name(Text):
     def canonical(cls, text: str) -> str:
         if len(text) > 63 or not _NAME.fullmatch(text):
             raise ValueError(
-                f"{text[:80]!r} is not a name: use lower case letters, digits, '-' and '.', begin and end with a letter "
-                "or digit, at most 63 characters"
+                f"{text[:80]!r} is not a name: use lower case letters, digits, '-' and '.', begin and end each part "
+                "with a letter or digit, at most 63 characters"
             )
         return text
 
@@ -233,9 +231,16 @@ class ContainerID(Text):
 
 @lru_cache(maxsize=4096)
 def _address(text: str) -> IPAddress:
-    return ipaddress.ip_address(text)
+    return ipaddress.ip_address(_unscoped(text))
 
 
 @lru_cache(maxsize=1024)
 def _network(text: str) -> IPNetwork:
     return ipaddress.ip_network(text)
+
+
+def _unscoped(text: str) -> str:
+    """Refuse ``fe80::1%eth0``: the part after the sign names an interface of one machine, and may hold any character."""
+    if "%" in text:
+        raise ValueError(text)
+    return text

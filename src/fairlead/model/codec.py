@@ -1,27 +1,27 @@
-"""Objects to and from bytes, JSON trees and YAML. The only place that knows how a value is spelt outside."""
+"""Objects to and from bytes, JSON trees and YAML. The only place that knows how a value is spelt outside.
+
+Whatever is wrong with the input becomes ``Invalid`` with the path of the field and what would be right (``refusal``).
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import msgspec
-import yaml
 
+from . import document
 from .address import Text
 from .endpoint import Endpoint
 from .errors import Invalid
 from .meta import Object, kind
 from .network import Network
+from .refusal import join, named, refusal, spelt
 
 KINDS: tuple[type[Object], ...] = (Network, Endpoint)
 """Every kind there is, in the order in which ``apply`` takes them."""
 
 T = TypeVar("T")
-
-_MAX_DOCUMENT = 4 << 20
-_AT = re.compile(r" - at `\$\.?(?P<path>.*)`$")
 
 
 def _enc(value: object) -> object:
@@ -33,7 +33,7 @@ def _enc(value: object) -> object:
 def _dec(kind: type, value: object) -> object:
     if issubclass(kind, Text):
         if not isinstance(value, str):
-            raise ValueError(f"Expected `str`, got `{type(value).__name__}`")
+            raise ValueError(f"Expected `str`, got `{spelt(value)}`")
         return kind(value)
     raise NotImplementedError(kind)
 
@@ -48,9 +48,9 @@ def decode(data: bytes | str, to: type[T], *, field: str = "") -> T:
     try:
         return msgspec.json.decode(data, type=to, dec_hook=_dec)
     except msgspec.ValidationError as problem:
-        raise refusal(problem, field) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
-        raise Invalid(f"not JSON: {problem}", field=field) from None
+        raise refusal(problem, field, to) from None
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as problem:
+        raise Invalid(f"not JSON: {str(problem).removeprefix('JSON is malformed: ')}", field=field) from None
 
 
 def from_tree(tree: object, to: type[T], *, field: str = "") -> T:
@@ -58,7 +58,7 @@ def from_tree(tree: object, to: type[T], *, field: str = "") -> T:
     try:
         return msgspec.convert(tree, to, dec_hook=_dec)
     except msgspec.ValidationError as problem:
-        raise refusal(problem, field) from None
+        raise refusal(problem, field, to) from None
 
 
 def to_tree(value: object) -> Any:
@@ -66,62 +66,35 @@ def to_tree(value: object) -> Any:
     return msgspec.to_builtins(value, enc_hook=_enc)
 
 
-def refusal(problem: msgspec.ValidationError, field: str = "") -> Invalid:
-    """A validation error as ``Invalid``: the path that msgspec puts at the end becomes the field."""
-    text = str(problem)
-    path = ""
-    if found := _AT.search(text):
-        path = found["path"]
-        text = text[: found.start()]
-    if inner := re.match(r"([A-Za-z][A-Za-z0-9]*(?:\[\d+\])?(?:\.[A-Za-z0-9]+)*): ", text):
-        path = f"{path}.{inner[1]}" if path else inner[1]
-        text = text[inner.end() :]
-    return Invalid(text, field=".".join(part for part in (field, path) if part))
-
-
 def from_yaml(text: str) -> list[Object]:
     """Every object in a YAML stream (a ``List`` is opened); raise ``Invalid`` that names the document and the field."""
-    if len(text) > _MAX_DOCUMENT:
-        raise Invalid(f"the file has {len(text)} characters; at most {_MAX_DOCUMENT}")
-    try:
-        documents = [tree for tree in yaml.load_all(text, Loader=_Loader) if tree is not None]
-    except (yaml.YAMLError, ValueError, RecursionError) as problem:
-        raise Invalid(f"not YAML: {problem}") from None
+    documents = document.load(text)
     objects: list[Object] = []
     for at, tree in enumerate(documents, 1):
         where = f"document {at}" if len(documents) > 1 else ""
-        items = tree.get("items", []) if isinstance(tree, dict) and tree.get("kind") == "List" else [tree]
-        objects.extend(from_item(item, where) for item in items)
+        if isinstance(tree, dict) and tree.get("kind") == "List":
+            items = tree.get("items")
+            if not isinstance(items, list):
+                raise Invalid(f"expected a list of objects, not {named(items)}", field=join(where, "items"))
+            objects.extend(from_item(item, join(where, f"items[{place}]")) for place, item in enumerate(items))
+        else:
+            objects.append(from_item(tree, where))
     return objects
 
 
 def from_item(tree: object, field: str = "") -> Object:
     """One object of any known kind from a plain tree."""
     if not isinstance(tree, dict):
-        raise Invalid("an object is a mapping with apiVersion, kind, metadata and spec", field=field)
+        raise Invalid(f"expected an object with apiVersion, kind, metadata and spec, not {named(tree)}", field=field)
     wanted = tree.get("kind")
     for one in KINDS:
         if kind(one) == wanted:
             return from_tree(tree, one, field=field)
     known = ", ".join(kind(one) for one in KINDS)
-    raise Invalid(f"{wanted!r} is not a kind known here; known: {known}", field=f"{field} kind".strip())
+    said = "a kind is required" if wanted is None else f"{str(wanted)[:80]!r} is not a kind"
+    raise Invalid(f"{said}; there are {known}", field=join(field, "kind"))
 
 
 def to_yaml(objects: Iterable[Object]) -> str:
     """The objects as a YAML stream, fields in the order of the model."""
-    return yaml.dump_all((to_tree(one) for one in objects), sort_keys=False, default_flow_style=False)
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe loading without anchors, so that a small file cannot grow without bound, and without dates."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("anchors and aliases are not taken")
-        return super().compose_node(parent, index)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, exp) for tag, exp in found if tag != "tag:yaml.org,2002:timestamp"]
-    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
+    return document.dump({"apiVersion": one.api_version, **to_tree(one)} for one in objects)

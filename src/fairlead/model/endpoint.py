@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from .address import Address, ContainerID, Family, Interface, InterfaceName, Mac, Name
-from .meta import Object, Value
+from .address import Address, ContainerID, Family, Interface, InterfaceName, Mac, Name, Prefix
+from .meta import GROUP, Object, Value
 
 
 class Protocol(StrEnum):
@@ -34,8 +35,12 @@ class PublishedPort(Value, frozen=True, kw_only=True):
         for field, first in (("hostPort", self.host_port), ("containerPort", self.container_port)):
             if not 1 <= first <= 65535:
                 raise ValueError(f"{field}: {first} is not a port; ports are 1 to 65535")
-            if self.count < 1 or first + self.count - 1 > 65535:
+            if self.count < 1:
+                raise ValueError(f"count: {self.count} ports cannot be published; at least 1")
+            if first + self.count - 1 > 65535:
                 raise ValueError(f"{field}: {self.count} ports from {first} go past 65535")
+        if self.host_ip is not None and self.host_ip.ip.is_multicast:
+            raise ValueError(f"hostIp: {self.host_ip} is a multicast address; an address of the host is needed")
 
     @property
     def last(self) -> int:
@@ -87,6 +92,14 @@ class Route(Value, frozen=True, kw_only=True):
     dst: str
     gw: Address | None = None
 
+    def __post_init__(self) -> None:
+        try:
+            family = Prefix(self.dst).family
+        except ValueError as problem:
+            raise ValueError(f"dst: {problem}") from None
+        if self.gw is not None and self.gw.family != family:
+            raise ValueError(f"gw: {self.gw} and dst {self.dst} are not of one address family")
+
 
 class Sandbox(Value, frozen=True, kw_only=True):
     """The network namespace: its path, and the kernel's cookie for it (SO_NETNS_COOKIE), unique since boot."""
@@ -95,20 +108,40 @@ class Sandbox(Value, frozen=True, kw_only=True):
     cookie: int = 0
 
 
+_WORD = re.compile(r"[!-~]{1,255}")
+
+
 class Dns(Value, frozen=True, kw_only=True):
-    """What a container's resolver should use."""
+    """What a container's resolver should use. Each entry is one word of its resolv.conf, which it cannot break out of."""
 
     nameservers: tuple[str, ...] = ()
     domain: str = ""
     search: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        for at, server in enumerate(self.nameservers):
+            try:
+                Address(server.partition("%")[0])
+            except ValueError as problem:
+                raise ValueError(f"nameservers[{at}]: {problem}") from None
+        domain = (self.domain,) if self.domain else ()
+        for field, words in (
+            ("nameservers", self.nameservers),
+            ("domain", domain),
+            ("search", self.search),
+            ("options", self.options),
+        ):
+            for word in words:
+                if not _WORD.fullmatch(word):
+                    raise ValueError(f"{field}: {word[:80]!r} is not one word of printable ASCII, at most 255 characters")
+
 
 class EndpointSpec(Value, frozen=True, kw_only=True):
     """One attachment. ``container`` and ``interface`` are its identity; the rest is what it was given.
 
-    ``owner`` says who asked: ``cni``, ``cli`` or ``docker``. ``chained`` names the host-side interface when another CNI
-    plugin made the link and Fairlead only adds ports and limits to it.
+    ``owner`` says who asked: ``cni``, ``cli`` or ``docker``. ``chained``: another CNI plugin made the link,
+    whose near end is ``host``, and Fairlead only adds ports and limits to it.
     """
 
     container: ContainerID
@@ -125,7 +158,8 @@ class EndpointSpec(Value, frozen=True, kw_only=True):
     aliases: tuple[str, ...] = ()
     dns: Dns = Dns()
     mtu: int = 0
-    chained: InterfaceName | None = None
+    chained: bool = False
+    host: InterfaceName | None = None
     boot: str = ""
 
 
@@ -134,6 +168,7 @@ class Endpoint(Object, frozen=True, kw_only=True, tag="Endpoint"):
 
     plural: ClassVar[str] = "endpoints"
 
+    api_version: Literal["fairlead.dev/v1"] = GROUP
     spec: EndpointSpec
 
     @property

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import msgspec
 
-GROUP = "fairlead.dev/v1"
+GROUP: Final = "fairlead.dev/v1"
 
 _LABEL_KEY = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
@@ -31,7 +31,10 @@ class Meta(Value, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Check labels by Kubernetes's syntax (apimachinery, IsQualifiedName and IsValidLabelValue)."""
         for key, value in self.labels.items():
-            check_label(key, value)
+            try:
+                check_label(key, value)
+            except ValueError as problem:
+                raise ValueError(f"labels: {problem}") from None
 
 
 class Object(Value, frozen=True, kw_only=True, tag_field="kind"):

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import ClassVar
+from itertools import pairwise
+from typing import ClassVar, Literal
 
 from .address import Address, Family, InterfaceName, Name, Prefix
-from .meta import Object, Value
+from .meta import GROUP, Object, Value
 
 MTU_MIN = 576
 MTU_MIN_IPV6 = 1280
 MTU_MAX = 65535
+
+
+RESERVED: tuple[tuple[Prefix, str], ...] = (
+    (Prefix("0.0.0.0/8"), "this host (RFC 1122)"),
+    (Prefix("127.0.0.0/8"), "loopback"),
+    (Prefix("169.254.0.0/16"), "link-local"),
+    (Prefix("224.0.0.0/4"), "multicast"),
+    (Prefix("255.255.255.255/32"), "broadcast"),
+    (Prefix("::/127"), "unspecified and loopback"),
+    (Prefix("::ffff:0:0/96"), "IPv4 written as IPv6"),
+    (Prefix("fe80::/10"), "link-local"),
+    (Prefix("ff00::/8"), "multicast"),
+)
+"""What no container can have as its own address, and what it is instead."""
 
 
 class Driver(StrEnum):
@@ -36,6 +51,24 @@ class Range(Value, frozen=True, kw_only=True):
         if int(self.start.ip) > int(self.end.ip):
             raise ValueError(f"start {self.start} comes after end {self.end}")
 
+    def __str__(self) -> str:
+        return f"{self.start}-{self.end}"
+
+
+def _span(prefix: Prefix) -> tuple[int, int, str]:
+    """First and last address as numbers; IPv6 lies above all of IPv4, so that families never meet."""
+    above = 2**32 if prefix.family == 6 else 0
+    return above + int(prefix.net.network_address), above + int(prefix.net.broadcast_address), prefix
+
+
+def _refuse_overlaps(field: str, spans: list[tuple[int, int, str]]) -> None:
+    """Compare neighbours only: spans that overlap include two that lie side by side once sorted."""
+    order = sorted(range(len(spans)), key=lambda at: spans[at])
+    for one, other in pairwise(order):
+        if spans[other][0] <= spans[one][1]:
+            first, last = sorted((one, other))
+            raise ValueError(f"{field}[{last}]: {spans[last][2]} overlaps {spans[first][2]}")
+
 
 class Subnet(Value, frozen=True, kw_only=True):
     """One pool: the prefix, the gateway in it, and which of its addresses may be given out.
@@ -58,6 +91,7 @@ class Subnet(Value, frozen=True, kw_only=True):
             for end in (run.start, run.end):
                 if not self.cidr.holds(end):
                     raise ValueError(f"ranges[{at}]: {end} is not in {self.cidr}")
+        _refuse_overlaps("ranges", [(int(run.start.ip), int(run.end.ip), str(run)) for run in self.ranges])
         for at, text in enumerate(self.exclude):
             try:
                 inside = self.cidr.overlaps(excluded(text))
@@ -72,9 +106,9 @@ class Subnet(Value, frozen=True, kw_only=True):
             raise ValueError(f"cidr: {self.cidr} is too small: a bridge network needs at least a /30 (IPv4) or a /126 (IPv6)")
         if self.cidr.length < 8:
             raise ValueError(f"cidr: {self.cidr} is too large: at least /8")
-        net = self.cidr.net
-        if net.is_loopback or net.is_multicast or net.is_link_local or net.network_address.is_unspecified:
-            raise ValueError(f"cidr: {self.cidr} is reserved (loopback, multicast, link-local or unspecified)")
+        for reserved, what in RESERVED:
+            if self.cidr.overlaps(reserved):
+                raise ValueError(f"cidr: {self.cidr} holds reserved addresses: {reserved} is {what}")
 
     def _check_host(self, field: str, address: Address) -> None:
         net = self.cidr.net
@@ -116,13 +150,11 @@ class NetworkSpec(Value, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.driver is not Driver.BRIDGE:
-            if self.subnets:
-                raise ValueError(f"subnets: a network with driver {self.driver} has none")
+            for field, value in (("subnets", self.subnets), ("mtu", self.mtu), ("bridge", self.bridge)):
+                if value:
+                    raise ValueError(f"{field}: a network with driver {self.driver} has none")
             return
-        for at, subnet in enumerate(self.subnets):
-            for before in self.subnets[:at]:
-                if subnet.cidr.overlaps(before.cidr):
-                    raise ValueError(f"subnets[{at}]: {subnet.cidr} overlaps {before.cidr}")
+        _refuse_overlaps("subnets", [_span(subnet.cidr) for subnet in self.subnets])
         low = MTU_MIN_IPV6 if any(s.family == 6 for s in self.subnets) else MTU_MIN
         if self.mtu is not None and not low <= self.mtu <= MTU_MAX:
             raise ValueError(f"mtu: {self.mtu} is not between {low} and {MTU_MAX}")
@@ -138,6 +170,7 @@ class Network(Object, frozen=True, kw_only=True, tag="Network"):
 
     plural: ClassVar[str] = "networks"
 
+    api_version: Literal["fairlead.dev/v1"] = GROUP
     spec: NetworkSpec = NetworkSpec()
 
     def __post_init__(self) -> None:

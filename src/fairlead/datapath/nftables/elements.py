@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator
 from fairlead.desired.state import Publication, Row, Segment
 from fairlead.kernel.nft import Element, field, ifname
 from fairlead.model.address import Address, Prefix
-from fairlead.model.endpoint import Protocol
+
+from .stale import NUMBERS
 
 Elements = dict[str, set[Element]]
 """Elements by the name of their set or map."""
 
-_NUMBER = {Protocol.TCP: 6, Protocol.UDP: 17, Protocol.SCTP: 132}
 _ANY = {4: Prefix("0.0.0.0/0"), 6: Prefix("::/0")}
 
 
@@ -55,7 +55,7 @@ def _publication(row: Publication) -> Iterator[tuple[str, Element]]:
     family = row.family
     itself = row.target.packed
     yield f"reflect{family}", Element(itself + itself)
-    protocol = field(bytes([_NUMBER[row.protocol]]))
+    protocol = field(bytes([NUMBERS[row.protocol]]))
     if row.count > 1 and row.first == row.target_first:
         first, last = _ends(row.host.host() if row.host else _ANY[family])
         yield (

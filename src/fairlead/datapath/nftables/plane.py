@@ -13,9 +13,9 @@ from pathlib import Path
 from fairlead.api.schema import Drift
 from fairlead.desired.state import NodeState, Publication, Row, Segment
 from fairlead.kernel import nft
-from fairlead.kernel.netlink import NETLINK_NETFILTER, Netlink
+from fairlead.kernel.netlink import NETFILTER, Netlink
 
-from . import layout, ruleset
+from . import layout, ruleset, stale
 from .elements import Elements, elements
 
 _FAMILY = "inet"
@@ -28,7 +28,7 @@ class Nftables:
 
     def __init__(self, run_dir: Path) -> None:
         """``run_dir``: where the structure's fingerprint is kept for the next start of the agent."""
-        self._netlink = Netlink(NETLINK_NETFILTER)
+        self._netlink = Netlink(NETFILTER)
         self._memory = run_dir / "nftables.fingerprint"
 
     def change(self, add: Iterable[Row], remove: Iterable[Row]) -> None:
@@ -41,6 +41,10 @@ class Nftables:
         changes = [(name, plus, minus) for name, plus, minus in changes if plus or minus]
         if changes:
             nft.change(self._netlink, _FAMILY, ruleset.TABLE, changes)
+
+    def settle(self, added: Iterable[Row], removed: Iterable[Row]) -> None:
+        """Forget tracked connections that what was added would never see, and those that what was removed led somewhere."""
+        stale.forget(self._netlink, added, removed)
 
     def check(self, state: NodeState) -> list[Drift]:
         """Every element that is missing or unexpected, or the one drift that the structure is not ours."""
@@ -112,7 +116,11 @@ def _rows(state: NodeState) -> Iterable[Row]:
 def _drift(name: str, element: nft.Element, kind: str) -> Drift:
     shown = layout.text(name, element)
     return Drift(
-        table=f"nftables {name}", key=shown, kind=kind, want=shown if kind == "missing" else "", have="" if kind == "missing" else shown
+        table=f"nftables {name}",
+        key=shown,
+        kind=kind,
+        want=shown if kind == "missing" else "",
+        have="" if kind == "missing" else shown,
     )
 
 

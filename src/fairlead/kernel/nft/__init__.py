@@ -1,7 +1,7 @@
 """nftables, in two ways, each where it is the better one.
 
 ``run`` takes text, as ``nft -f`` does, through libnftables: for whole tables, rarely. ``change`` sends the kernel's own
-messages for elements of sets and maps: for every container, as libnftables lists a whole interval set before it adds an element.
+messages for elements of sets and maps: for each container, as libnftables lists a whole interval set before it adds an element.
 Both are one transaction: all of it happens or nothing does, and no packet sees a half.
 """
 

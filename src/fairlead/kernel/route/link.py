@@ -6,10 +6,11 @@ that exists, so ``new_veth`` is several messages. ``Netlink.do`` sends them in o
 
 from __future__ import annotations
 
+import errno
 import struct
 from dataclasses import dataclass
 
-from fairlead.kernel.errors import Gone
+from fairlead.kernel.errors import Gone, KernelError
 from fairlead.kernel.netlink import (
     CREATE,
     EXCL,
@@ -131,7 +132,7 @@ def new_bridge(
     name: str, *, mac: str | None = None, mtu: int = 0, group: int = 0, up: bool = False, snooping: bool = True
 ) -> Message:
     """A bridge without spanning tree, whose ports forward at once. ``snooping``: multicast goes only where it was asked for."""
-    data = nest(_INFO_DATA, u32(_BR_FORWARD_DELAY, 0), u32(_BR_STP_STATE, 0), b"" if snooping else u8(_BR_MCAST_SNOOPING, 0))
+    data = u32(_BR_FORWARD_DELAY, 0) + u32(_BR_STP_STATE, 0) + (b"" if snooping else u8(_BR_MCAST_SNOOPING, 0))
     return new_link(name, "bridge", data, mac=mac, mtu=mtu, group=group, up=up)
 
 
@@ -152,14 +153,14 @@ def new_link(
     group: int = 0,
     up: bool = False,
 ) -> Message:
-    """An interface of any kind; ``data`` is its kind's own IFLA_INFO_DATA, ``lower`` the one it stands on."""
+    """An interface of any kind; ``data`` holds its kind's own attributes, ``lower`` the one it stands on."""
     body = b"".join(
         (
             _flags(0, up or None),
             text(_IFNAME, name),
             u32(_LINK, lower) if lower else b"",
             _common(mac, mtu, group),
-            nest(_LINKINFO, text(_INFO_KIND, kind), data),
+            nest(_LINKINFO, text(_INFO_KIND, kind), nest(_INFO_DATA, data) if data else b""),
         )
     )
     return Message(_NEW, CREATE | EXCL, body, f"make {kind} interface {name}")
@@ -182,8 +183,9 @@ def new_veth(
 ) -> tuple[Message, ...]:
     """A pair: ``peer`` is born inside ``peer_netns_fd``; ``host`` is here, on the bridge ``master``, with no own address.
 
-    ``mac`` is the peer's. ``host`` comes up last, with everything set. The kernel lets no peer be born up: inside,
-    ``set_link(peer, up=True)``; before it, for a container that is to have no IPv6, ``set_link(peer, link_local=False)``.
+    ``mac`` is the peer's. ``host`` comes up last, with everything set; if a later message fails, remove ``host``.
+    The kernel lets no peer be born up: inside, ``set_link(peer, up=True)``; before it, for a container that is to have no IPv6,
+    ``set_link(peer, link_local=False)``.
     """
     inner = b"".join((_flags(0, None), text(_IFNAME, peer), _common(mac, mtu, None), u32(_NET_NS_FD, peer_netns_fd)))
     body = b"".join(
@@ -215,8 +217,13 @@ def set_link(
     netns_fd: int | None = None,
     link_local: bool | None = None,
 ) -> Message:
-    """Change what is given. ``master=0``: off its bridge; ``link_local=False``: IPv6 makes no address by itself."""
+    """Change what is given. ``master=0``: off its bridge; ``link_local=False``: IPv6 makes no address by itself.
+
+    To give it another name its index must be known: a message has room for one name.
+    """
     index, found = _which(which)
+    if found and name:
+        raise KernelError.of(errno.EINVAL, f"rename {which}", "say which by its index")
     body = b"".join(
         (
             _flags(index, up),

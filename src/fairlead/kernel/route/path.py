@@ -51,7 +51,8 @@ def _routes(nl: Netlink, family: int, table: int) -> list[RouteInfo]:
     body = _header.pack(AF[family], 0, 0, 0, min(table, 255), 0, 0, 0, 0) + u32(_TABLE, table)
     asked = Message(_GET, 0, body, f"list the IPv{family} routes").accepting(2)  # ENOENT: no such table yet, so no routes
     rows = (parse_route(row) for row in nl.dump(asked) if not _u32.unpack_from(row, 8)[0] & _CLONED)
-    return [row for row in rows if row.table == table]
+    # A kernel without a family answers with all the others.
+    return [row for row in rows if row.table == table and row.family == family]
 
 
 def parse_route(data: bytes) -> RouteInfo:
