@@ -17,7 +17,7 @@ from fairlead.api.schema import Detach
 from fairlead.kernel import process
 from fairlead.kernel.errors import Refused
 from fairlead.model import codec
-from fairlead.model.address import ContainerID
+from fairlead.model.address import Address, ContainerID
 from fairlead.model.endpoint import Endpoint, PublishedPort
 from fairlead.model.errors import Conflict, Failed, Forbidden, Missing, Problem, Unavailable
 
@@ -34,6 +34,7 @@ _PANEL = "Containers"
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="Its name or id.", autocompletion=complete.containers)]
 _Names = Annotated[list[str], typer.Argument(metavar="NAME", help="Names or ids.", autocompletion=complete.containers)]
 
+_ANY = {4: Address("0.0.0.0"), 6: Address("::")}  # noqa: S104  # to be shown
 _STATES = {"running": "green", "starting": "yellow", "attached": "green", "gone": "red"}
 
 
@@ -225,13 +226,11 @@ def gather() -> list[Container]:
 
 def _mapping(published: PublishedPort, families: set[int]) -> list[str]:
     """``80/tcp -> 0.0.0.0:8080``, a line a port and a family, as docker port prints it."""
-    anywhere = {4: "0.0.0.0", 6: "::"}  # noqa: S104  # printed, not bound
-    hosts = [published.host_ip] if published.host_ip else [anywhere[family] for family in sorted(families)]
-    shown = [f"[{host}]" if ":" in host else str(host) for host in hosts]
+    hosts = [published.host_ip] if published.host_ip else [_ANY[family] for family in sorted(families)]
     return [
-        f"{published.container_port + at}/{published.protocol} -> {host}:{published.host_port + at}"
+        f"{published.container_port + at}/{published.protocol} -> {f'[{host}]' if ':' in host else host}:{published.host_port + at}"
         for at in range(published.count)
-        for host in shown
+        for host in hosts
     ]
 
 
