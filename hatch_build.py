@@ -17,7 +17,7 @@ from typing import Any
 try:
     from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 except ModuleNotFoundError:  # run by hand, where the build system is not installed
-    BuildHookInterface = object  # type: ignore[assignment,misc]
+    BuildHookInterface = object  # type: ignore[assignment, misc]  # a base that is never used then
 
 ROOT = Path(__file__).parent
 SOURCE = ROOT / "src/fairlead/cni/plugin.c"
@@ -53,7 +53,7 @@ def compile_client(source: Path = SOURCE, program: Path = PROGRAM, flags: tuple[
     return program
 
 
-class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
+class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]  # its configuration is not read
     """Adds the compiled client to the wheel and says which platform it is for."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Collection
 
 from fairlead.api.schema import Applied, Attach, Attached, Detach, Detached, Drift, Pool, Report, Status
 from fairlead.model.address import Address, Interface, Mac, Prefix
-from fairlead.model.endpoint import Endpoint, EndpointSpec, Sandbox, endpoint_name
+from fairlead.model.endpoint import Endpoint, EndpointSpec, Route, Sandbox, endpoint_name
 from fairlead.model.errors import Conflict, Exhausted, Missing, Problem
 from fairlead.model.meta import Meta, Object
 from fairlead.model.network import Network, NetworkSpec, Subnet
@@ -19,6 +19,13 @@ def network(name: str, *cidrs: str, **spec: object) -> Network:
     return Network(
         metadata=Meta(name=name), spec=NetworkSpec(subnets=tuple(Subnet(cidr=Prefix(cidr)) for cidr in cidrs), **spec)
     )
+
+
+def _defaults(request: Attach, net: Network, addresses: tuple[Interface, ...]) -> list[Route]:
+    if not request.gateway or net.spec.internal or request.chained is not None:
+        return []
+    anywhere = {4: "0.0.0.0/0", 6: "::/0"}
+    return [Route(dst=anywhere[one.family]) for one in addresses if anywhere[one.family] not in {r.dst for r in request.routes}]
 
 
 class FakeDoor:
@@ -74,7 +81,7 @@ class FakeDoor:
             owner=request.owner,
             mac=mac,
             addresses=addresses,
-            routes=request.routes,
+            routes=(*_defaults(request, net, addresses), *request.routes),
             ports=request.ports,
             bandwidth=request.bandwidth,
             aliases=request.aliases,
@@ -126,6 +133,9 @@ class FakeDoor:
         result = "configured" if thing.name in self.networks else "created"
         self.networks[thing.name] = thing
         return Applied(result=result, kind="Network", name=thing.name)
+
+    async def purge(self) -> None:
+        self.endpoints.clear()
 
     async def delete(self, plural: str, name: str) -> Object:
         assert plural == Network.plural

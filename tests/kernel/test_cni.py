@@ -167,7 +167,7 @@ def test_behind_another_plugin_it_adds_ports_and_limits(
         "type": "bridge",
         "bridge": "cni7",
         "isGateway": True,
-        "ipMasq": False,
+        "hairpinMode": True,
         "ipam": {
             "type": "host-local",
             "ranges": [[{"subnet": "10.66.0.0/24"}]],

@@ -1,3 +1,5 @@
+"""Installing the plugin and its configuration: what is written, in which order, and what is left alone."""
+
 from __future__ import annotations
 
 import json

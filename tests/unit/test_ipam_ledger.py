@@ -164,11 +164,15 @@ def test_changing_a_network_keeps_what_is_held() -> None:
     for holder in (A, B, Holder("c:eth0")):
         one.allocate("blue", holder)
     one.release("b:eth0")
+    one.check(network(subnet("10.0.0.0/24", exclude=("10.0.0.2",)), "fd00::/64"))
+    assert len(one.pools("blue")) == 1
     one.define(network(subnet("10.0.0.0/24", exclude=("10.0.0.2",)), "fd00::/64"))
     assert one.held("a:eth0") == ("10.0.0.2/24",)
     assert one.allocate("blue", B) == ("10.0.0.5/24", "fd00::2/64")
     assert one.pools()[0].freed == ("10.0.0.3",)
     with pytest.raises(Conflict, match=r"subnet 10\.0\.0\.0/24 of network blue is in use: 10\.0\.0\.2 is held by web"):
+        one.check(network("fd00::/64"))
+    with pytest.raises(Conflict, match="in use"):
         one.define(network("fd00::/64"))
     with pytest.raises(Conflict, match=r"10\.0\.0\.2 cannot become the gateway"):
         one.define(network(subnet("10.0.0.0/24", gateway=Address("10.0.0.2"))))

@@ -9,7 +9,6 @@ from collections.abc import Collection
 
 import fairlead
 from fairlead.api.schema import Applied, Attach, Attached, Detach, Detached, Drift, Pool, Report, Status
-from fairlead.desired.state import Link
 from fairlead.doctor.base import Facts
 from fairlead.doctor.examine import examine
 from fairlead.ipam.ledger import Ledger
@@ -122,10 +121,10 @@ class Agent:
 
     async def doctor(self) -> Report:
         """Compare everything, touch nothing."""
-        dead = await self.node.gone(self.node.state.table(Link).values())
+        dead = await self.endpoints.gone(self.endpoints.all.values())
         facts = Facts(
             drift=tuple(await self.node.check()),
-            dead=tuple(self.endpoints.all[key].display for key in dead if key in self.endpoints.all),
+            dead=tuple(one.display for one in dead),
             pools=tuple(self._pools()),
             capabilities=await self._host.capabilities(),
             forwards=self._host.forwards(),

@@ -11,19 +11,19 @@ import asyncio
 import ipaddress
 import logging
 import os
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
 
 from msgspec.structs import replace
 
 from fairlead.api.schema import Attach, Attached, Detach, Detached, Drift
 from fairlead.desired import build, names
-from fairlead.desired.state import Bridge, Link
+from fairlead.desired.state import Bridge
 from fairlead.ipam.ledger import Ledger
 from fairlead.ipam.pool import Holder
 from fairlead.kernel import netns
 from fairlead.kernel.errors import KernelError
-from fairlead.model.address import Interface, Prefix
+from fairlead.model.address import Interface, InterfaceName, Prefix
 from fairlead.model.endpoint import Endpoint, EndpointSpec, Route, Sandbox, endpoint_name
 from fairlead.model.errors import Invalid
 from fairlead.model.meta import Meta
@@ -36,6 +36,9 @@ from .node import Node
 from .ports import Ports, refuse_bound
 
 log = logging.getLogger(__name__)
+
+_DOUBT = 0.5
+"""Seconds between the two looks after which a namespace counts as gone."""
 
 
 class Endpoints:
@@ -75,6 +78,7 @@ class Endpoints:
             network = self._networks.get(request.network)
             _refuse_unfit(request, network)
             cookie = self._open(request, network)
+            request = await self._find_host(request)
             if existing := self.all.get(name):
                 if existing.spec.sandbox.cookie == cookie and existing.spec.network == request.network:
                     await self._node.put(name, build.endpoint_rows(existing, network))
@@ -118,17 +122,21 @@ class Endpoints:
 
     async def reap(self) -> list[Endpoint]:
         """Remove endpoints whose namespace is gone. Looked at twice, as a runtime may be moving it."""
-        links = {row.key: row for row in self._node.state.table(Link).values()}
-        suspects = await self._node.gone(links.values())
+        suspects = await self.gone(self.all.values())
         if not suspects:
             return []
-        await asyncio.sleep(0.5)
-        again = await self._node.gone(links[key] for key in suspects)
-        dead = [self.all[key] for key in again if key in self.all]
+        await asyncio.sleep(_DOUBT)
+        dead = await self.gone(one for one in suspects if self.all.get(one.name) is one)
         for endpoint in dead:
             log.warning("the namespace %s of %s is gone; detaching", endpoint.spec.sandbox.path, endpoint.display)
             await self.detach(Detach(container=endpoint.spec.container, interface=endpoint.spec.interface, wait=False))
         return dead
+
+    async def gone(self, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
+        """Those whose namespace does not exist any more."""
+        asked = list(endpoints)
+        found = await self._node.gone([one.spec.sandbox for one in asked])
+        return [one for one, is_gone in zip(asked, found, strict=True) if is_gone]
 
     def users(self, network: str) -> list[str]:
         """Who is on a network, as people know them."""
@@ -156,6 +164,16 @@ class Endpoints:
             await asyncio.shield(self._forget(stored))
             raise
         return self._attached(stored, network)
+
+    async def _find_host(self, request: Attach) -> Attach:
+        """Behind another plugin: the host's side of its link, if it has one."""
+        chained = request.chained
+        if chained is None or chained.host is not None:
+            return request
+        near = await self._node.near(request.path, request.interface)
+        if near is None and request.bandwidth:
+            raise Invalid(f"{request.interface} has no other end on this host that could be limited", field="bandwidth")
+        return replace(request, chained=replace(chained, host=InterfaceName(near) if near else None))
 
     async def _outlast(self, request: Attach) -> None:
         """Wait for endpoints on their way out that still hold a port or an address that ``request`` wants."""
@@ -216,7 +234,7 @@ class Endpoints:
 
     def _attached(self, endpoint: Endpoint, network: Network) -> Attached:
         spec = endpoint.spec
-        if spec.chained is not None or network.spec.driver is not Driver.BRIDGE:
+        if spec.chained or network.spec.driver is not Driver.BRIDGE:
             return Attached(endpoint=endpoint, mtu=spec.mtu)
         found = build.gateways(network, spec.addresses)
         return Attached(
@@ -263,7 +281,8 @@ def _endpoint(request: Attach, network: Network, addresses: tuple[Interface, ...
         bandwidth=request.bandwidth,
         aliases=request.aliases,
         dns=request.dns,
-        chained=request.chained.host if request.chained else None,
+        chained=request.chained is not None,
+        host=request.chained.host if request.chained else None,
     )
     meta = Meta(name=endpoint_name(request.container, request.interface), namespace=request.namespace, labels=request.labels)
     return Endpoint(metadata=meta, spec=spec)
@@ -279,8 +298,6 @@ def _refuse_unfit(request: Attach, network: Network) -> None:
                 )
     if request.ports and network.spec.internal:
         raise Invalid(f"network {network.name} is internal: nothing can be published from it", field="ports")
-    if request.chained and request.bandwidth and request.chained.host is None:
-        raise Invalid("the earlier plugin's result names no host interface to limit", field="bandwidth")
     for at, route in enumerate(request.routes):
         try:
             ipaddress.ip_network(route.dst)

@@ -16,18 +16,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
 from fairlead.api.schema import Drift
 from fairlead.datapath.base import Plane
-from fairlead.desired.state import Bridge, Limit, Link, NodeState, Publication, Row, Rows
+from fairlead.desired.state import Bridge, Chain, Limit, Link, NodeState, Publication, Row, Rows
 from fairlead.kernel.errors import Gone, KernelError
-from fairlead.links import bridges, limits, veths
+from fairlead.links import bridges, chains, limits, veths
 from fairlead.links.links import Links
-from fairlead.model.endpoint import Protocol
+from fairlead.model.endpoint import Protocol, Sandbox
 from fairlead.model.errors import Failed, Problem
 
 log = logging.getLogger(__name__)
@@ -168,10 +168,13 @@ class Node:
         while self.leaving:
             await asyncio.wait([future for _, future in self.leaving.values()])
 
-    async def gone(self, rows: Iterable[Link]) -> list[str]:
-        """The keys of links whose namespace does not exist any more."""
-        waiting = list(rows)
-        return await self._in_kernel(lambda: [row.key for row in waiting if self._hands.links.gone(row)])
+    async def gone(self, sandboxes: Sequence[Sandbox]) -> list[bool]:
+        """For each namespace whether it does not exist any more."""
+        return await self._in_kernel(lambda: [veths.gone(one.path, one.cookie) for one in sandboxes])
+
+    async def near(self, path: str, interface: str) -> str | None:
+        """The host's end of an interface inside a namespace; None if it has none here."""
+        return await self._in_kernel(self._hands.links.near, path, interface)
 
     async def close(self) -> None:
         """Finish what is leaving, then let go of the kernel; everything in it stays."""
@@ -217,6 +220,7 @@ class Node:
         rows: list[tuple[str, Row]] = [(bridges.TABLE, row) for row in state.table(Bridge).values()]
         rows += [(veths.TABLE, row) for row in state.table(Link).values()]
         rows += [(limits.TABLE, row) for row in state.table(Limit).values()]
+        rows += [(chains.TABLE, row) for row in state.table(Chain).values()]
         steps += [partial(links.ensure, (row,)) for table, row in rows if (table, row.key) in wrong]
         return [failure for step in steps if (failure := _attempt(step))]
 

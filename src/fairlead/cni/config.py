@@ -40,7 +40,7 @@ class PortMapping(Part, frozen=True, kw_only=True):
 class RuntimeDns(Part, frozen=True, kw_only=True):
     """The capability dns, which has names of its own for what the configuration's ``dns`` says."""
 
-    servers: tuple[Address, ...] = ()
+    servers: tuple[str, ...] = ()
     searches: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
 
@@ -48,7 +48,7 @@ class RuntimeDns(Part, frozen=True, kw_only=True):
 class NetworkDns(Part, frozen=True, kw_only=True):
     """The well-known key ``dns``."""
 
-    nameservers: tuple[Address, ...] = ()
+    nameservers: tuple[str, ...] = ()
     domain: str = ""
     search: tuple[str, ...] = ()
     options: tuple[str, ...] = ()

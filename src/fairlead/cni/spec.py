@@ -5,6 +5,7 @@ Read https://www.cni.dev/docs/spec/ beside it. Codes from 100 on are Fairlead's 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import TypeVar
@@ -21,6 +22,9 @@ VERSIONS = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
 
 SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
 """The version that brought a command, for those that not every version has."""
+
+_INNER = re.compile(r"[a-z][A-Za-z]*(\[\d+\])?(\.[a-z][A-Za-z]*)*: ")
+"""How the model's errors name a field of the value that they are about."""
 
 _MESSAGE = 2000
 """Characters of an error's message: a configuration can be a megabyte, an answer about it should not."""
@@ -105,8 +109,9 @@ def _clean(text: str) -> str:
 
 
 def checked(make: Callable[[T], R], value: T, field: str, code: Code = Code.CONFIG) -> R:
-    """``make(value)``; a ``ValueError`` becomes a CNI error that names ``field``."""
+    """``make(value)``; a ``ValueError`` becomes a CNI error that names ``field``, and what the problem names within it."""
     try:
         return make(value)
     except ValueError as problem:
-        raise Refused(code, f"{field}: {problem}" if field else str(problem)) from None
+        between = "." if field and _INNER.match(str(problem)) else ": " if field else ""
+        raise Refused(code, f"{field}{between}{problem}") from None

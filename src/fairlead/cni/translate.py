@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
+from functools import partial
 
 from fairlead.api.schema import Attach, Attached, Chained
 from fairlead.model.address import Address, ContainerID, Interface, InterfaceName, Mac, Name, Prefix
@@ -20,7 +21,7 @@ from fairlead.model.meta import check_label
 from fairlead.model.network import Network, Subnet
 
 from .call import Call
-from .config import Config, PortMapping
+from .config import Config, PortMapping, StaticRoute
 from .inline import subnets
 from .result import Device, Given, Names, Result, Way
 from .spec import Code, Refused, checked
@@ -31,8 +32,6 @@ CONFIG_LABEL = "fairlead.dev/cni-network"
 """Which configuration an endpoint was made for: several may lead to one network, and GC speaks for one of them."""
 
 UID_LABEL = "fairlead.dev/pod-uid"
-
-DEFAULT: dict[int, Prefix] = {4: Prefix("0.0.0.0/0"), 6: Prefix("::/0")}
 
 _LONGEST_NAME = 253
 _ALIAS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
@@ -60,7 +59,7 @@ def attach(call: Call, config: Config, network: str, previous: Result | None, br
         mac=mac,
         ports=tuple(fold(_ports(config))),
         bandwidth=config.limits,
-        routes=tuple(Route(dst=route.dst, gw=route.gw) for route in routes),
+        routes=tuple(_route(route, f"ipam.routes[{at}]") for at, route in enumerate(routes)),
         aliases=_aliases(config),
         dns=_dns(config),
         ranges=ranges,
@@ -69,7 +68,7 @@ def attach(call: Call, config: Config, network: str, previous: Result | None, br
     )
 
 
-def result(call: Call, request: Attach, attached: Attached, network: Network | None) -> Result:
+def result(call: Call, attached: Attached) -> Result:
     """What a runtime is told of an endpoint: bridge, host side and container side, in this order."""
     spec = attached.endpoint.spec
     devices = [Device(name=attached.bridge, mac=attached.bridge_mac)] if attached.bridge else []
@@ -78,13 +77,10 @@ def result(call: Call, request: Attach, attached: Attached, network: Network | N
     devices.append(Device(name=spec.interface, mac=spec.mac or "", mtu=attached.mtu, sandbox=call.netns))
     gateways = {gateway.family: gateway for gateway in attached.gateways}
     ips = tuple(Given(address=one, gateway=gateways.get(one.family), interface=len(devices) - 1) for one in spec.addresses)
-    ways = [Way(dst=Prefix(route.dst), gw=route.gw) for route in request.routes]
-    if request.gateway and not (network and network.spec.internal):
-        families = dict.fromkeys(one.family for one in spec.addresses if one.family in gateways)
-        ways = [*(Way(dst=DEFAULT[one], gw=gateways[one]) for one in families), *ways]
-    dns = request.dns
+    ways = tuple(Way(dst=dst, gw=route.gw or gateways.get(dst.family)) for route in spec.routes if (dst := Prefix(route.dst)))
+    dns = spec.dns
     names = Names(nameservers=dns.nameservers, domain=dns.domain, search=dns.search, options=dns.options)
-    return Result(interfaces=tuple(devices), ips=ips, routes=tuple(ways), dns=names)
+    return Result(interfaces=tuple(devices), ips=ips, routes=ways, dns=names)
 
 
 def is_chained(call: Call, previous: Result | None) -> bool:
@@ -161,12 +157,15 @@ def _port(mapping: PortMapping, field: str) -> PublishedPort:
     protocol = mapping.protocol.lower() or "tcp"
     if protocol not in set(Protocol):
         raise Refused(Code.CONFIG, f"{field}.protocol: {mapping.protocol[:20]!r} is not tcp, udp or sctp")
-    return PublishedPort(
-        host_port=mapping.host_port,
-        container_port=mapping.container_port,
-        protocol=Protocol(protocol),
-        host_ip=checked(Address, mapping.host_ip, f"{field}.hostIP") if mapping.host_ip else None,
+    host = checked(Address, mapping.host_ip, f"{field}.hostIP") if mapping.host_ip else None
+    make = partial(
+        PublishedPort, host_port=mapping.host_port, container_port=mapping.container_port, protocol=Protocol(protocol)
     )
+    return checked(lambda given: make(host_ip=given), host, field)
+
+
+def _route(route: StaticRoute, field: str) -> Route:
+    return checked(lambda given: Route(dst=given.dst, gw=given.gw), route, field)
 
 
 def _addresses(call: Call, config: Config) -> tuple[str, ...]:
@@ -230,16 +229,16 @@ def _aliases(config: Config) -> tuple[str, ...]:
 
 
 def _dns(config: Config) -> Dns:
-    """The runtime's resolver settings, else the configuration's. No word may break out of its line in resolv.conf."""
+    """The runtime's resolver settings, else the configuration's."""
     static, runtime = config.dns, config.runtime_config.dns
-    dynamic = bool(runtime.servers or runtime.searches or runtime.options)
-    search, options = (runtime.searches, runtime.options) if dynamic else (static.search, static.options)
-    for field, words in (("search", search), ("options", options), ("domain", (static.domain,) if static.domain else ())):
-        for word in words:
-            if not word or len(word) > _LONGEST_NAME or not word.isprintable() or " " in word:
-                raise Refused(Code.CONFIG, f"dns.{field}: {word[:80]!r} is not one word of at most {_LONGEST_NAME} characters")
-    servers = runtime.servers if dynamic else static.nameservers
-    return Dns(nameservers=servers, domain=static.domain, search=search, options=options)
+    make = partial(Dns, domain=static.domain)
+    if runtime.servers or runtime.searches or runtime.options:
+        return checked(
+            lambda given: make(nameservers=given.servers, search=given.searches, options=given.options),
+            runtime,
+            "runtimeConfig.dns",
+        )
+    return checked(lambda given: make(nameservers=given.nameservers, search=given.search, options=given.options), static, "dns")
 
 
 def _chained(call: Call, previous: Result, bridges: frozenset[str]) -> Chained:

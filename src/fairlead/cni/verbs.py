@@ -92,7 +92,7 @@ async def _add(door: Door, call: Call, config: Config) -> bytes:
     attached = await door.attach(request)
     if chained and config.prev_result is not None:
         return result.passed(config.prev_result, config.cni_version)
-    return result.write(translate.result(call, request, attached, network), config.cni_version)
+    return result.write(translate.result(call, attached), config.cni_version)
 
 
 async def _delete(door: Door, call: Call) -> bytes:

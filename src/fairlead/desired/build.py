@@ -13,7 +13,7 @@ from fairlead.model.endpoint import Endpoint, PublishedPort
 from fairlead.model.network import Driver, Network
 
 from . import names
-from .state import Bridge, Hop, Limit, Link, NodeState, Publication, Rows, Segment
+from .state import Bridge, Chain, Hop, Limit, Link, NodeState, Publication, Row, Rows, Segment
 
 _ANYWHERE = {4: Prefix("0.0.0.0/0"), 6: Prefix("::/0")}
 
@@ -62,11 +62,13 @@ def network_rows(network: Network, uplink_mtu: int) -> Rows:
 def endpoint_rows(endpoint: Endpoint, network: Network) -> Rows:
     """A container's link, limits and published ports. A chained endpoint has no link: another plugin made it."""
     spec = endpoint.spec
-    host = spec.chained or names.veth(endpoint.name)
-    rows: list[Link | Limit | Publication] = []
-    if spec.chained is None and network.spec.driver is Driver.BRIDGE:
+    host = spec.host if spec.chained else names.veth(endpoint.name)
+    rows: list[Row] = []
+    if not spec.chained and network.spec.driver is Driver.BRIDGE:
         rows.append(_link(endpoint, network))
-    if spec.bandwidth:
+    if spec.chained and host and spec.ports:
+        rows.append(Chain(key=endpoint.name, host=host))
+    if spec.bandwidth and host:
         rows.append(Limit(host=host, ifb=names.ifb(host), bandwidth=spec.bandwidth))
     rows.extend(_publications(endpoint))
     return tuple(rows)

@@ -62,6 +62,13 @@ class Link(Value, frozen=True, kw_only=True):
     (net.bridge.bridge-nf-call-iptables), a container's packet to its own published port is translated inside the bridge."""
 
 
+class Chain(Value, frozen=True, kw_only=True):
+    """A link that another plugin made, by its near end, to whose container ports are published. Key: the endpoint's name."""
+
+    key: str
+    host: InterfaceName
+
+
 class Limit(Value, frozen=True, kw_only=True):
     """Bandwidth limits on a host-side interface. Key: the interface. ``ifb`` carries what the container sends."""
 
@@ -109,8 +116,8 @@ class Publication(Value, frozen=True, kw_only=True):
         return (str(self.protocol), self.family, self.host or "", self.first)
 
 
-Row = Bridge | Link | Limit | Segment | Publication
-R = TypeVar("R", Bridge, Link, Limit, Segment, Publication)
+Row = Bridge | Link | Chain | Limit | Segment | Publication
+R = TypeVar("R", Bridge, Link, Chain, Limit, Segment, Publication)
 Rows = tuple[Row, ...]
 """The rows of one owner, a Network or an Endpoint."""
 
@@ -120,7 +127,7 @@ class NodeState:
 
     __slots__ = ("_owners", "_tables")
 
-    TABLES: tuple[type[Row], ...] = (Bridge, Link, Limit, Segment, Publication)
+    TABLES: tuple[type[Row], ...] = (Bridge, Link, Chain, Limit, Segment, Publication)
 
     def __init__(self) -> None:
         self._owners: Mapping[str, Rows] = {}

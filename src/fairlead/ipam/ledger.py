@@ -85,14 +85,11 @@ class Ledger:
 
     def define(self, network: Network) -> None:
         """Make the network's pools, or change them; raise ``Conflict`` if somebody holds what would be gone."""
-        subnets = network.spec.subnets
-        before = self._pools.get(network.name, ())
-        if network.name in self._pools and tuple(pool.subnet for pool in before) == subnets:
-            return
-        after = tuple(Pool(network.name, subnet) for subnet in subnets)
-        for old in before:
-            _move(old, next((new for new in after if new.subnet.cidr == old.subnet.cidr), None))
-        self._pools[network.name] = after
+        self._pools[network.name] = self._changed(network)
+
+    def check(self, network: Network) -> None:
+        """Raise what ``define`` would; change nothing."""
+        self._changed(network)
 
     def drop(self, network: str) -> None:
         """Forget a network; raise ``Conflict`` if somebody holds an address of it."""
@@ -146,7 +143,7 @@ class Ledger:
         """Note what is so at a start, ``deleted`` oldest first; return what does not fit, each naming the endpoint."""
         problems = []
         for endpoint in endpoints:
-            if endpoint.spec.chained is not None:  # its addresses are another plugin's
+            if endpoint.spec.chained:  # its addresses are another plugin's
                 continue
             for interface in endpoint.spec.addresses:
                 try:
@@ -157,6 +154,16 @@ class Ledger:
             for pool in self._pools.get(endpoint.spec.network, ()):
                 pool.recall(interface.address for interface in endpoint.spec.addresses)
         return tuple(problems)
+
+    def _changed(self, network: Network) -> Pools:
+        subnets = network.spec.subnets
+        before = self._pools.get(network.name, ())
+        if tuple(pool.subnet for pool in before) == subnets:
+            return before
+        after = tuple(Pool(network.name, subnet) for subnet in subnets)
+        for old in before:
+            _move(old, next((new for new in after if new.subnet.cidr == old.subnet.cidr), None))
+        return after
 
     def _of(self, network: str) -> Pools:
         if (pools := self._pools.get(network)) is None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fairlead.api.schema import Drift
-from fairlead.desired.state import Bridge, Limit, Link, NodeState, Row
+from fairlead.desired.state import Bridge, Chain, Limit, Link, NodeState, Row
 from fairlead.kernel import route
 from fairlead.kernel.errors import KernelError
 from fairlead.kernel.netlink import Netlink
 from fairlead.kernel.route import LinkInfo
 
-from . import bridges, limits, veths
+from . import bridges, chains, limits, veths
 from .mark import DOOMED, GROUP
 
 
@@ -39,6 +39,8 @@ class Links:
         for row in rows:
             if isinstance(row, Limit):
                 limits.ensure(self._netlink, row)
+            elif isinstance(row, Chain):
+                chains.ensure(self._netlink, row)
 
     def remove(self, rows: Iterable[Row]) -> None:
         """Remove what the rows made; what is gone already is no error. All interfaces go in one grace period."""
@@ -58,6 +60,7 @@ class Links:
         drift = bridges.check(state.table(Bridge).values(), links, route.addresses(self._netlink))
         for row in state.table(Link).values():
             drift += veths.check_host(row, links)
+        drift += chains.check(state.table(Chain).values(), links)
         drift += limits.check(self._netlink, state.table(Limit).values(), links)
         return drift + [
             Drift(table="interfaces", key=one.name, kind="unexpected", have=f"{one.kind} {one.name}")
@@ -88,9 +91,9 @@ class Links:
             self._nsid[row.key] = nsid
             self._behind.setdefault(nsid, set()).add(row.key)
 
-    def gone(self, row: Link) -> bool:
-        """Whether the container's namespace does not exist any more."""
-        return veths.gone(row)
+    def near(self, path: str, interface: str) -> str | None:
+        """The host's end of an interface that somebody else made inside a container."""
+        return veths.near(self._netlink, path, interface)
 
     def prune(self, state: NodeState) -> int:
         """Remove interfaces of ours that no row asks for; return how many."""

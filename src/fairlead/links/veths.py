@@ -27,7 +27,7 @@ def ensure(nl: Netlink, row: Link) -> int | None:
 
     Returns the id by which the host's namespace knows the container's.
     """
-    with namespace(row) as fd:
+    with namespace(row.path, row.cookie) as fd:
         bridge = route.link(nl, row.bridge)
         if bridge is None:
             raise Missing(f"bridge {row.bridge} is gone; it comes back by itself, try again", field="network")
@@ -40,15 +40,15 @@ def ensure(nl: Netlink, row: Link) -> int | None:
 
 
 @contextmanager
-def namespace(row: Link) -> Iterator[int]:
+def namespace(path: str, cookie: int = 0) -> Iterator[int]:
     """Open the container's namespace; ``Missing`` if it is gone or another one has taken its path."""
     try:
-        fd = netns.open_path(row.path)
+        fd = netns.open_path(path)
     except KernelError as error:
-        raise Missing(f"the network namespace {row.path} is gone: {error}", field="path") from None
+        raise Missing(f"the network namespace {path} is gone: {error}", field="path") from None
     try:
-        if row.cookie and netns.cookie(fd) != row.cookie:
-            raise Missing(f"{row.path} is now another network namespace", field="path")
+        if cookie and netns.cookie(fd) != cookie:
+            raise Missing(f"{path} is now another network namespace", field="path")
         yield fd
     finally:
         os.close(fd)
@@ -68,7 +68,7 @@ def check_host(row: Link, links: dict[str, LinkInfo]) -> list[Drift]:
 def check_inside(nl: Netlink, row: Link) -> tuple[list[Drift], int | None]:
     """Compare what is inside the container; a namespace that is gone is no drift, its endpoint is collected."""
     try:
-        with namespace(row) as fd, Netlink(netns=fd) as inside:
+        with namespace(row.path, row.cookie) as fd, Netlink(netns=fd) as inside:
             return _check_inside(inside, row), route.nsid_of(nl, fd)
     except Missing:
         return [], None
@@ -168,10 +168,20 @@ def _lost_routes(inside: Netlink, row: Link) -> list[Hop]:
     return [hop for hop in row.routes if str(hop.dst) not in have]
 
 
-def gone(row: Link) -> bool:
-    """Whether the container's namespace does not exist any more."""
+def gone(path: str, cookie: int) -> bool:
+    """Whether a container's namespace does not exist any more."""
     try:
-        with namespace(row):
+        with namespace(path, cookie):
             return False
     except Missing:
         return True
+
+
+def near(nl: Netlink, path: str, interface: str) -> str | None:
+    """The host's end of the pair whose other end is ``interface`` inside ``path``; None if it has none here."""
+    with namespace(path) as fd, Netlink(netns=fd) as inside:
+        far = route.link(inside, interface)
+        if far is None or not far.peer_index:
+            return None
+        here = route.link(nl, far.peer_index)
+        return here.name if here and here.peer_index == far.index and here.kind == "veth" else None

@@ -35,6 +35,8 @@ def _dec(kind: type, value: object) -> object:
         if not isinstance(value, str):
             raise ValueError(f"Expected `str`, got `{spelt(value)}`")
         return kind(value)
+    if kind is object:
+        return value
     raise NotImplementedError(kind)
 
 
@@ -63,7 +65,7 @@ def from_tree(tree: object, to: type[T], *, field: str = "") -> T:
 
 def to_tree(value: object) -> Any:
     """``value`` as plain dicts, lists, strings and numbers."""
-    return msgspec.to_builtins(value, enc_hook=_enc)
+    return msgspec.json.decode(encode(value))
 
 
 def from_yaml(text: str) -> list[Object]:

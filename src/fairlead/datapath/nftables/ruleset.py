@@ -2,7 +2,7 @@
 
 The path of a packet, hook by hook::
 
-    prerouting  raw      a container must not address the host's loopback
+    prerouting  raw      nobody but the host itself addresses its loopback
     prerouting  dstnat   to an address of this host?  -> publish: published port -> container
     output      dstnat   the same for the host's own processes, 127.0.0.1 included
     forward     filter   from or to one of our bridges? -> who may talk to whom
@@ -51,7 +51,7 @@ _PUBLISH = """
 _CHAINS = """
     chain guard {{
         type filter hook prerouting priority raw; policy accept;
-        ip daddr 127.0.0.0/8 iifname @bridges counter drop
+        ip daddr 127.0.0.0/8 iifname != "lo" counter drop
     }}
 
     chain publish {{{publish}    }}
