@@ -16,7 +16,7 @@ endif
 # Tests that need no root, and tests that do; a directory counts as soon as it exists.
 UNIT := $(wildcard tests/unit tests/rules tests/worlds tests/scenarios tests/contracts)
 LEVELS := $(patsubst tests/%,test-%,$(wildcard tests/kernel tests/bpf tests/lab tests/runtimes))
-BENCHES := $(basename $(notdir $(wildcard bench/[a-z]*.py)))
+BENCHES := $(filter-out lib node,$(basename $(notdir $(wildcard bench/[a-z]*.py))))
 
 PYTEST := $(PYTHON) -m pytest
 say = echo "==> $(1)"

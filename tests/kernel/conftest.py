@@ -21,7 +21,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-
+from tests.kernel.agents import Agent
+from tests.kernel.room import nft_nl, nl, room  # noqa: F401  # fixtures of the tests of fairlead.kernel
 from tests.net import Containers, Node, Outside, kept
 
 
@@ -50,3 +51,12 @@ def node(cleanup: ExitStack, outside: Outside, tmp_path: Path) -> Node:
 def containers(cleanup: ExitStack) -> Containers:
     """A factory of containers."""
     return Containers(cleanup)
+
+
+@pytest.fixture
+def agent(cleanup: ExitStack, node: Node) -> Agent:
+    """A real agent on the node, ready."""
+    made = Agent(node)
+    cleanup.callback(made.remove)
+    made.start()
+    return made

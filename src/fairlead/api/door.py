@@ -39,6 +39,9 @@ class Door(Protocol):
     async def delete(self, plural: str, name: str) -> Object:
         """Remove an object; refuse while others need it."""
 
+    async def purge(self) -> None:
+        """Remove every endpoint and everything that Fairlead made from the kernel; networks stay in the store."""
+
     def objects(self, plural: str) -> list[Object]:
         """All objects of a kind, by name; ``Missing`` if there is no such kind."""
 

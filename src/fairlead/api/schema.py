@@ -11,6 +11,7 @@ PUT       /v1/objects                  one object (create or replace the spec) �
 DELETE    /v1/objects/{plural}/{name}  → the object as it was
 POST      /v1/attach                   ``Attach`` → ``Attached``
 POST      /v1/detach                   ``Detach`` → ``Detached``
+DELETE    /v1/node                     every endpoint goes, and all that Fairlead made in the kernel
 POST      /cni                         CNI stdin, the environment in X-CNI-* headers → CNI result or error
 ========  ===========================  =====================================================================
 
@@ -77,6 +78,7 @@ class Attached(Value, frozen=True, kw_only=True):
     host_interface: str = ""
     host_mac: str = ""
     bridge: str = ""
+    bridge_mac: str = ""
     gateways: tuple[Address, ...] = ()
     mtu: int = 0
 

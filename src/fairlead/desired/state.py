@@ -57,6 +57,16 @@ class Link(Value, frozen=True, kw_only=True):
     routes: tuple[Hop, ...] = ()
     alone: bool = False
     """The port reaches the bridge itself but no other port (IFLA_BRPORT_ISOLATED)."""
+    hairpin: bool = False
+    """The bridge may send a frame back where it came from. Where bridged frames pass through netfilter
+    (net.bridge.bridge-nf-call-iptables), a container's packet to its own published port is translated inside the bridge."""
+
+
+class Chain(Value, frozen=True, kw_only=True):
+    """A link that another plugin made, by its near end, to whose container ports are published. Key: the endpoint's name."""
+
+    key: str
+    host: InterfaceName
 
 
 class Limit(Value, frozen=True, kw_only=True):
@@ -106,8 +116,8 @@ class Publication(Value, frozen=True, kw_only=True):
         return (str(self.protocol), self.family, self.host or "", self.first)
 
 
-Row = Bridge | Link | Limit | Segment | Publication
-R = TypeVar("R", Bridge, Link, Limit, Segment, Publication)
+Row = Bridge | Link | Chain | Limit | Segment | Publication
+R = TypeVar("R", Bridge, Link, Chain, Limit, Segment, Publication)
 Rows = tuple[Row, ...]
 """The rows of one owner, a Network or an Endpoint."""
 
@@ -117,7 +127,7 @@ class NodeState:
 
     __slots__ = ("_owners", "_tables")
 
-    TABLES: tuple[type[Row], ...] = (Bridge, Link, Limit, Segment, Publication)
+    TABLES: tuple[type[Row], ...] = (Bridge, Link, Chain, Limit, Segment, Publication)
 
     def __init__(self) -> None:
         self._owners: Mapping[str, Rows] = {}

@@ -38,9 +38,6 @@ class Text(str):
         """Return the one spelling of ``text``; raise ``ValueError`` if it has none."""
         raise NotImplementedError
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self)!r})"
-
 
 class Address(Text):
     """One IPv4 or IPv6 address, such as ``10.88.0.5`` or ``fd00::5``."""

@@ -140,8 +140,8 @@ class Dns(Value, frozen=True, kw_only=True):
 class EndpointSpec(Value, frozen=True, kw_only=True):
     """One attachment. ``container`` and ``interface`` are its identity; the rest is what it was given.
 
-    ``owner`` says who asked: ``cni``, ``cli`` or ``docker``. ``chained`` names the host-side interface when another CNI
-    plugin made the link and Fairlead only adds ports and limits to it.
+    ``owner`` says who asked: ``cni``, ``cli`` or ``docker``. ``chained``: another CNI plugin made the link,
+    whose near end is ``host``, and Fairlead only adds ports and limits to it.
     """
 
     container: ContainerID
@@ -158,7 +158,8 @@ class EndpointSpec(Value, frozen=True, kw_only=True):
     aliases: tuple[str, ...] = ()
     dns: Dns = Dns()
     mtu: int = 0
-    chained: InterfaceName | None = None
+    chained: bool = False
+    host: InterfaceName | None = None
     boot: str = ""
 
 

@@ -42,7 +42,11 @@ class Missing(Problem):
 
 
 class Conflict(Problem):
-    """What the request wants is taken; the message names the holder."""
+    """What the request wants is taken; the message names the holder, ``revision`` the holder's version if it is an object."""
+
+    def __init__(self, message: str, *, field: str = "", revision: str = "") -> None:
+        super().__init__(message, field=field)
+        self.revision = revision
 
 
 class Exhausted(Problem):

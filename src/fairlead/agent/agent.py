@@ -1,0 +1,141 @@
+"""The agent as its callers see it: one method for each thing it can be asked, each handed to the part that does it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Collection
+
+import fairlead
+from fairlead.api.schema import Applied, Attach, Attached, Detach, Detached, Drift, Pool, Report, Status
+from fairlead.doctor.base import Facts
+from fairlead.doctor.examine import examine
+from fairlead.ipam.ledger import Ledger
+from fairlead.model.endpoint import Endpoint
+from fairlead.model.errors import Invalid, Missing, Unavailable
+from fairlead.model.meta import Object
+from fairlead.model.network import Network
+
+from .config import Settings
+from .endpoints import Endpoints
+from .host import Host
+from .networks import Networks
+from .node import Node
+
+_COUNTABLE = 2**63 - 1
+"""The largest number that JSON readers agree on having room for; an IPv6 pool can be larger."""
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Agent:
+    """Implements ``api.door.Door``."""
+
+    def __init__(
+        self, settings: Settings, host: Host, ledger: Ledger, node: Node, networks: Networks, endpoints: Endpoints
+    ) -> None:
+        self.settings, self._host, self._ledger = settings, host, ledger
+        self.node, self.networks, self.endpoints = node, networks, endpoints
+        self._since = time.monotonic()
+        self.ready = False
+        self._changing = asyncio.Lock()
+
+    async def attach(self, request: Attach) -> Attached:
+        """Give a namespace an interface."""
+        if not self.ready:
+            raise Unavailable("the agent is starting; try again in a moment")
+        return await self.endpoints.attach(request)
+
+    async def detach(self, request: Detach) -> Detached:
+        """Take interfaces away."""
+        return await self.endpoints.detach(request)
+
+    async def check(self, container: str, interface: str) -> tuple[Attached | None, tuple[Drift, ...]]:
+        """One endpoint, and how the kernel differs from it."""
+        return await self.endpoints.check(container, interface)
+
+    async def collect(self, network: str, owner: str, keep: Collection[tuple[str, str]]) -> tuple[Endpoint, ...]:
+        """Remove what the runtime does not list."""
+        return await self.endpoints.collect(network, owner, keep)
+
+    async def apply(self, thing: Object) -> Applied:
+        """Create a network or change it."""
+        if not isinstance(thing, Network):
+            raise Invalid("endpoints are made by attaching a container, not by apply", field="kind")
+        async with self._changing:
+            return await self.networks.apply(thing, self.endpoints.users(thing.name))
+
+    async def delete(self, plural: str, name: str) -> Object:
+        """Remove a network nobody uses, or detach an endpoint."""
+        if plural == Endpoint.plural:
+            endpoint = self.endpoints.all.get(name)
+            if endpoint is None:
+                raise Missing(f"there is no endpoint {name!r}", field="name")
+            await self.detach(Detach(container=endpoint.spec.container, interface=endpoint.spec.interface))
+            return endpoint
+        self.objects(plural)
+        async with self._changing:
+            return await self.networks.delete(name, self.endpoints.users(name))
+
+    async def purge(self) -> None:
+        """Every endpoint goes, then everything of ours in the kernel."""
+        for endpoint in list(self.endpoints.all.values()):
+            await self.endpoints.detach(Detach(container=endpoint.spec.container, wait=False))
+        await self.node.purge()
+
+    def objects(self, plural: str) -> list[Object]:
+        """All objects of a kind, by name."""
+        tables: dict[str, dict[str, Network] | dict[str, Endpoint]] = {
+            Network.plural: self.networks.all,
+            Endpoint.plural: self.endpoints.all,
+        }
+        if plural not in tables:
+            raise Missing(f"{plural[:80]!r} is not a kind known here; known: {', '.join(tables)}", field="kind")
+        return [thing for _, thing in sorted(tables[plural].items())]
+
+    def network(self, name: str) -> Network | None:
+        """One network, or None."""
+        return self.networks.all.get(name)
+
+    def status(self) -> Status:
+        """The agent in numbers."""
+        now = time.monotonic()
+        with open("/proc/self/statm", encoding="ascii") as statm:
+            memory = int(statm.read().split()[1]) * _PAGE
+        return Status(
+            version=fairlead.__version__,
+            pid=os.getpid(),
+            node=self.settings.node,
+            uptime=round(now - self._since, 3),
+            memory=memory,
+            plane=self.node.plane,
+            ready=self.ready,
+            reason="" if self.ready else "starting: the kernel is being brought in line",
+            networks=len(self.networks.all),
+            endpoints=len(self.endpoints.all),
+            repairs=self.node.repairs,
+            pending=len(self.node.leaving),
+            last_check=round(now - self.node.checked, 3),
+            pools=tuple(self._pools()),
+        )
+
+    async def doctor(self) -> Report:
+        """Compare everything, touch nothing."""
+        dead = await self.endpoints.gone(self.endpoints.all.values())
+        facts = Facts(
+            drift=tuple(await self.node.check()),
+            dead=tuple(one.display for one in dead),
+            pools=tuple(self._pools()),
+            capabilities=await self._host.capabilities(),
+            forwards=self._host.forwards(),
+            uplink_mtu=self._host.mtu(),
+            mtus={one.name: one.spec.mtu for one in self.networks.all.values() if one.spec.mtu and not one.spec.internal},
+            dropping=tuple(self._host.dropping()),
+        )
+        return examine(facts)
+
+    def _pools(self) -> list[Pool]:
+        return [
+            Pool(network=pool.network, cidr=pool.subnet.cidr, size=min(pool.size, _COUNTABLE), used=pool.used)
+            for pool in self._ledger.pools()
+        ]

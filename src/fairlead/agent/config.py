@@ -1,0 +1,47 @@
+"""What one agent was started with. Everything has a default; the environment and the command line set the rest."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+from fairlead.api import wire
+from fairlead.model.meta import Value
+
+
+class Settings(Value, frozen=True, kw_only=True):
+    """Directories, identity and the pace of the agent. Times in seconds.
+
+    ``debounce``: how long an event waits for its companions before the kernel is compared; ``interval``: how often it is
+    compared although nothing was heard; ``linger``: how long detached endpoints wait to be removed together.
+    """
+
+    run_dir: str
+    state_dir: str
+    node: str
+    group: str = ""
+    plane: str = "auto"
+    ipv6: bool = False
+    debounce: float = 0.05
+    interval: float = 30.0
+    linger: float = 0.005
+
+    @property
+    def run(self) -> Path:
+        """What belongs to this boot: socket, pid file, names of namespaces."""
+        return Path(self.run_dir)
+
+    @property
+    def state(self) -> Path:
+        """What outlives a reboot: the store, remembered DELs."""
+        return Path(self.state_dir)
+
+
+def settings(*, node: str = "", **given: object) -> Settings:
+    """The settings of this process: directories from the environment, the rest as given."""
+    return Settings(
+        run_dir=str(wire.run_dir()),
+        state_dir=str(wire.state_dir()),
+        node=node or platform.node().lower() or "node",
+        **given,  # type: ignore[arg-type]  # the names and types are those of the command line, which was checked
+    )

@@ -1,0 +1,318 @@
+"""Endpoints: a container start and end, the path that everything takes, whoever asked.
+
+attach: validate → claim addresses → store (durable) → kernel → answer. From the moment the row is stored, a crash is
+finished by the next start: a namespace that still exists gets its link, one that does not gives its addresses back.
+detach: forget in the store (durable) → answer → the kernel lets go → the addresses are free again, never before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import os
+from collections.abc import AsyncIterator, Collection, Iterable
+from contextlib import asynccontextmanager
+
+from msgspec.structs import replace
+
+from fairlead.api.schema import Attach, Attached, Detach, Detached, Drift
+from fairlead.desired import build, names
+from fairlead.desired.state import Bridge
+from fairlead.ipam.ledger import Ledger
+from fairlead.ipam.pool import Holder
+from fairlead.kernel import netns
+from fairlead.kernel.errors import KernelError
+from fairlead.model.address import Interface, InterfaceName, Prefix
+from fairlead.model.endpoint import Endpoint, EndpointSpec, Route, Sandbox, endpoint_name
+from fairlead.model.errors import Invalid
+from fairlead.model.meta import Meta
+from fairlead.model.network import Driver, Network
+from fairlead.store.base import Delete, Put, Store
+
+from .host import Host
+from .networks import Networks
+from .node import Node
+from .ports import Ports, refuse_bound
+
+log = logging.getLogger(__name__)
+
+_DOUBT = 0.5
+"""Seconds between the two looks after which a namespace counts as gone."""
+
+
+class Endpoints:
+    """Every attachment of the node, in memory as in the store."""
+
+    def __init__(self, store: Store, node: Node, ledger: Ledger, networks: Networks, host: Host) -> None:
+        self.all: dict[str, Endpoint] = {}
+        self.ports = Ports()
+        self._store, self._node, self._ledger, self._networks, self._host = store, node, ledger, networks, host
+        self._busy: dict[str, asyncio.Lock] = {}
+        self._leaving: dict[str, Endpoint] = {}
+        self._own = _own_cookie()
+
+    async def load(self) -> None:
+        """Read the endpoints of this boot from the store; those of an earlier boot died with it and give their addresses back."""
+        dead = []
+        for thing in (await self._store.list(Endpoint.plural)).objects:
+            assert isinstance(thing, Endpoint)
+            network = self._networks.all.get(thing.spec.network)
+            if network is None or thing.spec.boot != self._host.boot:
+                dead.append(thing)
+                continue
+            self._remember(thing, network)
+        for endpoint in dead:
+            log.warning("endpoint %s is of an earlier boot; its addresses are free", endpoint.name)
+            await self._store.commit(Delete(Endpoint.plural, endpoint.key))
+        freed = (one for one in await self._store.deleted(Endpoint.plural) if isinstance(one, Endpoint))
+        for problem in self._ledger.restore(self.all.values(), freed):
+            log.error("%s", problem)
+
+    async def attach(self, request: Attach) -> Attached:
+        """Give a namespace an interface. Asked again for the same container and interface, it answers the same."""
+        name = endpoint_name(request.container, request.interface)
+        async with self._alone(name):
+            if name in self._node.leaving:
+                await self._node.leaving[name][1]
+            network = self._networks.get(request.network)
+            _refuse_unfit(request, network)
+            cookie = self._open(request, network)
+            request = await self._find_host(request)
+            if existing := self.all.get(name):
+                if existing.spec.sandbox.cookie == cookie and existing.spec.network == request.network:
+                    await self._node.put(name, build.endpoint_rows(existing, network))
+                    return self._attached(existing, network)
+                await self._forget(existing)
+                await self._node.leaving[name][1]
+            return await self._create(request, network, name, cookie)
+
+    async def detach(self, request: Detach) -> Detached:
+        """Take away one attachment or all of a container. What is gone already is no error."""
+        found = (
+            [one for one in self.all.values() if one.container == request.container]
+            if request.interface is None
+            else ([one] if (one := self.all.get(endpoint_name(request.container, request.interface))) else [])
+        )
+        for endpoint in found:
+            async with self._alone(endpoint.name):
+                if endpoint.name in self.all:
+                    await self._forget(endpoint)
+        if request.wait:
+            await asyncio.gather(*(self._node.leaving[one.name][1] for one in found if one.name in self._node.leaving))
+        return Detached(endpoints=tuple(found))
+
+    async def check(self, container: str, interface: str) -> tuple[Attached | None, tuple[Drift, ...]]:
+        """One endpoint and how the kernel differs from it."""
+        endpoint = self.all.get(endpoint_name(container, interface))
+        if endpoint is None:
+            return None, ()
+        attached = self._attached(endpoint, self._networks.get(endpoint.spec.network))
+        return attached, tuple(await self._node.check_owner(endpoint.name))
+
+    async def collect(self, network: str, owner: str, keep: Collection[tuple[str, str]]) -> tuple[Endpoint, ...]:
+        """Remove the endpoints of ``owner`` on ``network`` that the runtime does not list as alive."""
+        kept = {endpoint_name(container, interface) for container, interface in keep}
+        dead = [
+            one for one in self.all.values() if one.spec.network == network and one.spec.owner == owner and one.name not in kept
+        ]
+        for endpoint in dead:
+            await self.detach(Detach(container=endpoint.spec.container, interface=endpoint.spec.interface, wait=False))
+        return tuple(dead)
+
+    async def reap(self) -> list[Endpoint]:
+        """Remove endpoints whose namespace is gone. Looked at twice, as a runtime may be moving it."""
+        suspects = await self.gone(self.all.values())
+        if not suspects:
+            return []
+        await asyncio.sleep(_DOUBT)
+        dead = await self.gone(one for one in suspects if self.all.get(one.name) is one)
+        for endpoint in dead:
+            log.warning("the namespace %s of %s is gone; detaching", endpoint.spec.sandbox.path, endpoint.display)
+            await self.detach(Detach(container=endpoint.spec.container, interface=endpoint.spec.interface, wait=False))
+        return dead
+
+    async def gone(self, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
+        """Those whose namespace does not exist any more."""
+        asked = list(endpoints)
+        found = await self._node.gone([one.spec.sandbox for one in asked])
+        return [one for one, is_gone in zip(asked, found, strict=True) if is_gone]
+
+    def users(self, network: str) -> list[str]:
+        """Who is on a network, as people know them."""
+        return sorted({one.display for one in self.all.values() if one.spec.network == network})
+
+    async def _create(self, request: Attach, network: Network, name: str, cookie: int) -> Attached:
+        await self._outlast(request)
+        self.ports.refuse_taken(request.ports, name)
+        refuse_bound(request.ports)
+        addresses = self._claim(request, network, name)
+        try:
+            endpoint = _endpoint(request, network, addresses, Sandbox(path=request.path, cookie=cookie))
+            endpoint = replace(endpoint, spec=replace(endpoint.spec, mtu=self._mtu(endpoint, network), boot=self._host.boot))
+            rows = build.endpoint_rows(endpoint, network)
+            (stored,) = await self._store.commit(Put(endpoint, ""))
+        except BaseException:
+            self._ledger.release(name)
+            raise
+        assert isinstance(stored, Endpoint)
+        self.all[name] = stored
+        self.ports.add(stored)
+        try:
+            await self._node.put(name, rows)
+        except BaseException:
+            await asyncio.shield(self._forget(stored))
+            raise
+        return self._attached(stored, network)
+
+    async def _find_host(self, request: Attach) -> Attach:
+        """Behind another plugin: the host's side of its link, if it has one."""
+        chained = request.chained
+        if chained is None or chained.host is not None:
+            return request
+        near = await self._node.near(request.path, request.interface)
+        if near is None and request.bandwidth:
+            raise Invalid(f"{request.interface} has no other end on this host that could be limited", field="bandwidth")
+        return replace(request, chained=replace(chained, host=InterfaceName(near) if near else None))
+
+    async def _outlast(self, request: Attach) -> None:
+        """Wait for endpoints on their way out that still hold a port or an address that ``request`` wants."""
+        wishes = {wish.partition("/")[0] for wish in request.addresses}
+        blocking = [
+            self._node.leaving[name][1]
+            for name, one in self._leaving.items()
+            if any(theirs.collides(mine) for theirs in one.spec.ports for mine in request.ports)
+            or any(interface.address in wishes for interface in one.spec.addresses)
+        ]
+        if blocking:
+            await asyncio.wait(blocking)
+
+    def _claim(self, request: Attach, network: Network, name: str) -> tuple[Interface, ...]:
+        if request.chained is not None:
+            return request.chained.addresses
+        if network.spec.driver is not Driver.BRIDGE:
+            return ()
+        display = request.display or request.container[:12]
+        return self._ledger.allocate(network.name, Holder(name, display), wishes=request.addresses, ranges=request.ranges)
+
+    def _open(self, request: Attach, network: Network) -> int:
+        """The cookie of the namespace; refuses a path that is none, and the host's own for all but host networks."""
+        try:
+            fd = netns.open_path(request.path)
+        except KernelError as error:
+            raise Invalid(str(error), field="path") from None
+        try:
+            cookie = netns.cookie(fd)
+        finally:
+            os.close(fd)
+        if cookie == self._own and network.spec.driver is Driver.BRIDGE and request.chained is None:
+            raise Invalid(f"{request.path} is the host's own network namespace; a container needs one of its own", field="path")
+        return cookie
+
+    def _mtu(self, endpoint: Endpoint, network: Network) -> int:
+        """The bridge's MTU: what the network says, else the uplink's when the network came up."""
+        if network.spec.driver is not Driver.BRIDGE or endpoint.spec.chained:
+            return 0
+        return self._node.state.table(Bridge)[names.bridge(network)].mtu
+
+    async def _forget(self, endpoint: Endpoint) -> None:
+        """Durably gone from the store; the kernel follows, and then the addresses are free."""
+        await self._store.commit(Delete(Endpoint.plural, endpoint.key))
+        future = self._node.drop(endpoint.name)
+        self._leaving[endpoint.name] = self.all.pop(endpoint.name)
+        future.add_done_callback(lambda _: self._release(endpoint))
+
+    def _release(self, endpoint: Endpoint) -> None:
+        del self._leaving[endpoint.name]
+        self.ports.remove(endpoint)
+        self._ledger.release(endpoint.name)
+
+    def _remember(self, endpoint: Endpoint, network: Network) -> None:
+        self.all[endpoint.name] = endpoint
+        self.ports.add(endpoint)
+        self._node.adopt(endpoint.name, build.endpoint_rows(endpoint, network))
+
+    def _attached(self, endpoint: Endpoint, network: Network) -> Attached:
+        spec = endpoint.spec
+        if spec.chained or network.spec.driver is not Driver.BRIDGE:
+            return Attached(endpoint=endpoint, mtu=spec.mtu)
+        found = build.gateways(network, spec.addresses)
+        return Attached(
+            endpoint=endpoint,
+            host_interface=names.veth(endpoint.name),
+            host_mac=names.veth_mac(endpoint.name),
+            bridge=names.bridge(network),
+            bridge_mac=names.bridge_mac(network.name),
+            gateways=tuple(found[one.family] for one in spec.addresses),
+            mtu=spec.mtu,
+        )
+
+    @asynccontextmanager
+    async def _alone(self, name: str) -> AsyncIterator[None]:
+        """One act at a time on one endpoint."""
+        lock = self._busy.setdefault(name, asyncio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            if not lock.locked() and not lock._waiters:  # noqa: SLF001  # the only way to see that nobody waits
+                self._busy.pop(name, None)
+
+
+def _endpoint(request: Attach, network: Network, addresses: tuple[Interface, ...], sandbox: Sandbox) -> Endpoint:
+    """The object that is stored: what was asked for, and every choice made."""
+    routes = list(request.routes)
+    if request.gateway and not network.spec.internal and request.chained is None:
+        asked = {Prefix(route.dst) for route in routes}
+        families = dict.fromkeys(one.family for one in addresses)
+        routes = [Route(dst=str(one)) for one in build.default_routes(families) if one not in asked] + routes
+    spec = EndpointSpec(
+        container=request.container,
+        interface=request.interface,
+        network=request.network,
+        sandbox=sandbox,
+        display=request.display,
+        owner=request.owner,
+        mac=(request.chained.mac if request.chained else request.mac)
+        or (names.endpoint_mac(tuple(one.address for one in addresses), request.container) if addresses else None),
+        addresses=addresses,
+        routes=tuple(routes),
+        ports=request.ports,
+        bandwidth=request.bandwidth,
+        aliases=request.aliases,
+        dns=request.dns,
+        chained=request.chained is not None,
+        host=request.chained.host if request.chained else None,
+    )
+    meta = Meta(name=endpoint_name(request.container, request.interface), namespace=request.namespace, labels=request.labels)
+    return Endpoint(metadata=meta, spec=spec)
+
+
+def _refuse_unfit(request: Attach, network: Network) -> None:
+    """What the network cannot give, said before anything is touched."""
+    if network.spec.driver is not Driver.BRIDGE and request.chained is None:
+        for field, value in (("ports", request.ports), ("addresses", request.addresses), ("mac", request.mac)):
+            if value:
+                raise Invalid(
+                    f"network {network.name} has driver {network.spec.driver}, which gives none of its own", field=field
+                )
+    if request.ports and network.spec.internal:
+        raise Invalid(f"network {network.name} is internal: nothing can be published from it", field="ports")
+    for at, route in enumerate(request.routes):
+        try:
+            ipaddress.ip_network(route.dst)
+        except ValueError as problem:
+            raise Invalid(str(problem), field=f"routes[{at}].dst") from None
+    for at, port in enumerate(request.ports):
+        if port.host_ip and network.spec.subnets and port.host_ip.family not in network.spec.families:
+            raise Invalid(
+                f"network {network.name} has no IPv{port.host_ip.family} subnet to lead {port} to", field=f"ports[{at}].hostIp"
+            )
+
+
+def _own_cookie() -> int:
+    fd = netns.own()
+    try:
+        return netns.cookie(fd)
+    finally:
+        os.close(fd)

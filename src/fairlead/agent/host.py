@@ -1,0 +1,80 @@
+"""What the agent asks the host about itself: its routes, its uplink's MTU, its boot."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from fairlead.datapath.nftables.ruleset import TABLE
+from fairlead.doctor.base import Capability
+from fairlead.kernel import boot, features, nft, route, sysctl
+from fairlead.kernel.netlink import Netlink
+from fairlead.model.address import Prefix
+
+_DEFAULT_MTU = 1500
+_EVERYWHERE = ("0.0.0.0/0", "::/0")
+
+
+class HostRoute(NamedTuple):
+    """A route of the host, and through which interface it goes."""
+
+    dst: Prefix
+    device: str
+
+
+class Host:
+    """Facts read from the kernel each time they are needed; nothing is remembered that can change."""
+
+    def __init__(self) -> None:
+        self._netlink = Netlink()
+        self._capabilities: tuple[Capability, ...] = ()
+        self.boot = boot.boot_id()
+
+    def routes(self) -> list[HostRoute]:
+        """The routes of the main table, but the default ones and the link-local and multicast ones every interface has."""
+        names = {one.index: one.name for one in route.links(self._netlink)}
+        return [
+            HostRoute(Prefix(one.dst), names.get(one.index, "?"))
+            for one in route.routes(self._netlink)
+            if one.dst not in _EVERYWHERE and not one.dst.startswith(("fe80:", "ff00:"))
+        ]
+
+    def mtu(self) -> int:
+        """The MTU of the interface with the default route; 1500 without one."""
+        links = {one.index: one.mtu for one in route.links(self._netlink)}
+        uplinks = [one.index for one in route.routes(self._netlink) if one.dst in _EVERYWHERE]
+        return min((links[index] for index in uplinks if index in links), default=_DEFAULT_MTU)
+
+    def forward(self) -> None:
+        """Let the host route: without it no container reaches anything outside."""
+        for key in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
+            if sysctl.read(key) == "0":
+                sysctl.write(key, "1")
+
+    def forwards(self) -> bool:
+        """Whether the host routes IPv4 packets."""
+        return sysctl.read("net.ipv4.ip_forward") == "1"
+
+    async def capabilities(self) -> tuple[Capability, ...]:
+        """What this kernel can do, found by trying, once."""
+        if not self._capabilities:
+            found = await asyncio.to_thread(features.probe)
+            self._capabilities = tuple(Capability(name=one.name, ok=one.ok, needs=one.needs) for one in found)
+        return self._capabilities
+
+    def dropping(self) -> Iterator[str]:
+        """Other people's forward chains that drop what no rule of theirs accepts."""
+        table = chain = ""
+        for line in nft.run("list chains").splitlines():
+            words = line.split()
+            if words[:1] == ["table"]:
+                table = " ".join(words[1:3])
+            elif words[:1] == ["chain"]:
+                chain = words[1]
+            elif "hook forward" in line and "policy drop" in line and not table.endswith(f" {TABLE}"):
+                yield f"{table} {chain}"
+
+    def close(self) -> None:
+        """Let go of the kernel."""
+        self._netlink.close()

@@ -1,0 +1,85 @@
+"""The agent's process: arguments, one agent a run directory, signals, an orderly end. What it is made of stands in ``wiring``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from fairlead.kernel.errors import KernelError
+from fairlead.kernel.flock import locked
+from fairlead.model.errors import Problem, Unavailable
+from fairlead.store.sqlite import Sqlite
+
+from .config import Settings, settings
+from .wiring import Wiring
+
+log = logging.getLogger("fairlead")
+
+_SWITCH = 0.0005
+"""Seconds for which a thread may keep others from running Python: the kernel thread's answers are waited for."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until told to stop; 0 after an orderly end, 1 if it could not start."""
+    given = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=given.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    )
+    wanted = settings(**{name: value for name, value in vars(given).items() if name != "log_level"})
+    try:
+        with ExitStack() as stack:
+            _claim(wanted, stack)
+            sys.setswitchinterval(_SWITCH)
+            asyncio.run(_run(wanted))
+    except (Problem, KernelError, OSError) as problem:
+        log.error("%s", problem)  # noqa: TRY400  # a person reads this; the traceback says nothing to them
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="fairlead-agent", description="The Fairlead agent of one node.")
+    parser.add_argument("--node", default="", help="the node's name (default: the host's)")
+    parser.add_argument("--group", default="", help="members of this group may use the socket (default: root alone)")
+    parser.add_argument("--plane", default="auto", choices=["auto", "nftables"], help="what enforces rules in the kernel")
+    parser.add_argument("--ipv6", action="store_true", help="give the default network an IPv6 subnet when it is created")
+    parser.add_argument("--debounce", type=float, default=0.05, help="seconds an event waits before a comparison (0.05)")
+    parser.add_argument("--interval", type=float, default=30.0, help="seconds between comparisons that no event asked for (30)")
+    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    return parser
+
+
+def _claim(wanted: Settings, stack: ExitStack) -> None:
+    """Make the directories, and be the only agent in them."""
+    wanted.run.mkdir(mode=0o755, parents=True, exist_ok=True)
+    wanted.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        stack.enter_context(locked(str(wanted.run / "agent.lock"), deadline=1.0))
+    except (TimeoutError, KernelError):
+        raise Unavailable(f"another agent already runs in {wanted.run}; stop it with: fairlead down") from None
+    pid_file = wanted.run / "agent.pid"
+    pid_file.write_text(f"{os.getpid()}\n")
+    stack.callback(pid_file.unlink, missing_ok=True)
+
+
+async def _run(wanted: Settings) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    wiring = Wiring(wanted, await Sqlite.open(wanted.state / "store.db"))
+    try:
+        await wiring.start()
+        gc.collect()
+        gc.freeze()  # what lives as long as the process is not looked at again
+        log.info("ready: %s endpoints on %s networks", len(wiring.endpoints.all), len(wiring.networks.all))
+        await stop.wait()
+    finally:
+        await wiring.stop()
+    log.info("stopped; the kernel keeps everything, containers go on")

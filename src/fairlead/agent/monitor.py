@@ -1,0 +1,126 @@
+"""Self-healing: hears what changes in the kernel, compares what it concerns, and repairs. A timer compares what nobody heard.
+
+Our own changes are heard too, many at every container start. So what an event says is first held against the state in memory,
+and only a difference leads to a comparison with the kernel::
+
+    event ── a difference? ──> suspicion ── debounce ──> compare ──> repair
+    timer ──────────────────> everything ─────────────^
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+
+from fairlead.api.schema import Drift
+from fairlead.datapath.nftables.ruleset import TABLE
+from fairlead.desired.state import Bridge, Link
+from fairlead.kernel.events import Event, Events
+from fairlead.links import veths
+from fairlead.model.errors import Problem
+
+from .config import Settings
+from .endpoints import Endpoints
+from .node import Node
+
+log = logging.getLogger(__name__)
+
+_FIGHT = 20
+"""Repairs in a row after which somebody else clearly wants it otherwise, and repairing slows down to every few seconds."""
+_TRUCE = 5.0
+
+
+class Monitor:
+    """Two tasks: one wakes on events, one on the timer. One repair at a time."""
+
+    def __init__(self, settings: Settings, node: Node, endpoints: Endpoints) -> None:
+        self._settings, self._node, self._endpoints = settings, node, endpoints
+        self._events = Events()
+        self._host = False
+        self._inside: set[str] = set()
+        self._wake = asyncio.Event()
+        self._one = asyncio.Lock()
+        self._row = 0
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Begin to listen."""
+        loop = asyncio.get_running_loop()
+        for number in self._events.filenos:
+            loop.add_reader(number, self._hear)
+        self._tasks = [asyncio.create_task(self._on_events()), asyncio.create_task(self._on_timer())]
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        for number in self._events.filenos:
+            asyncio.get_running_loop().remove_reader(number)
+        for task in self._tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        self._events.close()
+
+    def _hear(self) -> None:
+        self.weigh(self._events.read())
+
+    def weigh(self, events: Iterable[Event]) -> None:
+        """Remember what the events make suspicious. Of several about one interface the last one counts."""
+        last = {(event.nsid, event.kind, event.index, event.name, event.deleted): event for event in events}
+        for event in last.values():
+            if event.kind == "overrun":
+                self._host = True
+                self._inside |= {row.key for row in self._node.state.table(Link).values()}
+            elif event.kind == "nft":
+                self._host = self._host or (not event.ours and event.name == f"inet {TABLE}")
+            elif event.nsid is None:
+                self._host = self._host or self._differs_on_host(event)
+            elif event.deleted or (event.link is not None and not event.link.up):
+                self._inside |= self._node.behind(event.nsid)
+        if self._host or self._inside:
+            self._wake.set()
+
+    def _differs_on_host(self, event: Event) -> bool:
+        if event.link is None:
+            return event.deleted
+        state = self._node.state
+        row: Bridge | Link | None = state.table(Bridge).get(event.name) or self._node.at(event.name)
+        if row is None:
+            return False
+        lost = isinstance(row, Link) and not event.link.master
+        return event.deleted or not event.link.up or event.link.mtu != row.mtu or lost
+
+    async def _on_events(self) -> None:
+        while True:
+            await self._wake.wait()
+            await asyncio.sleep(self._settings.debounce if self._row < _FIGHT else _TRUCE)
+            self._wake.clear()
+            host, self._host = self._host, False
+            keys, self._inside = self._inside, set()
+            rows = [row for key in keys for row in self._node.state.owned(key) if isinstance(row, Link)]
+            drift = await self._compare(host=host, rows=rows)
+            self._row = self._row + 1 if drift else 0
+
+    async def _on_timer(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.interval)
+            await self._compare(host=True, rows=self._node.state.table(Link).values())
+            self._node.checked = time.monotonic()
+            with suppress(Problem):
+                await self._endpoints.reap()
+
+    async def _compare(self, *, host: bool, rows: Iterable[Link]) -> list[Drift]:
+        async with self._one:
+            try:
+                drift = await self._node.check(inside=False) if host else []
+                drift += await self._node.check_links(rows)
+                if any(one.table == veths.TABLE and one.kind == "missing" for one in drift):
+                    ended = {one.name for one in await self._endpoints.reap()}  # its namespace took its interface along
+                    drift = [one for one in drift if one.key not in ended]
+                await self._node.repair(drift)
+            except Problem as problem:
+                log.error("comparing with the kernel: %s", problem)  # noqa: TRY400  # met again at the next timer
+                return []
+            return drift

@@ -1,0 +1,267 @@
+"""The node's desired state and the kernel that follows it.
+
+Everything that programs the kernel runs in one thread, in order, so that no two changes meet. What only removes goes through a
+second thread: a removal costs a grace period of the kernel, some 20 ms, for which no container start should wait; removals
+that come together share one.
+
+::
+
+    put(owner, rows)   state' = state + rows      kernel thread: plane, then links      back when the kernel has them
+    drop(owner)        state' = state - rows      broom thread: all that waits at once  back at once, or when it is done
+    check() repair()   state compared, row by row, with what the kernel lists
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+from fairlead.api.schema import Drift
+from fairlead.datapath.base import Plane
+from fairlead.desired.state import Bridge, Chain, Limit, Link, NodeState, Publication, Row, Rows
+from fairlead.kernel.errors import Gone, KernelError
+from fairlead.links import bridges, chains, limits, veths
+from fairlead.links.links import Links
+from fairlead.model.endpoint import Protocol, Sandbox
+from fairlead.model.errors import Failed, Problem
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+_CHUNK = 16
+"""Containers that are compared in one go, so that a container start never waits long behind a comparison."""
+
+
+class Hands:
+    """What one thread touches the kernel with."""
+
+    def __init__(self, links: Links, plane: Plane) -> None:
+        """Not for several threads at once."""
+        self.links = links
+        self.plane = plane
+
+    def close(self) -> None:
+        """Close both."""
+        self.links.close()
+        self.plane.close()
+
+
+class Node:
+    """The state, and the only way to change it."""
+
+    def __init__(self, make: Callable[[], Hands], linger: float) -> None:
+        """``make`` gives each thread its own hands; ``linger``: seconds that removals wait for company."""
+        self.state = NodeState()
+        self.repairs = 0
+        self._hosts: dict[str, Link] = {}  # links by the name of their host side
+        self.checked = time.monotonic()
+        self.leaving: dict[str, tuple[Rows, asyncio.Future[None]]] = {}
+        self._linger = linger
+        self._hands, self._broom = make(), make()
+        self._kernel = ThreadPoolExecutor(1, "kernel")
+        self._sweep = ThreadPoolExecutor(1, "broom")
+        self._sweeping: asyncio.Task[None] | None = None
+
+    def adopt(self, owner: str, rows: Rows) -> None:
+        """Make ``rows`` what ``owner`` has in the state alone; the kernel follows with ``apply``."""
+        for row in self.state.owned(owner):
+            if isinstance(row, Link):
+                self._hosts.pop(row.host, None)
+        self._hosts |= {row.host: row for row in rows if isinstance(row, Link)}
+        self.state = self.state.replace(owner, rows)
+
+    async def put(self, owner: str, rows: Rows) -> None:
+        """Make ``rows`` what ``owner`` has. If the kernel refuses, the state is as before and what was made is taken back."""
+        before = self.state.owned(owner)
+        self.adopt(owner, rows)
+        try:
+            await self._in_kernel(self._change, rows, before)
+        except BaseException:
+            self.adopt(owner, before)
+            fresh = tuple(row for row in rows if row not in before)
+            await asyncio.shield(self._in_kernel(self._undo, self._hands, fresh, before))
+            raise
+        if any(isinstance(row, Publication) and row.protocol is not Protocol.TCP for row in rows):
+            asyncio.get_running_loop().run_in_executor(self._sweep, self._broom.plane.settle, rows, ())
+
+    def drop(self, owner: str) -> asyncio.Future[None]:
+        """Forget ``owner``; the future is done when the kernel has let go of everything it had."""
+        if owner in self.leaving:
+            return self.leaving[owner][1]
+        rows = self.state.owned(owner)
+        self.adopt(owner, ())
+        self._hands.links.forget(owner)
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.leaving[owner] = (rows, future)
+        if self._sweeping is None or self._sweeping.done():
+            self._sweeping = asyncio.create_task(self._sweep_all())
+        return future
+
+    async def apply(self) -> None:
+        """Bring the whole kernel in line: start, restart and upgrade are this. What is right already is not touched."""
+        await self.repair(await self.check())
+
+    async def check(self, *, inside: bool = True) -> list[Drift]:
+        """Every difference between the state and the kernel; touches nothing. ``inside``: look into the containers too."""
+        state = self.state
+        drift = await self._in_kernel(self._check_host, state)
+        if inside:
+            drift += await self.check_links(state.table(Link).values())
+        if self.leaving or state is not self.state:
+            drift = [one for one in drift if one.kind != "unexpected"]
+        self.checked = time.monotonic()
+        return drift
+
+    async def check_links(self, rows: Iterable[Link]) -> list[Drift]:
+        """The differences inside the containers of ``rows``."""
+        waiting = list(rows)
+        drift: list[Drift] = []
+        for start in range(0, len(waiting), _CHUNK):
+            drift += await self._in_kernel(self._check_inside, waiting[start : start + _CHUNK])
+        return drift
+
+    async def check_owner(self, owner: str) -> list[Drift]:
+        """The differences in what one owner has, its published ports and limits included."""
+        rows = self.state.owned(owner)
+        only = NodeState().replace(owner, rows)
+        host = await self._in_kernel(self._check_host, only)
+        inside = await self.check_links(row for row in rows if isinstance(row, Link))
+        return [one for one in host if one.kind != "unexpected"] + inside
+
+    async def repair(self, drift: Iterable[Drift]) -> int:
+        """Put right what ``drift`` names; return how many differences there were. A failure is logged and met again later."""
+        drift = list(drift)
+        if drift:
+            self.repairs += len(drift)
+            for one in drift:
+                log.warning("repairing %s %s: %s; want %r, have %r", one.table, one.key, one.kind, one.want, one.have)
+            for failure in await self._in_kernel(self._repair, self.state, drift):
+                log.error("not repaired: %s", failure)
+        return len(drift)
+
+    @property
+    def plane(self) -> str:
+        """The name of the plane in use."""
+        return self._hands.plane.name
+
+    def behind(self, nsid: int) -> set[str]:
+        """The owners of links whose container the kernel knows by this namespace id."""
+        return {key for key in self._hands.links.behind(nsid) if self.state.owned(key)}
+
+    def at(self, host: str) -> Link | None:
+        """The link whose host side has this name."""
+        return self._hosts.get(host)
+
+    async def purge(self) -> None:
+        """Remove everything that Fairlead made from the kernel."""
+        self.state = NodeState()
+        await self.settle()
+        await self._in_kernel(self._purge)
+
+    async def settle(self) -> None:
+        """Wait until nothing is leaving."""
+        while self.leaving:
+            await asyncio.wait([future for _, future in self.leaving.values()])
+
+    async def gone(self, sandboxes: Sequence[Sandbox]) -> list[bool]:
+        """For each namespace whether it does not exist any more."""
+        return await self._in_kernel(lambda: [veths.gone(one.path, one.cookie) for one in sandboxes])
+
+    async def near(self, path: str, interface: str) -> str | None:
+        """The host's end of an interface inside a namespace; None if it has none here."""
+        return await self._in_kernel(self._hands.links.near, path, interface)
+
+    async def close(self) -> None:
+        """Finish what is leaving, then let go of the kernel; everything in it stays."""
+        await self.settle()
+        self._kernel.shutdown()
+        self._sweep.shutdown()
+        self._hands.close()
+        self._broom.close()
+
+    # ---- in the kernel thread ----
+
+    def _change(self, rows: Rows, before: Rows) -> None:
+        try:
+            self._hands.plane.change(rows, before)
+        except Gone:
+            # Somebody flushed our table, and the event has not reached us yet.
+            self._hands.plane.apply(self.state)
+        kept = {(type(row), row.key) for row in rows}
+        self._hands.links.ensure(row for row in rows if row not in before)
+        self._hands.links.remove(row for row in before if (type(row), row.key) not in kept)
+
+    @staticmethod
+    def _undo(hands: Hands, rows: Rows, before: Rows) -> None:
+        for step in (lambda: hands.links.remove(rows), lambda: hands.plane.change(before, rows)):
+            if failure := _attempt(step):
+                log.warning("undoing: %s", failure)
+
+    def _check_host(self, state: NodeState) -> list[Drift]:
+        return self._hands.plane.check(state) + self._hands.links.check(state)
+
+    def _check_inside(self, rows: list[Link]) -> list[Drift]:
+        return [drift for row in rows for drift in self._hands.links.check_inside(row)]
+
+    def _repair(self, state: NodeState, drift: list[Drift]) -> list[Exception]:
+        """Each row by itself: what cannot be put right keeps nothing else wrong."""
+        links = self._hands.links
+        steps: list[Callable[[], object]] = []
+        if any(one.table.startswith("nftables") for one in drift):
+            steps.append(lambda: self._hands.plane.apply(state))
+        if any(one.kind == "unexpected" and one.table == "interfaces" for one in drift):
+            steps.append(lambda: links.prune(state))
+        wrong = {(one.table, one.key) for one in drift}
+        rows: list[tuple[str, Row]] = [(bridges.TABLE, row) for row in state.table(Bridge).values()]
+        rows += [(veths.TABLE, row) for row in state.table(Link).values()]
+        rows += [(limits.TABLE, row) for row in state.table(Limit).values()]
+        rows += [(chains.TABLE, row) for row in state.table(Chain).values()]
+        steps += [partial(links.ensure, (row,)) for table, row in rows if (table, row.key) in wrong]
+        return [failure for step in steps if (failure := _attempt(step))]
+
+    def _purge(self) -> None:
+        self._hands.plane.close(purge=True)
+        self._hands.links.purge()
+
+    # ---- in the broom thread ----
+
+    async def _sweep_all(self) -> None:
+        while True:
+            await asyncio.sleep(self._linger)
+            batch = dict(self.leaving)
+            if not batch:
+                return
+            rows = tuple(row for one, _ in batch.values() for row in one)
+            try:
+                await asyncio.get_running_loop().run_in_executor(self._sweep, self._remove, rows)
+            except (KernelError, Problem) as error:
+                log.error("not removed, the next comparison will: %s", error)
+            for owner, (_, future) in batch.items():
+                del self.leaving[owner]
+                if not future.done():
+                    future.set_result(None)
+
+    def _remove(self, rows: Rows) -> None:
+        self._broom.plane.change((), rows)
+        self._broom.links.remove(rows)
+        self._broom.plane.settle((), rows)
+
+    async def _in_kernel(self, act: Callable[..., T], *arguments: object) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._kernel, act, *arguments)
+        except KernelError as error:
+            raise Failed(str(error)) from error
+
+
+def _attempt(step: Callable[[], object]) -> Exception | None:
+    """The failure of one step among several that must all be tried."""
+    try:
+        step()
+    except (KernelError, Problem) as error:
+        return error
+    return None

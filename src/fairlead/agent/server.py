@@ -1,0 +1,136 @@
+"""HTTP over the unix socket: translates between requests and the agent, bounds what comes in, and decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import grp
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from fairlead.api import wire
+from fairlead.api.door import Door
+from fairlead.api.schema import Attach, Detach
+from fairlead.cni import verbs
+from fairlead.model import codec, errors
+
+log = logging.getLogger(__name__)
+
+_PARALLEL = 64
+"""Requests that are worked on at once; further ones wait their turn in the socket's queue."""
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Server:
+    """The listening socket and its routes."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._turns = asyncio.Semaphore(_PARALLEL)
+        self._runner: web.AppRunner | None = None
+
+    async def start(self, path: Path, group: str) -> None:
+        """Listen at ``path`` for root and, if named, the members of ``group``."""
+        app = web.Application(client_max_size=wire.MAX_BODY, middlewares=[self._guard])
+        app.add_routes(
+            [
+                web.get("/v1/status", self._status),
+                web.get("/v1/doctor", self._doctor),
+                web.get("/v1/objects/{plural}", self._list),
+                web.get("/v1/objects/{plural}/{name}", self._get),
+                web.put("/v1/objects", self._apply),
+                web.delete("/v1/objects/{plural}/{name}", self._delete),
+                web.post("/v1/attach", self._attach),
+                web.post("/v1/detach", self._detach),
+                web.delete("/v1/node", self._purge),
+                web.post("/cni", self._cni),
+            ]
+        )
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        await self._runner.setup()
+        path.unlink(missing_ok=True)
+        before = os.umask(0o177)
+        try:
+            await web.UnixSite(self._runner, str(path), backlog=512).start()
+        finally:
+            os.umask(before)
+        if group:
+            try:
+                number = grp.getgrnam(group).gr_gid
+            except KeyError:
+                raise errors.Invalid(f"there is no group {group!r} on this host", field="group") from None
+            os.chown(path, 0, number)
+            path.chmod(0o660)
+
+    async def stop(self) -> None:
+        """Finish what is being answered and close."""
+        if self._runner:
+            await self._runner.cleanup()
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Every refusal as a ``Refusal``; what nobody foresaw is logged here, and no traceback goes out."""
+        try:
+            async with self._turns:
+                return await handler(request)
+        except errors.Problem as problem:
+            return _refuse(problem)
+        except web.HTTPRequestEntityTooLarge:
+            return _refuse(errors.Invalid(f"the request is larger than {wire.MAX_BODY} bytes", field="body"))
+        except web.HTTPNotFound:
+            return _refuse(errors.Missing(f"there is no {request.path[:200]}", field="path"))
+        except web.HTTPMethodNotAllowed as wrong:
+            return _refuse(errors.Invalid(f"{wrong.method} is not for {request.path[:200]}", field="method"))
+        except Exception:
+            log.exception("%s %s", request.method, request.path[:200])
+            return _refuse(errors.Failed("the agent met an error it did not foresee; its log has the details"))
+
+    async def _status(self, _: web.Request) -> web.Response:
+        return _json(self._door.status())
+
+    async def _doctor(self, _: web.Request) -> web.Response:
+        return _json(await self._door.doctor())
+
+    async def _list(self, request: web.Request) -> web.Response:
+        return _json(self._door.objects(request.match_info["plural"]))
+
+    async def _get(self, request: web.Request) -> web.Response:
+        plural, name = request.match_info["plural"], request.match_info["name"]
+        for thing in self._door.objects(plural):
+            if thing.name == name:
+                return _json(thing)
+        raise errors.Missing(f"there is no {plural.removesuffix('s')} {name!r}", field="name")
+
+    async def _apply(self, request: web.Request) -> web.Response:
+        return _json(await self._door.apply(codec.from_item(codec.decode(await request.read(), dict[str, Any]))))
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        return _json(await self._door.delete(request.match_info["plural"], request.match_info["name"]))
+
+    async def _attach(self, request: web.Request) -> web.Response:
+        return _json(await self._door.attach(codec.decode(await request.read(), Attach)))
+
+    async def _detach(self, request: web.Request) -> web.Response:
+        return _json(await self._door.detach(codec.decode(await request.read(), Detach)))
+
+    async def _purge(self, _: web.Request) -> web.Response:
+        await self._door.purge()
+        return web.json_response({})
+
+    async def _cni(self, request: web.Request) -> web.Response:
+        status, body = await verbs.answer(self._door, request.headers, await request.read())
+        return web.Response(status=status, body=body, content_type="application/json")
+
+
+def _json(value: object) -> web.Response:
+    return web.Response(body=codec.encode(value), content_type="application/json")
+
+
+def _refuse(problem: errors.Problem) -> web.Response:
+    status = wire.STATUS.get(type(problem), 500)
+    return web.Response(status=status, body=codec.encode(wire.refusal(problem)), content_type="application/json")

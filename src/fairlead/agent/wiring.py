@@ -1,0 +1,63 @@
+"""The one page that lists everything an agent is made of, and the order in which it comes to life and goes."""
+
+from __future__ import annotations
+
+import logging
+
+from fairlead.cni import verbs
+from fairlead.datapath.nftables.plane import Nftables
+from fairlead.ipam.ledger import Ledger
+from fairlead.links.links import Links
+from fairlead.store.base import Store
+
+from .agent import Agent
+from .config import Settings
+from .endpoints import Endpoints
+from .host import Host
+from .monitor import Monitor
+from .networks import Networks
+from .node import Hands, Node
+from .server import Server
+
+log = logging.getLogger(__name__)
+
+
+class Wiring:
+    """Everything, once."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self.settings = settings
+        self.store = store  # what people wrote, and what they were given
+        self.host = Host()  # facts about the machine
+        self.ledger = Ledger()  # who has which address
+        self.node = Node(self._hands, settings.linger)  # the desired state, and the kernel that follows it
+        self.networks = Networks(self.store, self.node, self.ledger, self.host)
+        self.endpoints = Endpoints(self.store, self.node, self.ledger, self.networks, self.host)
+        self.agent = Agent(settings, self.host, self.ledger, self.node, self.networks, self.endpoints)
+        self.monitor = Monitor(settings, self.node, self.endpoints)  # hears the kernel, repairs, collects
+        self.server = Server(self.agent)  # the front door
+
+    def _hands(self) -> Hands:
+        return Hands(Links(), Nftables(self.settings.run))
+
+    async def start(self) -> None:
+        """Read, bring the kernel in line, listen; only then may containers start."""
+        self.host.forward()
+        await self.networks.load()  # pools before the endpoints that hold addresses of them
+        await self.endpoints.load()  # what an earlier boot left is released here
+        await self.node.apply()  # restart, repair and upgrade are this one call
+        await self.networks.ensure_defaults(ipv6=self.settings.ipv6)
+        await self.endpoints.reap()  # containers that ended while nobody looked
+        await self.monitor.start()  # from here on a change of the kernel is heard
+        self.agent.ready = True
+        await self.server.start(self.settings.run / "agent.sock", self.settings.group)
+        await verbs.finish_pending(self.agent, self.settings.state / "pending-del")  # DELs that came while we were away
+
+    async def stop(self) -> None:
+        """The reverse; the kernel keeps everything."""
+        self.agent.ready = False
+        await self.server.stop()
+        await self.monitor.stop()
+        await self.node.close()
+        await self.store.close()
+        self.host.close()

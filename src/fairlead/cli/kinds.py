@@ -1,0 +1,110 @@
+"""The kinds of objects on the command line: what they are called, and how each is listed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fairlead.api.schema import Pool
+from fairlead.model import codec
+from fairlead.model.endpoint import Endpoint
+from fairlead.model.errors import Invalid
+from fairlead.model.meta import Object, kind
+from fairlead.model.network import Driver, Network
+
+from .out import Column, Listing, age
+
+NAMES: dict[str, type[Object]] = {
+    "networks": Network,
+    "network": Network,
+    "net": Network,
+    "endpoints": Endpoint,
+    "endpoint": Endpoint,
+    "ep": Endpoint,
+}
+"""Every word that means a kind: plural, singular, short."""
+
+
+def parse(word: str) -> type[Object]:
+    """The kind that ``word`` means."""
+    found = NAMES.get(word.lower())
+    if found is None:
+        raise Invalid(f"{word!r} is not a kind; use networks (network, net) or endpoints (endpoint, ep)", field="kind")
+    return found
+
+
+def label(thing: Object) -> str:
+    """``network/front``: how an object is called in messages and by ``-o name``."""
+    return f"{kind(thing).lower()}/{thing.name}"
+
+
+def listing(of: type[Object], pools: Sequence[Pool] = ()) -> Listing[Any]:
+    """How a kind is listed. ``pools`` tell how full the networks are."""
+    return networks(pools) if of is Network else ENDPOINTS
+
+
+def networks(pools: Sequence[Pool]) -> Listing[Network]:
+    """Networks, with how full each is."""
+
+    def used(one: Network) -> list[str]:
+        mine = {pool.cidr: pool for pool in pools if pool.network == one.name}
+        return [f"{mine[s.cidr].used}/{count(mine[s.cidr].size)}" if s.cidr in mine else "" for s in one.spec.subnets]
+
+    return Listing(
+        columns=(
+            Column("NAME", lambda one: one.name, style="bold"),
+            Column("DRIVER", lambda one: str(one.spec.driver)),
+            Column("SUBNETS", lambda one: [subnet.cidr for subnet in one.spec.subnets], style="cyan"),
+            Column("GATEWAYS", lambda one: [subnet.router for subnet in one.spec.subnets], wide=True),
+            Column("USED", used, right=True),
+            Column("MODE", mode),
+            Column(
+                "MTU",
+                lambda one: str(one.spec.mtu or "auto") if one.spec.driver is Driver.BRIDGE else "",
+                wide=True,
+                right=True,
+            ),
+            Column("BRIDGE", lambda one: one.spec.bridge or "", wide=True),
+            Column("LABELS", lambda one: [f"{k}={v}" for k, v in one.metadata.labels.items()], wide=True),
+            Column("AGE", lambda one: age(one.metadata.creation_timestamp), right=True, spare=1),
+        ),
+        name=label,
+        tree=codec.to_tree,
+        empty="No networks. Create one: fairlead network create NAME",
+    )
+
+
+def mode(one: Network) -> str:
+    """How a network meets what is outside it, in a few words."""
+    spec = one.spec
+    if spec.driver is not Driver.BRIDGE:
+        return {Driver.HOST: "shares the host's", Driver.NONE: "loopback only"}[spec.driver]
+    words = ["internal" if spec.internal else "nat" if spec.masquerade else "routed"]
+    words += [] if spec.isolated else ["not isolated"]
+    words += [] if spec.inter_container else ["no icc"]
+    return ", ".join(words)
+
+
+def count(number: int) -> str:
+    """A number people can read: an IPv6 pool has 18446744073709551614 addresses."""
+    return str(number) if number < 10**6 else f"2^{number.bit_length() - (number & (number - 1) == 0)}"
+
+
+ENDPOINTS: Listing[Endpoint] = Listing(
+    columns=(
+        Column("NAME", lambda one: f"{one.container[:12]}:{one.spec.interface}", style="bold"),
+        Column("ID", lambda one: one.container, wide=True),
+        Column("CONTAINER", lambda one: one.display),
+        Column("NETWORK", lambda one: one.spec.network, style="cyan"),
+        Column("ADDRESSES", lambda one: [str(address) for address in one.spec.addresses]),
+        Column("PORTS", lambda one: [str(port) for port in one.spec.ports], style="yellow"),
+        Column("MAC", lambda one: one.spec.mac or "", wide=True),
+        Column("SANDBOX", lambda one: one.spec.sandbox.path, wide=True),
+        Column("LABELS", lambda one: [f"{k}={v}" for k, v in one.metadata.labels.items()], wide=True),
+        Column("OWNER", lambda one: one.spec.owner, spare=2),
+        Column("AGE", lambda one: age(one.metadata.creation_timestamp), right=True, spare=1),
+    ),
+    name=label,
+    tree=codec.to_tree,
+    empty="No endpoints. Attach a container: fairlead run -- COMMAND",
+)

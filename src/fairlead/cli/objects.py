@@ -1,0 +1,147 @@
+"""``fairlead apply``, ``get`` and ``delete``: objects as YAML, in Kubernetes's shapes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from fairlead.api.client import Client
+from fairlead.model import codec
+from fairlead.model.errors import Invalid, Missing, Problem, Unavailable
+from fairlead.model.meta import Object
+from fairlead.model.network import Network
+
+from . import fault, kinds, options, parse
+from .out import Format
+
+app = typer.Typer(rich_markup_mode="rich")
+
+T = TypeVar("T")
+
+_PANEL = "Objects"
+_SUFFIXES = {".yaml", ".yml", ".json"}
+_Files = Annotated[
+    list[str] | None, options.text("--filename", "-f", metavar="FILE", help="A file, a directory of them, or - for stdin.")
+]
+_KIND = "networks (net) or endpoints (ep); also KIND/NAME."
+
+
+@app.command(rich_help_panel=_PANEL, no_args_is_help=True, epilog="Example: fairlead apply -f networks.yaml")
+def apply(filename: _Files = None) -> None:
+    """Create objects, or change them to what files say.
+
+    Everything is read and checked before anything is changed.
+    """
+    client = Client()
+    each(_read(filename or ()), lambda thing: _applied(client, thing))
+
+
+@app.command(rich_help_panel=_PANEL, no_args_is_help=True, epilog="Example: fairlead get network front -o yaml")
+def get(
+    what: Annotated[str, typer.Argument(metavar="KIND", help=_KIND)],
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Only these.", show_default=False)] = None,
+    *,
+    output: options.Output = Format.TABLE,
+    selector: options.Selector = None,
+) -> None:
+    """List objects of a kind, or show some by name."""
+    of, wanted = _wanted(what, names or ())
+    show(Client(), of, wanted, output, parse.labels(selector or (), "selector"))
+
+
+@app.command(rich_help_panel=_PANEL, no_args_is_help=True, epilog="Example: fairlead delete network front")
+def delete(
+    what: Annotated[str, typer.Argument(metavar="KIND", help=_KIND, show_default=False)] = "",
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Which.", show_default=False)] = None,
+    filename: _Files = None,
+) -> None:
+    """Remove objects, by name or as files name them."""
+    client = Client()
+    if filename:
+        if what:
+            raise Invalid("give a kind and names, or files with -f, not both", field="filename")
+        things: list[tuple[type[Object], str]] = [(type(thing), thing.name) for thing in reversed(_read(filename))]
+    else:
+        of, wanted = _wanted(what, names or ())
+        if not wanted:
+            raise Missing("say which", field="name")
+        things = [(of, name) for name in wanted]
+    each(things, lambda thing: f"{kinds.label(client.delete(thing[0].plural, thing[1]))} deleted")
+
+
+def show(client: Client, of: type[Object], names: Sequence[str], form: Format, labels: dict[str, str]) -> None:
+    """Print objects of a kind: all with these labels, or those named."""
+    found = [client.object(of.plural, name) for name in names] if names else client.objects(of.plural)
+    chosen = [thing for thing in found if labels.items() <= thing.metadata.labels.items()]
+    table = form in {Format.TABLE, Format.WIDE}
+    pools = client.status().pools if table and of is Network else ()
+    kinds.listing(of, pools).show(chosen, form, single=len(names) == 1)
+
+
+def _applied(client: Client, thing: Object) -> str:
+    done = client.apply(thing)
+    for warning in done.warnings:
+        fault.warn(f"{done.kind.lower()}/{done.name}: {warning}")
+    return f"{done.kind.lower()}/{done.name} {done.result}"
+
+
+def each(things: Iterable[T], act: Callable[[T], str]) -> None:
+    """Do all of them, tell what was done, and fail in the end if one failed."""
+    failed = False
+    for thing in things:
+        try:
+            typer.echo(act(thing))
+        except Unavailable:
+            raise
+        except Problem as problem:
+            fault.tell(*fault.explain(problem, "fairlead"))
+            failed = True
+    if failed:
+        raise typer.Exit(1)
+
+
+def _wanted(what: str, names: Sequence[str]) -> tuple[type[Object], list[str]]:
+    """A kind and names; ``network/front`` is both."""
+    word, slash, name = what.partition("/")
+    return kinds.parse(word), [*([name] if slash else []), *names]
+
+
+def _read(filenames: Sequence[str]) -> list[Object]:
+    """Every object in the files, in the order in which ``apply`` takes kinds; problems name the file."""
+    if not filenames:
+        raise Invalid("say which file: -f FILE, -f DIRECTORY or -f -", field="filename")
+    found = [thing for path, text in _texts(filenames) for thing in _parse(path, text)]
+    if not found:
+        raise Invalid(f"there is no object in {', '.join(filenames)}", field="filename")
+    return sorted(found, key=lambda thing: codec.KINDS.index(type(thing)))
+
+
+def _parse(path: str, text: str) -> list[Object]:
+    try:
+        return codec.from_yaml(text)
+    except Problem as problem:
+        raise problem.under(path) from None
+
+
+def _texts(filenames: Iterable[str]) -> Iterable[tuple[str, str]]:
+    for name in filenames:
+        if name == "-":
+            yield "stdin", sys.stdin.read()
+            continue
+        path = Path(name)
+        inside = sorted(one for one in path.iterdir() if one.suffix in _SUFFIXES) if path.is_dir() else [path]
+        for one in inside:
+            yield str(one), _text(one)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        raise Missing(f"there is no file {path}", field="filename") from None
+    except (OSError, UnicodeDecodeError) as problem:
+        raise Invalid(f"{path} cannot be read: {problem}", field="filename") from None

@@ -1,0 +1,80 @@
+"""Rows to set elements. Each field of a key is padded to four bytes, as the kernel's registers hold it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from fairlead.desired.state import Publication, Row, Segment
+from fairlead.kernel.nft import Element, field, ifname
+from fairlead.model.address import Address, Prefix
+
+from .stale import NUMBERS
+
+Elements = dict[str, set[Element]]
+"""Elements by the name of their set or map."""
+
+_ANY = {4: Prefix("0.0.0.0/0"), 6: Prefix("::/0")}
+
+
+def elements(rows: Iterable[Row]) -> Elements:
+    """All elements that ``rows`` mean; rows that are not of this layer mean none."""
+    found: Elements = {}
+    for row in rows:
+        for name, element in _of(row):
+            found.setdefault(name, set()).add(element)
+    return found
+
+
+def _of(row: Row) -> Iterator[tuple[str, Element]]:
+    if isinstance(row, Segment):
+        yield from _segment(row)
+    elif isinstance(row, Publication):
+        yield from _publication(row)
+
+
+def _segment(row: Segment) -> Iterator[tuple[str, Element]]:
+    name = ifname(row.bridge)
+    yield "bridges", Element(name)
+    yield "same", Element(name + name)
+    if row.inter_container:
+        yield "talk", Element(name + name)
+    if row.internal:
+        yield "internal", Element(name)
+        return
+    if not row.isolated:
+        yield "open", Element(name)
+    if not row.masquerade:
+        yield "routed", Element(name)
+        return
+    for prefix in row.prefixes:
+        first, last = _ends(prefix)
+        yield f"masquerade{prefix.family}", Element(name + first, name + last)
+
+
+def _publication(row: Publication) -> Iterator[tuple[str, Element]]:
+    family = row.family
+    itself = row.target.packed
+    yield f"reflect{family}", Element(itself + itself)
+    protocol = field(bytes([NUMBERS[row.protocol]]))
+    if row.count > 1 and row.first == row.target_first:
+        first, last = _ends(row.host.host() if row.host else _ANY[family])
+        yield (
+            f"run{family}",
+            Element(first + protocol + _port(row.first), last + protocol + _port(row.first + row.count - 1), itself),
+        )
+        return
+    for step in range(row.count):
+        key = protocol + _port(row.first + step)
+        target = itself + _port(row.target_first + step)
+        if row.host:
+            yield f"bound{family}", Element(row.host.packed + key, None, target)
+        else:
+            yield f"port{family}", Element(key, None, target)
+
+
+def _port(number: int) -> bytes:
+    return field(number.to_bytes(2, "big"))
+
+
+def _ends(prefix: Prefix) -> tuple[bytes, bytes]:
+    return prefix.net.network_address.packed, Address(prefix.net.broadcast_address).packed

@@ -1,0 +1,137 @@
+"""From objects to rows: what a Network and an Endpoint mean in the kernel. Pure: same input, same rows.
+
+``network_rows`` and ``endpoint_rows`` are the whole decision; each looks at one object (and the network it names), so that
+a change costs the same on an empty node and on a full one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from fairlead.model.address import Address, Interface, Prefix
+from fairlead.model.endpoint import Endpoint, PublishedPort
+from fairlead.model.network import Driver, Network
+
+from . import names
+from .state import Bridge, Chain, Hop, Limit, Link, NodeState, Publication, Row, Rows, Segment
+
+_ANYWHERE = {4: Prefix("0.0.0.0/0"), 6: Prefix("::/0")}
+
+
+def build(networks: Mapping[str, Network], endpoints: Iterable[Endpoint], uplink_mtu: int) -> NodeState:
+    """The whole node from nothing: what a restart does, and what every chain of changes must equal."""
+    state = NodeState()
+    for network in networks.values():
+        state = state.replace(network_owner(network.name), network_rows(network, uplink_mtu))
+    for endpoint in endpoints:
+        if of := networks.get(endpoint.spec.network):
+            state = state.replace(endpoint.name, endpoint_rows(endpoint, of))
+    return state
+
+
+def network_owner(name: str) -> str:
+    """The owner of a network's rows; no endpoint's name can hold a slash."""
+    return f"network/{name}"
+
+
+def network_rows(network: Network, uplink_mtu: int) -> Rows:
+    """The bridge of a network and what the packet filter must know of it; nothing for ``host`` and ``none``."""
+    spec = network.spec
+    if spec.driver is not Driver.BRIDGE:
+        return ()
+    name = names.bridge(network)
+    return (
+        Bridge(
+            name=name,
+            mac=names.bridge_mac(network.name),
+            mtu=spec.mtu or uplink_mtu,
+            gateways=tuple(Interface.of(subnet.router, subnet.cidr) for subnet in spec.subnets),
+            network=network.name,
+        ),
+        Segment(
+            bridge=name,
+            internal=spec.internal,
+            isolated=spec.isolated,
+            inter_container=spec.inter_container,
+            masquerade=spec.masquerade and not spec.internal,
+            prefixes=tuple(subnet.cidr for subnet in spec.subnets),
+        ),
+    )
+
+
+def endpoint_rows(endpoint: Endpoint, network: Network) -> Rows:
+    """A container's link, limits and published ports. A chained endpoint has no link: another plugin made it."""
+    spec = endpoint.spec
+    host = spec.host if spec.chained else names.veth(endpoint.name)
+    rows: list[Row] = []
+    if not spec.chained and network.spec.driver is Driver.BRIDGE:
+        rows.append(_link(endpoint, network))
+    if spec.chained and host and spec.ports:
+        rows.append(Chain(key=endpoint.name, host=host))
+    if spec.bandwidth and host:
+        rows.append(Limit(host=host, ifb=names.ifb(host), bandwidth=spec.bandwidth))
+    rows.extend(_publications(endpoint))
+    return tuple(rows)
+
+
+def _link(endpoint: Endpoint, network: Network) -> Link:
+    spec = endpoint.spec
+    addresses = tuple(interface.address for interface in spec.addresses)
+    return Link(
+        key=endpoint.name,
+        host=names.veth(endpoint.name),
+        bridge=names.bridge(network),
+        path=spec.sandbox.path,
+        cookie=spec.sandbox.cookie,
+        name=spec.interface,
+        mac=spec.mac or names.endpoint_mac(addresses, endpoint.name),
+        mtu=spec.mtu,
+        addresses=spec.addresses,
+        routes=tuple(_hops(endpoint, network)),
+        alone=not network.spec.inter_container,
+        hairpin=bool(spec.ports),
+    )
+
+
+def _hops(endpoint: Endpoint, network: Network) -> Iterable[Hop]:
+    """The routes asked for, each through the gateway it names or the subnet's own."""
+    routers = gateways(network, endpoint.spec.addresses)
+    for route in endpoint.spec.routes:
+        dst = Prefix(route.dst)
+        yield Hop(dst=dst, via=route.gw or routers.get(dst.family))
+
+
+def gateways(network: Network, addresses: Iterable[Interface]) -> dict[int, Address]:
+    """The gateway of each family: that of the subnet in which the endpoint's first address of the family lies."""
+    found: dict[int, Address] = {}
+    for interface in addresses:
+        for subnet in network.spec.subnets:
+            if subnet.cidr.holds(interface.address):
+                found.setdefault(interface.family, subnet.router)
+    return found
+
+
+def default_routes(families: Iterable[int]) -> tuple[Prefix, ...]:
+    """The default route of each family."""
+    return tuple(_ANYWHERE[family] for family in families)
+
+
+def _publications(endpoint: Endpoint) -> Iterable[Publication]:
+    for interface in endpoint.spec.addresses:
+        for port in endpoint.spec.ports:
+            if port.serves(interface.family):
+                yield _publication(endpoint, interface.address, port)
+
+
+def _publication(endpoint: Endpoint, target: Address, port: PublishedPort) -> Publication:
+    unspecified = port.host_ip is not None and port.host_ip.ip.is_unspecified
+    return Publication(
+        owner=endpoint.name,
+        protocol=port.protocol,
+        family=target.family,
+        host=None if unspecified else port.host_ip,
+        first=port.host_port,
+        count=port.count,
+        target=target,
+        target_first=port.container_port,
+    )

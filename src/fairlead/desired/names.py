@@ -1,0 +1,66 @@
+"""Names and MAC addresses in the kernel, made from what people named, the same after every restart.
+
+``fl-<network>`` is a bridge (``fairlead0`` that of the network ``default``), ``flv…`` a container's veth on the host,
+``fli…`` the ifb that shapes what the container sends. Interface names have 15 bytes; what does not fit is hashed.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from fairlead.model.address import Address, InterfaceName, Mac
+from fairlead.model.network import Network
+
+DEFAULT_NETWORK = "default"
+VETH = "flv"
+IFB = "fli"
+
+
+def bridge(network: Network) -> InterfaceName:
+    """The Linux bridge of a network."""
+    if network.spec.bridge:
+        return network.spec.bridge
+    if network.name == DEFAULT_NETWORK:
+        return InterfaceName("fairlead0")
+    plain = f"fl-{network.name}"
+    return InterfaceName(plain if len(plain) <= 15 else f"fl-{_digest(network.name, 6)}")
+
+
+def veth(endpoint: str) -> InterfaceName:
+    """The host side of an endpoint's veth pair."""
+    return InterfaceName(VETH + _digest(endpoint, 6))
+
+
+def ifb(host: str) -> InterfaceName:
+    """The ifb through which the traffic that leaves a container by the host interface ``host`` is shaped."""
+    return InterfaceName(IFB + _digest(host, 6))
+
+
+def bridge_mac(network: str) -> Mac:
+    """A bridge's own MAC: fixed, since a bridge without one takes the lowest of its ports and changes it as they come and go."""
+    return Mac("02:" + ":".join(_pairs(_digest(f"bridge/{network}", 5))))
+
+
+def veth_mac(endpoint: str) -> Mac:
+    """The MAC of a veth's host side: fixed too, so that it can be told without asking the kernel."""
+    return Mac("fe:" + ":".join(_pairs(_digest(f"veth/{endpoint}", 5))))
+
+
+def endpoint_mac(addresses: tuple[Address, ...], endpoint: str) -> Mac:
+    """A container's MAC: from its IPv4 address, so that neighbours' ARP entries stay right when the address is used again.
+
+    Without an IPv4 address it is made from the IPv6 address, and without any from the endpoint's name.
+    """
+    if not addresses:
+        return Mac("0a:59:" + ":".join(_pairs(_digest(endpoint, 4))))
+    first = min(addresses, key=lambda address: address.family)
+    tail = first.packed.hex() if first.family == 4 else _digest(first, 4)
+    return Mac(("0a:58:" if first.family == 4 else "0a:56:") + ":".join(_pairs(tail)))
+
+
+def _digest(text: str, size: int) -> str:
+    return blake2b(text.encode(), digest_size=size).hexdigest()
+
+
+def _pairs(text: str) -> list[str]:
+    return [text[at : at + 2] for at in range(0, len(text), 2)]

@@ -1,0 +1,50 @@
+"""What a check is given and what it gives: facts in, findings out. A check touches nothing and asks nobody else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from fairlead.api.schema import Drift, Finding, Pool
+from fairlead.model.meta import Value
+
+
+class Capability(Value, frozen=True, kw_only=True):
+    """One thing the kernel can or cannot do. ``needs``: what would give it."""
+
+    name: str
+    ok: bool
+    needs: str = ""
+
+
+class Facts(Value, frozen=True, kw_only=True):
+    """Everything that the agent knows and the checks judge, gathered once for all of them."""
+
+    drift: tuple[Drift, ...] = ()
+    dead: tuple[str, ...] = ()
+    """Containers whose namespace is gone."""
+    pools: tuple[Pool, ...] = ()
+    capabilities: tuple[Capability, ...] = ()
+    forwards: bool = True
+    uplink_mtu: int = 1500
+    mtus: dict[str, int] = {}
+    """The MTU of each network that leads outside."""
+    dropping: tuple[str, ...] = ()
+    """Other people's forward chains whose policy is to drop, as ``family table chain``."""
+
+
+Check = Callable[[Facts], Iterable[Finding]]
+
+
+def ok(check: str, message: str) -> Finding:
+    """Nothing wrong."""
+    return Finding(check=check, level="ok", message=message)
+
+
+def warning(check: str, message: str, remedy: str = "") -> Finding:
+    """Something that may hurt."""
+    return Finding(check=check, level="warning", message=message, remedy=remedy)
+
+
+def error(check: str, message: str, remedy: str = "", drift: Iterable[Drift] = ()) -> Finding:
+    """Something that does hurt."""
+    return Finding(check=check, level="error", message=message, remedy=remedy, drift=tuple(drift))

@@ -1,0 +1,23 @@
+"""Every check there is, in the order in which a person would look."""
+
+from __future__ import annotations
+
+from fairlead.api.schema import Report
+
+from . import drift, host, namespaces, pools
+from .base import Check, Facts
+
+CHECKS: tuple[Check, ...] = (
+    drift.check,  # is the kernel as it should be
+    namespaces.check,  # are the containers there
+    pools.check,  # are there addresses left
+    host.forwarding,  # does the host route
+    host.firewall,  # does somebody else drop
+    host.mtu,  # do packets fit
+    host.kernel,  # what the kernel lacks
+)
+
+
+def examine(facts: Facts) -> Report:
+    """Judge the facts."""
+    return Report(findings=tuple(finding for check in CHECKS for finding in check(facts)))

@@ -1,0 +1,233 @@
+"""Ledger: the pools of all networks, and what each endpoint holds of them.
+
+It is a view of the store, rebuilt from it at a start: ``restore`` takes the endpoints there are and the last that were
+deleted (``Store.deleted``), in that order, so that an address freed before a restart still waits its turn. Whoever asks
+here commits the endpoint to the store before anything is made with the address, and releases after its deletion is
+committed; a crash between leaves an address held at worst, until the next start, and never given twice.
+
+Nothing is half done: an allocation takes one address of every family or none at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from fairlead.model.address import Address, Family, Interface
+from fairlead.model.endpoint import Endpoint
+from fairlead.model.errors import Conflict, Exhausted, Invalid, Missing, Problem
+from fairlead.model.network import Network, Subnet
+
+from .pool import Holder, Pool, reserved, runs
+from .spans import Spans
+
+Pools = tuple[Pool, ...]
+
+
+class _Asked(NamedTuple):
+    """One allocation while it is decided: nothing is taken yet."""
+
+    network: str
+    pools: Pools
+    holder: Holder
+    wished: Mapping[Family, Address]
+    ranges: Sequence[Subnet]
+
+    def pick(self, family: Family) -> tuple[Pool, Address]:
+        """The address of one family and its pool: what the holder has, else what it wishes, else the next."""
+        pools = [pool for pool in self.pools if pool.family == family]
+        if not pools:
+            raise Invalid(
+                f"network {self.network} has no IPv{family} subnet; its subnets: {_subnets(self.pools)}", field="families"
+            )
+        mine = next(((pool, address) for pool in pools if (address := pool.of(self.holder.name))), None)
+        wish = self.wished.get(family)
+        if mine and wish in {None, mine[1]}:
+            return mine
+        if mine:
+            raise Conflict(
+                f"{self.holder} already holds {mine[1]}; it must be released before {wish} is taken", field="addresses"
+            )
+        within = self._within(family)
+        return self._next(pools, within) if wish is None else self._static(wish, within)
+
+    def _static(self, wish: Address, within: Spans | None) -> tuple[Pool, Address]:
+        if within is not None and int(wish.ip) not in within:
+            raise Invalid(f"{wish} is not in the ranges asked for", field="addresses")
+        pool = _pool(self.network, self.pools, wish)
+        return pool, pool.wish(wish, self.holder)
+
+    def _next(self, pools: Sequence[Pool], within: Spans | None) -> tuple[Pool, Address]:
+        full = []
+        for pool in pools:
+            if within is not None and not pool.offers(within):
+                continue
+            try:
+                return pool, pool.pick(within)
+            except Exhausted as problem:
+                full.append(problem.message)
+        if not full:
+            raise Invalid(f"none of the addresses asked for can be given out by {_subnets(pools)}", field="ranges")
+        raise Exhausted("; ".join(full))
+
+    def _within(self, family: Family) -> Spans | None:
+        """What the ranges leave of a family; None if they say nothing of it."""
+        parts = [runs(one) - reserved(one, one.gateway) for one in self.ranges if one.family == family]
+        return Spans(run for part in parts for run in part) if parts else None
+
+
+class Ledger:
+    """Which endpoint holds which addresses of which network."""
+
+    def __init__(self) -> None:
+        self._pools: dict[str, Pools] = {}
+        self._networks: dict[str, str] = {}
+
+    def define(self, network: Network) -> None:
+        """Make the network's pools, or change them; raise ``Conflict`` if somebody holds what would be gone."""
+        self._pools[network.name] = self._changed(network)
+
+    def check(self, network: Network) -> None:
+        """Raise what ``define`` would; change nothing."""
+        self._changed(network)
+
+    def drop(self, network: str) -> None:
+        """Forget a network; raise ``Conflict`` if somebody holds an address of it."""
+        for pool in self._pools.get(network, ()):
+            _move(pool, None)
+        self._pools.pop(network, None)
+
+    def pools(self, network: str | None = None) -> Pools:
+        """The pools of a network, or all."""
+        if network is not None:
+            return self._of(network)
+        return tuple(pool for pools in self._pools.values() for pool in pools)
+
+    def held(self, holder: str) -> tuple[Interface, ...]:
+        """What a holder, by name, has."""
+        pools = self._pools.get(self._networks.get(holder, ""), ())
+        return tuple(pool.interface(address) for pool in pools if (address := pool.of(holder)))
+
+    def allocate(
+        self,
+        network: str,
+        holder: Holder,
+        *,
+        wishes: Sequence[str] = (),
+        families: Sequence[Family] = (),
+        ranges: Sequence[Subnet] = (),
+    ) -> tuple[Interface, ...]:
+        """One address of each family, of all the network's families unless ``families`` names some; all or nothing.
+
+        ``wishes`` are static addresses, with or without prefix length, one a family; ``ranges`` narrow what may be given.
+        Asked again for the same holder it answers the same.
+        """
+        pools = self._of(network)
+        if (other := self._networks.get(holder.name, network)) != network:
+            raise Conflict(f"{holder} already holds addresses of network {other}")
+        wanted = families or tuple(dict.fromkeys(pool.family for pool in pools))
+        asked = _Asked(network, pools, holder, _wishes(network, pools, wanted, wishes), ranges)
+        picked = [asked.pick(family) for family in wanted]
+        for pool, address in picked:
+            pool.hold(address, holder)
+        if picked:
+            self._networks[holder.name] = network
+        return tuple(pool.interface(address) for pool, address in picked)
+
+    def release(self, holder: str) -> tuple[Address, ...]:
+        """Take back all that a holder, by name, has; nothing is no error."""
+        pools = self._pools.get(self._networks.pop(holder, ""), ())
+        return tuple(address for pool in pools if (address := pool.give(holder)))
+
+    def restore(self, endpoints: Iterable[Endpoint], deleted: Iterable[Endpoint] = ()) -> tuple[Problem, ...]:
+        """Note what is so at a start, ``deleted`` oldest first; return what does not fit, each naming the endpoint."""
+        problems = []
+        for endpoint in endpoints:
+            if endpoint.spec.chained:  # its addresses are another plugin's
+                continue
+            for interface in endpoint.spec.addresses:
+                try:
+                    self._hold(endpoint, interface.address)
+                except Problem as problem:
+                    problems.append(problem.under(endpoint.name))
+        for endpoint in deleted:
+            for pool in self._pools.get(endpoint.spec.network, ()):
+                pool.recall(interface.address for interface in endpoint.spec.addresses)
+        return tuple(problems)
+
+    def _changed(self, network: Network) -> Pools:
+        subnets = network.spec.subnets
+        before = self._pools.get(network.name, ())
+        if tuple(pool.subnet for pool in before) == subnets:
+            return before
+        after = tuple(Pool(network.name, subnet) for subnet in subnets)
+        for old in before:
+            _move(old, next((new for new in after if new.subnet.cidr == old.subnet.cidr), None))
+        return after
+
+    def _of(self, network: str) -> Pools:
+        if (pools := self._pools.get(network)) is None:
+            raise Missing(f"network {network} does not exist", field="network")
+        return pools
+
+    def _hold(self, endpoint: Endpoint, address: Address) -> None:
+        network = endpoint.spec.network
+        pool = _pool(network, self._of(network), address)
+        pool.hold(address, holder_of(endpoint))
+        self._networks[endpoint.name] = network
+
+
+def holder_of(endpoint: Endpoint) -> Holder:
+    """An endpoint as a holder."""
+    return Holder(endpoint.name, endpoint.display)
+
+
+def _move(old: Pool, new: Pool | None) -> None:
+    """Bring what is held of ``old`` to ``new``, which must be the same subnet; without it nothing may be held."""
+    for address, holder in old.holders.items():
+        if new is None:
+            raise Conflict(f"subnet {old.subnet.cidr} of network {old.network} is in use: {address} is held by {holder}")
+        if address == new.subnet.router:
+            raise Conflict(f"{address} cannot become the gateway of network {old.network}: it is held by {holder}")
+        new.hold(address, holder)
+    if new is not None:
+        new.recall(old.freed)
+
+
+def _wishes(network: str, pools: Pools, families: Sequence[Family], wishes: Sequence[str]) -> dict[Family, Address]:
+    """The wishes by family, checked against the subnets."""
+    wished: dict[Family, Address] = {}
+    for at, text in enumerate(wishes):
+        try:
+            address = _wish(network, pools, text)
+            if address.family not in families:
+                raise Invalid(f"{address} is IPv{address.family}, which is not asked for")
+            if address.family in wished:
+                raise Invalid(f"{address} is the second IPv{address.family} address; one of each family can be asked for")
+        except Problem as problem:
+            raise problem.under(f"addresses[{at}]") from None
+        wished[address.family] = address
+    return wished
+
+
+def _wish(network: str, pools: Pools, text: str) -> Address:
+    try:
+        wish = Interface(text) if "/" in text else None
+        address = wish.address if wish else Address(text)
+    except ValueError as problem:
+        raise Invalid(str(problem)) from None
+    cidr = _pool(network, pools, address).subnet.cidr
+    if wish and wish.length not in {cidr.length, 32 if wish.family == 4 else 128}:
+        raise Invalid(f"{wish} does not fit {cidr}: write {address} or {address}/{cidr.length}")
+    return address
+
+
+def _pool(network: str, pools: Pools, address: Address) -> Pool:
+    for pool in pools:
+        if pool.subnet.cidr.holds(address):
+            return pool
+    raise Invalid(f"{address} is not in network {network}; its subnets: {_subnets(pools)}")
+
+
+def _subnets(pools: Sequence[Pool]) -> str:
+    return ", ".join(pool.subnet.cidr for pool in pools) or "none"

@@ -1,0 +1,171 @@
+"""What happened in the kernel, as it happens: links, addresses, routes, here and in every container's namespace, and nftables.
+
+Two sockets that never block. Give their ``filenos`` to an event loop and call ``read`` when one is readable::
+
+    rtnetlink   links, addresses, routes of the main table, of this namespace and of each one that has a number here
+                (the kernel numbers a namespace by itself when a veth leads into it; ``route.new_nsid`` does it for any other)
+    nfnetlink   one event for each table that a transaction touched, and who did it
+
+An event says that something changed, not what is now: who acts on it asks the kernel. Nothing is lost silently: where the
+kernel had to drop events there is one of kind ``overrun``, after which everything must be compared.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fairlead.kernel import netlink
+from fairlead.kernel.errors import KernelError, translated
+from fairlead.kernel.nft.wire import FAMILIES
+from fairlead.kernel.route.address import parse_address
+from fairlead.kernel.route.link import LinkInfo, parse_link
+from fairlead.kernel.route.path import parse_route
+
+Kind = Literal["link", "address", "route", "nft", "overrun"]
+
+_SOL_NETLINK = 270
+_ADD_MEMBERSHIP, _LISTEN_ALL_NSID = 1, 8
+_ROUTE_GROUPS = (1, 5, 7, 9, 11)  # link, IPv4 address, IPv4 route, IPv6 address, IPv6 route
+_NFTABLES_GROUP = 7
+_SO_RCVBUFFORCE = 33
+_BUFFER = 8 << 20
+_RECEIVE = 65536
+_ANCILLARY = socket.CMSG_SPACE(4)
+_NEW_LINK, _DEL_LINK, _NEW_ADDRESS, _DEL_ADDRESS, _NEW_ROUTE, _DEL_ROUTE = 16, 17, 20, 21, 24, 25
+_MAIN, _CLONED = 254, 0x200
+_flags = struct.Struct("=I")
+_NFT = 10
+_NEW_GENERATION = 15
+_GENERATION_PID = 2
+_REMOVALS = {2, 5, 8, 11, 14, 20, 24}  # table, chain, rule, set, element, object, flowtable
+_NFT_FAMILY = {number: name for name, number in FAMILIES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One change. ``nsid`` is None in this namespace, else the number of the one where it happened.
+
+    ``index`` is the interface's, ``name`` says what it concerns: the interface's name, the address, the route's destination, or
+    ``inet TABLE``. ``pid`` is who did it: of an nft event the thread's id, of the others the port of its netlink socket or 0.
+    ``ours``: an nft transaction of this process.
+    """
+
+    kind: Kind
+    deleted: bool = False
+    nsid: int | None = None
+    index: int = 0
+    name: str = ""
+    pid: int = 0
+    ours: bool = False
+    link: LinkInfo | None = None
+    """What a link event says of the interface."""
+
+
+class Events:
+    """The two sockets, listening from construction until ``close``."""
+
+    def __init__(self, netns: int | None = None) -> None:
+        self._route = netlink.open_socket(netlink.ROUTE, netns)
+        try:
+            self._nft = netlink.open_socket(netlink.NETFILTER, netns)
+        except KernelError:
+            self._route.close()
+            raise
+        self._touched: dict[str, bool] = {}
+        try:
+            with translated("listen to the kernel's events"):
+                self._route.setsockopt(_SOL_NETLINK, _LISTEN_ALL_NSID, 1)
+                _listen(self._route, _ROUTE_GROUPS)
+                _listen(self._nft, (_NFTABLES_GROUP,))
+        except KernelError:
+            self.close()
+            raise
+
+    @property
+    def filenos(self) -> tuple[int, int]:
+        """What to wait for until it is readable."""
+        return self._route.fileno(), self._nft.fileno()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._route.close()
+        self._nft.close()
+
+    def read(self) -> list[Event]:
+        """Everything that has happened since the last call; empty if nothing has."""
+        found = []
+        for nsid, reply in _received(self._route):
+            event = _route_event(reply, nsid) if reply else Event("overrun")
+            if event:
+                found.append(event)
+        for _, reply in _received(self._nft):
+            found += self._nft_events(reply) if reply else (Event("overrun"),)
+        return found
+
+    def _nft_events(self, reply: netlink.Reply) -> list[Event]:
+        """Note which tables a transaction touches; its last message, the new generation, says whose it was."""
+        number = reply.type & 0xFF
+        if reply.type >> 8 != _NFT:
+            return []
+        if number != _NEW_GENERATION:
+            table = f"{_NFT_FAMILY.get(reply.body[0], '?')} {_first_string(reply.body)}"
+            self._touched[table] = self._touched.get(table, False) or number in _REMOVALS
+            return []
+        pid = int.from_bytes(netlink.parse(reply.body, 4).get(_GENERATION_PID, b""), "big")
+        ours = Path(f"/proc/self/task/{pid}").exists()
+        touched, self._touched = self._touched, {}
+        return [Event("nft", deleted, None, 0, table, pid, ours) for table, deleted in touched.items()]
+
+
+def _listen(sock: socket.socket, groups: tuple[int, ...]) -> None:
+    sock.setblocking(False)
+    sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
+    sock.bind((0, 0))
+    for group in groups:
+        sock.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
+
+
+def _received(sock: socket.socket) -> Iterator[tuple[int | None, netlink.Reply | None]]:
+    """Each message with the number of its namespace; None in place of what the kernel had to drop."""
+    while True:
+        try:
+            data, ancillary, _, _ = sock.recvmsg(_RECEIVE, _ANCILLARY)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise KernelError.of(error.errno or 0, "read the kernel's events") from error
+            yield None, None
+            continue
+        nsid = struct.unpack("=i", ancillary[0][2])[0] if ancillary else None
+        for reply in netlink.unpack_replies(data):
+            yield nsid, reply
+
+
+def _route_event(reply: netlink.Reply, nsid: int | None) -> Event | None:
+    """The event of one rtnetlink message; None for what nobody needs to know."""
+    body, pid = reply.body, reply.pid
+    if reply.type in {_NEW_LINK, _DEL_LINK}:
+        link = parse_link(body)
+        # A bridge speaks of its ports in its own family: that a port was removed from it, not the interface.
+        return Event("link", reply.type == _DEL_LINK and not body[0], nsid, link.index, link.name, pid, link=link)
+    if reply.type in {_NEW_ADDRESS, _DEL_ADDRESS}:
+        address = parse_address(body)
+        return Event("address", reply.type == _DEL_ADDRESS, nsid, address.index, address.interface, pid)
+    # What the kernel derives from addresses, and its caches, follow from other events.
+    if reply.type in {_NEW_ROUTE, _DEL_ROUTE} and body[4] == _MAIN and not _flags.unpack_from(body, 8)[0] & _CLONED:
+        route = parse_route(body)
+        return Event("route", reply.type == _DEL_ROUTE, nsid, route.index, route.dst, pid)
+    return None
+
+
+def _first_string(body: bytes) -> str:
+    """The table's name: in every message of nftables it is the first attribute."""
+    length, _ = struct.unpack_from("=HH", body, 4)
+    return netlink.string(body[8 : 4 + length])

@@ -1,0 +1,38 @@
+"""The few system calls that Python 3.11 does not have. Each acts on the calling thread only."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+CLONE_NEWNET = 0x40000000
+_MS_BIND = 4096
+_MNT_DETACH = 2
+
+
+def setns(fd: int) -> None:
+    """Move the calling thread into the network namespace ``fd``."""
+    _check(_libc.setns(fd, CLONE_NEWNET))
+
+
+def unshare() -> None:
+    """Move the calling thread into a new, empty network namespace."""
+    _check(_libc.unshare(CLONE_NEWNET))
+
+
+def bind(source: str, target: str) -> None:
+    """Make the file ``source`` appear at ``target`` too."""
+    _check(_libc.mount(os.fsencode(source), os.fsencode(target), b"none", ctypes.c_ulong(_MS_BIND), None))
+
+
+def unmount(target: str) -> None:
+    """Undo ``bind``; whoever still holds the file open keeps it."""
+    _check(_libc.umount2(os.fsencode(target), _MNT_DETACH))
+
+
+def _check(result: int) -> None:
+    if result:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

@@ -1,0 +1,114 @@
+"""Elements of sets and maps, as bytes, many in one transaction, at a cost that does not grow with the set.
+
+Keys and data are laid out as the kernel's registers: each field of a concatenation in network order, padded to four bytes.
+``10.0.0.1 . 80`` is ``field(10.0.0.1) + field(80)``, eight bytes; a key or datum of one field alone is not padded. Sizes before
+padding: ipv4_addr 4, ipv6_addr 16, inet_service 2, inet_proto 1, mark 4 (in the machine's order), ifname 16, ether_addr 6.
+
+An interval of a concatenation is one element with an ``end``; a field that is no range has the same value in both. An interval
+of a set with a single field is two elements, made by ``interval``: the first key, and the first one behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+from fairlead.kernel.netlink import CREATE, Message, Netlink, attr, be32, each, nest, parse, text
+from fairlead.kernel.nft.wire import header, kind, transact
+
+_NEW, _GET, _DEL = 12, 13, 14
+_TABLE, _SET, _ELEMENTS = 1, 2, 3
+_LIST_ELEMENT = 1
+_KEY, _DATA, _FLAGS, _KEY_END = 1, 2, 3, 10
+_VALUE = 1
+_INTERVAL_END = 1
+_CHUNK = 400
+"""Elements a message: an attribute ends at 64 KiB, and an element with three IPv6 concatenations has 150 bytes."""
+
+
+class Element(NamedTuple):
+    """One element. ``end`` (inclusive): the key is an interval. ``stop``: not a member but the first key behind an interval."""
+
+    key: bytes
+    end: bytes | None = None
+    data: bytes | None = None
+    stop: bool = False
+
+
+Change = tuple[str, Iterable[Element], Iterable[Element]]
+"""A set's name, what to add, what to remove."""
+
+
+def field(value: bytes) -> bytes:
+    """One field of a concatenation: padded to four bytes."""
+    return value + bytes(-len(value) & 3)
+
+
+def ifname(name: str) -> bytes:
+    """An interface's name as a field."""
+    return name.encode().ljust(16, b"\0")
+
+
+def interval(first: bytes, last: bytes, data: bytes | None = None) -> tuple[Element, ...]:
+    """The elements of the interval ``first`` to ``last`` (inclusive) of a set with a single field."""
+    size = len(first)
+    behind = int.from_bytes(last, "big") + 1
+    start = Element(first, None, data)
+    if behind >> size * 8:
+        return (start,)  # it ends where the numbers end
+    return start, Element(behind.to_bytes(size, "big"), None, None, stop=True)
+
+
+def change(nl: Netlink, family: str, table: str, changes: Iterable[Change]) -> None:
+    """Remove and add elements of several sets, all in one transaction, removals first.
+
+    To add what is there already with the same data is nothing; with other data it is ``Exists``. To remove what is not there is
+    ``Gone``. Either way nothing was changed. To give a key other data, remove it and add it.
+    """
+    listed = [(name, tuple(add), tuple(remove)) for name, add, remove in changes]
+    messages = [
+        *(m for name, _, remove in listed for m in _messages(_DEL, family, (table, name), remove)),
+        *(m for name, add, _ in listed for m in _messages(_NEW, family, (table, name), add)),
+    ]
+    if messages:
+        transact(nl, messages)
+
+
+def elements(nl: Netlink, family: str, table: str, name: str) -> set[Element]:
+    """Every element of a set."""
+    body = header(family) + text(_TABLE, table) + text(_SET, name)
+    rows = nl.dump(Message(kind(_GET), 0, body, f"list the elements of {table} {name}"))
+    return {_element(data) for row in rows for _, data in each(parse(row, 4).get(_ELEMENTS, b""))}
+
+
+def _messages(what: int, family: str, path: tuple[str, str], rows: tuple[Element, ...]) -> Iterator[Message]:
+    table, name = path
+    start = header(family) + text(_TABLE, table) + text(_SET, name)
+    left = iter(rows)
+    while chunk := tuple(islice(left, _CHUNK)):
+        body = nest(_ELEMENTS, *(_encoded(row, with_data=what == _NEW) for row in chunk))
+        act = f"add {len(chunk)} elements to" if what == _NEW else f"remove {len(chunk)} elements from"
+        yield Message(kind(what), CREATE if what == _NEW else 0, start + body, f"{act} {table} {name}")
+
+
+def _encoded(row: Element, *, with_data: bool) -> bytes:
+    key, end, data, stop = row
+    parts = [nest(_KEY, attr(_VALUE, key))]
+    if end is not None:
+        parts.append(nest(_KEY_END, attr(_VALUE, end)))
+    if data is not None and with_data:
+        parts.append(nest(_DATA, attr(_VALUE, data)))
+    if stop:
+        parts.append(be32(_FLAGS, _INTERVAL_END))
+    return nest(_LIST_ELEMENT, *parts)
+
+
+def _element(data: bytes) -> Element:
+    found = parse(data)
+    flags = int.from_bytes(found.get(_FLAGS, b""), "big")
+    return Element(_value(found, _KEY) or b"", _value(found, _KEY_END), _value(found, _DATA), bool(flags & _INTERVAL_END))
+
+
+def _value(found: dict[int, bytes], what: int) -> bytes | None:
+    return parse(found[what]).get(_VALUE) if what in found else None

@@ -1,0 +1,129 @@
+"""The face of this package: bridges, veths and limits brought to what the rows say.
+
+Host-side interfaces are compared in a few listings for all rows together; what is inside a container is compared one
+container at a time, so that a caller can spread the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fairlead.api.schema import Drift
+from fairlead.desired.state import Bridge, Chain, Limit, Link, NodeState, Row
+from fairlead.kernel import route
+from fairlead.kernel.errors import KernelError
+from fairlead.kernel.netlink import Netlink
+from fairlead.kernel.route import LinkInfo
+
+from . import bridges, chains, limits, veths
+from .mark import DOOMED, GROUP
+
+
+class Links:
+    """Holds one rtnetlink socket in the agent's namespace; not for several threads at once."""
+
+    def __init__(self) -> None:
+        self._netlink = Netlink()
+        self._behind: dict[int, set[str]] = {}
+        self._nsid: dict[str, int] = {}
+
+    def ensure(self, rows: Iterable[Row]) -> None:
+        """Make what the rows say; what is there already is brought in line. Bridges first, then what stands on them."""
+        rows = list(rows)
+        for row in rows:
+            if isinstance(row, Bridge):
+                bridges.ensure(self._netlink, row)
+        for row in rows:
+            if isinstance(row, Link):
+                self._note(row, veths.ensure(self._netlink, row))
+        for row in rows:
+            if isinstance(row, Limit):
+                limits.ensure(self._netlink, row)
+            elif isinstance(row, Chain):
+                chains.ensure(self._netlink, row)
+
+    def remove(self, rows: Iterable[Row]) -> None:
+        """Remove what the rows made; what is gone already is no error. All interfaces go in one grace period."""
+        rows = list(rows)
+        names: list[str] = [row.host for row in rows if isinstance(row, Link)]
+        for row in rows:
+            if isinstance(row, Limit):
+                names += limits.release(self._netlink, row)
+        self._doom(names)
+        for row in rows:
+            if isinstance(row, Bridge):
+                bridges.remove(self._netlink, row)
+
+    def check(self, state: NodeState) -> list[Drift]:
+        """Compare the host's side of every row, and name interfaces of ours that no row asks for."""
+        links = {one.name: one for one in route.links(self._netlink)}
+        drift = bridges.check(state.table(Bridge).values(), links, route.addresses(self._netlink))
+        for row in state.table(Link).values():
+            drift += veths.check_host(row, links)
+        drift += chains.check(state.table(Chain).values(), links)
+        drift += limits.check(self._netlink, state.table(Limit).values(), links)
+        return drift + [
+            Drift(table="interfaces", key=one.name, kind="unexpected", have=f"{one.kind} {one.name}")
+            for one in self._strays(state, links.values())
+        ]
+
+    def check_inside(self, row: Link) -> list[Drift]:
+        """Compare what is inside one container."""
+        drift, nsid = veths.check_inside(self._netlink, row)
+        self._note(row, nsid)
+        return drift
+
+    def behind(self, nsid: int) -> frozenset[str]:
+        """The links whose container has this namespace id, by which the kernel's events name it."""
+        return frozenset(self._behind.get(nsid, ()))
+
+    def forget(self, key: str) -> None:
+        """The link ``key`` is leaving; what is heard of its namespace is none of its business any more."""
+        nsid = self._nsid.pop(key, None)
+        if nsid is not None and (keys := self._behind.get(nsid)):
+            keys.discard(key)
+            if not keys:
+                self._behind.pop(nsid, None)
+
+    def _note(self, row: Link, nsid: int | None) -> None:
+        if nsid is not None and self._nsid.get(row.key) != nsid:
+            self.forget(row.key)
+            self._nsid[row.key] = nsid
+            self._behind.setdefault(nsid, set()).add(row.key)
+
+    def near(self, path: str, interface: str) -> str | None:
+        """The host's end of an interface that somebody else made inside a container."""
+        return veths.near(self._netlink, path, interface)
+
+    def prune(self, state: NodeState) -> int:
+        """Remove interfaces of ours that no row asks for; return how many."""
+        strays = self._strays(state, route.links(self._netlink))
+        self._doom([one.name for one in strays])
+        return len(strays)
+
+    def purge(self) -> None:
+        """Remove every interface that Fairlead made."""
+        self._netlink.do(route.del_group(GROUP))
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._netlink.close()
+
+    def _strays(self, state: NodeState, links: Iterable[LinkInfo]) -> list[LinkInfo]:
+        wanted = {row.name for row in state.table(Bridge).values()}
+        wanted |= {row.host for row in state.table(Link).values()}
+        wanted |= {row.ifb for row in state.table(Limit).values()}
+        return [one for one in links if one.group in {GROUP, DOOMED} and one.name not in wanted]
+
+    def _doom(self, names: Iterable[str]) -> None:
+        """Delete interfaces in one batch: into one group, then that group at once."""
+        doomed = 0
+        for name in names:
+            try:
+                self._netlink.do(route.set_link(name, group=DOOMED))
+                doomed += 1
+            except KernelError as error:
+                if route.link(self._netlink, name) is not None:
+                    raise error from None
+        if doomed:
+            self._netlink.do(route.del_group(DOOMED))

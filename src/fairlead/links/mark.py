@@ -1,0 +1,7 @@
+"""How our interfaces are told from other people's: by their group, a number that the kernel keeps and shows (``ip -d link``)."""
+
+GROUP = 0x666C
+"""The group of every interface that Fairlead made ("fl")."""
+
+DOOMED = 0x666D
+"""The group into which interfaces are put that go in one batch."""

@@ -1,0 +1,115 @@
+"""Memory: the store of tests, the verified fake. The contract suite holds it to what the real ones do.
+
+Objects are kept encoded, as in a file, so that nobody can change one that he handed in or was handed out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncGenerator
+from typing import NamedTuple
+
+from fairlead.kit.clock import Clock
+from fairlead.model.codec import decode
+from fairlead.model.meta import Object
+
+from .base import KEEP, Change, Event, EventKind, Key, Listing, check, closed, compacted, kind_of, settle
+
+
+class _Past(NamedTuple):
+    """One event, its object encoded."""
+
+    kind: EventKind
+    plural: str
+    data: bytes
+    revision: int
+
+
+class Memory:
+    """A store that lives as long as its process; see ``base.Store``."""
+
+    def __init__(self, *, keep: int = KEEP, clock: Clock = time.time) -> None:
+        self._clock = clock
+        self._keep = keep
+        self._objects: dict[str, dict[Key, bytes]] = {}
+        self._deleted: dict[str, deque[bytes]] = {}
+        self._history: deque[_Past] = deque(maxlen=keep)
+        self._revision = 0
+        self._closed = False
+        self._wakes: set[asyncio.Event] = set()
+
+    async def get(self, plural: str, key: Key) -> Object | None:
+        self._open()
+        return self._look(plural, key)
+
+    async def list(self, plural: str) -> Listing:
+        self._open()
+        kind = kind_of(plural)
+        found = self._objects.get(plural, {})
+        return Listing(tuple(decode(found[key], kind) for key in sorted(found)), self._revision)
+
+    async def commit(self, *changes: Change) -> tuple[Object | None, ...]:
+        self._open()
+        check(changes)
+        settled = settle(changes, self._look, self._revision, self._clock())
+        for one in settled:
+            if one.event is not None:
+                self._keep_event(one.event, one.data)
+        for wake in self._wakes:
+            wake.set()
+        return tuple(one.result for one in settled)
+
+    async def watch(self, plural: str | None, since: int) -> AsyncGenerator[Event]:
+        self._open()
+        if plural is not None:
+            kind_of(plural)
+        wake = asyncio.Event()
+        self._wakes.add(wake)
+        try:
+            while not self._closed:
+                wake.clear()
+                for past in self._after(since):
+                    since = past.revision
+                    if plural in {None, past.plural}:
+                        yield Event(past.kind, decode(past.data, kind_of(past.plural)), past.revision)
+                if since == self._revision:
+                    await wake.wait()
+        finally:
+            self._wakes.discard(wake)
+
+    async def deleted(self, plural: str) -> tuple[Object, ...]:
+        self._open()
+        kind = kind_of(plural)
+        return tuple(decode(data, kind) for data in self._deleted.get(plural, ()))
+
+    async def close(self) -> None:
+        self._closed = True
+        for wake in self._wakes:
+            wake.set()
+
+    def _open(self) -> None:
+        if self._closed:
+            raise closed()
+
+    def _look(self, plural: str, key: Key) -> Object | None:
+        kind = kind_of(plural)
+        data = self._objects.get(plural, {}).get(key)
+        return None if data is None else decode(data, kind)
+
+    def _keep_event(self, event: Event, data: bytes) -> None:
+        plural, key = event.object.plural, event.object.key
+        if event.kind is EventKind.DELETED:
+            del self._objects[plural][key]
+            self._deleted.setdefault(plural, deque(maxlen=self._keep)).append(data)
+        else:
+            self._objects.setdefault(plural, {})[key] = data
+        self._history.append(_Past(event.kind, plural, data, event.revision))
+        self._revision = event.revision
+
+    def _after(self, since: int) -> tuple[_Past, ...]:
+        floor = self._revision - len(self._history)
+        if not floor <= since <= self._revision:
+            raise compacted(since, floor, self._revision)
+        return tuple(self._history)[since - floor :]

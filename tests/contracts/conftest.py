@@ -1,0 +1,40 @@
+"""For the contract tests: the compiled CNI client."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.contracts.cni_client import ROOT, Client
+
+
+@pytest.fixture(scope="session")
+def bin_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler: apt-get install gcc libc6-dev")
+    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    assert spec
+    assert spec.loader
+    build = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(build)
+    folder = tmp_path_factory.mktemp("bin")
+    build.compile_client(program=folder / "fairlead")
+    shutil.copy(folder / "fairlead", folder / "fairlead-ipam")
+    return folder
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A short path, as a socket needs one."""
+    monkeypatch.setenv("FAIRLEAD_STATE_DIR", str(tmp_path / "state"))
+    with tempfile.TemporaryDirectory(prefix="fairlead-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def client(bin_dir: Path, run_dir: Path, tmp_path: Path) -> Client:
+    return Client(bin_dir, run_dir, tmp_path / "state")

@@ -1,0 +1,69 @@
+"""What somebody breaks in the kernel comes back within a second of the event; doctor shows it and touches nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+from tests.kernel.agents import Agent, address
+from tests.net import Containers, Namespace, Node, Outside
+from tests.wait import eventually
+
+Break = Callable[[Node, Namespace, str], object]
+
+BREAKS: dict[str, Break] = {
+    "the table is flushed": lambda node, _, __: node.run("nft", "flush", "ruleset"),
+    "a rule is deleted": lambda node, _, __: node.run("nft", "flush", "chain", "inet", "fairlead", "postrouting"),
+    "a set element is deleted": lambda node, _, __: node.run("nft", "flush", "map", "inet", "fairlead", "port4"),
+    "the bridge is deleted": lambda node, _, __: node.run("ip", "link", "delete", "fl-blue"),
+    "the bridge is set down": lambda node, _, __: node.run("ip", "link", "set", "fl-blue", "down"),
+    "the bridge loses its address": lambda node, _, __: node.run("ip", "address", "flush", "dev", "fl-blue"),
+    "the port is taken off the bridge": lambda node, _, veth: node.run("ip", "link", "set", veth, "nomaster"),
+    "the host's veth is deleted": lambda node, _, veth: node.run("ip", "link", "delete", veth),
+    "the host's veth is set down": lambda node, _, veth: node.run("ip", "link", "set", veth, "down"),
+    "the container's interface is set down": lambda _, one, __: one.run("ip", "link", "set", "eth0", "down"),
+    "the container loses its addresses": lambda _, one, __: one.run("ip", "address", "flush", "dev", "eth0"),
+    "the container loses its default route": lambda _, one, __: one.run("ip", "route", "delete", "default"),
+    "the container deletes its interface": lambda _, one, __: one.run("ip", "link", "delete", "eth0"),
+}
+
+
+@pytest.mark.parametrize("what", BREAKS)
+def test_it_comes_back_within_a_second(agent: Agent, node: Node, outside: Outside, containers: Containers, what: str) -> None:
+    agent.network("blue", "10.50.0.0/24", "fd50::/64")
+    one = containers.new("one")
+    made = agent.attach(one, "blue", ports=[{"hostPort": 8080, "containerPort": 80}])
+    one.serve("tcp", 80)
+    outside.serve("tcp", 81)
+    assert outside.connects(node.v4, 8080)
+    assert not agent.drift()
+
+    BREAKS[what](node, one, made.host_interface)
+    broken = time.monotonic()
+    eventually(lambda: outside.connects(node.v4, 8080, deadline=0.2) and one.connects(outside.v6, 81, deadline=0.2), deadline=3)
+    took = time.monotonic() - broken
+    eventually(lambda: not agent.drift(), what="no drift")
+    assert agent.client.status().repairs > 0
+    assert took < 1.5, f"{took:.2f} s, of which the probes take some"
+
+
+def test_doctor_shows_what_is_wrong_and_touches_nothing(node: Node, agent: Agent, containers: Containers) -> None:
+    one = containers.new("one")
+    agent.attach(one)
+    agent.stop()
+    agent.options = ("--debounce", "60")
+    agent.start()
+    node.run("nft", "delete", "table", "inet", "fairlead")
+    one.run("ip", "address", "flush", "dev", "eth0")
+    shown = "\n".join(agent.drift())
+    assert "nftables fairlead missing" in shown
+    assert "address 10.208.0.2/16" in shown
+    assert shown == "\n".join(agent.drift()), "asking changed nothing"
+
+
+def test_a_container_that_vanished_gives_its_address_back(agent: Agent, containers: Containers) -> None:
+    one = containers.new("one")
+    here = address(agent.attach(one))
+    one.remove()
+    eventually(lambda: not agent.client.objects("endpoints"), deadline=5, what=f"{here} is given back")

@@ -1,0 +1,39 @@
+"""Probes agree with what ip can do, and leave nothing behind."""
+
+import subprocess
+
+import pytest
+from tests.kernel.room import descriptors, ip
+
+from fairlead.kernel import features
+
+
+def _possible(*words: str) -> bool:
+    return not subprocess.run(["ip", "link", "add", *words], capture_output=True, check=False).returncode
+
+
+@pytest.mark.parametrize("kind", ["macvlan", "ipvlan", "ifb", "bridge", "veth"])
+@pytest.mark.usefixtures("room")
+def test_a_probe_agrees_with_ip(kind: str) -> None:
+    _possible("lower", "type", "veth")
+    possible = _possible("link", "lower", "made", "type", kind) if "vlan" in kind else _possible("made", "type", kind)
+    (found,) = [row for row in features.probe() if row.name == kind]
+    assert found.ok == possible
+    assert bool(found.detail) != possible
+
+
+@pytest.mark.usefixtures("room")
+def test_what_fairlead_cannot_do_without() -> None:
+    found = {row.name: row for row in features.probe()}
+    for name in ("namespace cookies", "veth", "bridge", "bridge port isolation", "nftables", "nftables concatenated intervals"):
+        assert found[name].ok, found[name]
+    assert all(row.needs for row in found.values())
+
+
+@pytest.mark.usefixtures("room")
+def test_probes_leave_nothing_behind() -> None:
+    links, fds = ip("link"), descriptors()
+    features.probe.cache_clear()
+    assert features.probe() == features.probe()
+    assert ip("link") == links
+    assert descriptors() == fds

@@ -1,0 +1,94 @@
+"""The data plane outlives the agent; a start, a restart and an upgrade are the same comparison."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from tests.kernel.agents import Agent, address
+from tests.net import Containers, Namespace, Node, Outside
+from tests.wait import eventually
+
+
+def _network(agent: Agent, containers: Containers) -> tuple[Namespace, Namespace]:
+    agent.network("blue", "10.50.0.0/24", "fd50::/64")
+    one, two = containers.new("one"), containers.new("two")
+    agent.attach(one, "blue", ports=[{"hostPort": 8080, "containerPort": 80}])
+    agent.attach(two, "blue")
+    one.serve("tcp", 80)
+    return one, two
+
+
+def test_traffic_goes_on_while_the_agent_is_dead_and_through_its_restart(
+    agent: Agent, node: Node, outside: Outside, containers: Containers
+) -> None:
+    one, two = _network(agent, containers)
+    flood = two.start("ping", "-n", "-i", "0.005", "-c", "400", "-q", "10.50.0.2")
+    before = node.run("nft", "list", "ruleset")
+    agent.kill()
+    assert outside.connects(node.v4, 8080)
+    agent.start()
+    agent.stop()
+    agent.start()
+    assert outside.connects(node.v4, 8080)
+    said, _ = flood.communicate(timeout=20)
+    assert re.search(r" 0% packet loss", said), said
+    counters = re.compile(r"packets \d+ bytes \d+")
+    assert counters.sub("", node.run("nft", "list", "ruleset")) == counters.sub("", before), "the same rules, not put anew"
+    assert agent.client.status().repairs == 0
+
+
+def test_what_changed_while_the_agent_was_away_is_put_right(agent: Agent, node: Node, containers: Containers) -> None:
+    one, two = _network(agent, containers)
+    gone = containers.new("gone")
+    freed = address(agent.attach(gone, "blue"))
+    agent.kill()
+    one.run("ip", "address", "flush", "dev", "eth0")
+    node.run("ip", "link", "add", "stray", "group", "26220", "type", "veth")
+    node.run("nft", "flush", "ruleset")
+    gone.remove()
+    agent.start()
+    assert two.pings("10.50.0.2")
+    assert not agent.drift()
+    assert "stray" not in node.run("ip", "-br", "link")
+    assert freed not in str(agent.client.objects("endpoints"))
+
+
+def test_objects_addresses_and_the_order_of_freed_ones_survive(agent: Agent, containers: Containers) -> None:
+    agent.network("tiny", "10.60.0.0/29")
+    several = [containers.new(f"c{at}") for at in range(5)]
+    given = [address(agent.attach(one, "tiny")) for one in several]
+    assert given == [f"10.60.0.{at}" for at in range(2, 7)]
+    for one in (several[3], several[0], several[4]):
+        agent.detach(one)
+    agent.kill()
+    agent.start()
+    assert [address(agent.attach(one, "tiny")) for one in (several[0], several[3], several[4])] == [
+        given[3],
+        given[0],
+        given[4],
+    ]
+
+
+def test_a_second_agent_is_refused(agent: Agent, node: Node) -> None:
+    said = node.attempt(sys.executable, "-m", "fairlead.agent")
+    assert said.returncode == 1
+    assert "another agent already runs" in said.stderr
+    assert agent.client.status().ready
+
+
+def test_a_reboot_releases_everything_and_keeps_networks(
+    agent: Agent, node: Node, containers: Containers, tmp_path: Path
+) -> None:
+    _network(agent, containers)
+    agent.kill()
+    node.run("nft", "flush", "ruleset")
+    node.run("ip", "link", "delete", "group", "26220")
+    other = tmp_path / "boot_id"
+    other.write_text("11111111-2222-3333-4444-555555555555\n")
+    agent.under = ("unshare", "-m", "sh", "-c", f'mount --bind {other} /proc/sys/kernel/random/boot_id && exec "$0" "$@"')
+    agent.start()
+    assert not agent.client.objects("endpoints")
+    assert agent.client.network("blue")
+    eventually(lambda: not agent.drift())
