@@ -1,7 +1,7 @@
 """An agent with everything in memory, behind the real socket: for tests of the edges, which only talk to one.
 
 It answers as the agent does (``api/server.py``'s routes, sizes and refusals), gives out addresses in order, and keeps what it
-was asked. With ``real=True`` an attach makes a real interface, a dummy, in the namespace.
+was asked. With ``real=True`` an attach makes a real interface (an empty bridge) in the namespace.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from aiohttp import web
 from msgspec import structs
@@ -52,7 +52,7 @@ class FakeAgent:
     """What to raise, by the name of the act and, for attach, of the network: ``attach back``."""
     before_attach: Callable[[Attach], None] | None = None
 
-    def __enter__(self) -> FakeAgent:
+    def __enter__(self) -> Self:
         self.networks.setdefault("default", network("default", "10.88.0.0/16"))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         up = threading.Event()
@@ -240,8 +240,8 @@ class FakeAgent:
         ]
         for one in gone:
             del self.endpoints[one.name]
-            if self.real and Path(one.spec.sandbox.path).exists():
-                subprocess.run(_inside(one, "link", "delete", one.spec.interface), check=True, timeout=20)
+            if self.real:
+                await asyncio.to_thread(_remove, one)
         return _json(Detached(endpoints=tuple(gone)))
 
     async def _purge(self, _: web.Request) -> web.Response:
@@ -271,10 +271,15 @@ def _cookie(path: str) -> int:
 
 def _interface(endpoint: Endpoint) -> None:
     link = endpoint.spec.interface
-    commands = [("link", "add", link, "type", "dummy"), ("link", "set", link, "up")]
+    commands = [("link", "add", link, "type", "bridge"), ("link", "set", link, "up")]
     commands += [("address", "add", one, "dev", link, "nodad") for one in endpoint.spec.addresses]
     for command in commands:
         subprocess.run(_inside(endpoint, *command), check=True, timeout=20)
+
+
+def _remove(endpoint: Endpoint) -> None:
+    if Path(endpoint.spec.sandbox.path).exists():
+        subprocess.run(_inside(endpoint, "link", "delete", endpoint.spec.interface), check=True, timeout=20)
 
 
 def _inside(endpoint: Endpoint, *command: str) -> list[str]:

@@ -17,7 +17,7 @@ from fairlead.model.network import Driver
 
 from . import complete, fault, options, parse
 from .container import order, target
-from .run import DEFAULT, bandwidth, publications
+from .run import DEFAULT, bandwidth, networks, publications
 
 app = typer.Typer(rich_markup_mode="rich")
 
@@ -70,7 +70,7 @@ def attach(
     requests = order.attaches(
         found,
         wish,
-        [client.network(one) for one in wanted],
+        networks(wanted, client),
         _interfaces(first, {one.spec.interface for one in has}, len(wanted)),
     )
     if has:  # what it has already keeps the default route

@@ -17,7 +17,7 @@ from fairlead.api.schema import Detach
 from fairlead.kernel import process
 from fairlead.kernel.errors import Refused
 from fairlead.model import codec
-from fairlead.model.address import ContainerID
+from fairlead.model.address import Address, ContainerID
 from fairlead.model.endpoint import Endpoint, PublishedPort
 from fairlead.model.errors import Conflict, Failed, Forbidden, Missing, Problem, Unavailable
 
@@ -34,6 +34,7 @@ _PANEL = "Containers"
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="Its name or id.", autocompletion=complete.containers)]
 _Names = Annotated[list[str], typer.Argument(metavar="NAME", help="Names or ids.", autocompletion=complete.containers)]
 
+_ANY = {4: Address("0.0.0.0"), 6: Address("::")}  # noqa: S104  # to be shown
 _STATES = {"running": "green", "starting": "yellow", "attached": "green", "gone": "red"}
 
 
@@ -225,7 +226,7 @@ def gather() -> list[Container]:
 
 def _mapping(published: PublishedPort, families: set[int]) -> list[str]:
     """``80/tcp -> 0.0.0.0:8080``, a line a port and a family, as docker port prints it."""
-    hosts = [published.host_ip] if published.host_ip else [{4: "0.0.0.0", 6: "::"}[family] for family in sorted(families)]  # noqa: S104
+    hosts = [published.host_ip] if published.host_ip else [_ANY[family] for family in sorted(families)]
     return [
         f"{published.container_port + at}/{published.protocol} -> {f'[{host}]' if ':' in host else host}:{published.host_port + at}"
         for at in range(published.count)

@@ -80,7 +80,9 @@ def create(
         dns=parse.values(Address, dns or (), "dns"),
         options=driver_options,
     )
-    thing = Network(metadata=Meta(name=parse.value(Name, name, "name"), labels=parse.labels(label or ())), spec=spec)
+    thing = parse.made(
+        Network, metadata=Meta(name=parse.value(Name, name, "name"), labels=parse.labels(label or ())), spec=spec
+    )
     client = Client()
     if any(one.name == name for one in client.objects(Network.plural)):
         raise fault.remedy(

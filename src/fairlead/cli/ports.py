@@ -17,6 +17,8 @@ from fairlead.model.address import Address
 from fairlead.model.endpoint import Protocol, PublishedPort
 from fairlead.model.errors import Invalid
 
+from .parse import made
+
 FIELD = "publish"
 
 _SPEC = re.compile(r"(?:(?P<ip>\[[^\]]*\]|[^:\[\]]*):)?(?:(?P<host>[^:\[\]]*):)?(?P<container>[^:\[\]]+)")
@@ -34,7 +36,9 @@ class Wish:
 
     def publish(self, host_port: int) -> PublishedPort:
         """The wish with its host port settled."""
-        return PublishedPort(
+        return made(
+            PublishedPort,
+            field=FIELD,
             host_port=host_port,
             container_port=self.container_port,
             protocol=self.protocol,

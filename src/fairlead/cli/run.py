@@ -15,7 +15,7 @@ from msgspec import structs
 from fairlead.api.client import Client
 from fairlead.model.address import Address, ContainerID, InterfaceName, Mac, Name
 from fairlead.model.endpoint import Bandwidth, Endpoint, Protocol, PublishedPort
-from fairlead.model.errors import Exhausted, Forbidden, Invalid
+from fairlead.model.errors import Exhausted, Forbidden, Invalid, Missing
 from fairlead.model.network import Driver, Network
 
 from . import fault, options, parse, ports
@@ -72,8 +72,8 @@ def run(
         raise fault.remedy(Forbidden("a network namespace is made by root"), "sudo fairlead run ...")
     wanted = tuple(network or (DEFAULT,))
     client = Client()
-    networks = _networks(wanted, client)
-    kind = _driver(wanted, networks)
+    on = networks(wanted, client)
+    kind = _driver(wanted, on)
     wish = order.Wish(
         addresses=parse.values(Address, ip or (), "ip"),
         mac=parse.value(Mac, mac, "mac") if mac else None,
@@ -90,7 +90,7 @@ def run(
         hostname=_hostname(hostname or (made.name if made.sandbox else "")),
         remove=not detach if remove is None else remove,
     )
-    plan = _plan(made, parse.environment(env or (), os.environ), wish, networks if kind is Driver.BRIDGE else (), detach=detach)
+    plan = _plan(made, parse.environment(env or (), os.environ), wish, on if kind is Driver.BRIDGE else (), detach=detach)
     if kind is Driver.HOST:
         fault.note("\n".join((f"{made.name} {order.HOST_GIVES_UP[0]}", *order.HOST_GIVES_UP[1:])))
     raise typer.Exit(_launch(plan, client))
@@ -112,18 +112,25 @@ def bandwidth(ingress: str, egress: str) -> Bandwidth | None:
     """The limits that were asked for, or None."""
     if not ingress and not egress:
         return None
-    return Bandwidth(ingress_rate=parse.rate(ingress, "ingress-rate"), egress_rate=parse.rate(egress, "egress-rate"))
+    receives, sends = parse.rate(ingress, "ingress-rate"), parse.rate(egress, "egress-rate")
+    return parse.made(Bandwidth, ingress_rate=receives, egress_rate=sends)
 
 
-def _networks(names: Sequence[str], client: Client) -> list[Network]:
+def networks(names: Sequence[str], client: Client) -> list[Network]:
     """The networks of these names; ``host`` and ``none`` are no networks."""
-    return [client.network(name) for name in names] if order.driver(names) is Driver.BRIDGE else []
+    if order.driver(names) is not Driver.BRIDGE:
+        return []
+    known = {one.name: one for one in client.objects(Network.plural) if isinstance(one, Network)}
+    for name in names:
+        if name not in known:
+            raise Missing(f"there is no network {name!r}; there are: {', '.join(known) or 'none'}", field="network")
+    return [known[name] for name in names]
 
 
-def _driver(names: Sequence[str], networks: Sequence[Network]) -> Driver:
+def _driver(names: Sequence[str], on: Sequence[Network]) -> Driver:
     """What kind of network that makes. A network whose driver is not bridge stands alone, as the words do."""
-    other = [one for one in networks if one.spec.driver is not Driver.BRIDGE]
-    if other and len(networks) > 1:
+    other = [one for one in on if one.spec.driver is not Driver.BRIDGE]
+    if other and len(on) > 1:
         raise Invalid(f"{other[0].name} ({other[0].spec.driver}) cannot be combined with another network", field="network")
     return other[0].spec.driver if other else order.driver(names)
 

@@ -57,7 +57,7 @@ def install(
     force: bool = False,
 ) -> tuple[Path, ...]:
     """Write what is not there yet; the files that were written, none if all was in place."""
-    wanted = _wanted(bin_dir, conf_dir, network, name)
+    wanted = contents(bin_dir, conf_dir, network, name)
     stale = {path: content for path, content in wanted.items() if _content(path) != content}
     if not force:
         for path in stale:
@@ -84,7 +84,7 @@ def uninstall(
     return tuple(there)
 
 
-def _wanted(bin_dir: Path, conf_dir: Path, network: str, name: str) -> dict[Path, bytes]:
+def contents(bin_dir: Path, conf_dir: Path, network: str, name: str) -> dict[Path, bytes]:
     """Every file with its content, in the order of writing."""
     for field, text in (("network", network), ("name", name)):
         try:

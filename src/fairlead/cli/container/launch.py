@@ -18,7 +18,7 @@ from pathlib import Path
 
 from fairlead.api.client import Client
 from fairlead.api.schema import Attach, Attached, Detach
-from fairlead.cli.fault import warn
+from fairlead.cli.fault import remedy, warn
 from fairlead.kernel import netns, process
 from fairlead.kernel.errors import KernelError
 from fairlead.model.address import Address, ContainerID
@@ -70,8 +70,20 @@ def _network(plan: Plan, client: Client, undo: ExitStack) -> None:
     except KernelError as problem:
         raise Failed(str(problem)) from None
     if plan.attaches:
+        _check_seen(client)
         undo.callback(_give_back, made.id, client)
     _write_files(plan, [client.attach(request) for request in plan.attaches])
+
+
+def _check_seen(client: Client) -> None:
+    """Refuse where the agent could not see the namespace: a mount made here does not show in another mount namespace."""
+    try:
+        same = Path("/proc/self/ns/mnt").stat().st_ino == Path(f"/proc/{client.pid()}/ns/mnt").stat().st_ino
+    except OSError:
+        return  # the agent is in another PID namespace; it will say what it sees
+    if not same:
+        problem = Failed("this shell has mounts of its own, as under `ip netns exec`: the agent would not see the namespace")
+        raise remedy(problem, "nsenter --net=/run/netns/NAME fairlead run ..., or a shell on the host")
 
 
 def _loopback(path: Path) -> None:
