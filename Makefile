@@ -76,7 +76,8 @@ setup-test: ## install what the tests need, into the system and .venv (root)
 constraints: ## write constraints.txt anew with the latest versions that pyproject.toml allows
 	@$(call say,the newest versions$(COMMA) in build/newest)
 	@python3 -m venv --clear build/newest
-	@build/newest/bin/python -m pip install --quiet hatchling editables --editable '.[dev]'
+	@build/newest/bin/python -m pip install --quiet hatchling editables
+	@build/newest/bin/python -m pip install --quiet --no-build-isolation --editable '.[dev]'
 	@{ grep '^#' constraints.txt; build/newest/bin/python -m pip freeze --exclude-editable; } >build/constraints.txt
 	@mv build/constraints.txt constraints.txt; rm -rf build/newest; git diff --stat -- constraints.txt
 

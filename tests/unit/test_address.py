@@ -142,7 +142,3 @@ def test_an_interface_is_an_address_in_a_prefix(ip: ipaddress.IPv4Address | ipad
 
 def test_a_mac_as_bytes() -> None:
     assert Mac("02:42:0a:58:00:05").packed == bytes([2, 0x42, 0x0A, 0x58, 0, 5])
-
-
-def test_repr_names_the_kind() -> None:
-    assert repr(Address("10.0.0.1")) == "Address('10.0.0.1')"
