@@ -23,6 +23,7 @@ from fairlead.ipam.ledger import Ledger
 from fairlead.ipam.pool import Holder
 from fairlead.kernel import netns
 from fairlead.kernel.errors import KernelError
+from fairlead.kit import fault
 from fairlead.model.address import Interface, InterfaceName, Prefix
 from fairlead.model.endpoint import Endpoint, EndpointSpec, Route, Sandbox, endpoint_name
 from fairlead.model.errors import Invalid
@@ -79,6 +80,7 @@ class Endpoints:
             _refuse_unfit(request, network)
             cookie = self._open(request, network)
             request = await self._find_host(request)
+            fault.point("attach.validated")
             if existing := self.all.get(name):
                 if existing.spec.sandbox.cookie == cookie and existing.spec.network == request.network:
                     await self._node.put(name, build.endpoint_rows(existing, network))
@@ -147,6 +149,7 @@ class Endpoints:
         self.ports.refuse_taken(request.ports, name)
         refuse_bound(request.ports)
         addresses = self._claim(request, network, name)
+        fault.point("attach.claimed")
         try:
             endpoint = _endpoint(request, network, addresses, Sandbox(path=request.path, cookie=cookie))
             endpoint = replace(endpoint, spec=replace(endpoint.spec, mtu=self._mtu(endpoint, network), boot=self._host.boot))
@@ -158,11 +161,13 @@ class Endpoints:
         assert isinstance(stored, Endpoint)
         self.all[name] = stored
         self.ports.add(stored)
+        fault.point("attach.committed")
         try:
             await self._node.put(name, rows)
         except BaseException:
             await asyncio.shield(self._forget(stored))
             raise
+        fault.point("attach.programmed")
         return self._attached(stored, network)
 
     async def _find_host(self, request: Attach) -> Attach:
@@ -217,7 +222,9 @@ class Endpoints:
 
     async def _forget(self, endpoint: Endpoint) -> None:
         """Durably gone from the store; the kernel follows, and then the addresses are free."""
+        fault.point("detach.found")
         await self._store.commit(Delete(Endpoint.plural, endpoint.key))
+        fault.point("detach.committed")
         future = self._node.drop(endpoint.name)
         self._leaving[endpoint.name] = self.all.pop(endpoint.name)
         future.add_done_callback(lambda _: self._release(endpoint))
@@ -226,6 +233,7 @@ class Endpoints:
         del self._leaving[endpoint.name]
         self.ports.remove(endpoint)
         self._ledger.release(endpoint.name)
+        fault.point("detach.released")
 
     def _remember(self, endpoint: Endpoint, network: Network) -> None:
         self.all[endpoint.name] = endpoint

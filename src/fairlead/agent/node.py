@@ -25,6 +25,7 @@ from fairlead.api.schema import Drift
 from fairlead.datapath.base import Plane
 from fairlead.desired.state import Bridge, Chain, Limit, Link, NodeState, Publication, Row, Rows
 from fairlead.kernel.errors import Gone, KernelError
+from fairlead.kit import fault
 from fairlead.links import bridges, chains, limits, veths
 from fairlead.links.links import Links
 from fairlead.model.endpoint import Protocol, Sandbox
@@ -192,15 +193,19 @@ class Node:
         except Gone:
             # Somebody flushed our table, and the event has not reached us yet.
             self._hands.plane.apply(self.state)
+        fault.point("change.plane")
         kept = {(type(row), row.key) for row in rows}
         self._hands.links.ensure(row for row in rows if row not in before)
+        fault.point("change.made")
         self._hands.links.remove(row for row in before if (type(row), row.key) not in kept)
+        fault.point("change.removed")
 
     @staticmethod
     def _undo(hands: Hands, rows: Rows, before: Rows) -> None:
         for step in (lambda: hands.links.remove(rows), lambda: hands.plane.change(before, rows)):
             if failure := _attempt(step):
                 log.warning("undoing: %s", failure)
+            fault.point("undo.step")
 
     def _check_host(self, state: NodeState) -> list[Drift]:
         return self._hands.plane.check(state) + self._hands.links.check(state)
@@ -226,6 +231,7 @@ class Node:
 
     def _purge(self) -> None:
         self._hands.plane.close(purge=True)
+        fault.point("purge.plane")
         self._hands.links.purge()
 
     # ---- in the broom thread ----
@@ -252,8 +258,11 @@ class Node:
         except Gone:
             # Somebody was there before us; bring what is left in line.
             self._broom.plane.apply(self.state)
+        fault.point("remove.plane")
         self._broom.links.remove(rows)
+        fault.point("remove.links")
         self._broom.plane.settle((), rows)
+        fault.point("remove.settled")
 
     async def _in_kernel(self, act: Callable[..., T], *arguments: object) -> T:
         try:

@@ -17,6 +17,7 @@ from fairlead.api import wire
 from fairlead.api.door import Door
 from fairlead.api.schema import Attach, Detach
 from fairlead.cni import verbs
+from fairlead.kit import fault
 from fairlead.model import codec, errors
 
 log = logging.getLogger(__name__)

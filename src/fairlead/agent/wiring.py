@@ -7,6 +7,7 @@ import logging
 from fairlead.cni import verbs
 from fairlead.datapath.nftables.plane import Nftables
 from fairlead.ipam.ledger import Ledger
+from fairlead.kit import fault
 from fairlead.links.links import Links
 from fairlead.store.base import Store
 
@@ -46,13 +47,19 @@ class Wiring:
         """Read, bring the kernel in line, listen; only then may containers start."""
         self.host.forward()
         await self.networks.load()  # pools before the endpoints that hold addresses of them
+        fault.point("start.networks")
         await self.endpoints.load()  # what an earlier boot left is released here
+        fault.point("start.endpoints")
         await self.node.apply()  # restart, repair and upgrade are this one call
+        fault.point("start.applied")
         await self.networks.ensure_defaults(ipv6=self.settings.ipv6)
+        fault.point("start.defaults")
         await self.endpoints.reap()  # containers that ended while nobody looked
+        fault.point("start.reaped")
         await self.monitor.start()  # from here on a change of the kernel is heard
         self.agent.ready = True
         await self.server.start(self.settings.run / "agent.sock", self.settings.group)
+        fault.point("start.listening")
         await verbs.finish_pending(self.agent, self.settings.state / "pending-del")  # DELs that came while we were away
 
     async def stop(self) -> None:

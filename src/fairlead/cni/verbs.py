@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fairlead.api.door import Door
 from fairlead.api.schema import Detach
+from fairlead.kit import fault
 from fairlead.model.address import ContainerID, InterfaceName
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Missing, Problem
@@ -239,5 +240,6 @@ async def _execute(door: Door, path: Path) -> bool:
     except OSError as problem:
         log.warning("the remembered DEL %s cannot be read: %s", path, problem)
         return False
+    fault.point("pending.executed")
     pending.remove(path)
     return True

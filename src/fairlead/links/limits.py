@@ -14,6 +14,7 @@ from fairlead.kernel import route
 from fairlead.kernel.errors import Exists
 from fairlead.kernel.netlink import Netlink
 from fairlead.kernel.route import LinkInfo, Tbf
+from fairlead.kit import fault
 from fairlead.model.errors import Missing
 
 from .mark import GROUP
@@ -32,19 +33,24 @@ def ensure(nl: Netlink, row: Limit) -> None:
     limit = row.bandwidth
     if limit.ingress_rate:
         nl.do(route.new_tbf(host.index, bucket(limit.ingress_rate, limit.ingress_burst)))
+    fault.point("limit.ingress")
     if limit.egress_rate:
         try:
             nl.do(*route.new_ifb(row.ifb, mtu=host.mtu, group=GROUP))
         except Exists:
             nl.do(route.set_link(row.ifb, up=True))
+        fault.point("limit.ifb")
         ifb = route.link(nl, row.ifb)
         if ifb is None:
             raise Missing(f"interface {row.ifb} vanished", field="bandwidth.egressRate")
         nl.do(route.new_tbf(ifb.index, bucket(limit.egress_rate, limit.egress_burst)))
+        fault.point("limit.egress")
         if not any(one.kind == "ingress" for one in route.qdiscs(nl) if one.index == host.index):
             nl.do(route.new_ingress(host.index))
+        fault.point("limit.hooked")
         if not route.filters(nl, host.index):
             nl.do(route.new_redirect(host.index, ifb.index))
+        fault.point("limit.redirected")
 
 
 def release(nl: Netlink, row: Limit) -> list[str]:
@@ -53,6 +59,7 @@ def release(nl: Netlink, row: Limit) -> list[str]:
     if host is not None and host.group != GROUP:
         found = {one.kind for one in route.qdiscs(nl) if one.index == host.index}
         nl.do(*(route.del_qdisc(host.index, ingress=kind == "ingress") for kind in found if kind in {"tbf", "ingress"}))
+    fault.point("limit.released")
     return [row.ifb] if row.bandwidth.egress_rate else []
 
 

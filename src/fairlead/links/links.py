@@ -14,6 +14,7 @@ from fairlead.kernel import route
 from fairlead.kernel.errors import KernelError
 from fairlead.kernel.netlink import Netlink
 from fairlead.kernel.route import LinkInfo
+from fairlead.kit import fault
 
 from . import bridges, chains, limits, veths
 from .mark import DOOMED, GROUP
@@ -53,6 +54,7 @@ class Links:
         for row in rows:
             if isinstance(row, Bridge):
                 bridges.remove(self._netlink, row)
+                fault.point("bridge.removed")
 
     def check(self, state: NodeState) -> list[Drift]:
         """Compare the host's side of every row, and name interfaces of ours that no row asks for."""
@@ -125,5 +127,6 @@ class Links:
             except KernelError as error:
                 if route.link(self._netlink, name) is not None:
                     raise error from None
+        fault.point("links.doomed")
         if doomed:
             self._netlink.do(route.del_group(DOOMED))

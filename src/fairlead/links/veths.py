@@ -14,6 +14,7 @@ from fairlead.kernel import netns, route, sysctl
 from fairlead.kernel.errors import Exists, KernelError
 from fairlead.kernel.netlink import Message, Netlink
 from fairlead.kernel.route import LinkInfo
+from fairlead.kit import fault
 from fairlead.model.errors import Conflict, Missing
 
 from .mark import GROUP
@@ -35,7 +36,9 @@ def ensure(nl: Netlink, row: Link) -> int | None:
             nl.do(*_pair(row, bridge.index, fd))
         except Exists:
             _repair_pair(nl, row, bridge.index, fd)
+        fault.point("veth.made")
         _furnish(row, fd)
+        fault.point("veth.furnished")
         return route.nsid_of(nl, fd)
 
 
@@ -117,6 +120,7 @@ def _repair_pair(nl: Netlink, row: Link, bridge: int, fd: int) -> None:
         raise Conflict(f"the container already has an interface {row.name}; name another", field="interface")
     if far is None or near.peer_index != far.index:
         nl.do(route.del_link(near.index))
+        fault.point("veth.removed")
         if far is not None:
             raise Conflict(
                 f"the container already has an interface {row.name} that is not ours; name another", field="interface"
@@ -135,6 +139,7 @@ def _furnish(row: Link, fd: int) -> None:
     if six:
         with netns.inside(fd):
             _prepare_ipv6(row.name)
+        fault.point("veth.prepared")
     with Netlink(netns=fd) as inside:
         far = route.link(inside, row.name)
         if far is None:

@@ -14,6 +14,7 @@ from fairlead.api.schema import Drift
 from fairlead.desired.state import NodeState, Publication, Row, Segment
 from fairlead.kernel import nft
 from fairlead.kernel.netlink import NETFILTER, Netlink
+from fairlead.kit import fault
 
 from . import layout, ruleset, stale
 from .elements import Elements, elements
@@ -104,6 +105,7 @@ class Nftables:
             for name, found in want.items()
         ]
         nft.run(ruleset.text() + "\n".join(lines) + "\n")
+        fault.point("plane.swapped")
         have = nft.fingerprint(self._netlink, _FAMILY, ruleset.TABLE)
         self._memory.write_text(f"{_version()} {have}")
 
