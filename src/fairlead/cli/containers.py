@@ -126,7 +126,7 @@ def execute(
     command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="What to run.")],
     *,
     env: options.Env = None,
-    interactive: options.Interactive = False,  # noqa: ARG001
+    interactive: options.Interactive = False,  # noqa: ARG001  # for hands that type -it; it is always so
     tty: options.Tty = False,  # noqa: ARG001
 ) -> None:
     """Run a command where a container is: its network, mounts and host name.
