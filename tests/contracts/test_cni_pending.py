@@ -6,13 +6,13 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from tests.contracts.cni_calls import call, conf, environment, refused
-from tests.contracts.fake_door import FakeDoor
 
 from fairlead.api.schema import Detach, Detached
 from fairlead.cni import verbs
 from fairlead.cni.call import HEADERS
 from fairlead.model import errors
+from tests.contracts.cni_calls import call, conf, environment, refused
+from tests.contracts.fake_door import FakeDoor
 
 
 @pytest.fixture(autouse=True)

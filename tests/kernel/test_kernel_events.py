@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.kernel.room import Room, descriptors, run
 
 from fairlead.kernel import nft, route
 from fairlead.kernel.events import Event, Events
 from fairlead.kernel.netlink import Netlink
+from tests.kernel.room import Room, descriptors, run
 
 FAMILIES = pytest.mark.parametrize("family", [4, 6])
 INTERFACE = {4: "10.7.0.2/24", 6: "fd07::2/64"}

@@ -240,7 +240,7 @@ class Node:
             try:
                 await asyncio.get_running_loop().run_in_executor(self._sweep, self._remove, rows)
             except (KernelError, Problem) as error:
-                log.error("not removed, the next comparison will: %s", error)
+                log.warning("not removed, the next comparison will: %s", error)
             for owner, (_, future) in batch.items():
                 del self.leaving[owner]
                 if not future.done():

@@ -1,4 +1,4 @@
-"""Does the host let packets through?"""
+"""Whether the host lets packets through."""
 
 from __future__ import annotations
 
