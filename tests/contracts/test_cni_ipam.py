@@ -11,11 +11,11 @@ import jsonschema
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from fairlead.kernel.flock import locked
 from tests.contracts import cni_calls
 from tests.contracts.cni_calls import VERSIONS, environment, success
 from tests.contracts.fake_door import FakeDoor
-
-from fairlead.kernel.flock import locked
 
 HOST_LOCAL = "/usr/lib/cni/host-local"
 RANGES = [[{"subnet": "10.7.0.0/29"}], [{"subnet": "fd07::/64", "rangeStart": "fd07::10", "gateway": "fd07::fe"}]]
