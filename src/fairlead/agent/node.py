@@ -247,7 +247,11 @@ class Node:
                     future.set_result(None)
 
     def _remove(self, rows: Rows) -> None:
-        self._broom.plane.change((), rows)
+        try:
+            self._broom.plane.change((), rows)
+        except Gone:
+            # Somebody was there before us; bring what is left in line.
+            self._broom.plane.apply(self.state)
         self._broom.links.remove(rows)
         self._broom.plane.settle((), rows)
 
