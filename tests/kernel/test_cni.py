@@ -159,7 +159,7 @@ def test_gc_removes_what_the_runtime_does_not_list(agent: Agent, node: Node, con
     dead.remove()
     valid = [{"containerID": alive.name, "ifname": "eth0"}]
     assert cni(node, "GC", None, {**used, "cni.dev/valid-attachments": valid}) == (0, {})
-    eventually(lambda: [one.spec.container for one in agent.client.objects("endpoints")] == [alive.name])  # type: ignore[attr-defined]
+    eventually(lambda: [one.name for one in agent.client.objects("endpoints")] == [f"{alive.name}:eth0"])
     assert cni(node, "STATUS", None, used) == (0, {})
 
 
