@@ -227,10 +227,11 @@ def gather() -> list[Container]:
 def _mapping(published: PublishedPort, families: set[int]) -> list[str]:
     """``80/tcp -> 0.0.0.0:8080``, a line a port and a family, as docker port prints it."""
     hosts = [published.host_ip] if published.host_ip else [_ANY[family] for family in sorted(families)]
+    shown = [f"[{host}]" if ":" in host else host for host in hosts]
     return [
-        f"{published.container_port + at}/{published.protocol} -> {f'[{host}]' if ':' in host else host}:{published.host_port + at}"
+        f"{published.container_port + at}/{published.protocol} -> {host}:{published.host_port + at}"
         for at in range(published.count)
-        for host in hosts
+        for host in shown
     ]
 
 
