@@ -21,7 +21,7 @@ from fairlead.api.schema import Detach
 from fairlead.kernel import netns
 from fairlead.kernel.errors import Gone
 from fairlead.model.address import ContainerID
-from fairlead.model.errors import Problem
+from fairlead.model.errors import Problem, Unavailable
 
 from . import record
 from .record import Process, Record
@@ -74,12 +74,13 @@ def release(was: Record, client: Client) -> Problem | None:
     for pid in _left(was):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    if was.attached:
+    if was.sandbox:
         try:
             client.detach(Detach(container=ContainerID(was.id)))
+        except Unavailable as found:
+            problem = found if was.attached else None  # without a network it needs no agent
         except Problem as found:
             problem = found
-    if was.sandbox:
         unpin(was.name)
     return problem
 
