@@ -16,7 +16,7 @@ endif
 # Tests that need no root, and tests that do; a directory counts as soon as it exists.
 UNIT := $(wildcard tests/unit tests/rules tests/worlds tests/scenarios tests/contracts)
 LEVELS := $(patsubst tests/%,test-%,$(wildcard tests/kernel tests/bpf tests/lab tests/runtimes))
-BENCHES := $(basename $(notdir $(wildcard bench/[a-z]*.py)))
+BENCHES := $(filter-out lib node,$(basename $(notdir $(wildcard bench/[a-z]*.py))))
 
 PYTEST := $(PYTHON) -m pytest
 say = echo "==> $(1)"
@@ -76,7 +76,8 @@ setup-test: ## install what the tests need, into the system and .venv (root)
 constraints: ## write constraints.txt anew with the latest versions that pyproject.toml allows
 	@$(call say,the newest versions$(COMMA) in build/newest)
 	@python3 -m venv --clear build/newest
-	@build/newest/bin/python -m pip install --quiet hatchling editables --editable '.[dev]'
+	@build/newest/bin/python -m pip install --quiet hatchling editables
+	@build/newest/bin/python -m pip install --quiet --no-build-isolation --editable '.[dev]'
 	@{ grep '^#' constraints.txt; build/newest/bin/python -m pip freeze --exclude-editable; } >build/constraints.txt
 	@mv build/constraints.txt constraints.txt; rm -rf build/newest; git diff --stat -- constraints.txt
 

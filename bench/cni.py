@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from lib import ROOT, Report, at_least, at_most, confine, less, median, missing, per, percentile, progress, turns
+from lib import ROOT, Report, at_least, at_most, confine, less, median, missing, per, percentile, progress, turns, warn_if_busy
 from node import Agent, Broken, Call, Node, Run, built, places, took
 
 PLUGINS = Path("/usr/lib/cni")
@@ -65,7 +65,7 @@ class Sizes:
         return self.blocks + 2 * self.bursts + self.crowd // self.edge + 4
 
 
-FULL = Sizes(blocks=12, burst=200, bursts=3, crowd=1000, peer_crowd=250, edge=50, idle=10)
+FULL = Sizes(blocks=16, burst=200, bursts=3, crowd=1000, peer_crowd=250, edge=50, idle=10)
 QUICK = Sizes(blocks=2, burst=40, bursts=1, crowd=100, peer_crowd=60, edge=20, idle=2)
 
 
@@ -232,14 +232,17 @@ def peer_side(scratch: Path, spaces: int) -> Iterator[Side]:
 def steady(sides: Sequence[Side], blocks: int, step: Step) -> None:
     """One container at a time, the subjects of all sides in turns; then the DELs of the block, side by side."""
     subjects = [subject for side in sides for subject in side.subjects.values()]
-    for order, wiping in zip(turns(subjects, blocks), turns(sides, blocks), strict=True):
+    adding = turns(subjects, blocks * BLOCK)
+    for wiping in turns(sides, blocks):
         for at in range(BLOCK):
+            order = next(adding)
             for subject in order:
                 subject.add(at)
                 time.sleep(REST)
         for side in wiping:
-            for subject in side.subjects.values():
-                subject.delete()
+            for subject in order:
+                if subject.side is side:
+                    subject.delete()
             side.settle()
         step()
 
@@ -366,6 +369,7 @@ def main() -> int:
         print(problem, file=sys.stderr)
         return 2
     confine()
+    warn_if_busy()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     built()
     sizes = QUICK if options.quick else FULL

@@ -10,7 +10,10 @@ import json
 import math
 import operator
 import os
+import random
 import shutil
+import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,6 +91,9 @@ class Row:
         goal = self.goal.text if self.goal else ""
         return (self.what, _text(self.ours, self.unit), _text(self.peer, self.unit), fraction, goal, _VERDICT[self.met])
 
+
+_IDLE, _IOWAIT = 3, 4
+_BUSY_PERCENT = 10
 
 _WIDTH = 132
 """Columns of the table in a file or a pipe."""
@@ -172,15 +178,28 @@ def less(value: float | None, other: float | None) -> float | None:
 
 
 def turns(things: Sequence[T], rounds: int) -> Iterator[list[T]]:
-    """``things`` once a round, each round begun by the next one, so that none always follows the same other."""
-    for at in range(rounds):
-        first = at % len(things) if things else 0
-        yield [*things[first:], *things[:first]]
+    """``things`` once a round, shuffled anew each round, the same way in every run.
+
+    A call finds the CPU's caches as the one before it left them, so nobody may always follow the same other.
+    """
+    dice = random.Random(rounds)  # noqa: S311  # an order, not a secret
+    for _ in range(rounds):
+        yield dice.sample(things, len(things))
 
 
 def confine() -> None:
     """Keep this process, and all it starts, on ``CPUS`` CPUs."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CPUS])
+
+
+def warn_if_busy() -> None:
+    """Look for a second at what else runs, and say so: ratios bear a neighbour, the cost of the n-th call does not."""
+    before = _cpu_times()
+    time.sleep(1)
+    spent = [now - then for now, then in zip(_cpu_times(), before, strict=True)]
+    busy = 100 - 100 * (spent[_IDLE] + spent[_IOWAIT]) / max(1, sum(spent))
+    if busy > _BUSY_PERCENT:
+        print(f"bench: other work keeps this machine {busy:.0f} % busy; run again when it is idle", file=sys.stderr)
 
 
 def machine() -> str:
@@ -201,6 +220,11 @@ def progress() -> Progress:
     return Progress(
         TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console, auto_refresh=False, transient=True
     )
+
+
+def _cpu_times() -> list[int]:
+    """Ticks by kind, guests left out: they are counted as user time too (proc_stat(5))."""
+    return [int(ticks) for ticks in _lines("/proc/stat")[0].split()[1:9]]
 
 
 def _lines(path: str) -> list[str]:

@@ -5,15 +5,23 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
 from tests import leftovers, machine
 from tests.wait import eventually
 
 HERE = Path(__file__).parent
 SECONDS = 120
+ORDER = ("rules", "unit", "worlds", "scenarios", "contracts", "bpf", "kernel", "lab", "runtimes")
+
+# The same examples every time, so that a red run is the fault of the change; HYPOTHESIS_PROFILE=search looks for new ones.
+settings.register_profile("same", deadline=None, derandomize=True, database=None)
+settings.register_profile("search", deadline=None, max_examples=2000, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -29,20 +37,23 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     os.environ[leftovers.RUN] = str(os.getpid())
     before = leftovers.picture()
     yield
-    try:
-        # The kernel lets go of a deleted namespace's devices a little later.
+    with suppress(AssertionError):  # the kernel lets go of a deleted namespace's devices a little later
         eventually(lambda: not leftovers.difference(before, leftovers.picture()), deadline=10)
-    except AssertionError:
-        pytest.fail("\n".join(leftovers.difference(before, leftovers.picture())), pytrace=False)
-    finally:
-        del os.environ[leftovers.RUN]
+    if told := leftovers.difference(before, leftovers.picture()):
+        pytest.fail("\n".join(told), pytrace=False)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """From cheap to real, so that a simple mistake shows first."""
+    places = {name: at for at, name in enumerate(ORDER)}
+    items.sort(key=lambda item: places.get(_place(item), len(ORDER)))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
     """What the machine lacks is a counted skip with its reason, never a pass."""
     reasons = [
-        machine.why_not_root() if item.path.relative_to(HERE).parts[0] in machine.NEED_ROOT else None,
+        machine.why_not_root() if _place(item) in machine.NEED_ROOT else None,
         *(machine.lacking_programs(mark.args) for mark in item.iter_markers("needs")),
         *(machine.lacking_features(mark.args) for mark in item.iter_markers("kernel")),
     ]
@@ -62,6 +73,11 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
     with _limit(item):
         return (yield)
+
+
+def _place(item: pytest.Item) -> str:
+    """The directory of tests/ that a test lies in."""
+    return item.path.relative_to(HERE).parts[0] if HERE in item.path.parents else ""
 
 
 @contextmanager

@@ -6,9 +6,9 @@ import asyncio
 import json
 
 import jsonschema
-from tests.contracts.fake_door import FakeDoor
 
 from fairlead.cni import verbs
+from tests.contracts.fake_door import FakeDoor
 
 VERSIONS = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
 

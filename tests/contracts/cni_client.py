@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 
 from aiohttp import web
-from tests.contracts.fake_door import FakeDoor
 
 from fairlead.api import wire
 from fairlead.cni import verbs
+from tests.contracts.fake_door import FakeDoor
 
 ROOT = Path(__file__).parents[2]
 MIB = 1 << 20

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from tests.contracts.cni_calls import PREVIOUS, VERSIONS, call, conf, refused, success
-from tests.contracts.fake_door import FakeDoor, network
 
 from fairlead.cni import verbs
 from fairlead.model.address import Interface
+from tests.contracts.cni_calls import PREVIOUS, VERSIONS, call, conf, refused, success
+from tests.contracts.fake_door import FakeDoor, network
 
 
 @pytest.fixture(autouse=True)

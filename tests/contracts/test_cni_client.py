@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from tests.contracts.cni_client import MIB, Client, agent, cni, conf, run
-from tests.contracts.fake_door import FakeDoor
 
 from fairlead.cni import install
+from tests.contracts.cni_client import MIB, Client, agent, cni, conf, run
+from tests.contracts.fake_door import FakeDoor
 
 # With an agent
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.contracts.cni_client import MIB, Client, agent, bytes_server, cni, conf, run
-from tests.contracts.fake_door import FakeDoor
 
 from fairlead.cni import verbs
+from tests.contracts.cni_client import MIB, Client, agent, bytes_server, cni, conf, run
+from tests.contracts.fake_door import FakeDoor
 
 # With an agent that is not well
 

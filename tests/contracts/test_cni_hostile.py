@@ -11,13 +11,13 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.contracts.cni_calls import ERROR, VERSIONS, call, conf, environment
-from tests.contracts.fake_door import FakeDoor
 
 from fairlead.cni import config, result, verbs
 from fairlead.cni.call import HEADERS
 from fairlead.cni.spec import Code
 from fairlead.model.address import Address, Mac
+from tests.contracts.cni_calls import ERROR, VERSIONS, call, conf, environment
+from tests.contracts.fake_door import FakeDoor
 
 
 @pytest.fixture(autouse=True)

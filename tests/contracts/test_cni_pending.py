@@ -6,13 +6,13 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from tests.contracts.cni_calls import call, conf, environment, refused
-from tests.contracts.fake_door import FakeDoor
 
 from fairlead.api.schema import Detach, Detached
 from fairlead.cni import verbs
 from fairlead.cni.call import HEADERS
 from fairlead.model import errors
+from tests.contracts.cni_calls import call, conf, environment, refused
+from tests.contracts.fake_door import FakeDoor
 
 
 @pytest.fixture(autouse=True)
@@ -110,3 +110,15 @@ def test_pending_and_add_at_the_same_moment(tmp_path: Path) -> None:
 
     begun, go_on = asyncio.Event(), asyncio.Event()
     assert asyncio.run(both()) == ["Detach", "Attach"]
+
+
+def test_pending_of_the_ipam_plugin(tmp_path: Path) -> None:
+    leases = {"dataDir": str(tmp_path / "networks"), "ranges": [[{"subnet": "10.7.0.0/24"}]]}
+    door = FakeDoor()
+    assert call(door, "ADD", conf(ipam=leases), CNI_PLUGIN="fairlead-ipam")[0] == 0
+    assert (tmp_path / "networks/mynet/10.7.0.2").exists()
+    folder = tmp_path / "pending-del"
+    spool(folder, "c1", body=conf(ipam=leases), CNI_PLUGIN="fairlead-ipam")
+    assert asyncio.run(verbs.finish_pending(door, folder)) == 1
+    assert not (tmp_path / "networks/mynet/10.7.0.2").exists()
+    assert not door.asked

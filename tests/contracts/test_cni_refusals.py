@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.contracts.cni_calls import call, conf, refused
-from tests.contracts.fake_door import FakeDoor
 
 from fairlead.model import errors
+from tests.contracts.cni_calls import call, conf, refused
+from tests.contracts.fake_door import FakeDoor
 
 
 @pytest.fixture(autouse=True)

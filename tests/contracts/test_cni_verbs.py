@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.contracts.cni_calls import PREVIOUS, VERSIONS, call, conf, refused
-from tests.contracts.fake_door import FakeDoor
 
 from fairlead.api.schema import Detach, Drift
 from fairlead.model import errors
+from tests.contracts.cni_calls import PREVIOUS, VERSIONS, call, conf, refused
+from tests.contracts.fake_door import FakeDoor
 
 
 @pytest.fixture(autouse=True)

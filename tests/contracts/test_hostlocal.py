@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.wait import eventually
 
 from fairlead.ipam import hostlocal
 from fairlead.kernel.flock import locked
 from fairlead.model.address import Address
 from fairlead.model.errors import Problem
 from fairlead.store.leases import Leases
+from tests.wait import eventually
 
 HOST_LOCAL = "/usr/lib/cni/host-local"
 

@@ -7,13 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.net import Namespace, Node, end
-from tests.wait import eventually
-
 from fairlead.api.client import Client
 from fairlead.api.schema import Attach, Attached, Detach, Detached
 from fairlead.model import codec, errors
 from fairlead.model.network import Network
+from tests.net import Namespace, Node, end
+from tests.wait import eventually
 
 
 class Agent:

@@ -21,6 +21,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+
 from tests.kernel.agents import Agent
 from tests.kernel.room import nft_nl, nl, room  # noqa: F401  # fixtures of the tests of fairlead.kernel
 from tests.net import Containers, Node, Outside, kept

@@ -8,18 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from fairlead.cni.install import available
 from tests.kernel.agents import Agent
 from tests.net import Containers, Namespace, Node, Outside
 from tests.wait import eventually
-
-from fairlead.cni.install import available
 
 VERSIONS = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
 PEERS = Path("/usr/lib/cni")
 
 
 def cni(
-    node: Node, command: str, one: Namespace | None, conf: dict[str, Any], *, plugin: Path | None = None, ifname: str = "eth0", **env: str
+    node: Node,
+    command: str,
+    one: Namespace | None,
+    conf: dict[str, Any],
+    *,
+    plugin: Path | None = None,
+    ifname: str = "eth0",
+    **env: str,
 ) -> tuple[int, dict[str, Any]]:
     """One execution of a plugin on ``node``: exit status, and what it printed."""
     words = {"CNI_COMMAND": command, "CNI_PATH": f"{node.run_dir.parent}/bin:{PEERS}", **env}
@@ -152,7 +159,7 @@ def test_gc_removes_what_the_runtime_does_not_list(agent: Agent, node: Node, con
     dead.remove()
     valid = [{"containerID": alive.name, "ifname": "eth0"}]
     assert cni(node, "GC", None, {**used, "cni.dev/valid-attachments": valid}) == (0, {})
-    eventually(lambda: [one.spec.container for one in agent.client.objects("endpoints")] == [alive.name])  # type: ignore[attr-defined]
+    eventually(lambda: [one.name for one in agent.client.objects("endpoints")] == [f"{alive.name}:eth0"])
     assert cni(node, "STATUS", None, used) == (0, {})
 
 
@@ -177,7 +184,10 @@ def test_behind_another_plugin_it_adds_ports_and_limits(
     }
     status, result = cni(node, "ADD", one, first, plugin=PEERS / "bridge")
     assert status == 0, result
-    ports = {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}], "bandwidth": {"ingressRate": 8_000_000, "ingressBurst": 800_000}}
+    ports = {
+        "portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}],
+        "bandwidth": {"ingressRate": 8_000_000, "ingressBurst": 800_000},
+    }
     behind = {"cniVersion": "1.0.0", "name": "chain", "type": "fairlead", "runtimeConfig": ports, "prevResult": result}
     status, passed = cni(node, "ADD", one, behind)
     assert status == 0, passed
@@ -194,14 +204,26 @@ def test_behind_another_plugin_it_adds_ports_and_limits(
 
 
 @pytest.mark.needs(str(PEERS / "bridge"))
-def test_other_plugins_can_use_our_ipam_and_move_from_host_local(agent: Agent, node: Node, containers: Containers) -> None:
+@pytest.mark.usefixtures("agent")
+def test_other_plugins_can_use_our_ipam_and_move_from_host_local(node: Node, containers: Containers) -> None:
     folder = node.run_dir.parent / "bin"
     folder.mkdir()
     (folder / "fairlead-ipam").symlink_to(available())
-    ipam = {"ranges": [[{"subnet": "10.67.0.0/24"}]], "dataDir": str(node.state_dir / "leases"), "routes": [{"dst": "0.0.0.0/0"}]}
+    ipam = {
+        "ranges": [[{"subnet": "10.67.0.0/24"}]],
+        "dataDir": str(node.state_dir / "leases"),
+        "routes": [{"dst": "0.0.0.0/0"}],
+    }
 
     def bridge(kind: str) -> dict[str, Any]:
-        return {"cniVersion": "1.0.0", "name": "moved", "type": "bridge", "bridge": "cni8", "isGateway": True, "ipam": {"type": kind, **ipam}}
+        return {
+            "cniVersion": "1.0.0",
+            "name": "moved",
+            "type": "bridge",
+            "bridge": "cni8",
+            "isGateway": True,
+            "ipam": {"type": kind, **ipam},
+        }
 
     several = [containers.new(f"c{at}") for at in range(4)]
     given = []

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+
 from tests.kernel.agents import Agent, address
 from tests.net import Containers, Namespace, Node, Outside
 from tests.wait import eventually

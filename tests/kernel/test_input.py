@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.kernel.agents import Agent
-from tests.net import Containers, Node
 
 from fairlead.model import codec, errors
+from tests.kernel.agents import Agent
+from tests.net import Containers, Node
 
 NETWORKS: dict[str, tuple[dict[str, Any], type[errors.Problem], str]] = {
     "overlap with a network": (
@@ -64,7 +64,11 @@ NETWORKS: dict[str, tuple[dict[str, Any], type[errors.Problem], str]] = {
         "a network with driver host has none",
     ),
     "a field that is none": ({"colour": "blue"}, errors.Invalid, "colour"),
-    "a bridge that is somebody else's": ({"bridge": "eth0"}, errors.Conflict, "spec.bridge: the host already has a veth interface eth0"),
+    "a bridge that is somebody else's": (
+        {"bridge": "eth0"},
+        errors.Conflict,
+        "spec.bridge: the host already has a veth interface eth0",
+    ),
     "a bridge name that is none": ({"bridge": "a/b"}, errors.Invalid, r"spec.bridge.*not an interface name"),
 }
 
@@ -86,7 +90,11 @@ ATTACHES: dict[str, tuple[dict[str, Any], type[errors.Problem], str]] = {
     "no namespace": ({"path": "/run/netns/none-such"}, errors.Invalid, "path: .*No such file"),
     "a file that is no namespace": ({"path": "/etc/hostname"}, errors.Invalid, "path: .*not a .*namespace"),
     "another kind of namespace": ({"path": "/proc/self/ns/mnt"}, errors.Invalid, "path: .*network namespace"),
-    "an address outside": ({"addresses": ["10.99.0.5"]}, errors.Invalid, r"addresses\[0\]: 10.99.0.5 is not in network blue.*10.50.0.0/24"),
+    "an address outside": (
+        {"addresses": ["10.99.0.5"]},
+        errors.Invalid,
+        r"addresses\[0\]: 10.99.0.5 is not in network blue.*10.50.0.0/24",
+    ),
     "the gateway": ({"addresses": ["10.50.0.1"]}, errors.Invalid, "gateway"),
     "the broadcast address": ({"addresses": ["10.50.0.255"]}, errors.Invalid, "broadcast"),
     "an address that is none": ({"addresses": ["ten"]}, errors.Invalid, r"addresses\[0\]: 'ten' is not an IP address"),
@@ -111,7 +119,11 @@ def test_an_attach_that_cannot_be(agent: Agent, node: Node, containers: Containe
     fields, kind, message = ATTACHES[what]
     with pytest.raises(kind, match=message):
         agent.attach(second, **{"network": "blue", **fields})
-    assert (node.run("ip", "-br", "link"), node.run("nft", "-s", "list", "ruleset"), len(agent.client.objects("endpoints"))) == before
+    assert (
+        node.run("ip", "-br", "link"),
+        node.run("nft", "-s", "list", "ruleset"),
+        len(agent.client.objects("endpoints")),
+    ) == before
     assert "eth0" not in second.run("ip", "-br", "link")
     held = {pool.network: pool.used for pool in agent.client.status().pools}
     assert held["blue"] == 1, "what the failure claimed is free again"

@@ -3,10 +3,10 @@
 import socket
 
 import pytest
-from tests.kernel.room import run
 
 from fairlead.kernel import conntrack, nft, route
 from fairlead.kernel.netlink import Netlink
+from tests.kernel.room import run
 
 pytestmark = pytest.mark.needs("conntrack")
 FAMILIES = pytest.mark.parametrize("family", [4, 6])

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.kernel.room import Room, descriptors, run
 
 from fairlead.kernel import nft, route
 from fairlead.kernel.events import Event, Events
 from fairlead.kernel.netlink import Netlink
+from tests.kernel.room import Room, descriptors, run
 
 FAMILIES = pytest.mark.parametrize("family", [4, 6])
 INTERFACE = {4: "10.7.0.2/24", 6: "fd07::2/64"}
@@ -58,7 +58,7 @@ def test_a_port_that_leaves_its_bridge_is_not_gone(events: Events, room: Room, n
     nl.do(route.set_link("v0", master=index))
     events.read()
     run("ip", "link", "set", "v0", "nomaster")
-    seen = _wait(events, lambda e: e.name == "v0")
+    seen = _wait(events, lambda e: e.name == "v0" and e.link is not None and not e.link.master)
     assert not [e for e in seen if e.kind == "link" and e.deleted]
 
 
@@ -67,7 +67,11 @@ def test_a_changed_port_flag_is_an_event(events: Events, room: Room, nl: Netlink
     nl.do(*route.new_veth("v0", "v1", room.fd, master=route.link(nl, "br0").index, isolated=True))
     events.read()
     run("bridge", "link", "set", "dev", "v0", "isolated", "off")
-    _wait(events, lambda e: e.kind == "link" and e.name == "v0")
+    seen = _wait(events, lambda e: e.kind == "link" and e.name == "v0")
+    assert [e.link.isolated for e in seen if e.link and e.name == "v0"] == [False]
+    run("bridge", "link", "set", "dev", "v0", "isolated", "on")
+    seen = _wait(events, lambda e: e.kind == "link" and e.name == "v0")
+    assert [e.link.isolated for e in seen if e.link and e.name == "v0"] == [True]
 
 
 @FAMILIES

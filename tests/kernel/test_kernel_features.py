@@ -3,9 +3,9 @@
 import subprocess
 
 import pytest
-from tests.kernel.room import descriptors, ip
 
 from fairlead.kernel import features
+from tests.kernel.room import descriptors, ip
 
 
 def _possible(*words: str) -> bool:

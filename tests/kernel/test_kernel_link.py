@@ -3,12 +3,12 @@ import threading
 from dataclasses import replace
 
 import pytest
-from tests.kernel.room import Room, descriptors, ip, run
 
 from fairlead.kernel import netns, route
 from fairlead.kernel.errors import Exists, Gone, KernelError, Unsettled
 from fairlead.kernel.netlink import Message, Netlink
 from fairlead.kernel.route import LinkInfo
+from tests.kernel.room import Room, descriptors, ip, run
 
 MAC = "02:00:00:00:00:05"
 

@@ -4,10 +4,10 @@ import threading
 from pathlib import Path
 
 import pytest
-from tests.kernel.room import Room
 
 from fairlead.kernel import netns
 from fairlead.kernel.errors import Exists, Gone, KernelError
+from tests.kernel.room import Room
 
 
 def _inode(path: str = "/proc/thread-self/ns/net") -> int:

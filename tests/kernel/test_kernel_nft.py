@@ -7,12 +7,12 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from tests.kernel.room import Room, nft_list, run
 
 from fairlead.kernel import netns, nft
 from fairlead.kernel.errors import Exists, Gone, KernelError
 from fairlead.kernel.netlink import NETFILTER, Netlink
 from fairlead.kernel.nft import Element, field, ifname
+from tests.kernel.room import Room, nft_list, run
 
 TABLE = """
 table inet t {

@@ -1,11 +1,11 @@
 """Addresses, routes and neighbours: both families, checked with ip."""
 
 import pytest
-from tests.kernel.room import Room, ip, run
 
 from fairlead.kernel import route
 from fairlead.kernel.errors import Exists, Gone, KernelError
 from fairlead.kernel.netlink import Netlink
+from tests.kernel.room import Room, ip, run
 
 FAMILIES = pytest.mark.parametrize("family", [4, 6])
 HOST = {4: "10.5.0.2", 6: "fd05::2"}

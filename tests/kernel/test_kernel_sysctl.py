@@ -1,10 +1,10 @@
 from pathlib import Path
 
 import pytest
-from tests.kernel.room import Room, run
 
 from fairlead.kernel import netns, sysctl
 from fairlead.kernel.errors import Gone, KernelError
+from tests.kernel.room import Room, run
 
 FORWARDING = pytest.mark.parametrize("key", ["net.ipv4.conf.all.forwarding", "net.ipv6.conf.all.forwarding"])
 

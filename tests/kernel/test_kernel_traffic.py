@@ -3,11 +3,11 @@
 import socket
 
 import pytest
-from tests.kernel.room import Room, ip, run, tc
 
 from fairlead.kernel import netns, route
 from fairlead.kernel.errors import Exists, KernelError
 from fairlead.kernel.netlink import Netlink
+from tests.kernel.room import Room, ip, run, tc
 
 RATES = pytest.mark.parametrize(
     ("rate", "burst"), [(8_000, 80_000), (1_000_000, 800_000), (100_000_000, 8_000_000), (40_000_000_000, 2_147_483_640)]

@@ -10,7 +10,14 @@ from tests.wait import eventually
 
 RATE = 20_000_000
 BYTES = 2_500_000
-SINK = "import socket;s=socket.create_server(('',{port}));print('ready',flush=True);c,_=s.accept();n=0\nwhile d:=c.recv(65536):n+=len(d)\nprint(n)"
+SINK = """
+import socket
+s = socket.create_server(("", {port}))
+print("ready", flush=True)
+c, _ = s.accept()
+while c.recv(65536):
+    pass
+"""
 SEND = "import socket;s=socket.create_connection(('{host}',{port}));s.sendall(bytes({count}));s.shutdown(1);s.recv(1)"
 
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tests import leftovers
 from tests.net import Containers, Namespace, Node, Outside, machine, settled
 from tests.wait import eventually

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tests.kernel.agents import Agent, address
 from tests.net import Containers, Node, Outside
 
@@ -137,7 +138,7 @@ def test_no_other_table_is_touched(agent: Agent, node: Node, containers: Contain
     ] or "others" in node.run("nft", "list", "tables")
 
 
-def test_the_mtu_is_the_networks_else_the_uplinks(agent: Agent, node: Node, containers: Containers) -> None:
+def test_the_mtu_is_the_networks_else_the_uplinks(agent: Agent, containers: Containers) -> None:
     agent.network("small", V4, mtu=1400)
     one, two = containers.new("one"), containers.new("two")
     agent.attach(one, "small")

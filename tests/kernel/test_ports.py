@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tests.kernel.agents import Agent, address
-from tests.net import Containers, Namespace, Node, Outside
-from tests.wait import eventually
 
 from fairlead.model import errors
+from tests.kernel.agents import Agent
+from tests.net import Containers, Namespace, Node, Outside
+from tests.wait import eventually
 
 BRIDGED = pytest.mark.parametrize("bridged", ["0", "1"], ids=["frames-by-bridge", "frames-through-netfilter"])
 FAMILIES = pytest.mark.parametrize("family", [4, 6])

@@ -23,7 +23,7 @@ def _network(agent: Agent, containers: Containers) -> tuple[Namespace, Namespace
 def test_traffic_goes_on_while_the_agent_is_dead_and_through_its_restart(
     agent: Agent, node: Node, outside: Outside, containers: Containers
 ) -> None:
-    one, two = _network(agent, containers)
+    _, two = _network(agent, containers)
     flood = two.start("ping", "-n", "-i", "0.005", "-c", "400", "-q", "10.50.0.2")
     before = node.run("nft", "list", "ruleset")
     agent.kill()

@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+
 from tests.tree import ROOT, tracked
 
 ROOT_ENTRIES = 20

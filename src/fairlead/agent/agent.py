@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Collection
+from pathlib import Path
 
 import fairlead
 from fairlead.api.schema import Applied, Attach, Attached, Detach, Detached, Drift, Pool, Report, Status
@@ -32,7 +33,7 @@ class Agent:
     """Implements ``api.door.Door``."""
 
     def __init__(
-        self, settings: Settings, host: Host, ledger: Ledger, node: Node, networks: Networks, endpoints: Endpoints
+        self, settings: Settings, *, host: Host, ledger: Ledger, node: Node, networks: Networks, endpoints: Endpoints
     ) -> None:
         self.settings, self._host, self._ledger = settings, host, ledger
         self.node, self.networks, self.endpoints = node, networks, endpoints
@@ -100,8 +101,7 @@ class Agent:
     def status(self) -> Status:
         """The agent in numbers."""
         now = time.monotonic()
-        with open("/proc/self/statm", encoding="ascii") as statm:
-            memory = int(statm.read().split()[1]) * _PAGE
+        memory = int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE
         return Status(
             version=fairlead.__version__,
             pid=os.getpid(),

@@ -53,7 +53,7 @@ class Endpoints:
         self._own = _own_cookie()
 
     async def load(self) -> None:
-        """Read the endpoints of this boot from the store; those of an earlier boot died with it and give their addresses back."""
+        """Read the endpoints of this boot from the store; those of an earlier one died with it: their addresses are free."""
         dead = []
         for thing in (await self._store.list(Endpoint.plural)).objects:
             assert isinstance(thing, Endpoint)

@@ -1,4 +1,4 @@
-"""The agent's process: arguments, one agent a run directory, signals, an orderly end. What it is made of stands in ``wiring``."""
+"""The agent's process: arguments, one agent a run directory, signals, an orderly end. Its parts stand in ``wiring``."""
 
 from __future__ import annotations
 

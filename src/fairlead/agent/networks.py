@@ -20,7 +20,7 @@ from fairlead.store.base import Delete, Put, Store
 from .host import Host
 from .node import Node
 
-POOL = ipaddress.ip_network("10.208.0.0/12")
+POOL = ipaddress.IPv4Network("10.208.0.0/12")
 """From where networks get IPv4 subnets that name none: the default network its first /16, each other a /20 of the rest."""
 
 _BUILT_IN = (names.DEFAULT_NETWORK, "host", "none")
@@ -140,7 +140,7 @@ class Networks:
             for route in self._host.routes():
                 if route.device != mine and subnet.cidr.overlaps(route.dst):
                     raise Conflict(
-                        f"{subnet.cidr} collides with the host's route {route.dst} on {route.device}; choose another subnet",
+                        f"{subnet.cidr} collides with the host's route {route.dst} on {route.device}; choose another",
                         field=field,
                     )
         for other in self.all.values():
@@ -150,7 +150,7 @@ class Networks:
     def _warnings(self, network: Network) -> Iterator[str]:
         uplink = self._host.mtu()
         if network.spec.mtu and network.spec.mtu > uplink and not network.spec.internal:
-            yield f"spec.mtu: {network.spec.mtu} is more than the uplink's {uplink}: large packets to the outside are fragmented"
+            yield f"spec.mtu: {network.spec.mtu} is more than the uplink's {uplink}: large packets are fragmented"
         if network.spec.driver is Driver.HOST:
             yield "host: containers share the host's interfaces, ports and firewall; nothing is isolated"
 
@@ -181,8 +181,8 @@ def _candidates(name: str, family: int) -> Iterator[Prefix]:
     if family == 6:
         # A unique local prefix with a random global id (RFC 4193, 3.2.1).
         while True:
-            yield Prefix(str(ipaddress.ip_network((bytes([0xFD]) + secrets.token_bytes(5) + bytes(10), 64))))
-    halves = list(POOL.subnets(new_prefix=16))
+            yield Prefix(f"{ipaddress.IPv6Address(bytes([0xFD]) + secrets.token_bytes(5) + bytes(10))}/64")
+    large = list(POOL.subnets(new_prefix=16))
     if name == names.DEFAULT_NETWORK:
-        yield from (Prefix(str(one)) for one in halves)
-    yield from (Prefix(str(one)) for half in halves[1:] for one in half.subnets(new_prefix=20))
+        yield from (Prefix(one) for one in large)
+    yield from (Prefix(small) for one in large[1:] for small in one.subnets(new_prefix=20))

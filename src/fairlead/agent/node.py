@@ -240,14 +240,18 @@ class Node:
             try:
                 await asyncio.get_running_loop().run_in_executor(self._sweep, self._remove, rows)
             except (KernelError, Problem) as error:
-                log.error("not removed, the next comparison will: %s", error)
+                log.warning("not removed, the next comparison will: %s", error)
             for owner, (_, future) in batch.items():
                 del self.leaving[owner]
                 if not future.done():
                     future.set_result(None)
 
     def _remove(self, rows: Rows) -> None:
-        self._broom.plane.change((), rows)
+        try:
+            self._broom.plane.change((), rows)
+        except Gone:
+            # Somebody was there before us; bring what is left in line.
+            self._broom.plane.apply(self.state)
         self._broom.links.remove(rows)
         self._broom.plane.settle((), rows)
 

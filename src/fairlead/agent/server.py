@@ -6,6 +6,7 @@ import asyncio
 import grp
 import logging
 import os
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 _PARALLEL = 64
 """Requests that are worked on at once; further ones wait their turn in the socket's queue."""
+_QUEUE = 512
+"""Connections that wait to be taken; a runtime that finds the queue full waits in the kernel."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -53,19 +56,7 @@ class Server:
         )
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await self._runner.setup()
-        path.unlink(missing_ok=True)
-        before = os.umask(0o177)
-        try:
-            await web.UnixSite(self._runner, str(path), backlog=512).start()
-        finally:
-            os.umask(before)
-        if group:
-            try:
-                number = grp.getgrnam(group).gr_gid
-            except KeyError:
-                raise errors.Invalid(f"there is no group {group!r} on this host", field="group") from None
-            os.chown(path, 0, number)
-            path.chmod(0o660)
+        await web.SockSite(self._runner, _listening(path, group), backlog=_QUEUE).start()
 
     async def stop(self) -> None:
         """Finish what is being answered and close."""
@@ -125,6 +116,24 @@ class Server:
     async def _cni(self, request: web.Request) -> web.Response:
         status, body = await verbs.answer(self._door, request.headers, await request.read())
         return web.Response(status=status, body=body, content_type="application/json")
+
+
+def _listening(path: Path, group: str) -> socket.socket:
+    """The socket: for root alone from its first moment, then for ``group`` too if one is named."""
+    path.unlink(missing_ok=True)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    before = os.umask(0o177)
+    try:
+        listening.bind(str(path))
+    finally:
+        os.umask(before)
+    if group:
+        try:
+            os.chown(path, 0, grp.getgrnam(group).gr_gid)
+        except KeyError:
+            raise errors.Invalid(f"there is no group {group!r} on this host", field="group") from None
+        path.chmod(0o660)
+    return listening
 
 
 def _json(value: object) -> web.Response:

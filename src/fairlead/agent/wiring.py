@@ -33,7 +33,9 @@ class Wiring:
         self.node = Node(self._hands, settings.linger)  # the desired state, and the kernel that follows it
         self.networks = Networks(self.store, self.node, self.ledger, self.host)
         self.endpoints = Endpoints(self.store, self.node, self.ledger, self.networks, self.host)
-        self.agent = Agent(settings, self.host, self.ledger, self.node, self.networks, self.endpoints)
+        self.agent = Agent(
+            settings, host=self.host, ledger=self.ledger, node=self.node, networks=self.networks, endpoints=self.endpoints
+        )
         self.monitor = Monitor(settings, self.node, self.endpoints)  # hears the kernel, repairs, collects
         self.server = Server(self.agent)  # the front door
 

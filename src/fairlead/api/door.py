@@ -28,8 +28,10 @@ class Door(Protocol):
         """The endpoint, if known, and how the kernel differs from what it should be for it."""
 
     async def collect(self, network: str, owner: str, keep: Collection[tuple[str, str]]) -> tuple[Endpoint, ...]:
-        """Remove the endpoints of ``owner`` on ``network`` that are not in ``keep`` (container, interface) and whose
-        namespace is gone or that the caller no longer knows; return those removed."""
+        """Remove the endpoints of ``owner`` on ``network`` that are not in ``keep`` (container, interface); return them.
+
+        Each is one whose namespace is gone or that the caller no longer knows.
+        """
 
     async def apply(self, thing: Object) -> Applied:
         """Create an object or replace its spec."""

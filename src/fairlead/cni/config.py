@@ -127,7 +127,7 @@ class Runtime(Part, frozen=True, kw_only=True):
 
 
 class Attachment(Part, frozen=True, kw_only=True):
-    """One attachment that GC must leave alone."""
+    """One attachment that GC must leave alone. The specification 1.1.0 called their list by a second name by mistake."""
 
     container: ContainerID = msgspec.field(name="containerID")
     interface: InterfaceName = msgspec.field(name="ifname")
@@ -153,9 +153,6 @@ class Config(Part, frozen=True, kw_only=True):
     args: Args = Args()
     runtime_config: Runtime = Runtime()
     prev_result: dict[str, Any] | None = None
-    valid_attachments: tuple[Attachment, ...] | None = msgspec.field(default=None, name="cni.dev/valid-attachments")
-    attachments: tuple[Attachment, ...] | None = msgspec.field(default=None, name="cni.dev/attachments")
-    """What the specification 1.1.0 called the valid attachments by mistake (containernetworking/cni#1101)."""
 
     @property
     def no_way_out(self) -> bool | None:
@@ -227,6 +224,18 @@ def decode(found: dict[str, Any]) -> Config:
             "leave ipam out, or use type host-local or fairlead-ipam",
         )
     return config
+
+
+def valid_attachments(found: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """What GC must leave alone; to guess that it is nothing would take everything."""
+    for key in ("cni.dev/valid-attachments", "cni.dev/attachments"):
+        if key in found:
+            try:
+                given = codec.from_tree(found[key], tuple[Attachment, ...], field=key)
+            except Invalid as problem:
+                raise Refused(Code.CONFIG, str(problem)) from None
+            return {(str(one.container), str(one.interface)) for one in given}
+    raise Refused(Code.CONFIG, "cni.dev/valid-attachments: missing: without it nobody can tell what is still in use")
 
 
 def present(value: Any) -> Any:

@@ -66,7 +66,7 @@ class Result(Part, frozen=True, kw_only=True, omit_defaults=True):
     interfaces: tuple[Device, ...] = ()
     ips: tuple[Given, ...] = ()
     routes: tuple[Way, ...] = ()
-    dns: Names = Names()
+    dns: Names | None = None
 
     def owned(self, interface: str) -> tuple[Given, ...]:
         """The addresses of the container's ``interface``: those that name it, or name no interface at all."""
@@ -103,7 +103,10 @@ def write(result: Result, version: str) -> bytes:
         interfaces = tuple(Device(name=one.name, mac=one.mac, sandbox=one.sandbox) for one in interfaces)
     ips = tuple(msgspec.structs.replace(one, version="" if modern else str(one.address.family)) for one in result.ips)
     routes = result.routes if newest else tuple(Way(dst=one.dst, gw=one.gw) for one in result.routes)
-    return codec.encode(msgspec.structs.replace(result, cni_version=version, interfaces=interfaces, ips=ips, routes=routes))
+    dns = result.dns if result.dns != Names() else None
+    return codec.encode(
+        msgspec.structs.replace(result, cni_version=version, interfaces=interfaces, ips=ips, routes=routes, dns=dns)
+    )
 
 
 def passed(found: dict[str, Any], version: str) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from fairlead.api.door import Door
@@ -19,7 +19,7 @@ from fairlead.model.errors import Missing, Problem
 from fairlead.model.network import Network
 
 from . import config as netconf
-from . import inline, pending, result, translate
+from . import inline, ipam, pending, result, translate
 from .call import Call, from_headers
 from .config import Config
 from .spec import VERSIONS, Code, Refused, versions
@@ -71,11 +71,22 @@ async def _run(door: Door, environment: Mapping[str, str], stdin: bytes) -> byte
 async def _obey(door: Door, call: Call, stdin: bytes) -> bytes:
     if call.command == "VERSION":
         return versions(_spoken(stdin))
+    if call.command == "ADD":
+        await _finish_before(door, call)
+    if call.ipam:
+        return await ipam.serve(call, stdin)
     if call.command == "DEL":
         return await _delete(door, call)
     found = netconf.tree(stdin)
     netconf.version(found, call.command)
-    return await _VERBS[call.command](door, call, netconf.decode(found))
+    config = netconf.decode(found)
+    if call.command == "ADD":
+        return await _add(door, call, config)
+    if call.command == "CHECK":
+        return await _check(door, call, config)
+    if call.command == "GC":
+        return await _collect(door, config, netconf.valid_attachments(found))
+    return await _status(door, config)
 
 
 async def _add(door: Door, call: Call, config: Config) -> bytes:
@@ -86,7 +97,6 @@ async def _add(door: Door, call: Call, config: Config) -> bytes:
         raise Refused(Code.ENVIRONMENT, f"CNI_NETNS: {call.netns} is the host's own network namespace")
     bridges = _bridges(previous) if previous else frozenset()
     request = translate.attach(call, config, network.name, previous if chained else None, bridges)
-    await _finish_before(door, call)
     if not exists:
         await door.apply(network)
     attached = await door.attach(request)
@@ -117,20 +127,16 @@ async def _check(door: Door, call: Call, config: Config) -> bytes:
     return b""
 
 
-async def _collect(door: Door, _: Call, config: Config) -> bytes:
-    valid = config.valid_attachments if config.valid_attachments is not None else config.attachments
-    if valid is None:
-        raise Refused(Code.CONFIG, "cni.dev/valid-attachments: missing: without it nobody can tell what is still in use")
+async def _collect(door: Door, config: Config, valid: set[tuple[str, str]]) -> bytes:
     network, exists = _network(door, config)
     if not exists:
         return b""
-    keep = {(str(one.container), str(one.interface)) for one in valid}
-    keep |= {(one.spec.container, one.spec.interface) for one in _foreign(door, translate.tag(config.name))}
+    keep = valid | {(one.spec.container, one.spec.interface) for one in _foreign(door, translate.tag(config.name))}
     await door.collect(network.name, translate.OWNER, keep)
     return b""
 
 
-async def _status(door: Door, _: Call, config: Config) -> bytes:
+async def _status(door: Door, config: Config) -> bytes:
     status = door.status()
     if not status.ready:
         raise Refused(Code.NOT_AVAILABLE, f"the agent is not ready: {status.reason or 'no reason given'}")
@@ -145,14 +151,6 @@ async def _status(door: Door, _: Call, config: Config) -> bytes:
             shown = ", ".join(f"{pool.cidr} ({pool.used} of {pool.size})" for pool in same)
             raise Refused(Code.NOT_AVAILABLE, f"network {network.name} has no address left: {shown}")
     return b""
-
-
-_VERBS: Mapping[str, Callable[[Door, Call, Config], Awaitable[bytes]]] = {
-    "ADD": _add,
-    "CHECK": _check,
-    "GC": _collect,
-    "STATUS": _status,
-}
 
 
 def _spoken(stdin: bytes) -> str:

@@ -18,7 +18,7 @@ class Plane(Protocol):
         """Program and forget rows in one transaction; adding what is there and removing what is not are no errors."""
 
     def settle(self, added: Iterable[Row], removed: Iterable[Row]) -> None:
-        """After a change, off the path that somebody waits for: forget connections that outlived the rules they were made under."""
+        """After a change, when nobody waits: forget connections that outlived the rules they were made under."""
 
     def check(self, state: NodeState) -> list[Drift]:
         """Compare the kernel with ``state`` without touching it."""

@@ -37,7 +37,7 @@ def ifb(host: str) -> InterfaceName:
 
 
 def bridge_mac(network: str) -> Mac:
-    """A bridge's own MAC: fixed, since a bridge without one takes the lowest of its ports and changes it as they come and go."""
+    """A bridge's own MAC: fixed, since one without takes the lowest of its ports' and changes it as they come and go."""
     return Mac("02:" + ":".join(_pairs(_digest(f"bridge/{network}", 5))))
 
 

@@ -1,4 +1,4 @@
-"""Does the kernel hold what it should? The same comparison that the agent repairs by."""
+"""Whether the kernel holds what it should, by the comparison that the agent repairs by."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is every container still there?"""
+"""Whether every container is still there."""
 
 from __future__ import annotations
 

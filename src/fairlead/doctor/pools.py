@@ -1,4 +1,4 @@
-"""Are there addresses left?"""
+"""Whether there are addresses left."""
 
 from __future__ import annotations
 

@@ -106,11 +106,9 @@ def parse(tree: object, args: str = "") -> Config:
     sets = _sets(config, ipam)
     _check_families(sets, version)
     _check_overlap(sets)
-    data_dir = _text(ipam, "dataDir", "ipam") or DATA_DIR
-    if not data_dir.startswith("/") or "\0" in data_dir:
-        raise Invalid(f"{data_dir!r} is not an absolute path", field="ipam.dataDir")
+    network, data_dir = place(tree)
     return Config(
-        network=_name(config),
+        network=network,
         data_dir=data_dir,
         sets=sets,
         wishes=_wishes(config, args),
@@ -118,6 +116,15 @@ def parse(tree: object, args: str = "") -> Config:
         resolv_conf=_text(ipam, "resolvConf", "ipam"),
         version=version,
     )
+
+
+def place(tree: object) -> tuple[str, str]:
+    """The network's name and where its leases are: all that must be right to give them back."""
+    config = _mapping(tree, "")
+    data_dir = _text(_mapping(config.get("ipam"), "ipam"), "dataDir", "ipam") or DATA_DIR
+    if not data_dir.startswith("/") or "\0" in data_dir:
+        raise Invalid(f"{data_dir!r} is not an absolute path", field="ipam.dataDir")
+    return _name(config), data_dir
 
 
 def decide(config: Config, owner: Owner, leases: Mapping[Address, Owner], last: Mapping[int, Address]) -> tuple[Given, ...]:

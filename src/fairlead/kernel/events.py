@@ -26,6 +26,7 @@ from fairlead.kernel.nft.wire import FAMILIES
 from fairlead.kernel.route.address import parse_address
 from fairlead.kernel.route.link import LinkInfo, parse_link
 from fairlead.kernel.route.path import parse_route
+from fairlead.kernel.route.text import AF_BRIDGE
 
 Kind = Literal["link", "address", "route", "nft", "overrun"]
 
@@ -64,7 +65,7 @@ class Event:
     pid: int = 0
     ours: bool = False
     link: LinkInfo | None = None
-    """What a link event says of the interface."""
+    """What a link event says of the interface. None where it only left a bridge: another event says what it is then."""
 
 
 class Events:
@@ -152,9 +153,10 @@ def _route_event(reply: netlink.Reply, nsid: int | None) -> Event | None:
     """The event of one rtnetlink message; None for what nobody needs to know."""
     body, pid = reply.body, reply.pid
     if reply.type in {_NEW_LINK, _DEL_LINK}:
-        link = parse_link(body)
-        # A bridge speaks of its ports in its own family: that a port was removed from it, not the interface.
-        return Event("link", reply.type == _DEL_LINK and not body[0], nsid, link.index, link.name, pid, link=link)
+        link, deleted = parse_link(body), reply.type == _DEL_LINK
+        # A bridge speaks of its ports in its own family: what it says is removed is a port of it, not the interface.
+        port = deleted and body[0] == AF_BRIDGE
+        return Event("link", deleted and not port, nsid, link.index, link.name, pid, link=None if port else link)
     if reply.type in {_NEW_ADDRESS, _DEL_ADDRESS}:
         address = parse_address(body)
         return Event("address", reply.type == _DEL_ADDRESS, nsid, address.index, address.interface, pid)

@@ -48,7 +48,7 @@ def ensure(nl: Netlink, row: Limit) -> None:
 
 
 def release(nl: Netlink, row: Limit) -> list[str]:
-    """Take the buckets off an interface that stays; return the interfaces to delete. An interface that goes takes its own along."""
+    """Take the buckets off an interface that stays, as one that goes takes its own along; return the interfaces to delete."""
     host = route.link(nl, row.host)
     if host is not None and host.group != GROUP:
         found = {one.kind for one in route.qdiscs(nl) if one.index == host.index}

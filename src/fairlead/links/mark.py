@@ -1,4 +1,4 @@
-"""How our interfaces are told from other people's: by their group, a number that the kernel keeps and shows (``ip -d link``)."""
+"""How our interfaces are told from other people's: by their group, a number that the kernel keeps (``ip -d link``)."""
 
 GROUP = 0x666C
 """The group of every interface that Fairlead made ("fl")."""

@@ -236,7 +236,7 @@ def _address(text: str) -> IPAddress:
 
 @lru_cache(maxsize=1024)
 def _network(text: str) -> IPNetwork:
-    return ipaddress.ip_network(text)
+    return ipaddress.ip_network(_unscoped(text))
 
 
 def _unscoped(text: str) -> str:

@@ -35,6 +35,8 @@ def _dec(kind: type, value: object) -> object:
         if not isinstance(value, str):
             raise ValueError(f"Expected `str`, got `{spelt(value)}`")
         return kind(value)
+    if kind is object:
+        return value
     raise NotImplementedError(kind)
 
 
@@ -62,8 +64,9 @@ def from_tree(tree: object, to: type[T], *, field: str = "") -> T:
 
 
 def to_tree(value: object) -> Any:
-    """``value`` as plain dicts, lists, strings and numbers."""
-    return msgspec.to_builtins(value, enc_hook=_enc)
+    """``value`` as plain dicts, lists, strings and numbers; an object begins with its apiVersion, as people write it."""
+    tree = msgspec.json.decode(encode(value))
+    return {"apiVersion": value.api_version, **tree} if isinstance(value, Object) else tree
 
 
 def from_yaml(text: str) -> list[Object]:

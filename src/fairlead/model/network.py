@@ -51,23 +51,21 @@ class Range(Value, frozen=True, kw_only=True):
         if int(self.start.ip) > int(self.end.ip):
             raise ValueError(f"start {self.start} comes after end {self.end}")
 
-    def __str__(self) -> str:
-        return f"{self.start}-{self.end}"
 
-
-def _span(prefix: Prefix) -> tuple[int, int, str]:
+def _span(prefix: Prefix) -> tuple[int, int]:
     """First and last address as numbers; IPv6 lies above all of IPv4, so that families never meet."""
     above = 2**32 if prefix.family == 6 else 0
-    return above + int(prefix.net.network_address), above + int(prefix.net.broadcast_address), prefix
+    return above + int(prefix.net.network_address), above + int(prefix.net.broadcast_address)
 
 
-def _refuse_overlaps(field: str, spans: list[tuple[int, int, str]]) -> None:
-    """Compare neighbours only: spans that overlap include two that lie side by side once sorted."""
+def _refuse_overlaps(cidrs: list[Prefix]) -> None:
+    """Compare neighbours only: networks that overlap include two that lie side by side once sorted."""
+    spans = [_span(cidr) for cidr in cidrs]
     order = sorted(range(len(spans)), key=lambda at: spans[at])
     for one, other in pairwise(order):
         if spans[other][0] <= spans[one][1]:
             first, last = sorted((one, other))
-            raise ValueError(f"{field}[{last}]: {spans[last][2]} overlaps {spans[first][2]}")
+            raise ValueError(f"subnets[{last}]: {cidrs[last]} overlaps {cidrs[first]}")
 
 
 class Subnet(Value, frozen=True, kw_only=True):
@@ -91,7 +89,6 @@ class Subnet(Value, frozen=True, kw_only=True):
             for end in (run.start, run.end):
                 if not self.cidr.holds(end):
                     raise ValueError(f"ranges[{at}]: {end} is not in {self.cidr}")
-        _refuse_overlaps("ranges", [(int(run.start.ip), int(run.end.ip), str(run)) for run in self.ranges])
         for at, text in enumerate(self.exclude):
             try:
                 inside = self.cidr.overlaps(excluded(text))
@@ -154,7 +151,7 @@ class NetworkSpec(Value, frozen=True, kw_only=True):
                 if value:
                     raise ValueError(f"{field}: a network with driver {self.driver} has none")
             return
-        _refuse_overlaps("subnets", [_span(subnet.cidr) for subnet in self.subnets])
+        _refuse_overlaps([subnet.cidr for subnet in self.subnets])
         low = MTU_MIN_IPV6 if any(s.family == 6 for s in self.subnets) else MTU_MIN
         if self.mtu is not None and not low <= self.mtu <= MTU_MAX:
             raise ValueError(f"mtu: {self.mtu} is not between {low} and {MTU_MAX}")
