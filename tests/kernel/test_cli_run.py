@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fake_agent import FakeAgent, network
-from tests.net import Containers
-from tests.wait import eventually
 
 from fairlead.api.schema import Attach
 from fairlead.kernel import process
 from fairlead.model import errors
+from tests.fake_agent import FakeAgent, network
+from tests.net import Containers
+from tests.wait import eventually
 
 SH = ("sh", "-c")
 

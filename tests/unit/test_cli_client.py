@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.fake_agent import FakeAgent, network
 
 from fairlead.api.client import Client
 from fairlead.api.schema import Attach, Detach
@@ -18,6 +17,7 @@ from fairlead.model import errors
 from fairlead.model.address import ContainerID, InterfaceName, Name
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.network import Network
+from tests.fake_agent import FakeAgent, network
 
 
 @pytest.fixture

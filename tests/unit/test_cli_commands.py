@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.fake_agent import FakeAgent, network
 
 from fairlead.api.schema import Drift, Finding
 from fairlead.cli import main
 from fairlead.model import codec, errors
 from fairlead.model.address import ContainerID
 from fairlead.model.endpoint import PublishedPort
+from tests.fake_agent import FakeAgent, network
 
 
 @dataclass(frozen=True)

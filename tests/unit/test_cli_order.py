@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from tests.fake_agent import network
 
 from fairlead.cli.container import order
 from fairlead.model.address import Address, ContainerID, InterfaceName, Mac
 from fairlead.model.endpoint import Bandwidth, PublishedPort
 from fairlead.model.errors import Invalid
 from fairlead.model.network import Driver
+from tests.fake_agent import network
 
 TARGET = order.Target(ContainerID("c1"), "/run/netns/c1", "web")
 FRONT = network("front", "10.20.0.0/24", "fd20::/64")

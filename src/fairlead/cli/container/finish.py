@@ -60,9 +60,13 @@ def sweep(client: Client) -> list[str]:
     return [found.name for found in abandoned]
 
 
-def remove(was: Record, client: Client) -> None:
-    """Forget a container that has ended. If its network cannot be released, that is raised and it can be tried again."""
-    if problem := release(was, client):
+def remove(was: Record, client: Client, *, force: bool = False) -> None:
+    """Forget a container that has ended. If its network cannot be released, that is raised and it can be tried again.
+
+    With ``force`` an agent that does not run holds up nothing: at its start it gives back what dead namespaces had.
+    """
+    problem = release(was, client)
+    if problem and not (force and isinstance(problem, Unavailable)):
         record.save(msgspec.structs.replace(was, finished=was.finished or record.now(), problem=str(problem)))
         raise problem
     record.forget(was.name)
@@ -70,7 +74,7 @@ def remove(was: Record, client: Client) -> None:
 
 def release(was: Record, client: Client) -> Problem | None:
     """Let go of everything but the record; return what could not be."""
-    problem = None
+    problem: Problem | None = None
     for pid in _left(was):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
