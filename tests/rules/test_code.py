@@ -14,19 +14,26 @@ from tests.tree import ROOT, tracked
 FILE_LINES = 500
 FUNCTION_LINES = 60
 
-LONG_FILES: dict[str, str] = {}
+LONG_FILES = {
+    "tests/contracts/test_store.py": "the contract of every store, read as one list",
+    "tests/contracts/test_store_sqlite.py": "what SQLite alone promises, fault by fault",
+}
 """Path to the reason why a file may be longer."""
 LONG_FUNCTIONS: dict[str, str] = {}
 """``path:function`` to the reason why a function may be longer."""
-BROAD_EXCEPTS: dict[str, str] = {}
+BROAD_EXCEPTS = {
+    "src/fairlead/agent/server.py:_guard": "no request may end the agent; what nobody foresaw is logged and answered",
+    "src/fairlead/cli/main.py:run": "no user is shown a traceback unless they ask for it",
+    "src/fairlead/cli/container/detached.py:_become_monitor": "its parent waits to be told, whatever it is",
+}
 """``path:function`` to the reason why it may catch everything without raising it again."""
 
 PYTHON = tracked("*.py")
 PACKAGE = tracked("src/*.py")
+TESTS = tracked("tests/*/test_*.py")
 SOURCES = [*PYTHON, *tracked("*.c"), *tracked("*.h")]
 
-PRAGMA = re.compile(r"#\s*(noqa|type: ignore)")
-REASON = re.compile(r"(noqa: [A-Z0-9, ]+|type: ignore\[[a-z, -]+\])\s+#\s*\w")
+PRAGMA = re.compile(r"#\s*(?P<what>(noqa|type: ignore)[^#]*?)\s*(#\s*(?P<why>\w.*))?$")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Documented = Function | ast.ClassDef | ast.Module
@@ -47,10 +54,10 @@ def code_lines(source: str) -> set[int]:
 
 
 def long_functions(source: str) -> dict[str, int]:
-    """Functions over the limit with their number of lines of code."""
+    """Functions over the limit with the lines of code in their bodies; a signature may be a table of its own."""
     lines = code_lines(source)
     sizes = {
-        node.name: len(lines & set(range(node.lineno, (node.end_lineno or 0) + 1)))
+        node.name: len(lines & set(range(node.body[0].lineno, (node.end_lineno or 0) + 1)))
         for node in ast.walk(ast.parse(source))
         if isinstance(node, Function)
     }
@@ -96,8 +103,8 @@ def test_nothing_is_caught_that_is_not_known() -> None:
 
 
 def test_a_module_says_what_it_is() -> None:
-    docstrings = {name(path): ast.get_docstring(ast.parse(path.read_text())) or "" for path in PYTHON}
-    assert [path for path, text in docstrings.items() if not re.search(r"\w[.:?](\s|$)", text)] == []
+    docstrings = {name(path): ast.get_docstring(ast.parse(path.read_text())) or "" for path in PYTHON if path not in TESTS}
+    assert [path for path, text in docstrings.items() if not re.search(r"[.:?](\s|$)", text)] == []
 
 
 def test_every_folder_is_a_package_with_a_purpose() -> None:
@@ -114,10 +121,14 @@ def test_what_is_public_has_a_docstring() -> None:
     assert [name(path, node.name) for path, node in public if ast.get_docstring(node) is None] == []
 
 
+def unreasoned(source: str) -> set[str]:
+    """Pragmas without a reason, unless the same one has it further up: ``# noqa: X  # why``, ``# type: ignore[x]  # why``."""
+    pragmas = [found for one in comments(source) if (found := PRAGMA.match(one))]
+    return {found["what"] for found in pragmas} - {found["what"] for found in pragmas if found["why"]}
+
+
 def test_an_exception_to_a_check_has_a_reason() -> None:
-    """``# noqa: X  # why`` and ``# type: ignore[x]  # why``; a pragma alone does not say what the reader must know."""
-    excuses = [(name(path), one) for path in PYTHON for one in comments(path.read_text()) if PRAGMA.match(one)]
-    assert [(path, one) for path, one in excuses if not REASON.search(one)] == []
+    assert {name(path): bare for path in PYTHON if (bare := unreasoned(path.read_text()))} == {}
 
 
 def test_an_exception_names_what_exists() -> None:
@@ -129,7 +140,7 @@ class TestTheRulesThemselves:
     """Each rule finds what it is for."""
 
     def test_size(self) -> None:
-        body = "".join(f"    a{at} = 1\n    # why\n\n" for at in range(FUNCTION_LINES))
+        body = "".join(f"    a{at} = 1\n    # why\n\n" for at in range(FUNCTION_LINES + 1))
         assert long_functions(f'def f():\n    """Say.\n\n    More.\n    """\n{body}') == {"f": FUNCTION_LINES + 1}
         assert long_functions(body.replace("    ", "")) == {}
 
@@ -142,8 +153,7 @@ class TestTheRulesThemselves:
         assert list(broad_excepts(source.format("OSError", "pass"))) == []
 
     def test_reasons(self) -> None:
-        assert [bool(REASON.search(one)) for one in ("# noqa: S101", "# noqa: S101  # why", "# type: ignore[x-y]  # why")] == [
-            False,
-            True,
-            True,
-        ]
+        assert unreasoned("a = 1  # noqa: S101\n") == {"noqa: S101"}
+        assert unreasoned("a = 1  # type: ignore\n") == {"type: ignore"}
+        assert unreasoned("a = 1  # noqa: S101  # why\nb = 1  # noqa: S101\n") == set()
+        assert unreasoned("a = 1  # noqa: S101  # why\nb = 1  # noqa: S104\n") == {"noqa: S104"}

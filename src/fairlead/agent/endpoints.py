@@ -155,7 +155,8 @@ class Endpoints:
             endpoint = replace(endpoint, spec=replace(endpoint.spec, mtu=self._mtu(endpoint, network), boot=self._host.boot))
             rows = build.endpoint_rows(endpoint, network)
             (stored,) = await self._store.commit(Put(endpoint, ""))
-        except BaseException:
+        except Exception:
+            # Not on cancellation: the commit may have happened, and the next start will find the address held.
             self._ledger.release(name)
             raise
         assert isinstance(stored, Endpoint)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 
 from fairlead.api.schema import Drift
@@ -26,6 +26,8 @@ from .config import Settings
 from .endpoints import Endpoints
 from .node import Node
 
+Chore = Callable[[], Awaitable[object]]
+
 log = logging.getLogger(__name__)
 
 _FIGHT = 20
@@ -36,8 +38,9 @@ _TRUCE = 5.0
 class Monitor:
     """Two tasks: one wakes on events, one on the timer. One repair at a time."""
 
-    def __init__(self, settings: Settings, node: Node, endpoints: Endpoints) -> None:
-        self._settings, self._node, self._endpoints = settings, node, endpoints
+    def __init__(self, settings: Settings, node: Node, endpoints: Endpoints, chores: Sequence[Chore] = ()) -> None:
+        """``chores``: what else the timer sees to; each must be harmless to repeat."""
+        self._settings, self._node, self._endpoints, self._chores = settings, node, endpoints, chores
         self._events = Events()
         self._host = False
         self._inside: set[str] = set()
@@ -108,8 +111,9 @@ class Monitor:
             await asyncio.sleep(self._settings.interval)
             await self._compare(host=True, rows=self._node.state.table(Link).values())
             self._node.checked = time.monotonic()
-            with suppress(Problem):
-                await self._endpoints.reap()
+            for chore in (self._endpoints.reap, *self._chores):
+                with suppress(Problem):
+                    await chore()
 
     async def _compare(self, *, host: bool, rows: Iterable[Link]) -> list[Drift]:
         async with self._one:

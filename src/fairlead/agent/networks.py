@@ -87,6 +87,7 @@ class Networks:
         return network
 
     async def _commit(self, wanted: Network, before: Network | None) -> Network:
+        self._ledger.check(wanted)
         (stored,) = await self._store.commit(Put(wanted, before.metadata.resource_version if before else ""))
         assert isinstance(stored, Network)
         if stored == before:

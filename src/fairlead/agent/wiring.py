@@ -37,7 +37,7 @@ class Wiring:
         self.agent = Agent(
             settings, host=self.host, ledger=self.ledger, node=self.node, networks=self.networks, endpoints=self.endpoints
         )
-        self.monitor = Monitor(settings, self.node, self.endpoints)  # hears the kernel, repairs, collects
+        self.monitor = Monitor(settings, self.node, self.endpoints, [self._finish])  # hears the kernel, repairs, collects
         self.server = Server(self.agent)  # the front door
 
     def _hands(self) -> Hands:
@@ -60,7 +60,11 @@ class Wiring:
         self.agent.ready = True
         await self.server.start(self.settings.run / "agent.sock", self.settings.group)
         fault.point("start.listening")
-        await verbs.finish_pending(self.agent, self.settings.state / "pending-del")  # DELs that came while we were away
+        await self._finish()
+
+    async def _finish(self) -> int:
+        """DELs that came while we were away, or did not answer in time."""
+        return await verbs.finish_pending(self.agent, self.settings.state / "pending-del")
 
     async def stop(self) -> None:
         """The reverse; the kernel keeps everything."""

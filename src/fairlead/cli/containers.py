@@ -126,7 +126,7 @@ def execute(
     command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="What to run.")],
     *,
     env: options.Env = None,
-    interactive: options.Interactive = False,  # noqa: ARG001
+    interactive: options.Interactive = False,  # noqa: ARG001  # for hands that type -it; it is always so
     tty: options.Tty = False,  # noqa: ARG001
 ) -> None:
     """Run a command where a container is: its network, mounts and host name.
@@ -227,10 +227,11 @@ def gather() -> list[Container]:
 def _mapping(published: PublishedPort, families: set[int]) -> list[str]:
     """``80/tcp -> 0.0.0.0:8080``, a line a port and a family, as docker port prints it."""
     hosts = [published.host_ip] if published.host_ip else [_ANY[family] for family in sorted(families)]
+    shown = [f"[{host}]" if host.family == 6 else str(host) for host in hosts]
     return [
-        f"{published.container_port + at}/{published.protocol} -> {f'[{host}]' if ':' in host else host}:{published.host_port + at}"
+        f"{published.container_port + at}/{published.protocol} -> {host}:{published.host_port + at}"
         for at in range(published.count)
-        for host in hosts
+        for host in shown
     ]
 
 
@@ -266,7 +267,7 @@ def _remove(name: str, grace: float, *, force: bool) -> str:
     if left is not None and left.running:
         raise Failed(f"{left.name} does not end, even by SIGKILL", field="name")
     if left is not None:
-        finish.remove(left, Client())
+        finish.remove(left, Client(), force=force)
     return found.name
 
 

@@ -59,7 +59,7 @@ def run(
     env: options.Env = None,
     label: options.Labels = None,
     namespace: options.Namespace = "default",
-    interactive: options.Interactive = False,  # noqa: ARG001
+    interactive: options.Interactive = False,  # noqa: ARG001  # for hands that type -it; it is always so
     tty: options.Tty = False,  # noqa: ARG001
 ) -> None:
     """Run a command in a network namespace of its own.
