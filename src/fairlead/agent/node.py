@@ -219,7 +219,7 @@ class Node:
         steps: list[Callable[[], object]] = []
         if any(one.table.startswith("nftables") for one in drift):
             steps.append(lambda: self._hands.plane.apply(state))
-        if any(one.kind == "unexpected" and one.table == "interfaces" for one in drift):
+        if any(one.kind == "unexpected" and not one.table.startswith("nftables") for one in drift):
             steps.append(lambda: links.prune(state))
         wrong = {(one.table, one.key) for one in drift}
         rows: list[tuple[str, Row]] = [(bridges.TABLE, row) for row in state.table(Bridge).values()]
@@ -227,7 +227,12 @@ class Node:
         rows += [(limits.TABLE, row) for row in state.table(Limit).values()]
         rows += [(chains.TABLE, row) for row in state.table(Chain).values()]
         steps += [partial(links.ensure, (row,)) for table, row in rows if (table, row.key) in wrong]
-        return [failure for step in steps if (failure := _attempt(step))]
+        failures = []
+        for step in steps:
+            if failure := _attempt(step):
+                failures.append(failure)
+            fault.point("repair.step")
+        return failures
 
     def _purge(self) -> None:
         self._hands.plane.close(purge=True)

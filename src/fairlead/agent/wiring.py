@@ -33,11 +33,13 @@ class Wiring:
         self.ledger = Ledger()  # who has which address
         self.node = Node(self._hands, settings.linger)  # the desired state, and the kernel that follows it
         self.networks = Networks(self.store, self.node, self.ledger, self.host)
-        self.endpoints = Endpoints(self.store, self.node, self.ledger, self.networks, self.host)
+        self.endpoints = Endpoints(self.store, self.node, self.ledger, self.networks, self.host, grace=settings.gc_grace)
         self.agent = Agent(
             settings, host=self.host, ledger=self.ledger, node=self.node, networks=self.networks, endpoints=self.endpoints
         )
-        self.monitor = Monitor(settings, self.node, self.endpoints, [self._finish])  # hears the kernel, repairs, collects
+        self.monitor = Monitor(
+            settings, self.node, self.endpoints, [self.endpoints.repay, self._finish]
+        )  # hears the kernel, repairs, collects
         self.server = Server(self.agent)  # the front door
 
     def _hands(self) -> Hands:

@@ -98,13 +98,15 @@ class Links:
         return veths.near(self._netlink, path, interface)
 
     def prune(self, state: NodeState) -> int:
-        """Remove interfaces of ours that no row asks for; return how many."""
-        strays = self._strays(state, route.links(self._netlink))
+        """Remove interfaces of ours, and limits on others, that no row asks for; return how many."""
+        links = list(route.links(self._netlink))
+        strays = self._strays(state, links)
         self._doom([one.name for one in strays])
-        return len(strays)
+        return len(strays) + limits.prune(self._netlink, (row.host for row in state.table(Limit).values()), links)
 
     def purge(self) -> None:
         """Remove every interface that Fairlead made."""
+        limits.prune(self._netlink, (), route.links(self._netlink))
         self._netlink.do(route.del_group(GROUP))
 
     def close(self) -> None:

@@ -65,6 +65,7 @@ def check_host(row: Link, links: dict[str, LinkInfo]) -> list[Drift]:
     master = links.get(row.bridge)
     want = {"up": True, "mtu": row.mtu, "bridge": master.index if master else -1, "isolated": row.alone, "hairpin": row.hairpin}
     have = {"up": near.up, "mtu": near.mtu, "bridge": near.master, "isolated": near.isolated, "hairpin": near.hairpin}
+    want["group"], have["group"] = GROUP, near.group  # one that was about to go when the agent died would go with the next
     return _differences(row, f"{row.host} ", want, have)
 
 

@@ -40,6 +40,7 @@ from fairlead.kernel.route.traffic import (
     new_redirect,
     new_tbf,
     qdiscs,
+    redirects,
     tbf,
 )
 
@@ -80,6 +81,7 @@ __all__ = [
     "nsid_of",
     "parse_link",
     "qdiscs",
+    "redirects",
     "routes",
     "set_link",
     "tbf",
