@@ -39,12 +39,12 @@ class Agent:
         self.node, self.networks, self.endpoints = node, networks, endpoints
         self._since = time.monotonic()
         self.ready = False
+        self.reason = "starting: the kernel is being brought in line"
         self._changing, self._examining = asyncio.Lock(), asyncio.Lock()
 
     async def attach(self, request: Attach) -> Attached:
         """Give a namespace an interface."""
-        if not self.ready:
-            raise Unavailable("the agent is starting; try again in a moment")
+        self._refuse_unready()
         return await self.endpoints.attach(request)
 
     async def detach(self, request: Detach) -> Detached:
@@ -65,6 +65,7 @@ class Agent:
         """Create a network or change it."""
         if not isinstance(thing, Network):
             raise Invalid("endpoints are made by attaching a container, not by apply", field="kind")
+        self._refuse_unready()
         async with self._changing:
             return await self.networks.apply(thing, self.endpoints.users(thing.name))
 
@@ -81,7 +82,8 @@ class Agent:
             return await self.networks.delete(name, self.endpoints.users(name))
 
     async def purge(self) -> None:
-        """Every endpoint goes, then everything of ours in the kernel."""
+        """Every endpoint goes, then everything of ours in the kernel. The agent is of no use until it is started again."""
+        self.ready, self.reason = False, "everything was removed; start the agent again"
         for endpoint in list(self.endpoints.all.values()):
             await self.endpoints.detach(Detach(container=endpoint.spec.container, wait=False))
         await self.node.purge()
@@ -112,7 +114,7 @@ class Agent:
             memory=memory,
             plane=self.node.plane,
             ready=self.ready,
-            reason="" if self.ready else "starting: the kernel is being brought in line",
+            reason="" if self.ready else self.reason,
             networks=len(self.networks.all),
             endpoints=len(self.endpoints.all),
             repairs=self.node.repairs,
@@ -136,6 +138,10 @@ class Agent:
                 dropping=tuple(self._host.dropping()),
             )
             return examine(facts)
+
+    def _refuse_unready(self) -> None:
+        if not self.ready:
+            raise Unavailable(f"the agent is not ready: {self.reason}")
 
     def _pools(self) -> list[Pool]:
         return [
