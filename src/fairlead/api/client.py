@@ -119,9 +119,11 @@ class Client:
 
     def _connect(self) -> socket.socket:
         connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connected.settimeout(self._timeout)
+        # Not by settimeout: a socket with one does not wait while the agent's queue is full, but fails at once.
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(self._timeout), 1))
         try:
             connected.connect(str(self.path))
+            connected.settimeout(self._timeout)
         except (FileNotFoundError, ConnectionRefusedError):
             connected.close()
             raise errors.Unavailable(
