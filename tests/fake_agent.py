@@ -22,7 +22,7 @@ from fairlead.api import wire
 from fairlead.api.schema import Applied, Attach, Attached, Detach, Detached, Finding, Pool, Report, Status
 from fairlead.kernel import netns
 from fairlead.model import codec, errors
-from fairlead.model.address import Address, ContainerID, Interface, InterfaceName, Mac, Name, Prefix
+from fairlead.model.address import Address, Interface, InterfaceName, Mac, Name, Prefix
 from fairlead.model.endpoint import Endpoint, EndpointSpec, Sandbox, endpoint_name
 from fairlead.model.meta import Meta, Object
 from fairlead.model.network import Driver, Network, NetworkSpec, Subnet
@@ -218,7 +218,7 @@ class FakeAgent:
                 container=wanted.container,
                 interface=wanted.interface,
                 network=wanted.network,
-                sandbox=Sandbox(path=wanted.path, cookie=_cookie(wanted.path)),
+                sandbox=Sandbox(path=wanted.path, cookie=_cookie(wanted.path) if self.real else 0),
                 display=wanted.display,
                 owner=wanted.owner,
                 mac=wanted.mac or Mac(f"02:00:00:00:00:{len(self.endpoints) + 2:02x}"),
@@ -251,7 +251,7 @@ class FakeAgent:
     def add(self, container: str, name: str = "default", interface: str = "eth0", **fields: Any) -> Endpoint:
         """An endpoint that someone else attached."""
         wanted = Attach(
-            container=ContainerID(container),
+            container=container,  # type: ignore[arg-type]
             path=fields.pop("path", "/run/netns/gone"),
             network=Name(name),
             interface=InterfaceName(interface),
@@ -263,9 +263,7 @@ class FakeAgent:
 
 
 def _cookie(path: str) -> int:
-    if not Path(path).exists():
-        return 0
-    with open(netns.open_path(path), "rb") as namespace:  # noqa: PTH123  # a descriptor, not a path
+    with open(netns.open_path(path), "rb") as namespace:  # noqa: PTH123
         return netns.cookie(namespace.fileno())
 
 
@@ -278,8 +276,10 @@ def _interface(endpoint: Endpoint) -> None:
 
 
 def _remove(endpoint: Endpoint) -> None:
+    """Nothing there is no error, as with the agent."""
     if Path(endpoint.spec.sandbox.path).exists():
-        subprocess.run(_inside(endpoint, "link", "delete", endpoint.spec.interface), check=True, timeout=20)
+        command = _inside(endpoint, "link", "delete", endpoint.spec.interface)
+        subprocess.run(command, check=False, timeout=20, stderr=subprocess.DEVNULL)
 
 
 def _inside(endpoint: Endpoint, *command: str) -> list[str]:

@@ -267,7 +267,7 @@ def _remove(name: str, grace: float, *, force: bool) -> str:
     if left is not None and left.running:
         raise Failed(f"{left.name} does not end, even by SIGKILL", field="name")
     if left is not None:
-        finish.remove(left, Client())
+        finish.remove(left, Client(), force=force)
     return found.name
 
 

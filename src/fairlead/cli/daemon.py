@@ -44,12 +44,8 @@ class Start:
     def command(self) -> list[str]:
         """The agent's command line; what was left out is the agent's to choose."""
         given = {"--group": self.group, "--node": self.node, "--plane": self.plane, "--log-level": self.log_level}
-        return [
-            sys.executable,
-            "-m",
-            "fairlead.agent",
-            *(word for flag, value in given.items() if value for word in (flag, value)),
-        ]
+        words = [word for flag, value in given.items() if value for word in (flag, value)]
+        return [sys.executable, "-m", "fairlead.agent", *words, *(["--ipv6"] if self.ipv6 else [])]
 
 
 def systemd() -> bool:

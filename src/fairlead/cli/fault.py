@@ -15,11 +15,12 @@ P = TypeVar("P", bound=BaseException)
 
 _NOTE = "Try: "
 _BY_KIND: dict[type[errors.Problem], str] = {
-    errors.Unavailable: "fairlead status",
-    errors.Forbidden: "sudo",
+    errors.Conflict: "fairlead ps",
     errors.Exhausted: "fairlead status",
-    errors.Unsupported: "fairlead doctor",
     errors.Failed: "fairlead doctor",
+    errors.Forbidden: "sudo",
+    errors.Unavailable: "fairlead status",
+    errors.Unsupported: "",
 }
 _STARTS = "; start it with: "
 
@@ -38,7 +39,7 @@ def explain(problem: errors.Problem, command: str) -> tuple[str, str]:
         return message, noted[0]
     if start:
         return message, start
-    if isinstance(problem, errors.Missing) and "network" in problem.field:
+    if isinstance(problem, errors.Missing | errors.Conflict) and "network" in message:
         return message, "fairlead network ls"
     return message, _BY_KIND.get(type(problem), f"{command} --help")
 

@@ -38,6 +38,11 @@ def label(thing: Object) -> str:
     return f"{kind(thing).lower()}/{thing.name}"
 
 
+def tree(thing: Object) -> dict[str, Any]:
+    """An object as people write it, apiVersion first."""
+    return {"apiVersion": thing.api_version, **codec.to_tree(thing)}
+
+
 def listing(of: type[Object], pools: Sequence[Pool] = ()) -> Listing[Any]:
     """How a kind is listed. ``pools`` tell how full the networks are."""
     return networks(pools) if of is Network else ENDPOINTS
@@ -69,7 +74,7 @@ def networks(pools: Sequence[Pool]) -> Listing[Network]:
             Column("AGE", lambda one: age(one.metadata.creation_timestamp), right=True, spare=1),
         ),
         name=label,
-        tree=codec.to_tree,
+        tree=tree,
         empty="No networks. Create one: fairlead network create NAME",
     )
 
@@ -105,6 +110,6 @@ ENDPOINTS: Listing[Endpoint] = Listing(
         Column("AGE", lambda one: age(one.metadata.creation_timestamp), right=True, spare=1),
     ),
     name=label,
-    tree=codec.to_tree,
+    tree=tree,
     empty="No endpoints. Attach a container: fairlead run -- COMMAND",
 )

@@ -51,6 +51,8 @@ COMMANDS: dict[str, str] = {
 """Every command and the module that holds it, in the order of ``--help``."""
 
 
+_GROUPS = {"network", "cni"}
+
 _LINES = re.compile(r"(?<!\n)\n(?!\n)")
 """Where a docstring's line ends for the editor's sake alone; the terminal has a width of its own."""
 
@@ -109,7 +111,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command; return its exit status. Whatever happens is said in one line."""
     name = next((word for word in arguments if word in COMMANDS), "")
-    command = f"fairlead {name}".strip()
+    command = _path(arguments, name)
     own = 125 if name in {"run", "exec"} else 1
     try:
         return int(app(arguments, prog_name="fairlead", standalone_mode=False) or 0)
@@ -136,6 +138,14 @@ def run(arguments: list[str]) -> int:
             f"a fault of Fairlead itself: {type(problem).__name__}: {problem}", f"FAIRLEAD_DEBUG=1 {command} ..., and report it"
         )
         return own
+
+
+def _path(arguments: list[str], name: str) -> str:
+    """The command as it is asked for help: ``fairlead network create``."""
+    words = ["fairlead", *([name] if name else [])]
+    if name in _GROUPS:
+        words += [word for word in arguments[arguments.index(name) + 1 :][:1] if not word.startswith("-")]
+    return " ".join(words)
 
 
 def _usage(problem: typer.TyperException, command: str) -> int:

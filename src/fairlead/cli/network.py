@@ -115,7 +115,7 @@ def inspect(names: _Names, output: options.Output = Format.YAML) -> None:
 def rm(names: _Names) -> None:
     """Remove networks that no container is attached to."""
     client = Client()
-    objects.each(names, lambda name: client.delete(Network.plural, name).name)
+    objects.each(names, lambda name: client.delete(Network.plural, name).name, "fairlead network rm")
 
 
 def pools(

@@ -37,7 +37,7 @@ def apply(filename: _Files = None) -> None:
     Everything is read and checked before anything is changed.
     """
     client = Client()
-    each(_read(filename or ()), lambda thing: _applied(client, thing))
+    each(_read(filename or ()), lambda thing: _applied(client, thing), "fairlead apply")
 
 
 @app.command(rich_help_panel=_PANEL, no_args_is_help=True, epilog="Example: fairlead get network front -o yaml")
@@ -70,7 +70,7 @@ def delete(
         if not wanted:
             raise Missing("say which", field="name")
         things = [(of, name) for name in wanted]
-    each(things, lambda thing: f"{kinds.label(client.delete(thing[0].plural, thing[1]))} deleted")
+    each(things, lambda thing: f"{kinds.label(client.delete(thing[0].plural, thing[1]))} deleted", "fairlead delete")
 
 
 def show(client: Client, of: type[Object], names: Sequence[str], form: Format, labels: dict[str, str]) -> None:
@@ -89,7 +89,7 @@ def _applied(client: Client, thing: Object) -> str:
     return f"{done.kind.lower()}/{done.name} {done.result}"
 
 
-def each(things: Iterable[T], act: Callable[[T], str]) -> None:
+def each(things: Iterable[T], act: Callable[[T], str], command: str) -> None:
     """Do all of them, tell what was done, and fail in the end if one failed."""
     failed = False
     for thing in things:
@@ -98,7 +98,7 @@ def each(things: Iterable[T], act: Callable[[T], str]) -> None:
         except Unavailable:
             raise
         except Problem as problem:
-            fault.tell(*fault.explain(problem, "fairlead"))
+            fault.tell(*fault.explain(problem, command))
             failed = True
     if failed:
         raise typer.Exit(1)

@@ -48,6 +48,6 @@ def kernel(facts: Facts) -> Iterable[Finding]:
     """What this kernel lacks, and what needs it."""
     lacking = [one for one in facts.capabilities if not one.ok]
     for one in lacking:
-        yield warning("kernel", f"{one.name} is missing", f"needs {one.needs}" if one.needs else "")
+        yield warning("kernel", f"this kernel has no {one.name}", f"needs {one.needs}" if one.needs else "")
     if not lacking:
         yield ok("kernel", "everything that Fairlead can use is there")

@@ -64,8 +64,9 @@ def from_tree(tree: object, to: type[T], *, field: str = "") -> T:
 
 
 def to_tree(value: object) -> Any:
-    """``value`` as plain dicts, lists, strings and numbers."""
-    return msgspec.json.decode(encode(value))
+    """``value`` as plain dicts, lists, strings and numbers; an object begins with its apiVersion, as people write it."""
+    tree = msgspec.json.decode(encode(value))
+    return {"apiVersion": value.api_version, **tree} if isinstance(value, Object) else tree
 
 
 def from_yaml(text: str) -> list[Object]:

@@ -284,6 +284,8 @@ class Sqlite:
             return
         self._closed = True
         self._wake()
+        if self._connections:
+            self._pulse.stop()
         if self._flushing is not None:
             await asyncio.wait([self._flushing])
         for thread, connection in self._connections:

@@ -21,7 +21,7 @@ from fairlead.api.schema import Detach
 from fairlead.kernel import netns
 from fairlead.kernel.errors import Gone
 from fairlead.model.address import ContainerID
-from fairlead.model.errors import Problem
+from fairlead.model.errors import Problem, Unavailable
 
 from . import record
 from .record import Process, Record
@@ -60,9 +60,13 @@ def sweep(client: Client) -> list[str]:
     return [found.name for found in abandoned]
 
 
-def remove(was: Record, client: Client) -> None:
-    """Forget a container that has ended. If its network cannot be released, that is raised and it can be tried again."""
-    if problem := release(was, client):
+def remove(was: Record, client: Client, *, force: bool = False) -> None:
+    """Forget a container that has ended. If its network cannot be released, that is raised and it can be tried again.
+
+    With ``force`` an agent that does not run holds up nothing: at its start it gives back what dead namespaces had.
+    """
+    problem = release(was, client)
+    if problem and not (force and isinstance(problem, Unavailable)):
         record.save(msgspec.structs.replace(was, finished=was.finished or record.now(), problem=str(problem)))
         raise problem
     record.forget(was.name)
@@ -70,16 +74,17 @@ def remove(was: Record, client: Client) -> None:
 
 def release(was: Record, client: Client) -> Problem | None:
     """Let go of everything but the record; return what could not be."""
-    problem = None
+    problem: Problem | None = None
     for pid in _left(was):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    if was.attached:
+    if was.sandbox:
         try:
             client.detach(Detach(container=ContainerID(was.id)))
+        except Unavailable as found:
+            problem = found if was.attached else None  # without a network it needs no agent
         except Problem as found:
             problem = found
-    if was.sandbox:
         unpin(was.name)
     return problem
 

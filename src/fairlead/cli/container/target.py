@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fairlead.cli.fault import remedy
@@ -33,7 +34,11 @@ def find(word: str, endpoints: Sequence[Endpoint]) -> Target:
         if Path(known.path).exists():
             return known
     path, display = _path(word)
-    return Target(_container(path, endpoints), str(path), display)
+    cookie = _cookie(path)
+    if cookie == _cookie(_OWN):
+        raise Invalid(f"{path} is the host's own network namespace", field=FIELD)
+    known = _same(path, cookie, endpoints)
+    return replace(known, path=str(path)) if known else Target(ContainerID(f"ns-{cookie}"), str(path), display)
 
 
 def container(word: str, endpoints: Sequence[Endpoint]) -> Target:
@@ -73,12 +78,15 @@ def _program(pid: str) -> str:
         raise Missing(f"there is no process {pid}", field=FIELD) from None
 
 
-def _container(path: Path, endpoints: Sequence[Endpoint]) -> ContainerID:
-    cookie = _cookie(path)
-    if cookie == _cookie(_OWN):
-        raise Invalid(f"{path} is the host's own network namespace", field=FIELD)
-    known = next((one.spec.container for one in endpoints if one.spec.sandbox.cookie == cookie), None)
-    return known or ContainerID(f"ns-{cookie}")
+def _same(path: Path, cookie: int, endpoints: Sequence[Endpoint]) -> Target | None:
+    """The container that is known to have this namespace already."""
+    for one in endpoints:
+        if one.spec.sandbox.cookie == cookie:
+            return Target(one.spec.container, one.spec.sandbox.path, one.display)
+    for own in record.every():
+        if own.sandbox and Path(own.sandbox).exists() and path.samefile(own.sandbox):
+            return Target(ContainerID(own.id), own.sandbox, own.name)
+    return None
 
 
 def _cookie(path: Path) -> int:

@@ -76,11 +76,11 @@ _CHAINS = """
         tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
         ct state established,related accept
         ct state invalid counter drop
-        ct status dnat accept
         iifname . oifname @talk accept
-        iifname . oifname @same counter drop
         iifname @internal counter drop
         oifname @internal counter drop
+        ct status dnat accept
+        iifname . oifname @same counter drop
         iifname @open oifname @open accept
         iifname @bridges oifname @bridges counter drop
         oifname @routed accept

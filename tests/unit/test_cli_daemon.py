@@ -1,0 +1,77 @@
+"""How the agent is started: its command line, its systemd unit, and what systemd is told."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fairlead.api.client import Client
+from fairlead.cli import daemon
+from fairlead.cli.daemon import Start
+from fairlead.model.errors import Failed
+from tests.fake_agent import FakeAgent
+
+
+def test_what_was_left_out_is_the_agent_s_to_choose() -> None:
+    assert Start().command == [sys.executable, "-m", "fairlead.agent", "--plane", "auto", "--log-level", "info"]
+    command = Start(group="net", node="one", plane="nftables", log_level="debug", ipv6=True).command
+    assert command[3:] == ["--group", "net", "--node", "one", "--plane", "nftables", "--log-level", "debug", "--ipv6"]
+
+
+def test_the_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAIRLEAD_RUN_DIR", "/run/other")
+    monkeypatch.delenv("FAIRLEAD_STATE_DIR", raising=False)
+    lines = daemon.unit(Start(group="net admins", node="50%$x")).splitlines()
+    assert (
+        f'ExecStart={sys.executable} -m fairlead.agent --group "net admins" --node "50%%$$x" --plane auto --log-level info'
+        in lines
+    )
+    assert "Environment=FAIRLEAD_RUN_DIR=/run/other" in lines
+    assert not any(line.startswith("Environment=FAIRLEAD_STATE_DIR") for line in lines)
+    assert "KillMode=process" in lines
+    assert not any(line.startswith("RuntimeDirectory") for line in lines)
+    assert "WantedBy=multi-user.target" in lines
+
+
+@pytest.fixture
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A machine that systemd runs, as far as the command line can see; what systemctl was told."""
+    log = tmp_path / "systemctl.log"
+    program = tmp_path / "bin" / "systemctl"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$*" >>{log}\n[ "$1" != "$REFUSED" ] || {{ echo "Unit is masked." >&2; exit 1; }}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    monkeypatch.setattr(daemon, "_SYSTEMD", tmp_path)
+    monkeypatch.setattr(daemon, "UNIT", tmp_path / "fairlead.service")
+    assert daemon.systemd()
+    return log
+
+
+def test_systemd_is_told(told: Path, tmp_path: Path) -> None:
+    with FakeAgent(tmp_path / "agent.sock") as agent:
+        assert daemon.start_by_systemd(Start(), Client(agent.path)).ready
+        assert daemon.UNIT.read_text() == daemon.unit(Start())
+        assert told.read_text().splitlines() == ["daemon-reload", "enable --quiet fairlead.service", "start fairlead.service"]
+        daemon.start_by_systemd(Start(), Client(agent.path))
+        assert told.read_text().count("daemon-reload") == 1
+        daemon.start_by_systemd(Start(node="other"), Client(agent.path))
+        assert told.read_text().count("daemon-reload") == 2
+
+
+def test_what_systemd_refuses_is_passed_on(told: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REFUSED", "start")
+    with pytest.raises(Failed, match=r"systemctl start fairlead\.service: Unit is masked\."):
+        daemon.start_by_systemd(Start(), Client(tmp_path / "none.sock"))
+    assert told.read_text().endswith("start fairlead.service\n")
+
+
+def test_an_agent_that_does_not_come_up(told: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon, "DEADLINE", 0.1)
+    with pytest.raises(Failed, match=r"the agent was not ready within 0.1 s") as caught:
+        daemon.start_by_systemd(Start(), Client(tmp_path / "none.sock"))
+    assert "journalctl -u fairlead.service" in caught.value.__notes__[0]
+    assert told.exists()
