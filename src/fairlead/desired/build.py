@@ -117,7 +117,8 @@ def default_routes(families: Iterable[int]) -> tuple[Prefix, ...]:
 
 
 def _publications(endpoint: Endpoint) -> Iterable[Publication]:
-    for interface in endpoint.spec.addresses:
+    first = {interface.family: interface for interface in reversed(endpoint.spec.addresses)}
+    for interface in first.values():
         for port in endpoint.spec.ports:
             if port.serves(interface.family):
                 yield _publication(endpoint, interface.address, port)
