@@ -576,5 +576,4 @@ def test_a_namespace_is_not_kept_alive_by_other_containers(fairlead: Fairlead) -
     fairlead("run", "-d", "--name", "first", "--network", "none", "sleep", "60")
     fairlead("run", "-d", "--name", "second", "--network", "none", "sleep", "60")
     mounts = Path(f"/proc/{fairlead.state('second')['process']['pid']}/mountinfo").read_text()
-    assert "net:[" not in mounts
     assert str(fairlead.run_dir / "netns") not in mounts
