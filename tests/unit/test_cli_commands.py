@@ -311,6 +311,20 @@ class TestContainers:
         assert fairlead("rm", "-f", "nginx").out == "nginx\n"
         assert agent.endpoints == {}
 
+    @pytest.mark.usefixtures("agent")
+    @pytest.mark.parametrize("name", ["", ".", "..", "../..", "/", "web/..", "web/state.json"])
+    def test_rm_of_what_is_no_name_removes_nothing(self, fairlead: Run, tmp_path: Path, name: str) -> None:
+        (tmp_path / "containers" / "web").mkdir(parents=True)
+        (tmp_path / "containers" / "web" / "state.json").write_text("{}")
+        assert fairlead("rm", "-f", name).status == 1
+        assert (tmp_path / "containers" / "web" / "state.json").exists()
+
+    @pytest.mark.usefixtures("agent")
+    def test_rm_of_what_a_crash_has_left(self, fairlead: Run, tmp_path: Path) -> None:
+        (tmp_path / "containers" / "web").mkdir(parents=True)
+        assert fairlead("rm", "web").out == "web\n"
+        assert list((tmp_path / "containers").iterdir()) == []
+
     def test_rm_of_what_is_gone(self, fairlead: Run, agent: FakeAgent) -> None:
         agent.add("abc", path="/run/netns/not-there")
         assert (fairlead("rm", "abc").status, agent.endpoints) == (0, {})

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fairlead.api.schema import Pool
+from fairlead.desired import names
 from fairlead.model import codec
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Invalid
@@ -69,7 +70,7 @@ def networks(pools: Sequence[Pool]) -> Listing[Network]:
                 wide=True,
                 right=True,
             ),
-            Column("BRIDGE", lambda one: one.spec.bridge or "", wide=True),
+            Column("BRIDGE", lambda one: names.bridge(one) if one.spec.driver is Driver.BRIDGE else "", wide=True),
             Column("LABELS", lambda one: [f"{k}={v}" for k, v in one.metadata.labels.items()], wide=True),
             Column("AGE", lambda one: age(one.metadata.creation_timestamp), right=True, spare=1),
         ),

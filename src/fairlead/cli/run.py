@@ -13,6 +13,7 @@ import typer
 from msgspec import structs
 
 from fairlead.api.client import Client
+from fairlead.desired.names import DEFAULT_NETWORK
 from fairlead.model.address import Address, ContainerID, InterfaceName, Mac, Name
 from fairlead.model.endpoint import Bandwidth, Endpoint, Protocol, PublishedPort
 from fairlead.model.errors import Exhausted, Forbidden, Invalid, Missing
@@ -24,7 +25,7 @@ from .container.record import Process, Record
 
 app = typer.Typer(rich_markup_mode="rich")
 
-DEFAULT = "default"
+DEFAULT = DEFAULT_NETWORK
 """The network of a container that asks for none."""
 
 _CHOSEN = range(32768, 61000)
