@@ -17,6 +17,7 @@ from .host import Host
 from .monitor import Monitor
 from .networks import Networks
 from .node import Hands, Node
+from .reservations import Reservations
 from .server import Server
 
 log = logging.getLogger(__name__)
@@ -32,9 +33,18 @@ class Wiring:
         self.ledger = Ledger()  # who has which address
         self.node = Node(self._hands, settings.linger)  # the desired state, and the kernel that follows it
         self.networks = Networks(self.store, self.node, self.ledger, self.host)
-        self.endpoints = Endpoints(self.store, self.node, self.ledger, self.networks, self.host)
+        self.reservations = Reservations(self.store, self.ledger, self.networks, self.host)  # what outsiders count on
+        self.endpoints = Endpoints(
+            self.store, self.node, self.ledger, self.networks, reservations=self.reservations, host=self.host
+        )
         self.agent = Agent(
-            settings, host=self.host, ledger=self.ledger, node=self.node, networks=self.networks, endpoints=self.endpoints
+            settings,
+            host=self.host,
+            ledger=self.ledger,
+            node=self.node,
+            networks=self.networks,
+            reservations=self.reservations,
+            endpoints=self.endpoints,
         )
         self.monitor = Monitor(settings, self.node, self.endpoints)  # hears the kernel, repairs, collects
         self.server = Server(self.agent)  # the front door
@@ -46,6 +56,7 @@ class Wiring:
         """Read, bring the kernel in line, listen; only then may containers start."""
         self.host.forward()
         await self.networks.load()  # pools before the endpoints that hold addresses of them
+        await self.reservations.load()
         await self.endpoints.load()  # what an earlier boot left is released here
         await self.node.apply()  # restart, repair and upgrade are this one call
         await self.networks.ensure_defaults(ipv6=self.settings.ipv6)
