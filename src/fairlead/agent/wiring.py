@@ -6,6 +6,7 @@ import logging
 
 from fairlead.cni import verbs
 from fairlead.datapath.nftables.plane import Nftables
+from fairlead.docker import plugin
 from fairlead.ipam.ledger import Ledger
 from fairlead.links.links import Links
 from fairlead.store.base import Store
@@ -48,6 +49,7 @@ class Wiring:
         )
         self.monitor = Monitor(settings, self.node, self.endpoints)  # hears the kernel, repairs, collects
         self.server = Server(self.agent)  # the front door
+        self.docker = plugin.Plugin(self.agent)  # the door that Docker knows
 
     def _hands(self) -> Hands:
         return Hands(Links(), Nftables(self.settings.run))
@@ -64,11 +66,14 @@ class Wiring:
         await self.monitor.start()  # from here on a change of the kernel is heard
         self.agent.ready = True
         await self.server.start(self.settings.run / "agent.sock", self.settings.group)
+        if path := plugin.socket():
+            await self.docker.start(path)
         await verbs.finish_pending(self.agent, self.settings.state / "pending-del")  # DELs that came while we were away
 
     async def stop(self) -> None:
         """The reverse; the kernel keeps everything."""
         self.agent.ready = False
+        await self.docker.stop()
         await self.server.stop()
         await self.monitor.stop()
         await self.node.close()
