@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 
 from msgspec.structs import replace
 
-from fairlead.api.schema import Attach, Attached, Detach, Detached, Drift
+from fairlead.api.schema import AnyPort, Attach, Attached, Change, Detach, Detached, Drift
 from fairlead.desired import build, names
 from fairlead.desired.state import Bridge
 from fairlead.ipam.ledger import Ledger
@@ -24,8 +24,8 @@ from fairlead.ipam.pool import Holder
 from fairlead.kernel import netns
 from fairlead.kernel.errors import KernelError
 from fairlead.model.address import Interface, InterfaceName, Prefix
-from fairlead.model.endpoint import Endpoint, EndpointSpec, Route, Sandbox, endpoint_name
-from fairlead.model.errors import Invalid
+from fairlead.model.endpoint import Endpoint, EndpointSpec, PublishedPort, Route, Sandbox, endpoint_name
+from fairlead.model.errors import Invalid, Missing
 from fairlead.model.meta import Meta
 from fairlead.model.network import Driver, Network
 from fairlead.store.base import Delete, Put, Store
@@ -34,6 +34,7 @@ from .host import Host
 from .networks import Networks
 from .node import Node
 from .ports import Ports, refuse_bound
+from .reservations import Reservations
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +45,13 @@ _DOUBT = 0.5
 class Endpoints:
     """Every attachment of the node, in memory as in the store."""
 
-    def __init__(self, store: Store, node: Node, ledger: Ledger, networks: Networks, host: Host) -> None:
+    def __init__(
+        self, store: Store, node: Node, ledger: Ledger, networks: Networks, *, reservations: Reservations, host: Host
+    ) -> None:
         self.all: dict[str, Endpoint] = {}
         self.ports = Ports()
         self._store, self._node, self._ledger, self._networks, self._host = store, node, ledger, networks, host
+        self._reservations = reservations
         self._busy: dict[str, asyncio.Lock] = {}
         self._leaving: dict[str, Endpoint] = {}
         self._own = _own_cookie()
@@ -66,7 +70,7 @@ class Endpoints:
             log.warning("endpoint %s is of an earlier boot; its addresses are free", endpoint.name)
             await self._store.commit(Delete(Endpoint.plural, endpoint.key))
         freed = (one for one in await self._store.deleted(Endpoint.plural) if isinstance(one, Endpoint))
-        for problem in self._ledger.restore(self.all.values(), freed):
+        for problem in self._ledger.restore(self._reservations.without(self.all.values()), freed):
             log.error("%s", problem)
 
     async def attach(self, request: Attach) -> Attached:
@@ -80,12 +84,35 @@ class Endpoints:
             cookie = self._open(request, network)
             request = await self._find_host(request)
             if existing := self.all.get(name):
-                if existing.spec.sandbox.cookie == cookie and existing.spec.network == request.network:
+                if _answers(existing, request, cookie):
                     await self._node.put(name, build.endpoint_rows(existing, network))
                     return self._attached(existing, network)
                 await self._forget(existing)
                 await self._node.leaving[name][1]
             return await self._create(request, network, name, cookie)
+
+    async def change(self, request: Change) -> Attached:
+        """Change the ports of an endpoint, or where the other end of one that is handed over has got to."""
+        name = endpoint_name(request.container, request.interface)
+        async with self._alone(name):
+            existing = self.all.get(name)
+            if existing is None:
+                raise Missing(f"there is no endpoint {name!r}", field="container")
+            network = self._networks.get(existing.spec.network)
+            await self._outlast(request.ports or ())
+            wanted = replace(existing, spec=self._changed(existing, request, network))
+            self._swap(existing, wanted)
+            before, stored = existing, wanted
+            try:
+                stored = await self._put(wanted, existing)
+                self._swap(wanted, stored)
+                await self._node.put(name, build.endpoint_rows(stored, network))
+            except BaseException:
+                if stored is not wanted:
+                    before = await asyncio.shield(self._put(existing, stored))
+                self._swap(stored, before)
+                raise
+            return self._attached(stored, network)
 
     async def detach(self, request: Detach) -> Detached:
         """Take away one attachment or all of a container. What is gone already is no error."""
@@ -133,8 +160,8 @@ class Endpoints:
         return dead
 
     async def gone(self, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
-        """Those whose namespace does not exist any more."""
-        asked = list(endpoints)
+        """Those whose namespace does not exist any more. Of what is handed over, who moves it says when it ends."""
+        asked = [one for one in endpoints if not one.spec.handover]
         found = await self._node.gone([one.spec.sandbox for one in asked])
         return [one for one, is_gone in zip(asked, found, strict=True) if is_gone]
 
@@ -143,7 +170,7 @@ class Endpoints:
         return sorted({one.display for one in self.all.values() if one.spec.network == network})
 
     async def _create(self, request: Attach, network: Network, name: str, cookie: int) -> Attached:
-        await self._outlast(request)
+        await self._outlast(request.ports, request.addresses)
         self.ports.refuse_taken(request.ports, name)
         refuse_bound(request.ports)
         addresses = self._claim(request, network, name)
@@ -176,13 +203,40 @@ class Endpoints:
             raise Invalid(f"{request.interface} has no other end on this host that could be limited", field="bandwidth")
         return replace(request, chained=replace(chained, host=InterfaceName(near) if near else None))
 
-    async def _outlast(self, request: Attach) -> None:
-        """Wait for endpoints on their way out that still hold a port or an address that ``request`` wants."""
-        wishes = {wish.partition("/")[0] for wish in request.addresses}
+    def _changed(self, existing: Endpoint, request: Change, network: Network) -> EndpointSpec:
+        spec = existing.spec
+        if request.path is not None:
+            if not spec.handover:
+                raise Invalid(f"the namespace of {existing.display} does not change", field="path")
+            spec = replace(spec, sandbox=Sandbox(path=request.path))
+        if request.ports is not None:
+            _refuse_unfit_ports((*request.ports, *request.any_ports), network)
+            ports = request.ports
+            self.ports.refuse_taken(ports, existing.name)
+            refuse_bound(port for port in ports if port not in spec.ports)
+            for wanted in request.any_ports:
+                ports = (*ports, self.ports.choose(wanted, ports, existing.name))
+            spec = replace(spec, ports=ports)
+        return spec
+
+    async def _put(self, wanted: Endpoint, before: Endpoint) -> Endpoint:
+        (stored,) = await self._store.commit(Put(wanted, before.metadata.resource_version))
+        assert isinstance(stored, Endpoint)
+        return stored
+
+    def _swap(self, before: Endpoint, after: Endpoint) -> None:
+        """From here on the endpoint is ``after``, and so are its ports, also for others who ask meanwhile."""
+        self.ports.remove(before)
+        self.ports.add(after)
+        self.all[after.name] = after
+
+    async def _outlast(self, ports: Iterable[PublishedPort], addresses: Iterable[str] = ()) -> None:
+        """Wait for endpoints on their way out that still hold a port or an address that is wanted."""
+        ports, wishes = tuple(ports), {wish.partition("/")[0] for wish in addresses}
         blocking = [
             self._node.leaving[name][1]
             for name, one in self._leaving.items()
-            if any(theirs.collides(mine) for theirs in one.spec.ports for mine in request.ports)
+            if any(theirs.collides(mine) for theirs in one.spec.ports for mine in ports)
             or any(interface.address in wishes for interface in one.spec.addresses)
         ]
         if blocking:
@@ -194,10 +248,21 @@ class Endpoints:
         if network.spec.driver is not Driver.BRIDGE:
             return ()
         display = request.display or request.container[:12]
+        if request.handover and request.addresses:
+            return self._claim_exactly(request, Holder(name, display))
         return self._ledger.allocate(network.name, Holder(name, display), wishes=request.addresses, ranges=request.ranges)
+
+    def _claim_exactly(self, request: Attach, holder: Holder) -> tuple[Interface, ...]:
+        """The addresses asked for and no others; those reserved for this endpoint are held already."""
+        reserved, wishes = self._reservations.split(request)
+        families = tuple(6 if ":" in wish else 4 for wish in wishes)
+        own = self._ledger.allocate(request.network, holder, wishes=wishes, families=families) if wishes else ()
+        return tuple(sorted((*reserved, *own), key=lambda one: one.family))
 
     def _open(self, request: Attach, network: Network) -> int:
         """The cookie of the namespace; refuses a path that is none, and the host's own for all but host networks."""
+        if request.handover:
+            return 0
         try:
             fd = netns.open_path(request.path)
         except KernelError as error:
@@ -284,6 +349,7 @@ def _endpoint(request: Attach, network: Network, addresses: tuple[Interface, ...
         dns=request.dns,
         chained=request.chained is not None,
         host=request.chained.host if request.chained else None,
+        handover=request.handover,
     )
     meta = Meta(name=endpoint_name(request.container, request.interface), namespace=request.namespace, labels=request.labels)
     return Endpoint(metadata=meta, spec=spec)
@@ -297,18 +363,32 @@ def _refuse_unfit(request: Attach, network: Network) -> None:
                 raise Invalid(
                     f"network {network.name} has driver {network.spec.driver}, which gives none of its own", field=field
                 )
-    if request.ports and network.spec.internal:
-        raise Invalid(f"network {network.name} is internal: nothing can be published from it", field="ports")
     for at, route in enumerate(request.routes):
         try:
             ipaddress.ip_network(route.dst)
         except ValueError as problem:
             raise Invalid(str(problem), field=f"routes[{at}].dst") from None
-    for at, port in enumerate(request.ports):
+    _refuse_unfit_ports(request.ports, network)
+
+
+def _refuse_unfit_ports(ports: Iterable[PublishedPort | AnyPort], network: Network) -> None:
+    for at, port in enumerate(ports):
+        if network.spec.internal:
+            raise Invalid(f"network {network.name} is internal: nothing can be published from it", field="ports")
         if port.host_ip and network.spec.subnets and port.host_ip.family not in network.spec.families:
             raise Invalid(
                 f"network {network.name} has no IPv{port.host_ip.family} subnet to lead {port} to", field=f"ports[{at}].hostIp"
             )
+
+
+def _answers(existing: Endpoint, request: Attach, cookie: int) -> bool:
+    """Whether the endpoint that is there is what is asked for: the same container on the same network."""
+    spec = existing.spec
+    if spec.handover or request.handover:
+        wishes = [wish.partition("/")[0] for wish in request.addresses]
+        same = request.mac in {None, spec.mac} and (not wishes or wishes == [one.address for one in spec.addresses])
+        return spec.handover and request.handover and same and spec.network == request.network
+    return spec.sandbox.cookie == cookie and spec.network == request.network
 
 
 def _own_cookie() -> int:

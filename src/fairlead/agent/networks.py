@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import secrets
+import time
 from collections.abc import Iterable, Iterator
 
 from msgspec.structs import replace
@@ -11,7 +12,7 @@ from msgspec.structs import replace
 from fairlead.api.schema import Applied
 from fairlead.desired import build, names
 from fairlead.ipam.ledger import Ledger
-from fairlead.model.address import Prefix
+from fairlead.model.address import Family, Prefix
 from fairlead.model.errors import Conflict, Exhausted, Invalid, Missing
 from fairlead.model.meta import Meta
 from fairlead.model.network import MTU_MIN_IPV6, Driver, Network, NetworkSpec, Subnet
@@ -23,6 +24,9 @@ from .node import Node
 POOL = ipaddress.IPv4Network("10.208.0.0/12")
 """From where networks get IPv4 subnets that name none: the default network its first /16, each other a /20 of the rest."""
 
+_LEND = 60.0
+"""Seconds for which a subnet that was only asked for is kept from others."""
+
 _BUILT_IN = (names.DEFAULT_NETWORK, "host", "none")
 
 
@@ -31,6 +35,7 @@ class Networks:
 
     def __init__(self, store: Store, node: Node, ledger: Ledger, host: Host) -> None:
         self.all: dict[str, Network] = {}
+        self._lent: dict[Prefix, float] = {}
         self._store, self._node, self._ledger, self._host = store, node, ledger, host
 
     async def load(self) -> None:
@@ -55,6 +60,12 @@ class Networks:
         if found := self.all.get(name):
             return found
         raise Missing(f"there is no network {name!r}; there are: {', '.join(sorted(self.all)) or 'none'}", field="network")
+
+    def free(self, family: Family) -> Prefix:
+        """A subnet that nobody uses; for a minute nobody else is told of it, so that two who ask at once do not collide."""
+        found = self._free("", family)
+        self._lent[found] = time.monotonic() + _LEND
+        return found
 
     async def apply(self, wanted: Network, users: Iterable[str]) -> Applied:
         """Create ``wanted`` or change the one of its name; ``users`` are the containers on it, which some changes refuse."""
@@ -124,6 +135,8 @@ class Networks:
     def _free(self, name: str, family: int) -> Prefix:
         taken = [subnet.cidr for network in self.all.values() for subnet in network.spec.subnets]
         taken += [route.dst for route in self._host.routes()]
+        self._lent = {prefix: until for prefix, until in self._lent.items() if until > time.monotonic()}
+        taken += self._lent
         for candidate in _candidates(name, family):
             if not any(candidate.overlaps(one) for one in taken):
                 return candidate

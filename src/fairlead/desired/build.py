@@ -90,6 +90,7 @@ def _link(endpoint: Endpoint, network: Network) -> Link:
         routes=tuple(_hops(endpoint, network)),
         alone=not network.spec.inter_container,
         hairpin=bool(spec.ports),
+        handover=spec.handover,
     )
 
 

@@ -1,4 +1,9 @@
-"""Veth pairs: the far end is born inside the container's namespace, the near end on the network's bridge."""
+"""Veth pairs: the far end is born inside the container's namespace, the near end on the network's bridge.
+
+Of a link that is handed over the far end is born beside the near one, and who asked for it moves, names and configures it (so
+does Docker); from then on only the near end is looked after here. A pair lives and dies as one: while the near end exists, so
+does the far one. If it was destroyed under a running container, a new far end is born inside, as for everybody else.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,9 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from errno import EEXIST
+from itertools import count
+
+from msgspec.structs import replace
 
 from fairlead.api.schema import Drift
 from fairlead.desired import names
@@ -14,6 +22,7 @@ from fairlead.kernel import netns, route, sysctl
 from fairlead.kernel.errors import Exists, KernelError
 from fairlead.kernel.netlink import Message, Netlink
 from fairlead.kernel.route import LinkInfo
+from fairlead.model.address import InterfaceName
 from fairlead.model.errors import Conflict, Missing
 
 from .mark import GROUP
@@ -25,8 +34,11 @@ _LOOPBACK = 1
 def ensure(nl: Netlink, row: Link) -> int | None:
     """Make the pair and what is inside the container; where some of it is there already, add what is missing.
 
-    Returns the id by which the host's namespace knows the container's.
+    Returns the id by which the host's namespace knows the container's; None of a link that is handed over.
     """
+    if row.handover:
+        _ensure_handover(nl, row)
+        return None
     with namespace(row.path, row.cookie) as fd:
         bridge = route.link(nl, row.bridge)
         if bridge is None:
@@ -67,6 +79,8 @@ def check_host(row: Link, links: dict[str, LinkInfo]) -> list[Drift]:
 
 def check_inside(nl: Netlink, row: Link) -> tuple[list[Drift], int | None]:
     """Compare what is inside the container; a namespace that is gone is no drift, its endpoint is collected."""
+    if row.handover:
+        return [], None
     try:
         with namespace(row.path, row.cookie) as fd, Netlink(netns=fd) as inside:
             return _check_inside(inside, row), route.nsid_of(nl, fd)
@@ -127,6 +141,36 @@ def _repair_pair(nl: Netlink, row: Link, bridge: int, fd: int) -> None:
         route.set_link(near.index, master=bridge, mtu=row.mtu, up=True, group=GROUP),
         route.bridge_port(near.index, isolated=row.alone, hairpin=row.hairpin),
     )
+
+
+def _ensure_handover(nl: Netlink, row: Link) -> None:
+    """Make the pair, its far end on the host; or, if there was one that was destroyed, inside the container it had got to."""
+    bridge = route.link(nl, row.bridge)
+    if bridge is None:
+        raise Missing(f"bridge {row.bridge} is gone; it comes back by itself, try again", field="network")
+    if ours := route.link(nl, row.host):
+        nl.do(
+            route.set_link(ours.index, master=bridge.index, mtu=row.mtu, up=True, group=GROUP),
+            route.bridge_port(ours.index, isolated=row.alone, hairpin=row.hairpin),
+        )
+        return
+    sandbox = None if gone(row.path, row.cookie) else netns.open_path(row.path)
+    fd = netns.own() if sandbox is None else sandbox
+    try:
+        name = names.handover(row.key) if sandbox is None else _unused(sandbox, row.name)
+        made = replace(row, name=name)
+        nl.do(*_pair(made, bridge.index, fd))
+        if sandbox is not None:
+            _furnish(made, sandbox)
+    finally:
+        os.close(fd)
+
+
+def _unused(fd: int, prefix: str) -> InterfaceName:
+    """The first of ``eth0``, ``eth1``, ... that is free inside, as Docker chooses."""
+    with Netlink(netns=fd) as inside:
+        taken = {one.name for one in route.links(inside)}
+    return next(InterfaceName(name) for name in (f"{prefix}{number}" for number in count()) if name not in taken)
 
 
 def _furnish(row: Link, fd: int) -> None:
