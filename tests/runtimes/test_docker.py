@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.net import Outside
+
 from tests.runtimes.agent import Agent
 from tests.runtimes.docker import PROGRAMS, Docker
-from tests.runtimes.host import Host
 
 pytestmark = pytest.mark.needs(*PROGRAMS, "busybox")
 

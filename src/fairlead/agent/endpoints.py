@@ -245,7 +245,7 @@ class Endpoints:
     def _claim(self, request: Attach, network: Network, name: str) -> tuple[Interface, ...]:
         if request.chained is not None:
             return request.chained.addresses
-        if network.spec.driver is not Driver.BRIDGE:
+        if not network.spec.connects:
             return ()
         display = request.display or request.container[:12]
         if request.handover and request.addresses:
@@ -271,14 +271,16 @@ class Endpoints:
             cookie = netns.cookie(fd)
         finally:
             os.close(fd)
-        if cookie == self._own and network.spec.driver is Driver.BRIDGE and request.chained is None:
+        if cookie == self._own and network.spec.connects and request.chained is None:
             raise Invalid(f"{request.path} is the host's own network namespace; a container needs one of its own", field="path")
         return cookie
 
     def _mtu(self, endpoint: Endpoint, network: Network) -> int:
-        """The bridge's MTU: what the network says, else the uplink's when the network came up."""
-        if network.spec.driver is not Driver.BRIDGE or endpoint.spec.chained:
+        """What the network says, else the uplink's or the parent's when the network came up."""
+        if not network.spec.connects or endpoint.spec.chained:
             return 0
+        if network.spec.parent:
+            return network.spec.mtu or self._host.mtu(network.spec.parent)
         return self._node.state.table(Bridge)[names.bridge(network)].mtu
 
     async def _forget(self, endpoint: Endpoint) -> None:
@@ -300,9 +302,11 @@ class Endpoints:
 
     def _attached(self, endpoint: Endpoint, network: Network) -> Attached:
         spec = endpoint.spec
-        if spec.chained or network.spec.driver is not Driver.BRIDGE:
+        if spec.chained or not network.spec.connects:
             return Attached(endpoint=endpoint, mtu=spec.mtu)
         found = build.gateways(network, spec.addresses)
+        if network.spec.parent:
+            return Attached(endpoint=endpoint, gateways=tuple(found[one.family] for one in spec.addresses), mtu=spec.mtu)
         return Attached(
             endpoint=endpoint,
             host_interface=names.veth(endpoint.name),
@@ -357,12 +361,18 @@ def _endpoint(request: Attach, network: Network, addresses: tuple[Interface, ...
 
 def _refuse_unfit(request: Attach, network: Network) -> None:
     """What the network cannot give, said before anything is touched."""
-    if network.spec.driver is not Driver.BRIDGE and request.chained is None:
+    if not network.spec.connects and request.chained is None:
         for field, value in (("ports", request.ports), ("addresses", request.addresses), ("mac", request.mac)):
             if value:
                 raise Invalid(
                     f"network {network.name} has driver {network.spec.driver}, which gives none of its own", field=field
                 )
+    if network.spec.parent and request.bandwidth:
+        raise Invalid(
+            f"network {network.name} has driver {network.spec.driver}: nothing on this host limits it", field="bandwidth"
+        )
+    if network.spec.driver is Driver.IPVLAN and request.mac:
+        raise Invalid(f"network {network.name} has driver ipvlan: its containers have the parent's MAC", field="mac")
     for at, route in enumerate(request.routes):
         try:
             ipaddress.ip_network(route.dst)
@@ -373,6 +383,11 @@ def _refuse_unfit(request: Attach, network: Network) -> None:
 
 def _refuse_unfit_ports(ports: Iterable[PublishedPort | AnyPort], network: Network) -> None:
     for at, port in enumerate(ports):
+        if network.spec.parent:
+            raise Invalid(
+                f"network {network.name} has driver {network.spec.driver}: its containers are reached at their own addresses",
+                field="ports",
+            )
         if network.spec.internal:
             raise Invalid(f"network {network.name} is internal: nothing can be published from it", field="ports")
         if port.host_ip and network.spec.subnets and port.host_ip.family not in network.spec.families:

@@ -40,8 +40,15 @@ class Host:
             if one.dst not in _EVERYWHERE and not one.dst.startswith(("fe80:", "ff00:"))
         ]
 
-    def mtu(self) -> int:
-        """The MTU of the interface with the default route; 1500 without one."""
+    def device(self, name: str) -> bool:
+        """Whether there is an interface of this name."""
+        return route.link(self._netlink, name) is not None
+
+    def mtu(self, device: str | None = None) -> int:
+        """The MTU of an interface; of none, of that with the default route, and 1500 without one."""
+        if device is not None:
+            found = route.link(self._netlink, device)
+            return found.mtu if found else _DEFAULT_MTU
         links = {one.index: one.mtu for one in route.links(self._netlink)}
         uplinks = [one.index for one in route.routes(self._netlink) if one.dst in _EVERYWHERE]
         return min((links[index] for index in uplinks if index in links), default=_DEFAULT_MTU)

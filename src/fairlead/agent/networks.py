@@ -13,9 +13,9 @@ from fairlead.api.schema import Applied
 from fairlead.desired import build, names
 from fairlead.ipam.ledger import Ledger
 from fairlead.model.address import Family, Prefix
-from fairlead.model.errors import Conflict, Exhausted, Invalid, Missing
+from fairlead.model.errors import Conflict, Exhausted, Invalid, Missing, Unsupported
 from fairlead.model.meta import Meta
-from fairlead.model.network import MTU_MIN_IPV6, Driver, Network, NetworkSpec, Subnet
+from fairlead.model.network import MTU_MIN_IPV6, SUBS, Driver, Network, NetworkSpec, Subnet
 from fairlead.store.base import Delete, Put, Store
 
 from .host import Host
@@ -73,7 +73,9 @@ class Networks:
         if before:
             wanted = replace(wanted, spec=_keep_given(before.spec, wanted.spec))
             _refuse_change(before, wanted, list(users))
-        if wanted.spec.driver is Driver.BRIDGE:
+        if wanted.spec.driver in SUBS:
+            await self._refuse_unable(wanted.spec)
+        if wanted.spec.connects:
             wanted = replace(wanted, spec=self._complete(wanted))
             self._refuse_collision(wanted)
         stored = await self._commit(wanted, before)
@@ -126,7 +128,7 @@ class Networks:
         if ipv6 and not any(one.family == 6 for one in subnets):
             subnets.append(Subnet(cidr=self._free(wanted.name, 6)))
         completed = tuple(replace(one, gateway=one.router) for one in subnets)
-        mtu = spec.mtu or self._host.mtu()
+        mtu = spec.mtu or self._host.mtu(spec.parent)
         if mtu < MTU_MIN_IPV6 and any(one.family == 6 for one in completed):
             raise Invalid(f"the uplink's MTU of {mtu} is too small for IPv6, at least {MTU_MIN_IPV6}", field="spec.mtu")
         options = {key: value for key, value in spec.options.items() if key != "ipv6"}
@@ -143,7 +145,7 @@ class Networks:
         raise Exhausted(f"every subnet of {POOL} is taken by a network or a host route; name one", field="spec.subnets")
 
     def _refuse_collision(self, wanted: Network) -> None:
-        mine = names.bridge(wanted)
+        mine = wanted.spec.parent or names.bridge(wanted)
         for at, subnet in enumerate(wanted.spec.subnets):
             field = f"spec.subnets[{at}].cidr"
             for other in self.all.values():
@@ -158,8 +160,17 @@ class Networks:
                         field=field,
                     )
         for other in self.all.values():
-            if other.name != wanted.name and other.spec.driver is Driver.BRIDGE and names.bridge(other) == mine:
+            bridges = {one.spec.driver for one in (wanted, other)} == {Driver.BRIDGE}
+            if other.name != wanted.name and bridges and names.bridge(other) == mine:
                 raise Conflict(f"bridge {mine} belongs to network {other.name}", field="spec.bridge")
+
+    async def _refuse_unable(self, spec: NetworkSpec) -> None:
+        """Before anything is stored: whether this kernel has the driver, and the host the parent."""
+        for one in await self._host.capabilities():
+            if one.name == spec.driver and not one.ok:
+                raise Unsupported(f"this kernel has no {spec.driver}; it needs {one.needs}", field="spec.driver")
+        if not self._host.device(str(spec.parent)):
+            raise Invalid(f"this host has no interface {spec.parent}", field="spec.parent")
 
     def _warnings(self, network: Network) -> Iterator[str]:
         uplink = self._host.mtu()
@@ -179,7 +190,11 @@ def _keep_given(before: NetworkSpec, wanted: NetworkSpec) -> NetworkSpec:
 
 def _refuse_change(before: Network, wanted: Network, users: list[str]) -> None:
     old, new = before.spec, wanted.spec
-    for field, was, is_ in (("driver", old.driver, new.driver), ("bridge", old.bridge, new.bridge)):
+    for field, was, is_ in (
+        ("driver", old.driver, new.driver),
+        ("bridge", old.bridge, new.bridge),
+        ("parent", old.parent, new.parent),
+    ):
         if was != is_:
             raise Invalid(
                 f"cannot change from {was or 'its default'} to {is_ or 'its default'}; make a new network",

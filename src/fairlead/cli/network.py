@@ -54,6 +54,10 @@ def create(
     no_icc: Annotated[bool, options.flag("--no-icc", help="Keep its containers from reaching each other.")] = False,
     no_masquerade: Annotated[bool, options.flag("--no-masquerade", help="Route it: no NAT towards the outside.")] = False,
     bridge: Annotated[str, options.text("--bridge", metavar="IFNAME", help="Name of the Linux bridge.")] = "",
+    parent: Annotated[
+        str, options.text("--parent", metavar="IFNAME", help="Of macvlan and ipvlan: the host's interface.")
+    ] = "",
+    mode: Annotated[str, options.text("--mode", metavar="MODE", help="Of macvlan: bridge, private, ...; ipvlan: l2, l3.")] = "",
     dns: Annotated[
         list[str] | None, options.text("--dns", metavar="ADDRESS", help="A name server for its containers. May be repeated.")
     ] = None,
@@ -73,6 +77,8 @@ def create(
         subnets=subnets,
         mtu=mtu,
         bridge=parse.value(InterfaceName, bridge, "bridge") if bridge else None,
+        parent=parse.value(InterfaceName, parent, "parent") if parent else None,
+        mode=mode,
         internal=internal,
         isolated=not no_isolation,
         inter_container=not no_icc,

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 
 from fairlead.model.address import Address, Interface, Prefix
 from fairlead.model.endpoint import Endpoint, PublishedPort
-from fairlead.model.network import Driver, Network
+from fairlead.model.network import MODES, SUBS, Driver, Network
 
 from . import names
-from .state import Bridge, Chain, Hop, Limit, Link, NodeState, Publication, Row, Rows, Segment
+from .state import Bridge, Chain, Hop, Limit, Link, NodeState, Publication, Row, Rows, Segment, Sub
 
 _ANYWHERE = {4: Prefix("0.0.0.0/0"), 6: Prefix("::/0")}
 
@@ -68,6 +68,8 @@ def endpoint_rows(endpoint: Endpoint, network: Network) -> Rows:
         rows.append(_link(endpoint, network))
     if spec.chained and host and spec.ports:
         rows.append(Chain(key=endpoint.name, host=host))
+    if network.spec.driver in SUBS and not spec.chained:
+        rows.append(_sub(endpoint, network))
     if spec.bandwidth and host:
         rows.append(Limit(host=host, ifb=names.ifb(host), bandwidth=spec.bandwidth))
     rows.extend(_publications(endpoint))
@@ -91,6 +93,24 @@ def _link(endpoint: Endpoint, network: Network) -> Link:
         alone=not network.spec.inter_container,
         hairpin=bool(spec.ports),
         handover=spec.handover,
+    )
+
+
+def _sub(endpoint: Endpoint, network: Network) -> Sub:
+    spec = endpoint.spec
+    assert network.spec.parent is not None
+    return Sub(
+        key=endpoint.name,
+        kind=str(network.spec.driver),
+        mode=network.spec.mode or MODES[network.spec.driver][0],
+        parent=network.spec.parent,
+        path=spec.sandbox.path,
+        cookie=spec.sandbox.cookie,
+        name=spec.interface,
+        mac=spec.mac if network.spec.driver is Driver.MACVLAN else None,
+        mtu=spec.mtu,
+        addresses=spec.addresses,
+        routes=tuple(_hops(endpoint, network)),
     )
 
 

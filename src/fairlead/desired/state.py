@@ -65,6 +65,22 @@ class Link(Value, frozen=True, kw_only=True):
     ``name`` is what the name begins with. Only when the pair was destroyed is a new far end set up here."""
 
 
+class Sub(Value, frozen=True, kw_only=True):
+    """An interface inside a container that shares the host's ``parent``: macvlan or ipvlan. Key: the endpoint's name."""
+
+    key: str
+    kind: str
+    mode: str
+    parent: InterfaceName
+    path: str
+    cookie: int
+    name: InterfaceName
+    mac: Mac | None
+    mtu: int
+    addresses: tuple[Interface, ...]
+    routes: tuple[Hop, ...] = ()
+
+
 class Chain(Value, frozen=True, kw_only=True):
     """A link that another plugin made, by its near end, to whose container ports are published. Key: the endpoint's name."""
 
@@ -119,10 +135,14 @@ class Publication(Value, frozen=True, kw_only=True):
         return (str(self.protocol), self.family, self.host or "", self.first)
 
 
-Row = Bridge | Link | Chain | Limit | Segment | Publication
-R = TypeVar("R", Bridge, Link, Chain, Limit, Segment, Publication)
+Row = Bridge | Link | Sub | Chain | Limit | Segment | Publication
+R = TypeVar("R", Bridge, Link, Sub, Chain, Limit, Segment, Publication)
 Rows = tuple[Row, ...]
 """The rows of one owner, a Network or an Endpoint."""
+
+
+Inside = Link | Sub
+"""Rows that put an interface into a container."""
 
 
 class NodeState:
@@ -130,7 +150,7 @@ class NodeState:
 
     __slots__ = ("_owners", "_tables")
 
-    TABLES: tuple[type[Row], ...] = (Bridge, Link, Chain, Limit, Segment, Publication)
+    TABLES: tuple[type[Row], ...] = (Bridge, Link, Sub, Chain, Limit, Segment, Publication)
 
     def __init__(self) -> None:
         self._owners: Mapping[str, Rows] = {}
@@ -139,6 +159,11 @@ class NodeState:
     def table(self, of: type[R]) -> Mapping[object, R]:
         """One table, keyed."""
         return MappingProxyType(self._tables[of])  # type: ignore[arg-type]  # a table holds rows of its own type
+
+    def inside(self) -> list[Inside]:
+        """Every row that puts an interface into a container whose inside is ours to look after."""
+        links = (row for row in self.table(Link).values() if not row.handover)
+        return [*links, *self.table(Sub).values()]
 
     def owned(self, owner: str) -> Rows:
         """The rows that ``owner`` brought; empty if it brought none."""

@@ -154,14 +154,19 @@ def new_link(
     mtu: int = 0,
     group: int = 0,
     up: bool = False,
+    netns_fd: int | None = None,
 ) -> Message:
-    """An interface of any kind; ``data`` holds its kind's own attributes, ``lower`` the one it stands on."""
+    """An interface of any kind; ``data`` holds its kind's own attributes, ``lower`` the one it stands on.
+
+    ``netns_fd``: the namespace in which it is born, while ``lower`` stays here.
+    """
     body = b"".join(
         (
             _flags(0, up or None),
             text(_IFNAME, name),
             u32(_LINK, lower) if lower else b"",
             _common(mac, mtu, group),
+            u32(_NET_NS_FD, netns_fd) if netns_fd is not None else b"",
             nest(_LINKINFO, text(_INFO_KIND, kind), nest(_INFO_DATA, data) if data else b""),
         )
     )
