@@ -218,7 +218,8 @@ class Node:
             steps.append(lambda: links.prune(state))
         wrong = {(one.table, one.key) for one in drift}
         rows: list[tuple[str, Row]] = [(bridges.TABLE, row) for row in state.table(Bridge).values()]
-        rows += [(inside.TABLE, row) for row in (*state.table(Link).values(), *state.table(Sub).values())]
+        rows += [(inside.TABLE, row) for row in state.table(Link).values()]
+        rows += [(inside.TABLE, row) for row in state.table(Sub).values()]
         rows += [(limits.TABLE, row) for row in state.table(Limit).values()]
         rows += [(chains.TABLE, row) for row in state.table(Chain).values()]
         steps += [partial(links.ensure, (row,)) for table, row in rows if (table, row.key) in wrong]
