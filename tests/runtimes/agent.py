@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from tests.runtimes.host import Host
-from tests.wait import eventually
-
 from fairlead.api.client import Client
 from fairlead.model import errors
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.reservation import Reservation
+from tests.runtimes.host import Host
+from tests.wait import eventually
 
 
 class Agent:

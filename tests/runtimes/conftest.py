@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+
 from tests.net import Outside, kept
 from tests.runtimes.agent import Agent
 from tests.runtimes.docker import Docker
