@@ -1,4 +1,4 @@
-"""A node that is a whole machine to what runs on it: its own network, files and processes, for real daemons with their defaults.
+"""A node that is a whole machine to what runs on it: its own network, files and processes, for real daemons as installed.
 
 Daemons of container runtimes keep sockets, state and rules in places that cannot all be configured, and leave processes behind
 on purpose. On a ``Host`` they are started as on any machine; when it is removed, nothing of them is left.
@@ -24,6 +24,8 @@ TOOLS = "/run/host/bin"
 BUSYBOX = "/opt/busybox"
 """A root file system for containers, made of busybox-static."""
 
+UNSHARE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation=private")
+
 _PARENTS = ("default", "docker", "libpod_parent", "machine.slice")
 """Where containerd, Docker and podman put their containers' control groups."""
 
@@ -39,11 +41,11 @@ class Host(Node):
         self._groups = set(_groups())
         self.logs = directory
         try:
-            self._outer = subprocess.Popen(
-                ["nsenter", f"--net={self.path}", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
-                 "--propagation=private", *PYTHON, PID1],
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
-            )  # fmt: skip
+            with (directory / "host.log").open("w") as log:
+                self._outer = subprocess.Popen(
+                    ("nsenter", f"--net={self.path}", *UNSHARE, *PYTHON, PID1),
+                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True,
+                )  # fmt: skip
             self._started.append(self._outer)
             assert self._outer.stdout
             assert self._outer.stdout.readline() == "ready\n", "the host did not start"
@@ -103,7 +105,7 @@ class Host(Node):
             with suppress(OSError):
                 (self.files / TOOLS.lstrip("/") / program).symlink_to(f"/usr/bin/{program}")
         self.sh(
-            f"mkdir -p {BUSYBOX}/bin {BUSYBOX}/proc {BUSYBOX}/sys {BUSYBOX}/dev {BUSYBOX}/etc {BUSYBOX}/tmp\n"
+            f"for folder in bin proc sys dev etc tmp; do mkdir -p {BUSYBOX}/$folder; done\n"
             f"cp /bin/busybox {BUSYBOX}/bin/\nchroot {BUSYBOX} /bin/busybox --install -s /bin"
         )
 

@@ -12,6 +12,7 @@ It runs in new mount and PID namespaces: when it ends, all that was started ther
 import os
 import signal
 import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,7 +37,8 @@ def main() -> None:
         folder.mkdir(exist_ok=True)
         mount("-t", "tmpfs", "-o", "mode=755", name, str(folder))
     Path("/run/lock").mkdir()
-    print("ready", flush=True)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
     while True:
         signal.sigwait({signal.SIGCHLD})
         with suppress(ChildProcessError):

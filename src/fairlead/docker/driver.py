@@ -115,6 +115,8 @@ class Driver:
         name = _own_name(request.network_id)
         if (other := self._door.network(name)) and not self._own(request.network_id):
             raise Conflict(f"network {other.name} exists and is not Docker's", field="NetworkID")
+        for pool in request.pools:
+            self._refuse_shared(pool, name)
         subnets = [_subnet_tree(pool) for pool in request.pools]
         spec = codec.from_tree({**asked.spec, "subnets": subnets, "internal": internal}, NetworkSpec)
         kept = {f"{ANNOTATION}{option.removeprefix('com.docker.network.')}": text for option, text in asked.kept.items()}
@@ -127,6 +129,16 @@ class Driver:
         raise Missing(
             f"there is no network {name}; make it first: fairlead network create {name}", field=f"-o {options.NETWORK}"
         )
+
+    def _refuse_shared(self, pool: Pool, name: Name) -> None:
+        """A subnet that is a network's is shared only by saying so."""
+        networks = (one for one in self._door.objects(Network.plural) if isinstance(one, Network))
+        for other in networks:
+            if other.name != name and any(pool.pool == subnet.cidr for subnet in other.spec.subnets):
+                raise Conflict(
+                    f"{pool.pool} is the subnet of network {other.name}; to share that: -o {options.NETWORK}={other.name}",
+                    field="--subnet",
+                )
 
     def _own(self, network_id: str) -> Network | None:
         """The network that was made for Docker's, if it was."""
@@ -265,8 +277,8 @@ def _refuse_unlike(network: Network, request: CreateNetwork, asked: options.Netw
         router = routers.get(_read(Prefix, pool.pool, "--subnet"))
         if router is None:
             raise Invalid(
-                f"{pool.pool} is not of network {network.name} ({', '.join(routers)}); let it give its own: "
-                f"--ipam-driver fairlead --ipam-opt {options.NETWORK}={network.name}",
+                f"{pool.pool} is not of network {network.name}; name its own: --ipam-driver fairlead "
+                f"--subnet {', '.join(routers)}",
                 field="--subnet",
             )
         if pool.gateway and _read(Addressed, pool.gateway, "--gateway").address != router:

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 from fairlead.api.door import Door
 from fairlead.api.schema import Reserve
 from fairlead.model.address import Address, Family, Interface, Mac, Prefix
-from fairlead.model.errors import Conflict, Invalid, Missing
+from fairlead.model.errors import Invalid, Missing
 from fairlead.model.network import Network, Range, Subnet
 from fairlead.model.reservation import Reservation
 
@@ -87,16 +87,8 @@ class Ipam:
             raise Invalid(f"{wish} is not an IPv{family} subnet", field="--subnet")
         if part and not wish:
             raise Invalid("a range needs --subnet", field="--ip-range")
-        if name := options.pool(request.options):
-            subnet = _shared(self._network(name), family, wish)
-        elif wish and (other := self._owner(wish)):
-            raise Conflict(
-                f"{wish} is the subnet of network {other.name}; to share it: --ipam-opt {options.NETWORK}={other.name} "
-                f"-o {options.NETWORK}={other.name}",
-                field="--subnet",
-            )
-        else:
-            subnet = _subnet(wish or self._door.free(family), part=part)
+        network = self._network(name) if (name := options.pool(request.options)) else self._owner(wish) if wish else None
+        subnet = _shared(network, family, wish) if network else _subnet(wish or self._door.free(family), part=part)
         pool = PoolID(subnet.cidr, part)
         _subnet(pool.cidr, part=part)
         return PoolGiven(pool_id=str(pool), pool=subnet.cidr, data={GATEWAY: Interface.of(subnet.router, subnet.cidr)})
@@ -181,11 +173,19 @@ async def release(door: Door, reservation: Reservation) -> None:
 
 
 def _shared(network: Network, family: Family, wish: Prefix | None) -> Subnet:
-    """The subnet of a network that is there already."""
+    """The subnet of a network that is there already.
+
+    It must be named: otherwise Docker asks again and again, without end, until it gets one that the host has no route to.
+    """
     subnets = [one for one in network.spec.subnets if one.family == family and wish in {None, one.cidr}]
     if not subnets:
         known = ", ".join(one.cidr for one in network.spec.subnets) or "none"
         raise Invalid(f"network {network.name} has no {wish or f'IPv{family} subnet'}; its subnets: {known}", field="--subnet")
+    if wish is None:
+        raise Invalid(
+            f"Docker takes a subnet that the host has a route to only by its name: add --subnet {subnets[0].cidr}",
+            field="--subnet",
+        )
     return subnets[0]
 
 
