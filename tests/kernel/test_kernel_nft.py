@@ -104,7 +104,8 @@ def test_elements_of_a_map_of_ranges(nft_nl: Netlink, table: str, family: int) -
 
 
 @FAMILIES
-def test_elements_of_a_plain_set(nft_nl: Netlink, table: str, family: int) -> None:
+@pytest.mark.usefixtures("table")
+def test_elements_of_a_plain_set(nft_nl: Netlink, family: int) -> None:
     name = f"plain{family}"
     nft.change(nft_nl, [_in_t(name, [Element(_packed(family, n)) for n in (1, 2)])])
     assert set(_listed(name)) == {_address(family, 1), _address(family, 2)}
@@ -190,7 +191,8 @@ def test_several_tables_of_several_families_in_one_transaction(nft_nl: Netlink, 
     assert nft.elements(nft_nl, "inet", table, "hash4") == {_published(4, 1)}, "all or nothing over both"
 
 
-def test_nothing_to_change_sends_nothing(nft_nl: Netlink, table: str) -> None:
+@pytest.mark.usefixtures("table")
+def test_nothing_to_change_sends_nothing(nft_nl: Netlink) -> None:
     before = nft.generation(nft_nl)
     nft.change(nft_nl, [_in_t("hash4", [])])
     nft.change(nft_nl, [])
@@ -329,7 +331,8 @@ def test_the_fingerprint_of_the_same_table_made_again_is_the_same(nft_nl: Netlin
     assert nft.fingerprint(nft_nl, "inet", table) == before
 
 
-def test_writers_do_not_disturb_each_other(room: Room, table: str) -> None:
+@pytest.mark.usefixtures("table")
+def test_writers_do_not_disturb_each_other(room: Room) -> None:
     problems: list[Exception] = []
     stop = threading.Event()
 

@@ -64,7 +64,9 @@ class Agent:
         if not isinstance(thing, Network):
             raise Invalid("endpoints are made by attaching a container, not by apply", field="kind")
         async with self._changing:
-            return await self.networks.apply(thing, self.endpoints.users(thing.name))
+            done = await self.networks.apply(thing, self.endpoints.users(thing.name))
+            await self.endpoints.follow(self.networks.get(thing.name))
+            return done
 
     async def delete(self, plural: str, name: str) -> Object:
         """Remove a network nobody uses, or detach an endpoint."""

@@ -5,7 +5,7 @@ owner and nothing else, so that the cost of a change does not grow with the size
 
     Network  --.                                   .--> links      bridges, veths, addresses, routes, limits
                 >--  build  -->  NodeState (rows)  >
-    Endpoint --'                                   '--> datapath   segments, publications
+    Endpoint --'                                   '--> datapath   segments, publications, guards
 """
 
 from __future__ import annotations
@@ -62,6 +62,23 @@ class Link(Value, frozen=True, kw_only=True):
     (net.bridge.bridge-nf-call-iptables), a container's packet to its own published port is translated inside the bridge."""
 
 
+class Guard(Value, frozen=True, kw_only=True):
+    """What a container may send as: its MAC with its addresses, the link-local one included. Key: the host's side of its link.
+
+    Not ``checked``: whatever it likes. A link without a guard cannot send at all.
+    """
+
+    host: InterfaceName
+    mac: Mac
+    addresses: tuple[Address, ...]
+    checked: bool = True
+
+    @property
+    def key(self) -> str:
+        """The host's side of the link."""
+        return self.host
+
+
 class Chain(Value, frozen=True, kw_only=True):
     """A link that another plugin made, by its near end, to whose container ports are published. Key: the endpoint's name."""
 
@@ -116,8 +133,8 @@ class Publication(Value, frozen=True, kw_only=True):
         return (str(self.protocol), self.family, self.host or "", self.first)
 
 
-Row = Bridge | Link | Chain | Limit | Segment | Publication
-R = TypeVar("R", Bridge, Link, Chain, Limit, Segment, Publication)
+Row = Bridge | Link | Guard | Chain | Limit | Segment | Publication
+R = TypeVar("R", Bridge, Link, Guard, Chain, Limit, Segment, Publication)
 Rows = tuple[Row, ...]
 """The rows of one owner, a Network or an Endpoint."""
 
@@ -127,7 +144,7 @@ class NodeState:
 
     __slots__ = ("_owners", "_tables")
 
-    TABLES: tuple[type[Row], ...] = (Bridge, Link, Chain, Limit, Segment, Publication)
+    TABLES: tuple[type[Row], ...] = (Bridge, Link, Guard, Chain, Limit, Segment, Publication)
 
     def __init__(self) -> None:
         self._owners: Mapping[str, Rows] = {}

@@ -1,4 +1,8 @@
-"""Veth pairs: the far end is born inside the container's namespace, the near end on the network's bridge."""
+"""Veth pairs: the far end is born inside the container's namespace, the near end on the network's bridge.
+
+The near end is a port of the bridge and nothing else: it has no address and takes no part in ARP. (What a container sends to
+the addresses reserved for bridges is not bridged but comes up there, past the bridge's packet filter.)
+"""
 
 from __future__ import annotations
 
@@ -60,8 +64,16 @@ def check_host(row: Link, links: dict[str, LinkInfo]) -> list[Drift]:
     if near is None:
         return [Drift(table=TABLE, key=row.key, kind="missing", want=f"veth {row.host} on {row.bridge}")]
     master = links.get(row.bridge)
-    want = {"up": True, "mtu": row.mtu, "bridge": master.index if master else -1, "isolated": row.alone, "hairpin": row.hairpin}
-    have = {"up": near.up, "mtu": near.mtu, "bridge": near.master, "isolated": near.isolated, "hairpin": near.hairpin}
+    index = master.index if master else -1
+    want = {"up": True, "arp": False, "mtu": row.mtu, "bridge": index, "isolated": row.alone, "hairpin": row.hairpin}
+    have = {
+        "up": near.up,
+        "arp": near.arp,
+        "mtu": near.mtu,
+        "bridge": near.master,
+        "isolated": near.isolated,
+        "hairpin": near.hairpin,
+    }
     return _differences(row, f"{row.host} ", want, have)
 
 
@@ -103,6 +115,7 @@ def _pair(row: Link, bridge: int, fd: int) -> tuple[Message, ...]:
         mac=row.mac,
         host_mac=names.veth_mac(row.key),
         group=GROUP,
+        arp=False,
         isolated=row.alone,
         hairpin=row.hairpin,
     )
@@ -124,7 +137,7 @@ def _repair_pair(nl: Netlink, row: Link, bridge: int, fd: int) -> None:
         nl.do(*_pair(row, bridge, fd))
         return
     nl.do(
-        route.set_link(near.index, master=bridge, mtu=row.mtu, up=True, group=GROUP),
+        route.set_link(near.index, master=bridge, mtu=row.mtu, arp=False, up=True, group=GROUP),
         route.bridge_port(near.index, isolated=row.alone, hairpin=row.hairpin),
     )
 

@@ -132,6 +132,7 @@ class NetworkSpec(Value, frozen=True, kw_only=True):
     made from the network's name. ``internal``: no way out and no way in. ``isolated``: nothing to or from other networks
     but published ports. ``inter_container``: containers of this network reach each other. ``masquerade``: what leaves
     carries the host's address (NAT); off, the network is routed, and reached from outside without published ports.
+    ``anti_spoofing``: a container cannot send as another (docs/spoofing.md).
     """
 
     driver: Driver = Driver.BRIDGE
@@ -142,6 +143,7 @@ class NetworkSpec(Value, frozen=True, kw_only=True):
     isolated: bool = True
     inter_container: bool = True
     masquerade: bool = True
+    anti_spoofing: bool = True
     dns: tuple[Address, ...] = ()
     options: dict[str, str] = {}
 
