@@ -97,7 +97,9 @@ class Agent:
         if not isinstance(thing, Network):
             raise Invalid("only networks are made by apply; a container that is attached makes the rest", field="kind")
         async with self._changing:
-            return await self.networks.apply(thing, self._users(thing.name))
+            done = await self.networks.apply(thing, self._users(thing.name))
+            await self.endpoints.follow(self.networks.get(thing.name))
+            return done
 
     async def delete(self, plural: str, name: str) -> Object:
         """Remove a network nobody uses, or detach an endpoint."""

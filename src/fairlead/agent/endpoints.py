@@ -129,6 +129,17 @@ class Endpoints:
             await asyncio.gather(*(self._node.leaving[one.name][1] for one in found if one.name in self._node.leaving))
         return Detached(endpoints=tuple(found))
 
+    async def follow(self, network: Network) -> None:
+        """Bring those on a network that was changed in line with it."""
+        for name in [one.name for one in self.all.values() if one.spec.network == network.name]:
+            async with self._alone(name):
+                endpoint = self.all.get(name)
+                if endpoint is None or endpoint.spec.network != network.name:
+                    continue
+                rows = build.endpoint_rows(endpoint, network)
+                if rows != self._node.state.owned(name):
+                    await self._node.put(name, rows)
+
     async def check(self, container: str, interface: str) -> tuple[Attached | None, tuple[Drift, ...]]:
         """One endpoint and how the kernel differs from it."""
         endpoint = self.all.get(endpoint_name(container, interface))
@@ -177,7 +188,7 @@ class Endpoints:
         try:
             endpoint = _endpoint(request, network, addresses, Sandbox(path=request.path, cookie=cookie))
             endpoint = replace(endpoint, spec=replace(endpoint.spec, mtu=self._mtu(endpoint, network), boot=self._host.boot))
-            rows = build.endpoint_rows(endpoint, network)
+            build.endpoint_rows(endpoint, network)  # what cannot be built is not stored
             (stored,) = await self._store.commit(Put(endpoint, ""))
         except Exception:
             # Not on cancellation: the commit may have happened, and the next start will find the address held.
@@ -186,8 +197,9 @@ class Endpoints:
         assert isinstance(stored, Endpoint)
         self.all[name] = stored
         self.ports.add(stored)
+        network = self._networks.all.get(network.name, network)  # it may have been changed meanwhile
         try:
-            await self._node.put(name, rows)
+            await self._node.put(name, build.endpoint_rows(stored, network))
         except BaseException:
             await asyncio.shield(self._forget(stored))
             raise

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from fairlead.datapath.nftables.ruleset import TABLE
+from fairlead.datapath.nftables.table import NAME
 from fairlead.doctor.base import Capability
 from fairlead.kernel import boot, features, nft, route, sysctl
 from fairlead.kernel.netlink import Netlink
@@ -79,7 +79,7 @@ class Host:
                 table = " ".join(words[1:3])
             elif words[:1] == ["chain"]:
                 chain = words[1]
-            elif "hook forward" in line and "policy drop" in line and not table.endswith(f" {TABLE}"):
+            elif "hook forward" in line and "policy drop" in line and not table.endswith(f" {NAME}"):
                 yield f"{table} {chain}"
 
     def close(self) -> None:

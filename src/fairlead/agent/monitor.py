@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 
 from fairlead.api.schema import Drift
-from fairlead.datapath.nftables.ruleset import TABLE
+from fairlead.datapath.nftables.plane import TABLES
 from fairlead.desired.state import Bridge, Inside, Link, Sub
 from fairlead.kernel.events import Event, Events
 from fairlead.links import inside
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 _FIGHT = 20
 """Repairs in a row after which somebody else clearly wants it otherwise, and repairing slows down to every few seconds."""
 _TRUCE = 5.0
+_OUR_TABLES = frozenset(table.path for table in TABLES)
 
 
 class Monitor:
@@ -77,7 +78,7 @@ class Monitor:
                 self._host = True
                 self._inside |= {row.key for row in self._node.state.inside()}
             elif event.kind == "nft":
-                self._host = self._host or (not event.ours and event.name == f"inet {TABLE}")
+                self._host = self._host or (not event.ours and event.name in _OUR_TABLES)
             elif event.nsid is None:
                 self._host = self._host or self._differs_on_host(event)
             elif event.deleted or (event.link is not None and not event.link.up):

@@ -94,6 +94,7 @@ def mode(one: Network) -> str:
     words = ["internal" if spec.internal else "nat" if spec.masquerade else "routed"]
     words += [] if spec.isolated else ["not isolated"]
     words += [] if spec.inter_container else ["no icc"]
+    words += [] if spec.anti_spoofing else ["no anti-spoofing"]
     return ", ".join(words)
 
 

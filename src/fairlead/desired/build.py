@@ -13,7 +13,7 @@ from fairlead.model.endpoint import Endpoint, PublishedPort
 from fairlead.model.network import MODES, SUBS, Driver, Network
 
 from . import names
-from .state import Bridge, Chain, Hop, Limit, Link, NodeState, Publication, Row, Rows, Segment, Sub
+from .state import Bridge, Chain, Guard, Hop, Limit, Link, NodeState, Publication, Row, Rows, Segment, Sub
 
 _ANYWHERE = {4: Prefix("0.0.0.0/0"), 6: Prefix("::/0")}
 
@@ -60,12 +60,13 @@ def network_rows(network: Network, uplink_mtu: int) -> Rows:
 
 
 def endpoint_rows(endpoint: Endpoint, network: Network) -> Rows:
-    """A container's link, limits and published ports. A chained endpoint has no link: another plugin made it."""
+    """A container's link with its guard, limits and published ports. A chained endpoint has no link: another plugin made it."""
     spec = endpoint.spec
     host = spec.host if spec.chained else names.veth(endpoint.name)
     rows: list[Row] = []
     if not spec.chained and network.spec.driver is Driver.BRIDGE:
-        rows.append(_link(endpoint, network))
+        link = _link(endpoint, network)
+        rows += (link, _guard(link, network))
     if spec.chained and host and spec.ports:
         rows.append(Chain(key=endpoint.name, host=host))
     if network.spec.driver in SUBS and not spec.chained:
@@ -112,6 +113,14 @@ def _sub(endpoint: Endpoint, network: Network) -> Sub:
         addresses=spec.addresses,
         routes=tuple(_hops(endpoint, network)),
     )
+
+
+def _guard(link: Link, network: Network) -> Guard:
+    """Its addresses; and where one is of IPv6, the link-local one that the container's kernel makes of its MAC."""
+    addresses = tuple(interface.address for interface in link.addresses)
+    if any(address.family == 6 for address in addresses):
+        addresses += (link.mac.link_local,)
+    return Guard(host=link.host, mac=link.mac, addresses=addresses, checked=network.spec.anti_spoofing)
 
 
 def _hops(endpoint: Endpoint, network: Network) -> Iterable[Hop]:

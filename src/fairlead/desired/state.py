@@ -5,7 +5,7 @@ owner and nothing else, so that the cost of a change does not grow with the size
 
     Network  --.                                   .--> links      bridges, veths, addresses, routes, limits
                 >--  build  -->  NodeState (rows)  >
-    Endpoint --'                                   '--> datapath   segments, publications
+    Endpoint --'                                   '--> datapath   segments, publications, guards
 """
 
 from __future__ import annotations
@@ -81,6 +81,23 @@ class Sub(Value, frozen=True, kw_only=True):
     routes: tuple[Hop, ...] = ()
 
 
+class Guard(Value, frozen=True, kw_only=True):
+    """What a container may send as: its MAC with its addresses, the link-local one included. Key: the host's side of its link.
+
+    Not ``checked``: whatever it likes. A link without a guard cannot send at all.
+    """
+
+    host: InterfaceName
+    mac: Mac
+    addresses: tuple[Address, ...]
+    checked: bool = True
+
+    @property
+    def key(self) -> str:
+        """The host's side of the link."""
+        return self.host
+
+
 class Chain(Value, frozen=True, kw_only=True):
     """A link that another plugin made, by its near end, to whose container ports are published. Key: the endpoint's name."""
 
@@ -135,8 +152,8 @@ class Publication(Value, frozen=True, kw_only=True):
         return (str(self.protocol), self.family, self.host or "", self.first)
 
 
-Row = Bridge | Link | Sub | Chain | Limit | Segment | Publication
-R = TypeVar("R", Bridge, Link, Sub, Chain, Limit, Segment, Publication)
+Row = Bridge | Link | Sub | Guard | Chain | Limit | Segment | Publication
+R = TypeVar("R", Bridge, Link, Sub, Guard, Chain, Limit, Segment, Publication)
 Rows = tuple[Row, ...]
 """The rows of one owner, a Network or an Endpoint."""
 
@@ -150,7 +167,7 @@ class NodeState:
 
     __slots__ = ("_owners", "_tables")
 
-    TABLES: tuple[type[Row], ...] = (Bridge, Link, Sub, Chain, Limit, Segment, Publication)
+    TABLES: tuple[type[Row], ...] = (Bridge, Link, Sub, Guard, Chain, Limit, Segment, Publication)
 
     def __init__(self) -> None:
         self._owners: Mapping[str, Rows] = {}

@@ -3,6 +3,9 @@
 Of a link that is handed over the far end is born beside the near one, and who asked for it moves, names and configures it (so
 does Docker); from then on only the near end is looked after here. A pair lives and dies as one: while the near end exists, so
 does the far one. If it was destroyed under a running container, a new far end is born inside, as for everybody else.
+
+The near end is a port of the bridge and nothing else: it has no address and takes no part in ARP. (What a container sends to
+the addresses reserved for bridges is not bridged but comes up there, past the bridge's packet filter.)
 """
 
 from __future__ import annotations
@@ -52,8 +55,16 @@ def check_host(row: Link, links: dict[str, LinkInfo]) -> list[Drift]:
     if near is None:
         return [Drift(table=TABLE, key=row.key, kind="missing", want=f"veth {row.host} on {row.bridge}")]
     master = links.get(row.bridge)
-    want = {"up": True, "mtu": row.mtu, "bridge": master.index if master else -1, "isolated": row.alone, "hairpin": row.hairpin}
-    have = {"up": near.up, "mtu": near.mtu, "bridge": near.master, "isolated": near.isolated, "hairpin": near.hairpin}
+    index = master.index if master else -1
+    want = {"up": True, "arp": False, "mtu": row.mtu, "bridge": index, "isolated": row.alone, "hairpin": row.hairpin}
+    have = {
+        "up": near.up,
+        "arp": near.arp,
+        "mtu": near.mtu,
+        "bridge": near.master,
+        "isolated": near.isolated,
+        "hairpin": near.hairpin,
+    }
     return differences(row.key, f"{row.host} ", want, have)
 
 
@@ -67,6 +78,7 @@ def _pair(row: Link, bridge: int, fd: int) -> tuple[Message, ...]:
         mac=row.mac,
         host_mac=names.veth_mac(row.key),
         group=GROUP,
+        arp=False,
         isolated=row.alone,
         hairpin=row.hairpin,
     )
@@ -88,7 +100,7 @@ def _repair_pair(nl: Netlink, row: Link, bridge: int, fd: int) -> None:
         nl.do(*_pair(row, bridge, fd))
         return
     nl.do(
-        route.set_link(near.index, master=bridge, mtu=row.mtu, up=True, group=GROUP),
+        route.set_link(near.index, master=bridge, mtu=row.mtu, arp=False, up=True, group=GROUP),
         route.bridge_port(near.index, isolated=row.alone, hairpin=row.hairpin),
     )
 
@@ -100,7 +112,7 @@ def _ensure_handover(nl: Netlink, row: Link) -> None:
         raise Missing(f"bridge {row.bridge} is gone; it comes back by itself, try again", field="network")
     if ours := route.link(nl, row.host):
         nl.do(
-            route.set_link(ours.index, master=bridge.index, mtu=row.mtu, up=True, group=GROUP),
+            route.set_link(ours.index, master=bridge.index, mtu=row.mtu, arp=False, up=True, group=GROUP),
             route.bridge_port(ours.index, isolated=row.alone, hairpin=row.hairpin),
         )
         return

@@ -144,6 +144,7 @@ class NetworkSpec(Value, frozen=True, kw_only=True):
     but published ports. ``inter_container``: containers of this network reach each other. ``masquerade``: what leaves
     carries the host's address (NAT); off, the network is routed, and reached from outside without published ports.
     ``parent`` and ``mode``: of macvlan and ipvlan, whose gateway is a router on the parent's network.
+    ``anti_spoofing``: a container cannot send as another (docs/spoofing.md).
     """
 
     driver: Driver = Driver.BRIDGE
@@ -156,6 +157,7 @@ class NetworkSpec(Value, frozen=True, kw_only=True):
     masquerade: bool = True
     parent: InterfaceName | None = None
     mode: str = ""
+    anti_spoofing: bool = True
     dns: tuple[Address, ...] = ()
     options: dict[str, str] = {}
 

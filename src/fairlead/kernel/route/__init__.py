@@ -17,6 +17,7 @@ from fairlead.kernel.route.link import (
     new_link,
     new_veth,
     parse_link,
+    set_bridge,
     set_link,
 )
 from fairlead.kernel.route.namespace import new_nsid, nsid_of
@@ -81,6 +82,7 @@ __all__ = [
     "parse_link",
     "qdiscs",
     "routes",
+    "set_bridge",
     "set_link",
     "tbf",
 ]
