@@ -58,7 +58,7 @@ def test_doctor_shows_what_is_wrong_and_touches_nothing(node: Node, agent: Agent
     node.run("nft", "delete", "table", "inet", "fairlead")
     one.run("ip", "address", "flush", "dev", "eth0")
     shown = "\n".join(agent.drift())
-    assert "nftables fairlead missing" in shown
+    assert "nftables inet fairlead missing" in shown
     assert "address 10.208.0.2/16" in shown
     assert shown == "\n".join(agent.drift()), "asking changed nothing"
 
