@@ -25,7 +25,7 @@ from fairlead.kernel import netns
 from fairlead.kernel.errors import KernelError
 from fairlead.model.address import Interface, InterfaceName, Prefix
 from fairlead.model.endpoint import Endpoint, EndpointSpec, PublishedPort, Route, Sandbox, endpoint_name
-from fairlead.model.errors import Invalid, Missing
+from fairlead.model.errors import Conflict, Invalid, Missing
 from fairlead.model.meta import Meta
 from fairlead.model.network import Driver, Network
 from fairlead.store.base import Delete, Put, Store
@@ -267,6 +267,9 @@ class Endpoints:
     def _claim_exactly(self, request: Attach, holder: Holder) -> tuple[Interface, ...]:
         """The addresses asked for and no others; those reserved for this endpoint are held already."""
         reserved, wishes = self._reservations.split(request)
+        for one in self.all.values():
+            if one.spec.network == request.network and (twice := {*one.spec.addresses} & {*reserved}):
+                raise Conflict(f"{', '.join(twice)} is the address of {one.display} already", field="addresses")
         families = tuple(6 if ":" in wish else 4 for wish in wishes)
         own = self._ledger.allocate(request.network, holder, wishes=wishes, families=families) if wishes else ()
         return tuple(sorted((*reserved, *own), key=lambda one: one.family))

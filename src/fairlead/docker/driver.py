@@ -22,7 +22,7 @@ from fairlead.api.door import Door
 from fairlead.api.schema import Attach, Change, Detach, Reserve
 from fairlead.desired import names
 from fairlead.model import codec
-from fairlead.model.address import ContainerID, InterfaceName, Mac, Name, Prefix
+from fairlead.model.address import Address, ContainerID, InterfaceName, Mac, Name, Prefix
 from fairlead.model.address import Interface as Addressed
 from fairlead.model.endpoint import Endpoint as Attachment
 from fairlead.model.endpoint import endpoint_name
@@ -31,8 +31,8 @@ from fairlead.model.meta import Meta
 from fairlead.model.network import Driver as Kind
 from fairlead.model.network import Network, NetworkSpec
 
-from . import options
-from .ipam import OWNER, release, reservations
+from . import options, orphans
+from .orphans import ID, OWNER, release, reservations
 from .protocol import (
     INTERNAL,
     Allocated,
@@ -51,6 +51,7 @@ from .protocol import (
     ProgramExternalConnectivity,
     Scope,
     SkipGateway,
+    Spaces,
 )
 from .protocol import (
     InterfaceName as Moved,
@@ -60,7 +61,6 @@ T = TypeVar("T")
 
 ETH = InterfaceName("eth")
 ANNOTATION = "docker.fairlead.dev/"
-ID = f"{ANNOTATION}network-id"
 
 
 class Driver:
@@ -105,10 +105,10 @@ class Driver:
     async def delete_network(self, request: DeleteNetwork) -> Nothing:
         """The network goes with Docker's; one that was there before stays."""
         for one in reservations(self._door):
-            if one.spec.holder == request.network_id or one.spec.network == _own_name(request.network_id):
+            if one.spec.holder == request.network_id:
                 await release(self._door, one)
-        if self._own(request.network_id):
-            await self._door.delete(Network.plural, _own_name(request.network_id))
+        if own := self._own(request.network_id):
+            await orphans.remove(self._door, own)
         return Nothing()
 
     async def _make(self, request: CreateNetwork, asked: options.NetworkOptions, *, internal: bool) -> None:
@@ -116,6 +116,8 @@ class Driver:
         if (other := self._door.network(name)) and not self._own(request.network_id):
             raise Conflict(f"network {other.name} exists and is not Docker's", field="NetworkID")
         for pool in request.pools:
+            if pool.address_space != Spaces().local_default_address_space:  # Docker's own, which gives no subnet twice
+                await orphans.retire(self._door, _read(Prefix, pool.pool, "--subnet"), but=name)
             self._refuse_shared(pool, name)
         subnets = [_subnet_tree(pool) for pool in request.pools]
         spec = codec.from_tree({**asked.spec, "subnets": subnets, "internal": internal}, NetworkSpec)
@@ -132,8 +134,7 @@ class Driver:
 
     def _refuse_shared(self, pool: Pool, name: Name) -> None:
         """A subnet that is a network's is shared only by saying so."""
-        networks = (one for one in self._door.objects(Network.plural) if isinstance(one, Network))
-        for other in networks:
+        for other in orphans.networks(self._door):
             if other.name != name and any(pool.pool == subnet.cidr for subnet in other.spec.subnets):
                 raise Conflict(
                     f"{pool.pool} is the subnet of network {other.name}; to share that: -o {options.NETWORK}={other.name}",
@@ -165,6 +166,8 @@ class Driver:
         said = request.interface or Interface()
         addresses = [_read(Addressed, text, "--ip") for text in (said.address, said.address_ipv6) if text]
         mac = _read(Mac, said.mac_address, "--mac-address") if said.mac_address else None
+        await orphans.sweep(self._door)
+        await self._evict(request, network, [one.address for one in addresses])
         attached = await self._door.attach(
             Attach(
                 container=ContainerID(request.endpoint_id),
@@ -179,6 +182,11 @@ class Driver:
             )
         )
         return EndpointCreated(interface=_unsaid(said, attached.endpoint))
+
+    async def _evict(self, request: CreateEndpoint, network: Network, addresses: list[Address]) -> None:
+        """Docker gives these addresses to this endpoint: another one that has them is forgotten."""
+        if self._find(request.endpoint_id) is None:
+            await orphans.evict(self._door, network, addresses)
 
     async def delete_endpoint(self, request: Endpoint) -> Nothing:
         """The link goes; when this returns the kernel has let go of it."""
@@ -241,8 +249,7 @@ class Driver:
 
     def _find(self, endpoint_id: str) -> Attachment | None:
         name = endpoint_name(endpoint_id, ETH)
-        endpoints = (one for one in self._door.objects(Attachment.plural) if isinstance(one, Attachment))
-        return next((one for one in endpoints if one.name == name), None)
+        return next((one for one in orphans.endpoints(self._door) if one.name == name), None)
 
 
 def _own_name(network_id: str) -> Name:

@@ -16,11 +16,10 @@ from typing import NamedTuple, TypeVar
 from fairlead.api.door import Door
 from fairlead.api.schema import Reserve
 from fairlead.model.address import Address, Family, Interface, Mac, Prefix
-from fairlead.model.errors import Invalid, Missing
+from fairlead.model.errors import Conflict, Invalid, Missing
 from fairlead.model.network import Network, Range, Subnet
-from fairlead.model.reservation import Reservation
 
-from . import options
+from . import options, orphans
 from .protocol import (
     ADDRESS_TYPE,
     GATEWAY,
@@ -37,8 +36,6 @@ from .protocol import (
 )
 
 T = TypeVar("T")
-
-OWNER = "docker"
 
 
 class PoolID(NamedTuple):
@@ -88,14 +85,20 @@ class Ipam:
         if part and not wish:
             raise Invalid("a range needs --subnet", field="--ip-range")
         network = self._network(name) if (name := options.pool(request.options)) else self._owner(wish) if wish else None
+        if network and orphans.ID in network.metadata.annotations:
+            raise Conflict(
+                f"Docker has a network with that subnet already, {network.name}; if it does not know of it any more: "
+                f"fairlead network delete {network.name}",
+                field="--subnet",
+            )
         subnet = _shared(network, family, wish) if network else _subnet(wish or self._door.free(family), part=part)
         pool = PoolID(subnet.cidr, part)
         _subnet(pool.cidr, part=part)
         return PoolGiven(pool_id=str(pool), pool=subnet.cidr, data={GATEWAY: Interface.of(subnet.router, subnet.cidr)})
 
     async def release_pool(self, request: ReleasePool) -> Nothing:
-        """Nothing was kept."""
-        PoolID.of(request.pool_id)
+        """A subnet that Docker gives back is no network's of its own any more."""
+        await orphans.retire(self._door, PoolID.of(request.pool_id).cidr)
         return Nothing()
 
     async def request_address(self, request: RequestAddress) -> AddressGiven:
@@ -123,20 +126,20 @@ class Ipam:
         """Give an address back; that it was not reserved is no error."""
         pool, address = PoolID.of(request.pool_id), _read(Address, request.address, "Address")
         network = self._owner(pool.cidr)
-        for one in reservations(self._door):
-            spec = one.spec
-            if network and spec.network == network.name and spec.address and spec.address.address == address:
-                await release(self._door, one)
+        if network:
+            await orphans.give_back(self._door, network, address)
         return Nothing()
 
     async def _reserve(self, pool: PoolID, network: Network, wish: Address | None, mac: Mac | None) -> AddressGiven:
+        await orphans.sweep(self._door)
         holder = mac or wish
         if holder is None:
             raise Invalid("neither an address nor a MAC is said", field=MAC)
+        self._refuse_used(network, mac)
         reserved = await self._door.reserve(
             Reserve(
                 network=network.name,  # type: ignore[arg-type]  # a network's name is checked
-                owner=OWNER,
+                owner=orphans.OWNER,
                 holder=holder,
                 family=4 if pool.cidr.family == 4 else 6,
                 address=wish,
@@ -147,6 +150,12 @@ class Ipam:
         assert reserved.spec.address
         return AddressGiven(address=reserved.spec.address)
 
+    def _refuse_used(self, network: Network, mac: Mac | None) -> None:
+        """One MAC is one holder: a second container with it would get the first one's address."""
+        for one in orphans.endpoints(self._door):
+            if mac and (one.spec.network, one.spec.mac) == (network.name, mac) and one.spec.sandbox.path:
+                raise Conflict(f"a container on network {network.name} has {mac} already", field="--mac-address")
+
     def _network(self, name: str) -> Network:
         if found := self._door.network(name):
             return found
@@ -154,22 +163,9 @@ class Ipam:
 
     def _owner(self, cidr: Prefix) -> Network | None:
         """The network that has this subnet."""
-        networks = (one for one in self._door.objects(Network.plural) if isinstance(one, Network))
-        return next((one for one in networks if any(subnet.cidr == cidr for subnet in one.spec.subnets)), None)
-
-
-def reservations(door: Door) -> list[Reservation]:
-    """What is reserved for Docker."""
-    found = (one for one in door.objects(Reservation.plural) if isinstance(one, Reservation))
-    return [one for one in found if one.spec.owner == OWNER]
-
-
-async def release(door: Door, reservation: Reservation) -> None:
-    """Give a reservation back; somebody else may have done so meanwhile."""
-    try:
-        await door.delete(Reservation.plural, reservation.name)
-    except Missing:
-        return
+        return next(
+            (one for one in orphans.networks(self._door) if any(subnet.cidr == cidr for subnet in one.spec.subnets)), None
+        )
 
 
 def _shared(network: Network, family: Family, wish: Prefix | None) -> Subnet:

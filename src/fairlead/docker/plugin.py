@@ -115,22 +115,28 @@ class Plugin:
             self._path.unlink(missing_ok=True)
             await self._runner.cleanup()
 
-    def _handler(self, name: str) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def answer(self, name: str, body: bytes) -> tuple[int, bytes]:
+        """One call: HTTP status and body. Whatever comes in, what goes out is Docker's."""
         expected, act = self._calls[name]
-        key = "Error" if name.startswith("IpamDriver.") else "Err"
+        if not body and expected is not Nothing:
+            return 400, _refusal("the agent was restarted while Docker waited for its answer; try again")
+        try:
+            message = codec.decode(body or b"{}", expected)
+        except errors.Invalid as problem:
+            return 400, _refusal(str(problem))
+        try:
+            async with self._turns:
+                return 200, msgspec.json.encode(await act(message), enc_hook=str)
+        except errors.Problem as problem:
+            log.info("%s: refused: %s", name, problem)
+            return 200, _refusal(said(problem), "Error" if name.startswith("IpamDriver.") else "Err")
+        except Exception:
+            log.exception("%s", name)
+            return 500, _refusal("the agent met an error it did not foresee; its log has the details")
 
+    def _handler(self, name: str) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handle(request: web.Request) -> web.Response:
-            body = await request.read()
-            try:
-                message = codec.decode(body or b"{}", expected)
-            except errors.Invalid as problem:
-                return _refusal(str(problem), status=400)
-            try:
-                async with self._turns:
-                    return _json(await act(message))
-            except errors.Problem as problem:
-                log.info("%s: refused: %s", name, problem)
-                return _refusal(said(problem), key)
+            return _response(*await self.answer(name, await request.read()))
 
         return handle
 
@@ -184,23 +190,19 @@ async def _activate(_: Nothing) -> Activated:
 
 @web.middleware
 async def _guard(request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
-    """What is no call, and what nobody foresaw."""
+    """What is no call, or too large for one."""
     try:
         return await handler(request)
     except web.HTTPRequestEntityTooLarge:
-        return _refusal(f"the request is larger than {MAX_BODY} bytes", status=413)
+        return _response(413, _refusal(f"the request is larger than {MAX_BODY} bytes"))
     except web.HTTPException as wrong:
-        return _refusal(f"{request.method} {request.path[:200]}: there is no such call", status=wrong.status)
-    except Exception:
-        log.exception("%s %s", request.method, request.path[:200])
-        return _refusal("the agent met an error it did not foresee; its log has the details", status=500)
+        return _response(wrong.status, _refusal(f"{request.method} {request.path[:200]}: there is no such call"))
 
 
-def _json(message: Message) -> web.Response:
-    return web.Response(body=msgspec.json.encode(message, enc_hook=str), content_type=CONTENT_TYPE)
+def _response(status: int, body: bytes) -> web.Response:
+    return web.Response(status=status, body=body, content_type=CONTENT_TYPE)
 
 
-def _refusal(message: str, key: str = "Err", status: int = 200) -> web.Response:
+def _refusal(message: str, key: str = "Err") -> bytes:
     text = message.encode(errors="replace").decode()
-    text = text if len(text) <= _MESSAGE else f"{text[:_MESSAGE]} [...]"
-    return web.Response(status=status, body=msgspec.json.encode({key: text}), content_type=CONTENT_TYPE)
+    return msgspec.json.encode({key: text if len(text) <= _MESSAGE else f"{text[:_MESSAGE]} [...]"})
