@@ -93,8 +93,9 @@ class Monitor:
         row: Bridge | Link | None = state.table(Bridge).get(event.name) or self._node.at(event.name)
         if row is None:
             return False
-        lost = isinstance(row, Link) and not event.link.master
-        return event.deleted or not event.link.up or event.link.mtu != row.mtu or lost
+        link = event.link
+        altered = not link.master or link.arp if isinstance(row, Link) else link.snooping or link.reserved_learning
+        return event.deleted or not link.up or link.mtu != row.mtu or altered
 
     async def _on_events(self) -> None:
         while True:
