@@ -136,7 +136,9 @@ def _mld_report(cast: Cast, src: str) -> Packet:
 
 
 def _igmp(cast: Cast, kind: int, dst: str) -> Packet:
-    return _four(cast, Raw(bytes([kind, 0, 0xFF - kind, 0xFF]) + bytes(4)), dst=dst, proto=2, ttl=1, options=[IPOption_NOP()] * 4)
+    return _four(
+        cast, Raw(bytes([kind, 0, 0xFF - kind, 0xFF]) + bytes(4)), dst=dst, proto=2, ttl=1, options=[IPOption_NOP()] * 4
+    )
 
 
 def _offer(cast: Cast, sport: int, dport: int) -> Packet:
@@ -233,9 +235,7 @@ ATTACKS: dict[str, dict[str, Attack]] = {
         "an advertisement to everybody for the gateway": lambda c: (
             _ether(c, dst=TO_EVERYBODY6) / IPv6(src=c.me.v6, dst=EVERYBODY6, hlim=255) / _advert(c, c.gate.v6, c.me.mac)
         ),
-        "an advertisement behind destination options": lambda c: _behind(
-            _options(), _six(c, _advert(c, c.gate.v6, c.me.mac))
-        ),
+        "an advertisement behind destination options": lambda c: _behind(_options(), _six(c, _advert(c, c.gate.v6, c.me.mac))),
         "an advertisement behind hop-by-hop options": lambda c: _behind(
             _hop_by_hop(), _six(c, _advert(c, c.gate.v6, c.me.mac))
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import fairlead
@@ -62,7 +62,7 @@ class Agent:
         self.node, self.networks, self.endpoints, self.reservations = node, networks, endpoints, reservations
         self._since = time.monotonic()
         self.ready = False
-        self._changing = asyncio.Lock()
+        self._changing, self._examining = asyncio.Lock(), asyncio.Lock()
 
     async def attach(self, request: Attach) -> Attached:
         """Give a namespace an interface."""
@@ -88,9 +88,11 @@ class Agent:
         """One endpoint, and how the kernel differs from it."""
         return await self.endpoints.check(container, interface)
 
-    async def collect(self, network: str, owner: str, keep: Collection[tuple[str, str]]) -> tuple[Endpoint, ...]:
+    async def collect(
+        self, network: str, owner: str, keep: Collection[tuple[str, str]], labels: Mapping[str, str]
+    ) -> tuple[Endpoint, ...]:
         """Remove what the runtime does not list."""
-        return await self.endpoints.collect(network, owner, keep)
+        return await self.endpoints.collect(network, owner, keep, labels)
 
     async def apply(self, thing: Object) -> Applied:
         """Create a network or change it."""
@@ -156,25 +158,26 @@ class Agent:
             networks=len(self.networks.all),
             endpoints=len(self.endpoints.all),
             repairs=self.node.repairs,
-            pending=len(self.node.leaving),
+            pending=len(self.node.leaving) + len(self.endpoints.owed),
             last_check=round(now - self.node.checked, 3),
             pools=tuple(self._pools()),
         )
 
     async def doctor(self) -> Report:
         """Compare everything, touch nothing."""
-        dead = await self.endpoints.gone(self.endpoints.all.values())
-        facts = Facts(
-            drift=tuple(await self.node.check()),
-            dead=tuple(one.display for one in dead),
-            pools=tuple(self._pools()),
-            capabilities=await self._host.capabilities(),
-            forwards=self._host.forwards(),
-            uplink_mtu=self._host.mtu(),
-            mtus={one.name: one.spec.mtu for one in self.networks.all.values() if one.spec.mtu and not one.spec.internal},
-            dropping=tuple(self._host.dropping()),
-        )
-        return examine(facts)
+        async with self._examining:  # however many ask: a container start waits behind one examination at most
+            dead = await self.endpoints.gone(self.endpoints.all.values())
+            facts = Facts(
+                drift=tuple(await self.node.check()),
+                dead=tuple(one.display for one in dead),
+                pools=tuple(self._pools()),
+                capabilities=await self._host.capabilities(),
+                forwards=self._host.forwards(),
+                uplink_mtu=self._host.mtu(),
+                mtus={one.name: one.spec.mtu for one in self.networks.all.values() if one.spec.mtu and not one.spec.internal},
+                dropping=tuple(self._host.dropping()),
+            )
+            return examine(facts)
 
     def _users(self, network: str) -> list[str]:
         return self.endpoints.users(network) + self.reservations.holders(network)

@@ -3,6 +3,9 @@
 attach: validate → claim addresses → store (durable) → kernel → answer. From the moment the row is stored, a crash is
 finished by the next start: a namespace that still exists gets its link, one that does not gives its addresses back.
 detach: forget in the store (durable) → answer → the kernel lets go → the addresses are free again, never before.
+
+A store that cannot write (a full disk) fails an attach and leaves nothing of it; it fails no detach, for removing containers is
+how people make room. The kernel lets go, the addresses stay held, and the store is asked again until it has forgotten.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import asyncio
 import ipaddress
 import logging
 import os
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 from msgspec.structs import replace
@@ -23,9 +26,11 @@ from fairlead.ipam.ledger import Ledger
 from fairlead.ipam.pool import Holder
 from fairlead.kernel import netns
 from fairlead.kernel.errors import KernelError
+from fairlead.kit import fault
+from fairlead.kit.suspects import Suspects
 from fairlead.model.address import Interface, InterfaceName, Prefix
 from fairlead.model.endpoint import Endpoint, EndpointSpec, PublishedPort, Route, Sandbox, endpoint_name
-from fairlead.model.errors import Conflict, Invalid, Missing
+from fairlead.model.errors import Conflict, Invalid, Missing, Problem
 from fairlead.model.meta import Meta
 from fairlead.model.network import Driver, Network
 from fairlead.store.base import Delete, Put, Store
@@ -38,20 +43,35 @@ from .reservations import Reservations
 
 log = logging.getLogger(__name__)
 
+GC_GRACE = 10.0
 _DOUBT = 0.5
 """Seconds between the two looks after which a namespace counts as gone."""
+_FEW = 16
+"""Ports that are tried out on the event loop's own thread; more of them take longer than others should wait."""
 
 
 class Endpoints:
     """Every attachment of the node, in memory as in the store."""
 
     def __init__(
-        self, store: Store, node: Node, ledger: Ledger, networks: Networks, *, reservations: Reservations, host: Host
+        self,
+        store: Store,
+        node: Node,
+        ledger: Ledger,
+        networks: Networks,
+        *,
+        reservations: Reservations,
+        host: Host,
+        grace: float = GC_GRACE,
     ) -> None:
+        """``grace``: seconds for which a collection spares what it is not told of, while its namespace exists."""
         self.all: dict[str, Endpoint] = {}
+        self.owed: dict[str, Endpoint] = {}
+        """Detached, but the store could not forget them: their addresses stay held."""
         self.ports = Ports()
         self._store, self._node, self._ledger, self._networks, self._host = store, node, ledger, networks, host
         self._reservations = reservations
+        self._suspects: Suspects[tuple[str, str]] = Suspects(grace)
         self._busy: dict[str, asyncio.Lock] = {}
         self._leaving: dict[str, Endpoint] = {}
         self._own = _own_cookie()
@@ -68,7 +88,7 @@ class Endpoints:
             self._remember(thing, network)
         for endpoint in dead:
             log.warning("endpoint %s is of an earlier boot; its addresses are free", endpoint.name)
-            await self._store.commit(Delete(Endpoint.plural, endpoint.key))
+            await self._erase(endpoint)
         freed = (one for one in await self._store.deleted(Endpoint.plural) if isinstance(one, Endpoint))
         for problem in self._ledger.restore(self._reservations.without(self.all.values()), freed):
             log.error("%s", problem)
@@ -79,10 +99,13 @@ class Endpoints:
         async with self._alone(name):
             if name in self._node.leaving:
                 await self._node.leaving[name][1]
+            if owed := self.owed.get(name):
+                await self._repay(owed)
             network = self._networks.get(request.network)
             _refuse_unfit(request, network)
             cookie = self._open(request, network)
             request = await self._find_host(request)
+            fault.point("attach.validated")
             if existing := self.all.get(name):
                 if _answers(existing, request, cookie):
                     await self._node.put(name, build.endpoint_rows(existing, network))
@@ -148,33 +171,72 @@ class Endpoints:
         attached = self._attached(endpoint, self._networks.get(endpoint.spec.network))
         return attached, tuple(await self._node.check_owner(endpoint.name))
 
-    async def collect(self, network: str, owner: str, keep: Collection[tuple[str, str]]) -> tuple[Endpoint, ...]:
-        """Remove the endpoints of ``owner`` on ``network`` that the runtime does not list as alive."""
+    async def collect(
+        self, network: str, owner: str, keep: Collection[tuple[str, str]], labels: Mapping[str, str]
+    ) -> tuple[Endpoint, ...]:
+        """Remove what ``owner`` made on ``network``, with these labels, and does not list as alive; return what was removed.
+
+        The list may have been written before the last attach was answered. So an endpoint that is not on it goes only if its
+        namespace is gone too, or if it was missing ``grace`` seconds ago already, and in every collection since.
+        """
         kept = {endpoint_name(container, interface) for container, interface in keep}
-        dead = [
-            one for one in self.all.values() if one.spec.network == network and one.spec.owner == owner and one.name not in kept
+        missing = [
+            one
+            for one in self.all.values()
+            if one.spec.network == network
+            and one.spec.owner == owner
+            and one.name not in kept
+            and labels.items() <= one.metadata.labels.items()
         ]
-        for endpoint in dead:
-            await self.detach(Detach(container=endpoint.spec.container, interface=endpoint.spec.interface, wait=False))
-        return tuple(dead)
+        scope = (network, owner, frozenset(labels.items()))
+        confirmed = self._suspects.confirmed(scope, [(one.name, one.metadata.uid) for one in missing])
+        ended = await self._ended(missing)
+        dead = [one for one in missing if one in ended or (one.name, one.metadata.uid) in confirmed]
+        return tuple([one for one in dead if await self._take_away(one, f"{owner} does not know it any more")])
 
     async def reap(self) -> list[Endpoint]:
-        """Remove endpoints whose namespace is gone. Looked at twice, as a runtime may be moving it."""
-        suspects = await self.gone(self.all.values())
-        if not suspects:
-            return []
-        await asyncio.sleep(_DOUBT)
-        dead = await self.gone(one for one in suspects if self.all.get(one.name) is one)
-        for endpoint in dead:
-            log.warning("the namespace %s of %s is gone; detaching", endpoint.spec.sandbox.path, endpoint.display)
-            await self.detach(Detach(container=endpoint.spec.container, interface=endpoint.spec.interface, wait=False))
-        return dead
+        """Remove endpoints whose namespace is gone."""
+        dead = await self._ended(self.all.values())
+        return [one for one in dead if await self._take_away(one, f"its namespace {one.spec.sandbox.path} is gone")]
+
+    async def repay(self) -> None:
+        """Have the store forget what it could not forget when it was asked."""
+        for endpoint in list(self.owed.values()):
+            async with self._alone(endpoint.name):
+                if self.owed.get(endpoint.name) is endpoint:
+                    await self._repay(endpoint)
 
     async def gone(self, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
         """Those whose namespace does not exist any more. Of what is handed over, who moves it says when it ends."""
         asked = [one for one in endpoints if not one.spec.handover]
         found = await self._node.gone([one.spec.sandbox for one in asked])
         return [one for one, is_gone in zip(asked, found, strict=True) if is_gone]
+
+    async def _ended(self, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
+        """Those whose namespace is gone, looked at twice, as a runtime may be moving it."""
+        suspects = await self.gone(endpoints)
+        if not suspects:
+            return []
+        await asyncio.sleep(_DOUBT)
+        return await self.gone(one for one in suspects if self.all.get(one.name) is one)
+
+    async def _take_away(self, endpoint: Endpoint, why: str) -> bool:
+        """Detach exactly this endpoint, not one that took its place meanwhile, after a last look into the store; whether it went."""
+        async with self._alone(endpoint.name):
+            if self.all.get(endpoint.name) is not endpoint:
+                return False
+            try:
+                stored = await self._store.get(Endpoint.plural, endpoint.key)
+            except Problem as problem:
+                log.error("%s stays, as the store cannot be asked: %s", endpoint.name, problem)  # noqa: TRY400  # tried again later
+                return False
+            if stored is not None and stored != endpoint:
+                log.error("%s stays: the store knows it otherwise", endpoint.name)
+                return False
+            fault.point("collect.confirmed")
+            log.warning("detaching %s (%s): %s", endpoint.name, endpoint.display, why)
+            await self._forget(endpoint)
+            return True
 
     def users(self, network: str) -> list[str]:
         """Who is on a network, as people know them."""
@@ -183,27 +245,42 @@ class Endpoints:
     async def _create(self, request: Attach, network: Network, name: str, cookie: int) -> Attached:
         await self._outlast(request.ports, request.addresses)
         self.ports.refuse_taken(request.ports, name)
-        refuse_bound(request.ports)
         addresses = self._claim(request, network, name)
         try:
             endpoint = _endpoint(request, network, addresses, Sandbox(path=request.path, cookie=cookie))
             endpoint = replace(endpoint, spec=replace(endpoint.spec, mtu=self._mtu(endpoint, network), boot=self._host.boot))
             build.endpoint_rows(endpoint, network)  # what cannot be built is not stored
-            (stored,) = await self._store.commit(Put(endpoint, ""))
+            stored = await self._keep(endpoint)
         except Exception:
             # Not on cancellation: the commit may have happened, and the next start will find the address held.
             self._ledger.release(name)
             raise
-        assert isinstance(stored, Endpoint)
         self.all[name] = stored
-        self.ports.add(stored)
         network = self._networks.all.get(network.name, network)  # it may have been changed meanwhile
+        fault.point("attach.committed")
         try:
             await self._node.put(name, build.endpoint_rows(stored, network))
         except BaseException:
             await asyncio.shield(self._forget(stored))
             raise
+        fault.point("attach.programmed")
         return self._attached(stored, network)
+
+    async def _keep(self, endpoint: Endpoint) -> Endpoint:
+        """Put a new endpoint into the store. Its ports are its own before anything is waited for: nobody else gets them."""
+        self.ports.add(endpoint)
+        fault.point("attach.claimed")
+        try:
+            if sum(port.count for port in endpoint.spec.ports) > _FEW:
+                await asyncio.to_thread(refuse_bound, endpoint.spec.ports)
+            else:
+                refuse_bound(endpoint.spec.ports)
+            (stored,) = await self._store.commit(Put(endpoint, ""))
+        except Exception:
+            self.ports.remove(endpoint)
+            raise
+        assert isinstance(stored, Endpoint)
+        return stored
 
     async def _find_host(self, request: Attach) -> Attach:
         """Behind another plugin: the host's side of its link, if it has one."""
@@ -300,7 +377,9 @@ class Endpoints:
 
     async def _forget(self, endpoint: Endpoint) -> None:
         """Durably gone from the store; the kernel follows, and then the addresses are free."""
-        await self._store.commit(Delete(Endpoint.plural, endpoint.key))
+        fault.point("detach.found")
+        await self._erase(endpoint)
+        fault.point("detach.committed")
         future = self._node.drop(endpoint.name)
         self._leaving[endpoint.name] = self.all.pop(endpoint.name)
         future.add_done_callback(lambda _: self._release(endpoint))
@@ -308,7 +387,23 @@ class Endpoints:
     def _release(self, endpoint: Endpoint) -> None:
         del self._leaving[endpoint.name]
         self.ports.remove(endpoint)
-        self._ledger.release(endpoint.name)
+        if endpoint.name not in self.owed:
+            self._ledger.release(endpoint.name)
+        fault.point("detach.released")
+
+    async def _erase(self, endpoint: Endpoint) -> None:
+        try:
+            await self._store.commit(Delete(Endpoint.plural, endpoint.key))
+        except Problem as problem:
+            self.owed[endpoint.name] = endpoint
+            log.error("%s is detached, but not forgotten: %s", endpoint.name, problem)  # noqa: TRY400  # a person reads this
+
+    async def _repay(self, endpoint: Endpoint) -> None:
+        await self._store.commit(Delete(Endpoint.plural, endpoint.key))
+        del self.owed[endpoint.name]
+        if endpoint.name not in self._leaving:
+            self._ledger.release(endpoint.name)
+        log.info("%s is forgotten now", endpoint.name)
 
     def _remember(self, endpoint: Endpoint, network: Network) -> None:
         self.all[endpoint.name] = endpoint

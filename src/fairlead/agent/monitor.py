@@ -17,7 +17,8 @@ from contextlib import suppress
 
 from fairlead.api.schema import Drift
 from fairlead.datapath.nftables.plane import TABLES
-from fairlead.desired.state import Bridge, Inside, Link, Sub
+from fairlead.desired import names
+from fairlead.desired.state import Bridge, Inside, Limit, Link, Sub
 from fairlead.kernel.events import Event, Events
 from fairlead.links import inside
 from fairlead.model.errors import Problem
@@ -90,6 +91,8 @@ class Monitor:
         if event.link is None:
             return event.deleted
         state = self._node.state
+        if event.deleted and event.name.startswith(names.IFB):
+            return any(row.ifb == event.name for row in state.table(Limit).values())
         row: Bridge | Link | None = state.table(Bridge).get(event.name) or self._node.at(event.name)
         if row is None:
             return False

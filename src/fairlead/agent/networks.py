@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from fairlead.api.schema import Applied
 from fairlead.desired import build, names
 from fairlead.ipam.ledger import Ledger
+from fairlead.kit import fault
 from fairlead.model.address import Family, Prefix
 from fairlead.model.errors import Conflict, Exhausted, Invalid, Missing, Unsupported
 from fairlead.model.meta import Meta
@@ -78,6 +79,7 @@ class Networks:
         if wanted.spec.connects:
             wanted = replace(wanted, spec=self._complete(wanted))
             self._refuse_collision(wanted)
+        fault.point("network.checked")
         stored = await self._commit(wanted, before)
         result = "created" if before is None else "unchanged" if stored == before else "configured"
         return Applied(result=result, kind="Network", name=wanted.name, warnings=tuple(self._warnings(stored)))
@@ -91,6 +93,7 @@ class Networks:
             shown = ", ".join(holders[:10]) + (f" and {len(holders) - 10} more" if len(holders) > 10 else "")
             raise Conflict(f"network {name} is used by {shown}; detach them first", field="metadata.name")
         await self._store.commit(Delete(Network.plural, network.key))
+        fault.point("network.forgotten")
         del self.all[name]
         self._ledger.drop(name)
         await self._node.drop(build.network_owner(name))
@@ -102,14 +105,17 @@ class Networks:
         assert isinstance(stored, Network)
         if stored == before:
             return stored
+        fault.point("network.committed")
         try:
             await self._node.put(build.network_owner(wanted.name), build.network_rows(stored, self._host.mtu()))
         except BaseException:
             undo = Put(before) if before else Delete(Network.plural, stored.key)
             await self._store.commit(undo)
+            fault.point("network.undone")
             raise
         self.all[stored.name] = stored
         self._ledger.define(stored)
+        fault.point("network.programmed")
         return stored
 
     def _adopt(self, network: Network) -> None:

@@ -25,6 +25,7 @@ from fairlead.api.schema import Drift
 from fairlead.datapath.base import Plane
 from fairlead.desired.state import Bridge, Chain, Inside, Limit, Link, NodeState, Publication, Row, Rows, Sub
 from fairlead.kernel.errors import Gone, KernelError
+from fairlead.kit import fault
 from fairlead.links import bridges, chains, inside, limits
 from fairlead.links.links import Links
 from fairlead.model.endpoint import Protocol, Sandbox
@@ -192,15 +193,19 @@ class Node:
         except Gone:
             # Somebody flushed our table, and the event has not reached us yet.
             self._hands.plane.apply(self.state)
+        fault.point("change.plane")
         kept = {(type(row), row.key) for row in rows}
         self._hands.links.ensure(row for row in rows if row not in before)
+        fault.point("change.made")
         self._hands.links.remove(row for row in before if (type(row), row.key) not in kept)
+        fault.point("change.removed")
 
     @staticmethod
     def _undo(hands: Hands, rows: Rows, before: Rows) -> None:
         for step in (lambda: hands.links.remove(rows), lambda: hands.plane.change(before, rows)):
             if failure := _attempt(step):
                 log.warning("undoing: %s", failure)
+            fault.point("undo.step")
 
     def _check_host(self, state: NodeState) -> list[Drift]:
         return self._hands.plane.check(state) + self._hands.links.check(state)
@@ -214,7 +219,7 @@ class Node:
         steps: list[Callable[[], object]] = []
         if any(one.table.startswith("nftables") for one in drift):
             steps.append(lambda: self._hands.plane.apply(state))
-        if any(one.kind == "unexpected" and one.table == "interfaces" for one in drift):
+        if any(one.kind == "unexpected" and not one.table.startswith("nftables") for one in drift):
             steps.append(lambda: links.prune(state))
         wrong = {(one.table, one.key) for one in drift}
         rows: list[tuple[str, Row]] = [(bridges.TABLE, row) for row in state.table(Bridge).values()]
@@ -223,10 +228,16 @@ class Node:
         rows += [(limits.TABLE, row) for row in state.table(Limit).values()]
         rows += [(chains.TABLE, row) for row in state.table(Chain).values()]
         steps += [partial(links.ensure, (row,)) for table, row in rows if (table, row.key) in wrong]
-        return [failure for step in steps if (failure := _attempt(step))]
+        failures = []
+        for step in steps:
+            if failure := _attempt(step):
+                failures.append(failure)
+            fault.point("repair.step")
+        return failures
 
     def _purge(self) -> None:
         self._hands.plane.close(purge=True)
+        fault.point("purge.plane")
         self._hands.links.purge()
 
     # ---- in the broom thread ----
@@ -253,8 +264,11 @@ class Node:
         except Gone:
             # Somebody was there before us; bring what is left in line.
             self._broom.plane.apply(self.state)
+        fault.point("remove.plane")
         self._broom.links.remove(rows)
+        fault.point("remove.links")
         self._broom.plane.settle((), rows)
+        fault.point("remove.settled")
 
     async def _in_kernel(self, act: Callable[..., T], *arguments: object) -> T:
         try:

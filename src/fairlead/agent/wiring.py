@@ -8,6 +8,7 @@ from fairlead.cni import verbs
 from fairlead.datapath.nftables.plane import Nftables
 from fairlead.docker import plugin
 from fairlead.ipam.ledger import Ledger
+from fairlead.kit import fault
 from fairlead.links.links import Links
 from fairlead.store.base import Store
 
@@ -36,7 +37,13 @@ class Wiring:
         self.networks = Networks(self.store, self.node, self.ledger, self.host)
         self.reservations = Reservations(self.store, self.ledger, self.networks, self.host)  # what outsiders count on
         self.endpoints = Endpoints(
-            self.store, self.node, self.ledger, self.networks, reservations=self.reservations, host=self.host
+            self.store,
+            self.node,
+            self.ledger,
+            self.networks,
+            reservations=self.reservations,
+            host=self.host,
+            grace=settings.gc_grace,
         )
         self.agent = Agent(
             settings,
@@ -47,7 +54,9 @@ class Wiring:
             reservations=self.reservations,
             endpoints=self.endpoints,
         )
-        self.monitor = Monitor(settings, self.node, self.endpoints, [self._finish])  # hears the kernel, repairs, collects
+        self.monitor = Monitor(
+            settings, self.node, self.endpoints, [self.endpoints.repay, self._finish]
+        )  # hears the kernel, repairs, collects
         self.server = Server(self.agent)  # the front door
         self.docker = plugin.Plugin(self.agent)  # the door that Docker knows
 
@@ -59,15 +68,21 @@ class Wiring:
         self.host.forward()
         await self.networks.load()  # pools before the endpoints that hold addresses of them
         await self.reservations.load()
+        fault.point("start.networks")
         await self.endpoints.load()  # what an earlier boot left is released here
+        fault.point("start.endpoints")
         await self.node.apply()  # restart, repair and upgrade are this one call
+        fault.point("start.applied")
         await self.networks.ensure_defaults(ipv6=self.settings.ipv6)
+        fault.point("start.defaults")
         await self.endpoints.reap()  # containers that ended while nobody looked
+        fault.point("start.reaped")
         await self.monitor.start()  # from here on a change of the kernel is heard
         self.agent.ready = True
         await self.server.start(self.settings.run / "agent.sock", self.settings.group)
         if path := plugin.socket():
             await self.docker.start(path)
+        fault.point("start.listening")
         await self._finish()
 
     async def _finish(self) -> int:

@@ -5,7 +5,7 @@ The agent implements it for real; tests of the edges use a small fake that the s
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from fairlead.model.address import Family, Prefix
@@ -35,10 +35,12 @@ class Door(Protocol):
     async def check(self, container: str, interface: str) -> tuple[Attached | None, tuple[Drift, ...]]:
         """The endpoint, if known, and how the kernel differs from what it should be for it."""
 
-    async def collect(self, network: str, owner: str, keep: Collection[tuple[str, str]]) -> tuple[Endpoint, ...]:
-        """Remove the endpoints of ``owner`` on ``network`` that are not in ``keep`` (container, interface); return them.
+    async def collect(
+        self, network: str, owner: str, keep: Collection[tuple[str, str]], labels: Mapping[str, str]
+    ) -> tuple[Endpoint, ...]:
+        """Remove the endpoints of ``owner`` on ``network`` with ``labels`` that are not in ``keep`` (container, interface).
 
-        Each is one whose namespace is gone or that the caller no longer knows.
+        Those whose namespace is gone go at once, others when a later call does not name them either. Return those that went.
         """
 
     async def apply(self, thing: Object) -> Applied:

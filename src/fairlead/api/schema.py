@@ -207,7 +207,7 @@ class Status(Value, frozen=True, kw_only=True):
     endpoints: int = 0
     repairs: int = 0
     pending: int = 0
-    """Detached endpoints whose interfaces the kernel has not let go yet."""
+    """Detached endpoints that the kernel has not let go yet, or that the store could not forget."""
     last_check: float = 0.0
     """Seconds since the kernel was last compared with the desired state."""
     pools: tuple[Pool, ...] = ()

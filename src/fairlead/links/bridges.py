@@ -17,6 +17,7 @@ from fairlead.kernel import route, sysctl
 from fairlead.kernel.errors import Exists, KernelError
 from fairlead.kernel.netlink import Netlink
 from fairlead.kernel.route import AddressInfo, LinkInfo
+from fairlead.kit import fault
 from fairlead.model.address import Interface
 from fairlead.model.errors import Conflict
 
@@ -40,18 +41,22 @@ def ensure(nl: Netlink, row: Bridge) -> None:
         nl.do(route.new_bridge(row.name, mac=row.mac, mtu=row.mtu, group=GROUP, snooping=False, reserved_learning=False))
     except Exists:
         _refuse_foreign(route.link(nl, row.name), row)
+    fault.point("bridge.made")
     bridge = route.link(nl, row.name)
     assert bridge is not None
     for key, value in _SETTINGS.items():
         if value != _read(key.format(name=row.name)):
             sysctl.write(key.format(name=row.name), value)
+    fault.point("bridge.set")
     if bridge.snooping or bridge.reserved_learning:
         nl.do(route.set_bridge(bridge.index, snooping=False, reserved_learning=False))
     nl.do(route.set_link(bridge.index, mac=row.mac, mtu=row.mtu, up=True))
+    fault.point("bridge.up")
     have = {_interface(one) for one in route.addresses(nl) if one.index == bridge.index}
     nl.do(*(route.new_address(bridge.index, one, nodad=True) for one in row.gateways if one not in have))
     stale = (one for one in have if one not in row.gateways and not one.startswith("fe80:"))
     nl.do(*(route.del_address(bridge.index, one) for one in stale))
+    fault.point("bridge.addressed")
 
 
 def remove(nl: Netlink, row: Bridge) -> None:

@@ -15,6 +15,7 @@ from fairlead.desired.state import Hop, Link, Sub
 from fairlead.kernel import netns, route, sysctl
 from fairlead.kernel.errors import KernelError
 from fairlead.kernel.netlink import Netlink
+from fairlead.kit import fault
 from fairlead.model.errors import Missing
 
 TABLE = "links"
@@ -73,6 +74,7 @@ def furnish(row: Link | Sub, fd: int) -> None:
     if six:
         with netns.inside(fd):
             _prepare_ipv6(row.name)
+        fault.point("veth.prepared")
     with Netlink(netns=fd) as inside:
         far = route.link(inside, row.name)
         if far is None:

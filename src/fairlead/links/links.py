@@ -14,6 +14,7 @@ from fairlead.kernel import route
 from fairlead.kernel.errors import KernelError
 from fairlead.kernel.netlink import Netlink
 from fairlead.kernel.route import LinkInfo
+from fairlead.kit import fault
 
 from . import bridges, chains, inside, limits, subs, veths
 from .mark import DOOMED, GROUP
@@ -55,6 +56,7 @@ class Links:
         for row in rows:
             if isinstance(row, Bridge):
                 bridges.remove(self._netlink, row)
+                fault.point("bridge.removed")
             elif isinstance(row, Sub):
                 subs.remove(row)
 
@@ -100,13 +102,15 @@ class Links:
         return veths.near(self._netlink, path, interface)
 
     def prune(self, state: NodeState) -> int:
-        """Remove interfaces of ours that no row asks for; return how many."""
-        strays = self._strays(state, route.links(self._netlink))
+        """Remove interfaces of ours, and limits on others, that no row asks for; return how many."""
+        links = list(route.links(self._netlink))
+        strays = self._strays(state, links)
         self._doom([one.name for one in strays])
-        return len(strays)
+        return len(strays) + limits.prune(self._netlink, (row.host for row in state.table(Limit).values()), links)
 
     def purge(self) -> None:
         """Remove every interface that Fairlead made."""
+        limits.prune(self._netlink, (), route.links(self._netlink))
         self._netlink.do(route.del_group(GROUP))
 
     def close(self) -> None:
@@ -129,5 +133,6 @@ class Links:
             except KernelError as error:
                 if route.link(self._netlink, name) is not None:
                     raise error from None
+        fault.point("links.doomed")
         if doomed:
             self._netlink.do(route.del_group(DOOMED))

@@ -22,6 +22,7 @@ from fairlead.kernel import netns, route
 from fairlead.kernel.errors import Exists
 from fairlead.kernel.netlink import Message, Netlink
 from fairlead.kernel.route import LinkInfo
+from fairlead.kit import fault
 from fairlead.model.address import InterfaceName
 from fairlead.model.errors import Conflict, Missing
 
@@ -45,7 +46,9 @@ def ensure(nl: Netlink, row: Link) -> int | None:
             nl.do(*_pair(row, bridge.index, fd))
         except Exists:
             _repair_pair(nl, row, bridge.index, fd)
+        fault.point("veth.made")
         furnish(row, fd)
+        fault.point("veth.furnished")
         return route.nsid_of(nl, fd)
 
 
@@ -65,6 +68,7 @@ def check_host(row: Link, links: dict[str, LinkInfo]) -> list[Drift]:
         "isolated": near.isolated,
         "hairpin": near.hairpin,
     }
+    want["group"], have["group"] = GROUP, near.group  # one that was about to go when the agent died would go with the next
     return differences(row.key, f"{row.host} ", want, have)
 
 
@@ -93,6 +97,7 @@ def _repair_pair(nl: Netlink, row: Link, bridge: int, fd: int) -> None:
         raise Conflict(f"the container already has an interface {row.name}; name another", field="interface")
     if far is None or near.peer_index != far.index:
         nl.do(route.del_link(near.index))
+        fault.point("veth.removed")
         if far is not None:
             raise Conflict(
                 f"the container already has an interface {row.name} that is not ours; name another", field="interface"

@@ -13,6 +13,7 @@ from fairlead.api.schema import Drift
 from fairlead.desired.state import Guard, NodeState, Publication, Row, Segment
 from fairlead.kernel import nft
 from fairlead.kernel.netlink import NETFILTER, Netlink
+from fairlead.kit import fault
 
 from . import layout, stale
 from .elements import Elements, elements
@@ -53,6 +54,7 @@ class Nftables:
         wrong = [table for table in TABLES if self._structure(table)]
         if wrong:
             nft.run("".join(table.text(want) for table in wrong))
+            fault.point("plane.swapped")
             for table in wrong:
                 self._memory(table).write_text(f"{table.version} {self._fingerprint(table)}")
         have = {name: self._elements(table, name) for table in TABLES if table not in wrong for name in table.sets}

@@ -41,6 +41,7 @@ from fairlead.kernel.route.traffic import (
     new_redirect,
     new_tbf,
     qdiscs,
+    redirects,
     tbf,
 )
 
@@ -81,6 +82,7 @@ __all__ = [
     "nsid_of",
     "parse_link",
     "qdiscs",
+    "redirects",
     "routes",
     "set_bridge",
     "set_link",
