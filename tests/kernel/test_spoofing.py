@@ -372,7 +372,7 @@ def test_a_port_of_which_nothing_is_known_sends_nothing(scene: Scene) -> None:
     assert not scene.me.pings(scene.cast.victim.v4)
     assert scene.dropped()["foreign_mac"]
     scene.agent.start()
-    assert scene.me.pings(scene.cast.victim.v4)
+    eventually(lambda: scene.me.pings(scene.cast.victim.v4))
 
 
 def test_a_container_has_its_addresses_on_all_its_interfaces(
