@@ -37,7 +37,7 @@ from scapy.packet import Packet, Raw
 from fairlead.model.address import Mac
 
 BROADCAST = "ff:ff:ff:ff:ff:ff"
-EVERYBODY4, EVERYBODY6 = "224.0.0.1", "ff02::1"
+NOBODY4, EVERYBODY4, EVERYBODY6 = "0.0.0.0", "224.0.0.1", "ff02::1"  # noqa: S104  # a sender, nothing is bound
 TO_EVERYBODY6 = "33:33:00:00:00:01"
 DATA = Raw(b"not what it seems")
 ICMPV6 = 58
@@ -84,11 +84,11 @@ def _arp(cast: Cast, op: int = 2, dst: str = "", **fields: object) -> Packet:
     return _ether(cast, dst=dst or cast.victim.mac) / ARP(op=op, **told)
 
 
-def _advert(cast: Cast, target: str, mac: str) -> Packet:
+def _advert(target: str, mac: str) -> Packet:
     return ICMPv6ND_NA(R=0, S=0, O=1, tgt=target) / ICMPv6NDOptDstLLAddr(lladdr=mac)
 
 
-def _router(cast: Cast) -> Packet:
+def _router() -> Packet:
     return ICMPv6ND_RA(routerlifetime=1800) / ICMPv6NDOptPrefixInfo(prefix="2001:db8:bad::", prefixlen=64)
 
 
@@ -120,7 +120,7 @@ def _first_fragment(cast: Cast, nh: int, data: bytes, **fields: object) -> Packe
 
 
 def _na_bytes(cast: Cast) -> bytes:
-    packet = _six(cast, _advert(cast, cast.gate.v6, cast.me.mac))
+    packet = _six(cast, _advert(cast.gate.v6, cast.me.mac))
     return bytes(IPv6(bytes(packet[IPv6])).payload)
 
 
@@ -184,7 +184,7 @@ ATTACKS: dict[str, dict[str, Attack]] = {
         "IPv4 from the gateway": lambda c: _four(c, UDP() / DATA, src=c.gate.v4),
         "IPv4 from the victim itself": lambda c: _four(c, UDP() / DATA, src=c.victim.v4),
         "IPv4 from outside": lambda c: _four(c, UDP() / DATA, src="8.8.8.8"),
-        "IPv4 from 0.0.0.0": lambda c: _four(c, UDP(sport=68, dport=67) / DATA, src="0.0.0.0"),
+        "IPv4 from 0.0.0.0": lambda c: _four(c, UDP(sport=68, dport=67) / DATA, src=NOBODY4),
         "IPv4 from loopback": lambda c: _four(c, UDP() / DATA, src="127.0.0.1"),
         "a TCP reset from a neighbour": lambda c: _four(c, TCP(flags="R"), src=c.other.v4),
         "an echo request from a neighbour": lambda c: _four(c, ICMP() / DATA, src=c.other.v4),
@@ -200,8 +200,8 @@ ATTACKS: dict[str, dict[str, Attack]] = {
         "an IPv6 TCP reset from a neighbour": lambda c: _six(c, TCP(flags="R"), src=c.other.v6),
         "an IPv6 fragment from a neighbour": lambda c: _six(c, IPv6ExtHdrFragment(nh=17, offset=5) / DATA, src=c.other.v6),
         "IPv6 behind options from a neighbour": lambda c: _six(c, _options(17) / UDP() / DATA, src=c.other.v6),
-        "a neighbour advertisement from the gateway": lambda c: _six(c, _advert(c, c.gate.v6, c.me.mac), src=c.gate.v6),
-        "a router advertisement from the gateway": lambda c: _six(c, _router(c), src=c.gate.local),
+        "a neighbour advertisement from the gateway": lambda c: _six(c, _advert(c.gate.v6, c.me.mac), src=c.gate.v6),
+        "a router advertisement from the gateway": lambda c: _six(c, _router(), src=c.gate.local),
         "a router solicitation from no address": lambda c: _six(c, ICMPv6ND_RS(), src="::"),
     },
     "foreign_arp": {
@@ -213,32 +213,30 @@ ATTACKS: dict[str, dict[str, Attack]] = {
         "a gratuitous ARP of the victim's own address": lambda c: _arp(c, 1, BROADCAST, psrc=c.victim.v4, pdst=c.victim.v4),
         "ARP with a neighbour's MAC inside": lambda c: _arp(c, hwsrc=c.other.mac),
         "an ARP reply that gives an address of its own to a neighbour": lambda c: _arp(c, hwsrc=c.other.mac, psrc=c.me.v4),
-        "an ARP probe for a neighbour's address": lambda c: _arp(c, 1, BROADCAST, psrc="0.0.0.0", pdst=c.other.v4),
-        "an ARP reply from 0.0.0.0": lambda c: _arp(c, 2, psrc="0.0.0.0", pdst=c.me.v4),
+        "an ARP probe for a neighbour's address": lambda c: _arp(c, 1, BROADCAST, psrc=NOBODY4, pdst=c.other.v4),
+        "an ARP reply from 0.0.0.0": lambda c: _arp(c, 2, psrc=NOBODY4, pdst=c.me.v4),
         "an inverse ARP reply": lambda c: _arp(c, 9),
         "ARP of another hardware": lambda c: _arp(c, hwtype=6),
         "ARP with longer addresses": lambda c: _ether(c, type=0x0806) / Raw(bytes.fromhex("0001080008060002") + bytes(28)),
         "an ARP message that ends early": lambda c: _ether(c, type=0x0806) / Raw(bytes.fromhex("0001080006040002")),
     },
     "foreign_neighbour": {
-        "an advertisement for the gateway": lambda c: _six(c, _advert(c, c.gate.v6, c.me.mac)),
-        "an advertisement for the gateway's link-local address": lambda c: _six(c, _advert(c, c.gate.local, c.me.mac)),
-        "an advertisement for a neighbour": lambda c: _six(c, _advert(c, c.other.v6, c.me.mac), src=c.me.local),
+        "an advertisement for the gateway": lambda c: _six(c, _advert(c.gate.v6, c.me.mac)),
+        "an advertisement for the gateway's link-local address": lambda c: _six(c, _advert(c.gate.local, c.me.mac)),
+        "an advertisement for a neighbour": lambda c: _six(c, _advert(c.other.v6, c.me.mac), src=c.me.local),
         "an advertisement without option for the gateway": lambda c: _six(c, ICMPv6ND_NA(R=0, O=1, tgt=c.gate.v6)),
-        "an advertisement with a neighbour's MAC": lambda c: _six(c, _advert(c, c.me.v6, c.other.mac)),
+        "an advertisement with a neighbour's MAC": lambda c: _six(c, _advert(c.me.v6, c.other.mac)),
         "an advertisement with a second option": lambda c: _six(
-            c, _advert(c, c.me.v6, c.me.mac) / ICMPv6NDOptDstLLAddr(lladdr=c.other.mac)
+            c, _advert(c.me.v6, c.me.mac) / ICMPv6NDOptDstLLAddr(lladdr=c.other.mac)
         ),
         "an advertisement with an option behind a nonce": lambda c: _six(
             c, ICMPv6ND_NA(R=0, O=1, tgt=c.me.v6) / _Nonce() / ICMPv6NDOptDstLLAddr(lladdr=c.other.mac)
         ),
         "an advertisement to everybody for the gateway": lambda c: (
-            _ether(c, dst=TO_EVERYBODY6) / IPv6(src=c.me.v6, dst=EVERYBODY6, hlim=255) / _advert(c, c.gate.v6, c.me.mac)
+            _ether(c, dst=TO_EVERYBODY6) / IPv6(src=c.me.v6, dst=EVERYBODY6, hlim=255) / _advert(c.gate.v6, c.me.mac)
         ),
-        "an advertisement behind destination options": lambda c: _behind(_options(), _six(c, _advert(c, c.gate.v6, c.me.mac))),
-        "an advertisement behind hop-by-hop options": lambda c: _behind(
-            _hop_by_hop(), _six(c, _advert(c, c.gate.v6, c.me.mac))
-        ),
+        "an advertisement behind destination options": lambda c: _behind(_options(), _six(c, _advert(c.gate.v6, c.me.mac))),
+        "an advertisement behind hop-by-hop options": lambda c: _behind(_hop_by_hop(), _six(c, _advert(c.gate.v6, c.me.mac))),
         "an advertisement in a fragment": lambda c: _first_fragment(c, ICMPV6, _na_bytes(c)),
         "an advertisement in a fragment of its own": lambda c: _six(
             c, IPv6ExtHdrFragment(nh=ICMPV6, offset=0, m=0, id=9) / Raw(_na_bytes(c))
@@ -254,11 +252,11 @@ ATTACKS: dict[str, dict[str, Attack]] = {
         "the same with a nonce": lambda c: _six(c, ICMPv6ND_NS(tgt=c.victim.v6) / _Nonce(), src="::"),
     },
     "router": {
-        "a router advertisement": lambda c: _six(c, _router(c), src=c.me.local),
+        "a router advertisement": lambda c: _six(c, _router(), src=c.me.local),
         "a router advertisement to everybody": lambda c: (
-            _ether(c, dst=TO_EVERYBODY6) / IPv6(src=c.me.local, dst=EVERYBODY6, hlim=255) / _router(c)
+            _ether(c, dst=TO_EVERYBODY6) / IPv6(src=c.me.local, dst=EVERYBODY6, hlim=255) / _router()
         ),
-        "a router advertisement behind options": lambda c: _behind(_options(), _six(c, _router(c), src=c.me.local)),
+        "a router advertisement behind options": lambda c: _behind(_options(), _six(c, _router(), src=c.me.local)),
         "a router solicitation with a neighbour's MAC": lambda c: _six(
             c, ICMPv6ND_RS() / ICMPv6NDOptSrcLLAddr(lladdr=c.other.mac)
         ),
@@ -294,7 +292,7 @@ ATTACKS: dict[str, dict[str, Attack]] = {
             _ether(c, dst=BROADCAST) / Dot1Q(vlan=0) / ARP(op=1, hwsrc=c.me.mac, psrc=c.gate.v4, pdst=c.gate.v4)
         ),
         "a router advertisement under a priority tag": lambda c: (
-            _ether(c) / Dot1Q(vlan=0) / IPv6(src=c.me.local, dst=EVERYBODY6, hlim=255) / _router(c)
+            _ether(c) / Dot1Q(vlan=0) / IPv6(src=c.me.local, dst=EVERYBODY6, hlim=255) / _router()
         ),
         "two tags": lambda c: _ether(c) / Dot1Q(vlan=0) / Dot1Q(vlan=0) / IP(src=c.gate.v4, dst=c.victim.v4) / UDP() / DATA,
         "a provider's tag": lambda c: _ether(c) / Dot1AD(vlan=0) / IP(src=c.gate.v4, dst=c.victim.v4) / UDP() / DATA,

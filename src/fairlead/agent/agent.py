@@ -100,7 +100,7 @@ class Agent:
             raise Invalid("only networks are made by apply; a container that is attached makes the rest", field="kind")
         async with self._changing:
             done = await self.networks.apply(thing, self._users(thing.name))
-            await self.endpoints.follow(self.networks.get(thing.name))
+            await self.endpoints.follow(thing.name)
             return done
 
     async def delete(self, plural: str, name: str) -> Object:

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from fairlead.api.schema import AnyPort, Attach, Attached, Change, Detach, Detached, Drift
 from fairlead.desired import build, names
-from fairlead.desired.state import Bridge
+from fairlead.desired.state import Bridge, Rows
 from fairlead.ipam.ledger import Ledger
 from fairlead.ipam.pool import Holder
 from fairlead.kernel import netns
@@ -72,6 +72,7 @@ class Endpoints:
         self._store, self._node, self._ledger, self._networks, self._host = store, node, ledger, networks, host
         self._reservations = reservations
         self._suspects: Suspects[tuple[str, str]] = Suspects(grace)
+        self._together: dict[str, tuple[str, ...]] = {}  # the endpoints in each namespace
         self._busy: dict[str, asyncio.Lock] = {}
         self._leaving: dict[str, Endpoint] = {}
         self._own = _own_cookie()
@@ -85,7 +86,10 @@ class Endpoints:
             if network is None or thing.spec.boot != self._host.boot:
                 dead.append(thing)
                 continue
-            self._remember(thing, network)
+            self._add(thing)
+            self.ports.add(thing)
+        for endpoint in self.all.values():
+            self._node.adopt(endpoint.name, self._rows(endpoint))
         for endpoint in dead:
             log.warning("endpoint %s is of an earlier boot; its addresses are free", endpoint.name)
             await self._erase(endpoint)
@@ -96,6 +100,11 @@ class Endpoints:
     async def attach(self, request: Attach) -> Attached:
         """Give a namespace an interface. Asked again for the same container and interface, it answers the same."""
         name = endpoint_name(request.container, request.interface)
+        attached = await self._attach(request, name)
+        await self._refresh_beside(attached.endpoint)
+        return attached
+
+    async def _attach(self, request: Attach, name: str) -> Attached:
         async with self._alone(name):
             if name in self._node.leaving:
                 await self._node.leaving[name][1]
@@ -108,7 +117,7 @@ class Endpoints:
             fault.point("attach.validated")
             if existing := self.all.get(name):
                 if _answers(existing, request, cookie):
-                    await self._node.put(name, build.endpoint_rows(existing, network))
+                    await self._node.put(name, self._rows(existing))
                     return self._attached(existing, network)
                 await self._forget(existing)
                 await self._node.leaving[name][1]
@@ -117,6 +126,12 @@ class Endpoints:
     async def change(self, request: Change) -> Attached:
         """Change the ports of an endpoint, or where the other end of one that is handed over has got to."""
         name = endpoint_name(request.container, request.interface)
+        before = self.all.get(name)
+        attached = await self._change(request, name)
+        await self._refresh_beside(attached.endpoint, *((before,) if before else ()))
+        return attached
+
+    async def _change(self, request: Change, name: str) -> Attached:
         async with self._alone(name):
             existing = self.all.get(name)
             if existing is None:
@@ -129,7 +144,7 @@ class Endpoints:
             try:
                 stored = await self._put(wanted, existing)
                 self._swap(wanted, stored)
-                await self._node.put(name, build.endpoint_rows(stored, network))
+                await self._node.put(name, self._rows(stored))
             except BaseException:
                 if stored is not wanted:
                     before = await asyncio.shield(self._put(existing, stored))
@@ -148,20 +163,17 @@ class Endpoints:
             async with self._alone(endpoint.name):
                 if endpoint.name in self.all:
                     await self._forget(endpoint)
+        try:
+            await self._refresh_beside(*found)
+        except Problem as problem:
+            log.warning("not removed, the next comparison will: %s", problem)
         if request.wait:
             await asyncio.gather(*(self._node.leaving[one.name][1] for one in found if one.name in self._node.leaving))
         return Detached(endpoints=tuple(found))
 
-    async def follow(self, network: Network) -> None:
+    async def follow(self, network: str) -> None:
         """Bring those on a network that was changed in line with it."""
-        for name in [one.name for one in self.all.values() if one.spec.network == network.name]:
-            async with self._alone(name):
-                endpoint = self.all.get(name)
-                if endpoint is None or endpoint.spec.network != network.name:
-                    continue
-                rows = build.endpoint_rows(endpoint, network)
-                if rows != self._node.state.owned(name):
-                    await self._node.put(name, rows)
+        await self._refresh(one.name for one in self.all.values() if one.spec.network == network)
 
     async def check(self, container: str, interface: str) -> tuple[Attached | None, tuple[Drift, ...]]:
         """One endpoint and how the kernel differs from it."""
@@ -255,11 +267,11 @@ class Endpoints:
             # Not on cancellation: the commit may have happened, and the next start will find the address held.
             self._ledger.release(name)
             raise
-        self.all[name] = stored
+        self._add(stored)
         network = self._networks.all.get(network.name, network)  # it may have been changed meanwhile
         fault.point("attach.committed")
         try:
-            await self._node.put(name, build.endpoint_rows(stored, network))
+            await self._node.put(name, self._rows(stored))
         except BaseException:
             await asyncio.shield(self._forget(stored))
             raise
@@ -317,7 +329,8 @@ class Endpoints:
         """From here on the endpoint is ``after``, and so are its ports, also for others who ask meanwhile."""
         self.ports.remove(before)
         self.ports.add(after)
-        self.all[after.name] = after
+        self._pop(before)
+        self._add(after)
 
     async def _outlast(self, ports: Iterable[PublishedPort], addresses: Iterable[str] = ()) -> None:
         """Wait for endpoints on their way out that still hold a port or an address that is wanted."""
@@ -381,7 +394,7 @@ class Endpoints:
         await self._erase(endpoint)
         fault.point("detach.committed")
         future = self._node.drop(endpoint.name)
-        self._leaving[endpoint.name] = self.all.pop(endpoint.name)
+        self._leaving[endpoint.name] = self._pop(endpoint)
         future.add_done_callback(lambda _: self._release(endpoint))
 
     def _release(self, endpoint: Endpoint) -> None:
@@ -405,10 +418,40 @@ class Endpoints:
             self._ledger.release(endpoint.name)
         log.info("%s is forgotten now", endpoint.name)
 
-    def _remember(self, endpoint: Endpoint, network: Network) -> None:
+    def _add(self, endpoint: Endpoint) -> None:
+        key = endpoint.spec.sandbox.key
         self.all[endpoint.name] = endpoint
-        self.ports.add(endpoint)
-        self._node.adopt(endpoint.name, build.endpoint_rows(endpoint, network))
+        self._together[key] = (*self._together.get(key, ()), endpoint.name)
+
+    def _pop(self, endpoint: Endpoint) -> Endpoint:
+        gone = self.all.pop(endpoint.name)
+        key = gone.spec.sandbox.key
+        self._together[key] = tuple(name for name in self._together[key] if name != gone.name)
+        if not self._together[key]:
+            del self._together[key]
+        return gone
+
+    def _beside(self, endpoint: Endpoint) -> list[Endpoint]:
+        """The other endpoints in its namespace."""
+        key = endpoint.spec.sandbox.key
+        return [self.all[name] for name in self._together.get(key, ()) if key and name != endpoint.name]
+
+    def _rows(self, endpoint: Endpoint) -> Rows:
+        """What the kernel should hold of it, as its network and its neighbours in the namespace are now."""
+        pairs = [(one, of) for one in self._beside(endpoint) if (of := self._networks.all.get(one.spec.network))]
+        return build.endpoint_rows(endpoint, self._networks.get(endpoint.spec.network), build.beside(endpoint, pairs))
+
+    async def _refresh_beside(self, *endpoints: Endpoint) -> None:
+        """Bring those in line that share a namespace with endpoints that came, went or moved."""
+        changed = {one.name for one in endpoints}
+        await self._refresh({other.name for one in endpoints for other in self._beside(one)} - changed)
+
+    async def _refresh(self, endpoints: Iterable[str]) -> None:
+        """Bring endpoints in line with what is now said of their networks and containers. Not under any one's lock."""
+        for name in list(endpoints):
+            async with self._alone(name):
+                if (endpoint := self.all.get(name)) and (rows := self._rows(endpoint)) != self._node.state.owned(name):
+                    await self._node.put(name, rows)
 
     def _attached(self, endpoint: Endpoint, network: Network) -> Attached:
         spec = endpoint.spec

@@ -98,6 +98,22 @@ class Guard(Value, frozen=True, kw_only=True):
         return self.host
 
 
+class Guest(Value, frozen=True, kw_only=True):
+    """Addresses that a container has on another of its interfaces, ``endpoint``, and may also send from here.
+
+    Linux leaves by its routes: an answer from the address of one interface may go through another. Key: (host, endpoint).
+    """
+
+    host: InterfaceName
+    endpoint: str
+    addresses: tuple[Address, ...]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(the host's side of the link, the endpoint whose addresses these are)."""
+        return (self.host, self.endpoint)
+
+
 class Chain(Value, frozen=True, kw_only=True):
     """A link that another plugin made, by its near end, to whose container ports are published. Key: the endpoint's name."""
 
@@ -152,8 +168,8 @@ class Publication(Value, frozen=True, kw_only=True):
         return (str(self.protocol), self.family, self.host or "", self.first)
 
 
-Row = Bridge | Link | Sub | Guard | Chain | Limit | Segment | Publication
-R = TypeVar("R", Bridge, Link, Sub, Guard, Chain, Limit, Segment, Publication)
+Row = Bridge | Link | Sub | Guard | Guest | Chain | Limit | Segment | Publication
+R = TypeVar("R", Bridge, Link, Sub, Guard, Guest, Chain, Limit, Segment, Publication)
 Rows = tuple[Row, ...]
 """The rows of one owner, a Network or an Endpoint."""
 
@@ -167,7 +183,7 @@ class NodeState:
 
     __slots__ = ("_owners", "_tables")
 
-    TABLES: tuple[type[Row], ...] = (Bridge, Link, Sub, Guard, Chain, Limit, Segment, Publication)
+    TABLES: tuple[type[Row], ...] = (Bridge, Link, Sub, Guard, Guest, Chain, Limit, Segment, Publication)
 
     def __init__(self) -> None:
         self._owners: Mapping[str, Rows] = {}

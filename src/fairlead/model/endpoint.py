@@ -110,6 +110,11 @@ class Sandbox(Value, frozen=True, kw_only=True):
     path: str
     cookie: int = 0
 
+    @property
+    def key(self) -> str:
+        """What tells it from others: the cookie, else the path. Empty as long as neither is known."""
+        return str(self.cookie) if self.cookie else self.path
+
 
 _WORD = re.compile(r"[!-~]{1,255}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from fairlead.desired.state import Guard, Publication, Row, Segment
+from fairlead.desired.state import Guard, Guest, Publication, Row, Segment
 from fairlead.kernel.nft import Element, field, ifname
 from fairlead.model.address import Address, Prefix
 
@@ -34,6 +34,8 @@ def _of(row: Row) -> Iterator[tuple[str, Element]]:
         yield from _publication(row)
     elif isinstance(row, Guard):
         yield from _guard(row)
+    elif isinstance(row, Guest):
+        yield from ((f"own{one.family}", Element(ifname(row.host) + one.packed)) for one in row.addresses)
 
 
 def _segment(row: Segment) -> Iterator[tuple[str, Element]]:

@@ -17,7 +17,8 @@ does not hold it. What cannot be read is dropped as malformed. Fragments behind 
 
 nft 1.0.6 has no names for the fields of neighbour discovery. They are loaded as numbers, in pieces that no version of nft takes
 for a field it knows, so that ``nft list ruleset`` can be read back: target (@th,64,128), and length and MAC of the option
-(@th,200,56). Messages with more options than one are dropped, as no rule can look through them; Linux sends none.
+(@th,200,56). Messages with more options than one are dropped, as no rule can look through them; Linux sends none. And nft 1.0.6
+makes one comparison of two ``!=`` of fields side by side, which then means another thing: no rule has two.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ _BODY = f"""
     chain from4 {{
         iifname . ip saddr != @own4 counter name foreign_address drop
         meta l4proto tcp accept
-        udp sport != 67 udp dport != 68 accept
+        udp sport 67 counter name dhcp_server drop
+        udp dport != 68 accept
         ip frag-off & 0x1fff != 0 accept
         meta l4proto udp counter name dhcp_server drop
         icmp type != {{ redirect, router-advertisement }} accept
@@ -85,7 +87,8 @@ _BODY = f"""
         ip6 saddr :: goto detect
         iifname . ip6 saddr != @own6 counter name foreign_address drop
         meta l4proto tcp accept
-        udp sport != 547 udp dport != 546 accept
+        udp sport 547 counter name dhcp_server drop
+        udp dport != 546 accept
         frag frag-off != 0 accept
         meta l4proto udp counter name dhcp_server drop
         meta l4proto icmpv6 goto control
