@@ -10,8 +10,10 @@ import pytest
 
 from tests.net import Outside, kept
 from tests.runtimes.agent import Agent
+from tests.runtimes.containerd import Containerd
 from tests.runtimes.docker import Docker
 from tests.runtimes.host import Host
+from tests.runtimes.podman import Podman
 
 
 @pytest.fixture
@@ -39,6 +41,26 @@ def agent(host: Host) -> Agent:
     made = Agent(host)
     made.start()
     return made
+
+
+@pytest.fixture
+def installed(host: Host, agent: Agent) -> None:  # noqa: ARG001  # who installs has an agent
+    """The CNI plugins, where runtimes look for them."""
+    host.sh("fairlead cni install")
+
+
+@pytest.fixture
+def containerd(host: Host, installed: None) -> Containerd:  # noqa: ARG001  # the plugins are there first
+    """A containerd, ready."""
+    made = Containerd(host)
+    made.start()
+    return made
+
+
+@pytest.fixture
+def podman(host: Host, installed: None) -> Podman:  # noqa: ARG001  # the plugins are there first
+    """podman, configured for CNI."""
+    return Podman(host)
 
 
 @pytest.fixture

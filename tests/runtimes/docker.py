@@ -9,7 +9,7 @@ from typing import Any
 from tests.runtimes.host import BUSYBOX, Host
 from tests.wait import eventually
 
-PROGRAMS = ("dockerd", "docker", "containerd", "runc")
+PROGRAMS = ("dockerd", "docker", "containerd", "runc", "busybox", "curl")
 CONFIGURATION = {"storage-driver": "vfs", "live-restore": True}
 
 

@@ -13,10 +13,10 @@ from tests.net import Outside
 from tests.runtimes.agent import Agent
 from tests.runtimes.docker import PROGRAMS, Docker
 from tests.runtimes.host import Host
-from tests.runtimes.web import SERVE, ask
+from tests.runtimes.web import ask, serve
 from tests.wait import eventually
 
-pytestmark = pytest.mark.needs(*PROGRAMS, "busybox")
+pytestmark = pytest.mark.needs(*PROGRAMS)
 
 FAIRLEAD = ("network", "create", "-d", "fairlead", "--ipam-driver", "fairlead")
 
@@ -27,7 +27,7 @@ def network(name: str, *cidrs: str) -> Network:
 
 def web(docker: Docker, name: str, *options: object) -> None:
     """A container that answers with its name."""
-    docker.container(name, "--hostname", name, *options, command=SERVE)
+    docker.container(name, *options, command=serve(name))
 
 
 def reaches(docker: Docker, name: str, target: str) -> bool:

@@ -13,10 +13,10 @@ from tests.net import Outside
 from tests.runtimes.agent import Agent
 from tests.runtimes.docker import CONFIGURATION, PROGRAMS, Docker
 from tests.runtimes.host import Host
-from tests.runtimes.web import SERVE, ask
+from tests.runtimes.web import ask, serve
 from tests.wait import eventually
 
-pytestmark = pytest.mark.needs(*PROGRAMS, "busybox", "curl")
+pytestmark = pytest.mark.needs(*PROGRAMS)
 
 FAIRLEAD = ("network", "create", "-d", "fairlead", "--ipam-driver", "fairlead")
 
@@ -25,7 +25,7 @@ FAIRLEAD = ("network", "create", "-d", "fairlead", "--ipam-driver", "fairlead")
 def running(docker: Docker, host: Host, outside: Outside) -> Docker:
     """Docker with two containers on one network, one of them published."""
     docker(*FAIRLEAD, "blue")
-    docker.container("one", "--network", "blue", "--hostname", "one", "-p", "8080:80", command=SERVE)
+    docker.container("one", "--network", "blue", "-p", "8080:80", command=serve("one"))
     docker.container("two", "--network", "blue")
     eventually(lambda: ask(outside, host.v4, 8080) == "one")
     return docker
