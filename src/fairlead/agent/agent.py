@@ -62,6 +62,7 @@ class Agent:
         self.node, self.networks, self.endpoints, self.reservations = node, networks, endpoints, reservations
         self._since = time.monotonic()
         self.ready = False
+        self.reason = "starting: the kernel is being brought in line"
         self._changing, self._examining = asyncio.Lock(), asyncio.Lock()
 
     async def attach(self, request: Attach) -> Attached:
@@ -98,6 +99,7 @@ class Agent:
         """Create a network or change it."""
         if not isinstance(thing, Network):
             raise Invalid("only networks are made by apply; a container that is attached makes the rest", field="kind")
+        self._refuse_unready()
         async with self._changing:
             done = await self.networks.apply(thing, self._users(thing.name))
             await self.endpoints.follow(thing.name)
@@ -118,7 +120,8 @@ class Agent:
             return await self.networks.delete(name, self._users(name))
 
     async def purge(self) -> None:
-        """Every endpoint goes, then everything of ours in the kernel."""
+        """Every endpoint goes, then everything of ours in the kernel. The agent is of no use until it is started again."""
+        self.ready, self.reason = False, "everything was removed; start the agent again"
         for endpoint in list(self.endpoints.all.values()):
             await self.endpoints.detach(Detach(container=endpoint.spec.container, wait=False))
         await self.node.purge()
@@ -154,7 +157,7 @@ class Agent:
             memory=memory,
             plane=self.node.plane,
             ready=self.ready,
-            reason="" if self.ready else "starting: the kernel is being brought in line",
+            reason="" if self.ready else self.reason,
             networks=len(self.networks.all),
             endpoints=len(self.endpoints.all),
             repairs=self.node.repairs,
@@ -184,7 +187,7 @@ class Agent:
 
     def _refuse_unready(self) -> None:
         if not self.ready:
-            raise Unavailable("the agent is starting; try again in a moment")
+            raise Unavailable(f"the agent is not ready: {self.reason}")
 
     def _pools(self) -> list[Pool]:
         return [

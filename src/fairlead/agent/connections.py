@@ -49,6 +49,13 @@ class Connection(web.RequestHandler):
         self._all.hushed(self)
         super().connection_made(transport)
 
+    def end(self) -> None:
+        """Now, even if the other side takes no byte of what it was sent."""
+        transport = self.transport
+        self.force_close()
+        if isinstance(transport, asyncio.WriteTransport):
+            transport.abort()
+
     def connection_lost(self, exc: BaseException | None) -> None:
         self._all.left(self)
         super().connection_lost(exc)
@@ -92,7 +99,7 @@ class Connections:
     def hushed(self, connection: Connection) -> None:
         """``connection`` says nothing from now on."""
         self._busy.discard(connection)
-        self._silent[connection] = asyncio.get_running_loop().call_later(self._patience, connection.force_close)
+        self._silent[connection] = asyncio.get_running_loop().call_later(self._patience, connection.end)
         self._room.set()
 
     def left(self, connection: Connection) -> None:
@@ -119,7 +126,7 @@ class Connections:
         while len(self._silent) + len(self._busy) >= self._most:
             if self._silent:
                 connection = next(iter(self._silent))
-                connection.force_close()
+                connection.end()
                 self.left(connection)
             else:
                 self._room.clear()

@@ -233,7 +233,7 @@ class Endpoints:
         return await self.gone(one for one in suspects if self.all.get(one.name) is one)
 
     async def _take_away(self, endpoint: Endpoint, why: str) -> bool:
-        """Detach exactly this endpoint, not one that took its place meanwhile, after a last look into the store; whether it went."""
+        """Detach exactly this endpoint, not one that took its place, after a last look at the store; whether it went."""
         async with self._alone(endpoint.name):
             if self.all.get(endpoint.name) is not endpoint:
                 return False

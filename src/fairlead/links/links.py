@@ -7,6 +7,7 @@ container at a time, so that a caller can spread the work.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from errno import ENODEV
 
 from fairlead.api.schema import Drift
 from fairlead.desired.state import Bridge, Chain, Inside, Limit, Link, NodeState, Row, Sub
@@ -111,7 +112,7 @@ class Links:
     def purge(self) -> None:
         """Remove every interface that Fairlead made."""
         limits.prune(self._netlink, (), route.links(self._netlink))
-        self._netlink.do(route.del_group(GROUP))
+        self._netlink.do(route.del_group(GROUP).accepting(ENODEV))
 
     def close(self) -> None:
         """Close the socket."""
@@ -135,4 +136,4 @@ class Links:
                     raise error from None
         fault.point("links.doomed")
         if doomed:
-            self._netlink.do(route.del_group(DOOMED))
+            self._netlink.do(route.del_group(DOOMED).accepting(ENODEV))  # another thread's deletion may have taken them along
