@@ -25,7 +25,7 @@ from fairlead.kernel import netns
 from fairlead.kernel.errors import KernelError
 from fairlead.model.address import Interface, InterfaceName, Prefix
 from fairlead.model.endpoint import Endpoint, EndpointSpec, PublishedPort, Route, Sandbox, endpoint_name
-from fairlead.model.errors import Conflict, Invalid, Missing
+from fairlead.model.errors import Conflict, Invalid, Missing, Problem
 from fairlead.model.meta import Meta
 from fairlead.model.network import Driver, Network
 from fairlead.store.base import Delete, Put, Store
@@ -55,6 +55,7 @@ class Endpoints:
         self._busy: dict[str, asyncio.Lock] = {}
         self._leaving: dict[str, Endpoint] = {}
         self._own = _own_cookie()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def load(self) -> None:
         """Read the endpoints of this boot from the store; those of an earlier one died with it: their addresses are free."""
@@ -182,21 +183,21 @@ class Endpoints:
 
     async def _create(self, request: Attach, network: Network, name: str, cookie: int) -> Attached:
         await self._outlast(request.ports, request.addresses)
+        standby = self._published(request)
+        request = replace(request, ports=tuple(port for port in request.ports if port not in standby))
         self.ports.refuse_taken(request.ports, name)
         refuse_bound(request.ports)
         addresses = self._claim(request, network, name)
         try:
             endpoint = _endpoint(request, network, addresses, Sandbox(path=request.path, cookie=cookie))
-            endpoint = replace(endpoint, spec=replace(endpoint.spec, mtu=self._mtu(endpoint, network), boot=self._host.boot))
+            mtu, boot = self._mtu(endpoint, network), self._host.boot
+            endpoint = replace(endpoint, spec=replace(endpoint.spec, mtu=mtu, boot=boot, standby=standby))
             build.endpoint_rows(endpoint, network)  # what cannot be built is not stored
-            (stored,) = await self._store.commit(Put(endpoint, ""))
+            stored = await self._born(endpoint)
         except Exception:
             # Not on cancellation: the commit may have happened, and the next start will find the address held.
             self._ledger.release(name)
             raise
-        assert isinstance(stored, Endpoint)
-        self.all[name] = stored
-        self.ports.add(stored)
         network = self._networks.all.get(network.name, network)  # it may have been changed meanwhile
         try:
             await self._node.put(name, build.endpoint_rows(stored, network))
@@ -204,6 +205,28 @@ class Endpoints:
             await asyncio.shield(self._forget(stored))
             raise
         return self._attached(stored, network)
+
+    async def _born(self, endpoint: Endpoint) -> Endpoint:
+        """Store it; its ports are its own from before, so that of two who ask for one at the same time one is refused."""
+        self.ports.add(endpoint)
+        try:
+            (stored,) = await self._store.commit(Put(endpoint, ""))
+        except Exception:
+            self.ports.remove(endpoint)
+            raise
+        assert isinstance(stored, Endpoint)
+        self._swap(endpoint, stored)
+        return stored
+
+    def _published(self, request: Attach) -> tuple[PublishedPort, ...]:
+        """Those of the ports that another attachment of the container publishes: podman asks for them on every network."""
+        theirs = {
+            port
+            for one in (self.all.values() if request.ports else ())
+            if one.container == request.container and one.spec.interface != request.interface
+            for port in one.spec.ports
+        }
+        return tuple(port for port in request.ports if port in theirs)
 
     async def _find_host(self, request: Attach) -> Attach:
         """Behind another plugin: the host's side of its link, if it has one."""
@@ -225,10 +248,11 @@ class Endpoints:
             _refuse_unfit_ports((*request.ports, *request.any_ports), network)
             ports = request.ports
             self.ports.refuse_taken(ports, existing.name)
-            refuse_bound(port for port in ports if port not in spec.ports)
+            # What the container had is not asked for again: podman keeps sockets bound to its ports.
+            refuse_bound(port for port in ports if port not in {*spec.ports, *spec.standby})
             for wanted in request.any_ports:
                 ports = (*ports, self.ports.choose(wanted, ports, existing.name))
-            spec = replace(spec, ports=ports)
+            spec = replace(spec, ports=ports, standby=tuple(port for port in spec.standby if port not in ports))
         return spec
 
     async def _put(self, wanted: Endpoint, before: Endpoint) -> Endpoint:
@@ -309,6 +333,23 @@ class Endpoints:
         del self._leaving[endpoint.name]
         self.ports.remove(endpoint)
         self._ledger.release(endpoint.name)
+        for heir in self.all.values():
+            if heir.container == endpoint.container and set(heir.spec.standby) & set(endpoint.spec.ports):
+                task = asyncio.create_task(self._inherit(heir, endpoint.spec.ports))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+                return
+
+    async def _inherit(self, heir: Endpoint, ports: Iterable[PublishedPort]) -> None:
+        """Another attachment of the container is gone: what it published is published by ``heir``, if that is still there."""
+        spec = heir.spec
+        theirs = (port for port in ports if port in spec.standby)
+        try:
+            await self.change(Change(container=spec.container, interface=spec.interface, ports=(*spec.ports, *theirs)))
+        except Missing:
+            return
+        except Problem as problem:
+            log.warning("%s does not publish what its other attachment did: %s", heir.display, problem)
 
     def _remember(self, endpoint: Endpoint, network: Network) -> None:
         self.all[endpoint.name] = endpoint
