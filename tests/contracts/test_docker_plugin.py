@@ -335,7 +335,7 @@ class TestWhatDockerForgot:
         assert f"docker-{NETWORK[:12]}" in docker.door.networks
         assert len(docker.door.reservations) == 2
         tree = {"Pool": "10.77.0.0/24"}
-        assert "fairlead network delete docker-" in docker.refused("IpamDriver.RequestPool", tree)
+        assert "fairlead network rm docker-" in docker.refused("IpamDriver.RequestPool", tree)
 
     def test_a_call_without_its_content(self, docker: Docker) -> None:
         status, answer = docker.send("NetworkDriver.CreateEndpoint", b"")

@@ -34,11 +34,7 @@ class Containerd:
 
     def container(self, name: str, *options: object, command: tuple[object, ...] = ("sleep", "3600")) -> None:
         """Start a container, as long as whose life ``ctr`` stays: when it ends, the network is taken away."""
-        files = f"/run/roots/{name}"
-        self.host.sh(f"mkdir -p {files} && cp -a {BUSYBOX}/. {files}")
-        running = self.host.daemon(
-            "ctr", "run", "--cni", "--rm", "--env", "PATH=/bin", *options, "--rootfs", files, name, *command
-        )
+        running = self.host.daemon("ctr", *self._run(name, "--rm", *options), *command)
         running.start()
 
         def runs() -> bool:
@@ -46,6 +42,10 @@ class Containerd:
             return self.inside(name, "true").returncode == 0
 
         eventually(runs, deadline=20, what=f"{name} runs")
+
+    def detached(self, name: str, *options: object, command: tuple[object, ...] = ("sleep", "3600")) -> None:
+        """Start a container and leave it alone."""
+        self(*self._run(name, "--detach", *options), *command)
 
     def inside(self, name: str, *command: object) -> subprocess.CompletedProcess[str]:
         """Run a command in a container."""
@@ -61,6 +61,11 @@ class Containerd:
         word = "inet" if family == 4 else "inet6"
         lines = [line.split() for line in self.inside(name, "ip", "address", "show", "eth0").stdout.splitlines()]
         return next(words[1].partition("/")[0] for words in lines if words[0] == word and "global" in words)
+
+    def _run(self, name: str, *options: object) -> tuple[object, ...]:
+        files = f"/run/roots/{name}"
+        self.host.sh(f"mkdir -p {files} && cp -a {BUSYBOX}/. {files}")
+        return ("run", "--cni", "--env", "PATH=/bin", *options, "--rootfs", files, name)
 
     def _answers(self) -> bool:
         self.daemon.alive()

@@ -7,8 +7,8 @@ import pytest
 from tests.net import Outside
 from tests.runtimes.agent import Agent
 from tests.runtimes.containerd import PROGRAMS, Containerd
-from tests.runtimes.host import BUSYBOX, Host
-from tests.runtimes.web import ask, hears, serve
+from tests.runtimes.host import Host
+from tests.runtimes.web import ask, connects, hears, serve
 from tests.wait import eventually
 
 pytestmark = pytest.mark.needs(*PROGRAMS)
@@ -19,7 +19,7 @@ def test_containers_reach_each_other_and_the_outside(containerd: Containerd, age
     containerd.container("two")
     outside.serve("tcp", 81)
     assert hears(containerd, "two", containerd.address("one")) == "one"
-    assert containerd.inside("two", "nc", "-w", 1, outside.v4, 81).returncode == 0
+    assert connects(containerd, "two", outside.v4, 81)
     assert {one.spec.network for one in agent.endpoints()} == {"default"}
     assert {one.display for one in agent.endpoints()} == {"default-one", "default-two"}
     assert not agent.drift()
@@ -46,7 +46,7 @@ def test_what_has_ended_is_free_again(containerd: Containerd, agent: Agent, host
 
 
 def test_ctr_that_does_not_wait_takes_nothing_away_but_the_agent_does(containerd: Containerd, agent: Agent) -> None:
-    containerd("run", "--cni", "--detach", "--env", "PATH=/bin", "--rootfs", BUSYBOX, "one", "sleep", "3600")
+    containerd.detached("one")
     assert len(agent.endpoints()) == 1
     containerd("task", "kill", "--signal", "SIGKILL", "one")
     eventually(lambda: agent.endpoints() == [], what="the namespace is gone, so the address is free")
@@ -54,11 +54,11 @@ def test_ctr_that_does_not_wait_takes_nothing_away_but_the_agent_does(containerd
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_agent_and_containerd_restart(containerd: Containerd, agent: Agent, host: Host, end: str) -> None:
-    containerd.container("one", command=serve("one"))
-    containerd.container("two")
+    for name in ("one", "two"):  # a ctr that waits takes the network away when containerd goes
+        containerd.detached(name, command=serve(name))
     address = containerd.address("one")
+    eventually(lambda: ask(host, address) == "one")
     getattr(agent, end)()
-    assert ask(host, address) == "one"
     containerd.daemon.kill()
     assert ask(host, address) == "one"
     containerd.start()

@@ -10,7 +10,7 @@ from tests.net import Outside
 from tests.runtimes.agent import Agent
 from tests.runtimes.host import Host
 from tests.runtimes.podman import PROGRAMS, Podman
-from tests.runtimes.web import ask, hears, serve
+from tests.runtimes.web import ask, connects, hears, serve
 from tests.wait import eventually
 
 pytestmark = pytest.mark.needs(*PROGRAMS)
@@ -36,8 +36,8 @@ def test_containers_of_a_network_reach_each_other_and_the_outside(networks: Podm
     networks.container("two", "--network", "blue")
     outside.serve("tcp", 81)
     assert hears(networks, "two", networks.address("one", "blue")) == "one"
-    assert networks.inside("two", "nc", "-w", 1, outside.v4, 81).returncode == 0
-    assert networks.inside("two", "nc", "-w", 1, outside.v6, 81).returncode == 0
+    assert connects(networks, "two", outside.v4, 81)
+    assert connects(networks, "two", outside.v6, 81)
     assert {one.spec.owner for one in agent.endpoints()} == {"cni"}
     assert {one.display for one in agent.endpoints()} == {"one", "two"}
     assert not agent.drift()
@@ -77,6 +77,26 @@ def test_ports_are_published(networks: Podman, host: Host, outside: Outside) -> 
     assert ask(outside, host.v4, 8080) is None
 
 
+def test_ports_outlive_the_network_they_were_published_on(networks: Podman, agent: Agent, host: Host, outside: Outside) -> None:
+    networks.container("one", "--network", "blue", "--network", "red", "-p", "8080:80", command=serve("one"))
+    eventually(lambda: ask(outside, host.v4, 8080) == "one")
+    (first,) = [one.spec.network for one in agent.endpoints() if one.spec.ports]
+    networks("network", "disconnect", first, "one")
+    eventually(lambda: ask(outside, host.v4, 8080) == "one")
+    assert [[str(port) for port in one.spec.ports] for one in agent.endpoints()] == [["8080->80/tcp"]]
+    networks("rm", "--force", "--time", 0, "one")
+    assert agent.endpoints() == []
+
+
+def test_of_two_that_want_one_port_at_once_one_gets_it(networks: Podman, agent: Agent) -> None:
+    words = ("run", "--detach", "--network", "blue", "-p", "8080:80", "--rootfs", "/opt/busybox:O", "sleep", "60")
+    with ThreadPoolExecutor(6) as pool:
+        done = list(pool.map(lambda _: networks.attempt(*words), range(6)))
+    assert sorted(one.returncode == 0 for one in done) == [False] * 5 + [True]
+    assert len(agent.endpoints()) == 1
+    assert not agent.drift()
+
+
 def test_an_address_and_a_mac_are_given_as_asked_for(networks: Podman) -> None:
     networks.container("one", "--network", "blue:ip=10.77.0.9,mac=02:00:00:00:00:09")
     networks.container("two", "--network", "red", "--ip", "10.78.0.77")
@@ -97,7 +117,7 @@ def test_what_is_removed_is_free_again(networks: Podman, agent: Agent, host: Hos
         networks("rm", "--force", "--time", 0, "one")
     assert agent.endpoints() == []
     eventually(lambda: "flv" not in host.run("ip", "-br", "link"))
-    host.sh("fairlead network delete blue && fairlead network delete red")
+    host.sh("fairlead network rm blue && fairlead network rm red")
     assert not agent.drift()
 
 

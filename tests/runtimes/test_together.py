@@ -29,18 +29,18 @@ def test_they_share_a_network(
     docker("network", "create", "-d", "fairlead", *SHARED, "-o", "fairlead.network=office", "office")
     docker("network", "create", "-d", "fairlead", "--ipam-driver", "fairlead", "elsewhere")
 
-    docker.container("d", "--network", "office", "-p", "8001:80", command=serve("d"))
-    podman.container("p", "--network", "office", "-p", "8002:80", command=serve("p"))
-    containerd.container("c", command=serve("c"))
+    docker.container("in-docker", "--network", "office", "-p", "8001:80", command=serve("in-docker"))
+    podman.container("in-podman", "--network", "office", "-p", "8002:80", command=serve("in-podman"))
+    containerd.container("in-containerd", command=serve("in-containerd"))
     docker.container("stranger", "--network", "elsewhere", "-p", "8003:80", command=serve("stranger"))
 
-    runtimes: Mapping[str, Runtime] = {"d": docker, "p": podman, "c": containerd}
+    runtimes: Mapping[str, Runtime] = {"in-docker": docker, "in-podman": podman, "in-containerd": containerd}
     by_name = {one.spec.container: one for one in agent.endpoints() if one.spec.network == "office"}
     assert len(by_name) == 3
     addresses = {
-        "d": docker.address("d", "office"),
-        "p": podman.address("p", "office"),
-        "c": containerd.address("c"),
+        "in-docker": docker.address("in-docker", "office"),
+        "in-podman": podman.address("in-podman", "office"),
+        "in-containerd": containerd.address("in-containerd"),
     }
     eventually(lambda: all(ask(host, address) for address in addresses.values()))
     for name, runtime in runtimes.items():
@@ -48,21 +48,21 @@ def test_they_share_a_network(
             assert hears(runtime, name, address) == other, f"{name} to {other}"
         assert hears(runtime, name, docker.address("stranger", "elsewhere")) is None, f"{name} to a stranger"
         assert hears(docker, "stranger", addresses[name]) is None, f"a stranger to {name}"
-    assert [ask(outside, host.v4, port) for port in (8001, 8002, 8003)] == ["d", "p", "stranger"]
-    assert hears(containerd, "c", host.v4, 8001) == "d", "a published port from inside"
+    assert [ask(outside, host.v4, port) for port in (8001, 8002, 8003)] == ["in-docker", "in-podman", "stranger"]
+    assert hears(containerd, "in-containerd", host.v4, 8001) == "in-docker", "a published port from inside"
 
     said = podman.attempt("run", "--network", "office", "-p", "8001:80", "--rootfs", "/opt/busybox:O", "true").stderr
     assert "host port 8001->80/tcp is published by container" in said
-    taken = f"office:ip={addresses['d']}"
+    taken = f"office:ip={addresses['in-docker']}"
     assert "is held by docker" in podman.attempt("run", "--network", taken, "--rootfs", "/opt/busybox:O", "true").stderr
 
-    assert "used by" in host.attempt("fairlead", "network", "delete", "office").stderr
-    docker("rm", "--force", "d", "stranger")
-    podman("rm", "--force", "--time", 0, "p")
-    containerd.remove("c")
+    assert "used by" in host.attempt("fairlead", "network", "rm", "office").stderr
+    docker("rm", "--force", "in-docker", "stranger")
+    podman("rm", "--force", "--time", 0, "in-podman")
+    containerd.remove("in-containerd")
     eventually(lambda: agent.endpoints() == [])
-    assert "docker" in host.attempt("fairlead", "network", "delete", "office").stderr, "Docker's network counts on it"
+    assert "docker" in host.attempt("fairlead", "network", "rm", "office").stderr, "Docker's network counts on it"
     docker("network", "rm", "office", "elsewhere")
-    host.sh("fairlead network delete office")
+    host.sh("fairlead network rm office")
     assert agent.reserved() == []
     assert not agent.drift()

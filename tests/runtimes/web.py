@@ -31,3 +31,8 @@ def hears(runtime: Runtime, name: str, address: object, port: int = 80) -> str |
     """What the container says that answers the container ``name``, or None."""
     request = rf"printf 'GET / HTTP/1.0\r\n\r\n' | nc -w 1 {address} {port} | tail -n 1"
     return runtime.inside(name, "sh", "-c", request).stdout.strip() or None
+
+
+def connects(runtime: Runtime, name: str, address: object, port: int) -> bool:
+    """Whether a connection from the container ``name`` is taken."""
+    return runtime.inside(name, "sh", "-c", f"nc -w 1 {address} {port} </dev/null").returncode == 0

@@ -76,6 +76,7 @@ class Endpoints:
         self._busy: dict[str, asyncio.Lock] = {}
         self._leaving: dict[str, Endpoint] = {}
         self._own = _own_cookie()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def load(self) -> None:
         """Read the endpoints of this boot from the store; those of an earlier one died with it: their addresses are free."""
@@ -256,11 +257,15 @@ class Endpoints:
 
     async def _create(self, request: Attach, network: Network, name: str, cookie: int) -> Attached:
         await self._outlast(request.ports, request.addresses)
+        sandbox = Sandbox(path=request.path, cookie=cookie)
+        standby = self._published(request.ports, sandbox)
+        request = replace(request, ports=tuple(port for port in request.ports if port not in standby))
         self.ports.refuse_taken(request.ports, name)
         addresses = self._claim(request, network, name)
         try:
-            endpoint = _endpoint(request, network, addresses, Sandbox(path=request.path, cookie=cookie))
-            endpoint = replace(endpoint, spec=replace(endpoint.spec, mtu=self._mtu(endpoint, network), boot=self._host.boot))
+            endpoint = _endpoint(request, network, addresses, sandbox)
+            mtu, boot = self._mtu(endpoint, network), self._host.boot
+            endpoint = replace(endpoint, spec=replace(endpoint.spec, mtu=mtu, boot=boot, standby=standby))
             build.endpoint_rows(endpoint, network)  # what cannot be built is not stored
             stored = await self._keep(endpoint)
         except Exception:
@@ -294,6 +299,11 @@ class Endpoints:
         assert isinstance(stored, Endpoint)
         return stored
 
+    def _published(self, ports: Iterable[PublishedPort], sandbox: Sandbox) -> tuple[PublishedPort, ...]:
+        """Those of the ports that another attachment of the container publishes: podman asks for them on every network."""
+        theirs = {port for name in self._together.get(sandbox.key, ()) for port in self.all[name].spec.ports}
+        return tuple(port for port in ports if port in theirs)
+
     async def _find_host(self, request: Attach) -> Attach:
         """Behind another plugin: the host's side of its link, if it has one."""
         chained = request.chained
@@ -314,10 +324,11 @@ class Endpoints:
             _refuse_unfit_ports((*request.ports, *request.any_ports), network)
             ports = request.ports
             self.ports.refuse_taken(ports, existing.name)
-            refuse_bound(port for port in ports if port not in spec.ports)
+            # What the container had is not asked for again: podman keeps sockets bound to its ports.
+            refuse_bound(port for port in ports if port not in {*spec.ports, *spec.standby})
             for wanted in request.any_ports:
                 ports = (*ports, self.ports.choose(wanted, ports, existing.name))
-            spec = replace(spec, ports=ports)
+            spec = replace(spec, ports=ports, standby=tuple(port for port in spec.standby if port not in ports))
         return spec
 
     async def _put(self, wanted: Endpoint, before: Endpoint) -> Endpoint:
@@ -403,6 +414,23 @@ class Endpoints:
         if endpoint.name not in self.owed:
             self._ledger.release(endpoint.name)
         fault.point("detach.released")
+        for heir in self._beside(endpoint):
+            if set(heir.spec.standby) & set(endpoint.spec.ports):
+                task = asyncio.create_task(self._inherit(heir, endpoint.spec.ports))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+                return
+
+    async def _inherit(self, heir: Endpoint, ports: Iterable[PublishedPort]) -> None:
+        """Another attachment of the container is gone: what it published is published by ``heir``, if that is still there."""
+        spec = heir.spec
+        theirs = (port for port in ports if port in spec.standby)
+        try:
+            await self.change(Change(container=spec.container, interface=spec.interface, ports=(*spec.ports, *theirs)))
+        except Missing:
+            return
+        except Problem as problem:
+            log.warning("%s does not publish what its other attachment did: %s", heir.display, problem)
 
     async def _erase(self, endpoint: Endpoint) -> None:
         try:

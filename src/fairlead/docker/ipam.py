@@ -88,7 +88,7 @@ class Ipam:
         if network and orphans.ID in network.metadata.annotations:
             raise Conflict(
                 f"Docker has a network with that subnet already, {network.name}; if it does not know of it any more: "
-                f"fairlead network delete {network.name}",
+                f"fairlead network rm {network.name}",
                 field="--subnet",
             )
         subnet = _shared(network, family, wish) if network else _subnet(wish or self._door.free(family), part=part)

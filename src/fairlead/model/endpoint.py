@@ -151,6 +151,7 @@ class EndpointSpec(Value, frozen=True, kw_only=True):
     ``owner`` says who asked: ``cni``, ``cli`` or ``docker``. ``chained``: another CNI plugin made the link,
     whose near end is ``host``, and Fairlead only adds ports and limits to it. ``handover``: the container's end of the link
     is made on the host, and who asked moves, names and configures it; ``interface`` is what its name will begin with.
+    ``standby``: ports that another attachment of the container publishes, and this one does when that goes.
     """
 
     container: ContainerID
@@ -163,6 +164,7 @@ class EndpointSpec(Value, frozen=True, kw_only=True):
     addresses: tuple[Interface, ...] = ()
     routes: tuple[Route, ...] = ()
     ports: tuple[PublishedPort, ...] = ()
+    standby: tuple[PublishedPort, ...] = ()
     bandwidth: Bandwidth | None = None
     aliases: tuple[str, ...] = ()
     dns: Dns = Dns()
