@@ -21,7 +21,7 @@ def test_nothing_is_lost_while_the_agent_is_killed_and_started_twenty_times(
     for at in range(ROUNDS):
         agent.kill()
         if at % 2:  # as another version would leave it: rules that are not known to be ours, so they are put anew
-            (node.run_dir / "nftables.fingerprint").write_text("of another version")
+            (node.run_dir / "nftables-inet.fingerprint").write_text("of another version")
         agent.start()
         assert (agent.client.status().repairs > 0) == bool(at % 2)
     lost: dict[str, Lost] = {"two containers": between.stop(), "a published port, from outside": published.stop()}

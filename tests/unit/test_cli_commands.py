@@ -75,7 +75,8 @@ class TestNetwork:
         said = fairlead(
             *("network", "create", "shop", "--subnet", "10.40.0.0/24", "--subnet", "fd40::/64", "--gateway", "10.40.0.254"),
             *("--ip-range", "10.40.0.64/26", "--exclude", "10.40.0.70", "--mtu", "1400", "--internal", "--no-isolation"),
-            *("--no-icc", "--no-masquerade", "--bridge", "shop0", "--dns", "9.9.9.9", "--label", "tier=web", "--opt", "a=b"),
+            *("--no-icc", "--no-masquerade", "--no-anti-spoofing", "--bridge", "shop0", "--dns", "9.9.9.9"),
+            *("--label", "tier=web", "--opt", "a=b"),
         )
         assert (said.status, said.out, said.err) == (0, "shop\n", "")
         made = agent.networks["shop"]
@@ -95,6 +96,7 @@ class TestNetwork:
             "isolated": False,
             "interContainer": False,
             "masquerade": False,
+            "antiSpoofing": False,
             "dns": ["9.9.9.9"],
             "options": {"a": "b"},
         }
@@ -310,6 +312,20 @@ class TestContainers:
         assert "nginx is in use: it belongs to cni, which removes it" in said.err
         assert fairlead("rm", "-f", "nginx").out == "nginx\n"
         assert agent.endpoints == {}
+
+    @pytest.mark.usefixtures("agent")
+    @pytest.mark.parametrize("name", ["", ".", "..", "../..", "/", "web/..", "web/state.json"])
+    def test_rm_of_what_is_no_name_removes_nothing(self, fairlead: Run, tmp_path: Path, name: str) -> None:
+        (tmp_path / "containers" / "web").mkdir(parents=True)
+        (tmp_path / "containers" / "web" / "state.json").write_text("{}")
+        assert fairlead("rm", "-f", name).status == 1
+        assert (tmp_path / "containers" / "web" / "state.json").exists()
+
+    @pytest.mark.usefixtures("agent")
+    def test_rm_of_what_a_crash_has_left(self, fairlead: Run, tmp_path: Path) -> None:
+        (tmp_path / "containers" / "web").mkdir(parents=True)
+        assert fairlead("rm", "web").out == "web\n"
+        assert list((tmp_path / "containers").iterdir()) == []
 
     def test_rm_of_what_is_gone(self, fairlead: Run, agent: FakeAgent) -> None:
         agent.add("abc", path="/run/netns/not-there")

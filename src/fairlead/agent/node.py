@@ -23,10 +23,10 @@ from typing import TypeVar
 
 from fairlead.api.schema import Drift
 from fairlead.datapath.base import Plane
-from fairlead.desired.state import Bridge, Chain, Limit, Link, NodeState, Publication, Row, Rows
+from fairlead.desired.state import Bridge, Chain, Inside, Limit, Link, NodeState, Publication, Row, Rows, Sub
 from fairlead.kernel.errors import Gone, KernelError
 from fairlead.kit import fault
-from fairlead.links import bridges, chains, limits, veths
+from fairlead.links import bridges, chains, inside, limits
 from fairlead.links.links import Links
 from fairlead.model.endpoint import Protocol, Sandbox
 from fairlead.model.errors import Failed, Problem
@@ -112,13 +112,13 @@ class Node:
         state = self.state
         drift = await self._in_kernel(self._check_host, state)
         if inside:
-            drift += await self.check_links(state.table(Link).values())
+            drift += await self.check_inside(state.inside())
         if self.leaving or state is not self.state:
             drift = [one for one in drift if one.kind != "unexpected"]
         self.checked = time.monotonic()
         return drift
 
-    async def check_links(self, rows: Iterable[Link]) -> list[Drift]:
+    async def check_inside(self, rows: Iterable[Inside]) -> list[Drift]:
         """The differences inside the containers of ``rows``."""
         waiting = list(rows)
         drift: list[Drift] = []
@@ -131,7 +131,7 @@ class Node:
         rows = self.state.owned(owner)
         only = NodeState().replace(owner, rows)
         host = await self._in_kernel(self._check_host, only)
-        inside = await self.check_links(row for row in rows if isinstance(row, Link))
+        inside = await self.check_inside(row for row in only.inside() if row in rows)
         return [one for one in host if one.kind != "unexpected"] + inside
 
     async def repair(self, drift: Iterable[Drift]) -> int:
@@ -171,7 +171,7 @@ class Node:
 
     async def gone(self, sandboxes: Sequence[Sandbox]) -> list[bool]:
         """For each namespace whether it does not exist any more."""
-        return await self._in_kernel(lambda: [veths.gone(one.path, one.cookie) for one in sandboxes])
+        return await self._in_kernel(lambda: [inside.gone(one.path, one.cookie) for one in sandboxes])
 
     async def near(self, path: str, interface: str) -> str | None:
         """The host's end of an interface inside a namespace; None if it has none here."""
@@ -210,7 +210,7 @@ class Node:
     def _check_host(self, state: NodeState) -> list[Drift]:
         return self._hands.plane.check(state) + self._hands.links.check(state)
 
-    def _check_inside(self, rows: list[Link]) -> list[Drift]:
+    def _check_inside(self, rows: list[Inside]) -> list[Drift]:
         return [drift for row in rows for drift in self._hands.links.check_inside(row)]
 
     def _repair(self, state: NodeState, drift: list[Drift]) -> list[Exception]:
@@ -223,7 +223,8 @@ class Node:
             steps.append(lambda: links.prune(state))
         wrong = {(one.table, one.key) for one in drift}
         rows: list[tuple[str, Row]] = [(bridges.TABLE, row) for row in state.table(Bridge).values()]
-        rows += [(veths.TABLE, row) for row in state.table(Link).values()]
+        rows += [(inside.TABLE, row) for row in state.table(Link).values()]
+        rows += [(inside.TABLE, row) for row in state.table(Sub).values()]
         rows += [(limits.TABLE, row) for row in state.table(Limit).values()]
         rows += [(chains.TABLE, row) for row in state.table(Chain).values()]
         steps += [partial(links.ensure, (row,)) for table, row in rows if (table, row.key) in wrong]

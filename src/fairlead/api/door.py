@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
+from fairlead.model.address import Family, Prefix
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.meta import Object
 from fairlead.model.network import Network
+from fairlead.model.reservation import Reservation
 
-from .schema import Applied, Attach, Attached, Detach, Detached, Drift, Report, Status
+from .schema import Applied, Attach, Attached, Change, Detach, Detached, Drift, Report, Reserve, Status
 
 
 class Door(Protocol):
@@ -20,6 +22,12 @@ class Door(Protocol):
 
     async def attach(self, request: Attach) -> Attached:
         """Give a namespace an interface; the kernel has acknowledged everything when this returns."""
+
+    async def change(self, request: Change) -> Attached:
+        """Change what an endpoint has; ``Missing`` if there is none."""
+
+    async def reserve(self, request: Reserve) -> Reservation:
+        """Set an address or a network aside; ``delete`` gives it back."""
 
     async def detach(self, request: Detach) -> Detached:
         """Take interfaces away; never fails because something is already gone."""
@@ -49,6 +57,9 @@ class Door(Protocol):
 
     def network(self, name: str) -> Network | None:
         """One network, or None."""
+
+    def free(self, family: Family) -> Prefix:
+        """A subnet that nobody uses, kept from others for a minute."""
 
     def status(self) -> Status:
         """The agent in numbers; ``ready`` tells whether containers may start."""

@@ -272,7 +272,7 @@ def _remove(name: str, grace: float, *, force: bool) -> str:
 
 
 def _remove_other(name: str, *, force: bool) -> str:
-    if record.directory(name).exists():  # left by a crash before there was a record
+    if name in record.names():  # left by a crash before there was a record
         record.forget(name)
         return name
     client = Client()

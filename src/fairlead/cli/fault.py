@@ -6,6 +6,7 @@ A place that knows the remedy attaches it with ``remedy``; for the rest the kind
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import TextIO, TypeVar
 
@@ -22,6 +23,14 @@ _BY_KIND: dict[type[errors.Problem], str] = {
     errors.Unavailable: "fairlead status",
     errors.Unsupported: "",
 }
+_OPTIONS = (
+    (re.compile(r"ports\b.*"), "publish"),
+    (re.compile(r"addresses\b.*"), "ip"),
+    (re.compile(r"spec\.subnets\b.*"), "subnet"),
+    (re.compile(r"metadata\.name"), "name"),
+)
+"""What the fields of requests and objects are called where people wrote options instead."""
+
 _STARTS = "; start it with: "
 
 
@@ -33,6 +42,8 @@ def remedy(problem: P, what: str) -> P:
 
 def explain(problem: errors.Problem, command: str) -> tuple[str, str]:
     """The message and what to try, each one line. ``command`` is what was run, such as ``fairlead run``."""
+    if not command.endswith((" apply", " delete")):
+        problem.field = next((option for field, option in _OPTIONS if field.fullmatch(problem.field)), problem.field)
     message, _, start = " ".join(str(problem).split()).partition(_STARTS)
     noted = [note.removeprefix(_NOTE) for note in getattr(problem, "__notes__", ()) if note.startswith(_NOTE)]
     if noted:

@@ -13,6 +13,7 @@ import typer
 from msgspec import structs
 
 from fairlead.api.client import Client
+from fairlead.desired.names import DEFAULT_NETWORK
 from fairlead.model.address import Address, ContainerID, InterfaceName, Mac, Name
 from fairlead.model.endpoint import Bandwidth, Endpoint, Protocol, PublishedPort
 from fairlead.model.errors import Exhausted, Forbidden, Invalid, Missing
@@ -24,7 +25,7 @@ from .container.record import Process, Record
 
 app = typer.Typer(rich_markup_mode="rich")
 
-DEFAULT = "default"
+DEFAULT = DEFAULT_NETWORK
 """The network of a container that asks for none."""
 
 _CHOSEN = range(32768, 61000)
@@ -129,7 +130,7 @@ def networks(names: Sequence[str], client: Client) -> list[Network]:
 
 def _driver(names: Sequence[str], on: Sequence[Network]) -> Driver:
     """What kind of network that makes. A network whose driver is not bridge stands alone, as the words do."""
-    other = [one for one in on if one.spec.driver is not Driver.BRIDGE]
+    other = [one for one in on if not one.spec.connects]
     if other and len(on) > 1:
         raise Invalid(f"{other[0].name} ({other[0].spec.driver}) cannot be combined with another network", field="network")
     return other[0].spec.driver if other else order.driver(names)

@@ -10,14 +10,14 @@ from collections.abc import Iterable
 from errno import ENODEV
 
 from fairlead.api.schema import Drift
-from fairlead.desired.state import Bridge, Chain, Limit, Link, NodeState, Row
+from fairlead.desired.state import Bridge, Chain, Inside, Limit, Link, NodeState, Row, Sub
 from fairlead.kernel import route
 from fairlead.kernel.errors import KernelError
 from fairlead.kernel.netlink import Netlink
 from fairlead.kernel.route import LinkInfo
 from fairlead.kit import fault
 
-from . import bridges, chains, limits, veths
+from . import bridges, chains, inside, limits, subs, veths
 from .mark import DOOMED, GROUP
 
 
@@ -38,6 +38,8 @@ class Links:
         for row in rows:
             if isinstance(row, Link):
                 self._note(row, veths.ensure(self._netlink, row))
+            elif isinstance(row, Sub):
+                self._note(row, subs.ensure(self._netlink, row))
         for row in rows:
             if isinstance(row, Limit):
                 limits.ensure(self._netlink, row)
@@ -56,6 +58,8 @@ class Links:
             if isinstance(row, Bridge):
                 bridges.remove(self._netlink, row)
                 fault.point("bridge.removed")
+            elif isinstance(row, Sub):
+                subs.remove(row)
 
     def check(self, state: NodeState) -> list[Drift]:
         """Compare the host's side of every row, and name interfaces of ours that no row asks for."""
@@ -70,9 +74,9 @@ class Links:
             for one in self._strays(state, links.values())
         ]
 
-    def check_inside(self, row: Link) -> list[Drift]:
+    def check_inside(self, row: Inside) -> list[Drift]:
         """Compare what is inside one container."""
-        drift, nsid = veths.check_inside(self._netlink, row)
+        drift, nsid = inside.check(self._netlink, row)
         self._note(row, nsid)
         return drift
 
@@ -88,7 +92,7 @@ class Links:
             if not keys:
                 self._behind.pop(nsid, None)
 
-    def _note(self, row: Link, nsid: int | None) -> None:
+    def _note(self, row: Inside, nsid: int | None) -> None:
         if nsid is not None and self._nsid.get(row.key) != nsid:
             self.forget(row.key)
             self._nsid[row.key] = nsid

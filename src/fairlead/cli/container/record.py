@@ -143,18 +143,22 @@ def load(name: str) -> Record | None:
         return None
 
 
-def every() -> list[Record]:
-    """All records, by name."""
+def names() -> list[str]:
+    """All names that are taken."""
     try:
-        names = sorted(entry.name for entry in (run_dir() / "containers").iterdir())
+        return sorted(entry.name for entry in (run_dir() / "containers").iterdir())
     except OSError:
         return []
-    return [record for record in map(load, names) if record is not None]
+
+
+def every() -> list[Record]:
+    """All records, by name."""
+    return [record for record in map(load, names()) if record is not None]
 
 
 def find(text: str) -> Record | None:
     """The record with this name, or whose id begins with ``text``; None if there is none."""
-    if "/" not in text and (record := load(text)):
+    if text in names() and (record := load(text)):
         return record
     close = [record for record in every() if len(text) >= 3 and record.id.startswith(text)]
     if len(close) > 1:

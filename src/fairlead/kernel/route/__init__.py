@@ -17,6 +17,7 @@ from fairlead.kernel.route.link import (
     new_link,
     new_veth,
     parse_link,
+    set_bridge,
     set_link,
 )
 from fairlead.kernel.route.namespace import new_nsid, nsid_of
@@ -83,6 +84,7 @@ __all__ = [
     "qdiscs",
     "redirects",
     "routes",
+    "set_bridge",
     "set_link",
     "tbf",
 ]
