@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from pathlib import Path
 
 import fairlead
-from fairlead.api.schema import Applied, Attach, Attached, Detach, Detached, Drift, Pool, Report, Status
+from fairlead.api.schema import Applied, Attach, Attached, Detach, Detached, Drift, Flow, Pool, Report, Status
 from fairlead.doctor.base import Facts
 from fairlead.doctor.examine import examine
+from fairlead.flow.collect import Collector
+from fairlead.flow.filter import Query
 from fairlead.ipam.ledger import Ledger
 from fairlead.model.endpoint import Endpoint
-from fairlead.model.errors import Invalid, Missing, Unavailable
+from fairlead.model.errors import Invalid, Missing, Unavailable, Unsupported
 from fairlead.model.meta import Object
 from fairlead.model.network import Network
 
@@ -33,9 +35,17 @@ class Agent:
     """Implements ``api.door.Door``."""
 
     def __init__(
-        self, settings: Settings, *, host: Host, ledger: Ledger, node: Node, networks: Networks, endpoints: Endpoints
+        self,
+        settings: Settings,
+        *,
+        host: Host,
+        ledger: Ledger,
+        node: Node,
+        networks: Networks,
+        endpoints: Endpoints,
+        collector: Collector | None,
     ) -> None:
-        self.settings, self._host, self._ledger = settings, host, ledger
+        self.settings, self._host, self._ledger, self._collector = settings, host, ledger, collector
         self.node, self.networks, self.endpoints = node, networks, endpoints
         self._since = time.monotonic()
         self.ready = False
@@ -117,7 +127,22 @@ class Agent:
             pending=len(self.node.leaving),
             last_check=round(now - self.node.checked, 3),
             pools=tuple(self._pools()),
+            flows=self._collector.status() if self._collector else None,
         )
+
+    def flows(self, query: Mapping[str, str]) -> list[Flow]:
+        """The last flows that match."""
+        return self._flows.query(Query(query))
+
+    def follow(self, query: Mapping[str, str]) -> AsyncIterator[list[Flow]]:
+        """What matches from now on."""
+        return self._flows.follow(Query(query))
+
+    @property
+    def _flows(self) -> Collector:
+        if self._collector is None:
+            raise Unsupported("flows are off; start the agent with: fairlead up --flows")
+        return self._collector
 
     async def doctor(self) -> Report:
         """Compare everything, touch nothing."""

@@ -40,6 +40,10 @@ class Host:
             if one.dst not in _EVERYWHERE and not one.dst.startswith(("fe80:", "ff00:"))
         ]
 
+    def addresses(self) -> list[str]:
+        """Every address of the host itself."""
+        return [one.address for one in route.addresses(self._netlink)]
+
     def mtu(self) -> int:
         """The MTU of the interface with the default route; 1500 without one."""
         links = {one.index: one.mtu for one in route.links(self._netlink)}

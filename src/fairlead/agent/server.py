@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ class Server:
                 web.post("/v1/attach", self._attach),
                 web.post("/v1/detach", self._detach),
                 web.delete("/v1/node", self._purge),
+                web.get("/v1/flows", self._flows),
                 web.post("/cni", self._cni),
             ]
         )
@@ -67,6 +69,8 @@ class Server:
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Every refusal as a ``Refusal``; what nobody foresaw is logged here, and no traceback goes out."""
         try:
+            if "follow" in request.query:  # takes no turn: it lasts as long as its reader likes, and the collector bounds them
+                return await handler(request)
             async with self._turns:
                 return await handler(request)
         except errors.Problem as problem:
@@ -112,6 +116,20 @@ class Server:
     async def _purge(self, _: web.Request) -> web.Response:
         await self._door.purge()
         return web.json_response({})
+
+    async def _flows(self, request: web.Request) -> web.StreamResponse:
+        if request.query.get("follow", "false") == "false":
+            return _json(self._door.flows(request.query))
+        batches = self._door.follow(request.query)
+        answer = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await answer.prepare(request)
+        with suppress(ConnectionError):  # the reader has enough
+            async for batch in batches:
+                if request.transport is None or request.transport.is_closing():
+                    break
+                if batch:
+                    await answer.write(b"".join(codec.encode(one) + b"\n" for one in batch))
+        return answer
 
     async def _cni(self, request: web.Request) -> web.Response:
         status, body = await verbs.answer(self._door, request.headers, await request.read())

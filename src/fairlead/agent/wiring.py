@@ -5,7 +5,12 @@ from __future__ import annotations
 import logging
 
 from fairlead.cni import verbs
+from fairlead.datapath.ebpf import hooks, programs
+from fairlead.datapath.ebpf.observe import Observer
+from fairlead.datapath.ebpf.programs import Programs
 from fairlead.datapath.nftables.plane import Nftables
+from fairlead.flow.collect import Collector
+from fairlead.flow.enrich import Names
 from fairlead.ipam.ledger import Ledger
 from fairlead.links.links import Links
 from fairlead.store.base import Store
@@ -30,17 +35,39 @@ class Wiring:
         self.store = store  # what people wrote, and what they were given
         self.host = Host()  # facts about the machine
         self.ledger = Ledger()  # who has which address
+        self.programs = self._programs()  # eBPF, if flows are wanted
         self.node = Node(self._hands, settings.linger)  # the desired state, and the kernel that follows it
         self.networks = Networks(self.store, self.node, self.ledger, self.host)
         self.endpoints = Endpoints(self.store, self.node, self.ledger, self.networks, self.host)
+        self.collector = self._collector()  # what the programs tell, by names
         self.agent = Agent(
-            settings, host=self.host, ledger=self.ledger, node=self.node, networks=self.networks, endpoints=self.endpoints
+            settings,
+            host=self.host,
+            ledger=self.ledger,
+            node=self.node,
+            networks=self.networks,
+            endpoints=self.endpoints,
+            collector=self.collector,
         )
         self.monitor = Monitor(settings, self.node, self.endpoints, [self._finish])  # hears the kernel, repairs, collects
         self.server = Server(self.agent)  # the front door
 
     def _hands(self) -> Hands:
-        return Hands(Links(), Nftables(self.settings.run))
+        return Hands(Links(), Nftables(self.settings.run), hooks.TrafficHooks(self.programs) if self.programs else None)
+
+    def _programs(self) -> Programs | None:
+        run = self.settings.run
+        if self.settings.flows:
+            return Programs(run, ring=self.settings.flow_buffer << 10)
+        if programs.present(run):  # the last agent had them
+            hooks.detach()
+            programs.remove(run)
+        return None
+
+    def _collector(self) -> Collector | None:
+        if self.programs is None:
+            return None
+        return Collector(Observer(self.programs), Names(self.endpoints.all.values, self.host.addresses))
 
     async def start(self) -> None:
         """Read, bring the kernel in line, listen; only then may containers start."""
@@ -51,6 +78,8 @@ class Wiring:
         await self.networks.ensure_defaults(ipv6=self.settings.ipv6)
         await self.endpoints.reap()  # containers that ended while nobody looked
         await self.monitor.start()  # from here on a change of the kernel is heard
+        if self.collector:
+            self.collector.start()
         self.agent.ready = True
         await self.server.start(self.settings.run / "agent.sock", self.settings.group)
         await self._finish()
@@ -62,8 +91,12 @@ class Wiring:
     async def stop(self) -> None:
         """The reverse; the kernel keeps everything."""
         self.agent.ready = False
+        if self.collector:
+            await self.collector.stop()
         await self.server.stop()
         await self.monitor.stop()
         await self.node.close()
         await self.store.close()
         self.host.close()
+        if self.programs:
+            self.programs.close()

@@ -5,14 +5,14 @@ The agent implements it for real; tests of the edges use a small fake that the s
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Protocol
 
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.meta import Object
 from fairlead.model.network import Network
 
-from .schema import Applied, Attach, Attached, Detach, Detached, Drift, Report, Status
+from .schema import Applied, Attach, Attached, Detach, Detached, Drift, Flow, Report, Status
 
 
 class Door(Protocol):
@@ -53,3 +53,9 @@ class Door(Protocol):
 
     async def doctor(self) -> Report:
         """Compare everything, touch nothing."""
+
+    def flows(self, query: Mapping[str, str]) -> list[Flow]:
+        """The last flows that match the words of ``query``; ``Unsupported`` if flows are off."""
+
+    def follow(self, query: Mapping[str, str]) -> AsyncIterator[list[Flow]]:
+        """What matches from now on, in batches, until the agent ends."""

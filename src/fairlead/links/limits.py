@@ -41,7 +41,7 @@ def ensure(nl: Netlink, row: Limit) -> None:
         if ifb is None:
             raise Missing(f"interface {row.ifb} vanished", field="bandwidth.egressRate")
         nl.do(route.new_tbf(ifb.index, bucket(limit.egress_rate, limit.egress_burst)))
-        if not any(one.kind == "ingress" for one in route.qdiscs(nl) if one.index == host.index):
+        if not any(one.kind in {"ingress", "clsact"} for one in route.qdiscs(nl) if one.index == host.index):
             nl.do(route.new_ingress(host.index))
         if not route.filters(nl, host.index):
             nl.do(route.new_redirect(host.index, ifb.index))
