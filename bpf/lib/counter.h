@@ -10,7 +10,7 @@
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, COUNTERS);
-	__type(key, __u32);
+	__type(key, enum counter);
 	__type(value, __u64);
 } counters SEC(".maps");
 

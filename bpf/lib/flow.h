@@ -14,6 +14,12 @@ struct {
 	__uint(max_entries, 1 << 20);
 } events SEC(".maps");
 
+/* No map has these types; named here, they come into BTF, by which Python's layouts are checked. Nothing is loaded for it. */
+struct {
+	struct event event;
+	enum event_kind kind;
+} told SEC("layout") = { 0 };
+
 static __always_inline void flow_tell(enum event_kind kind, const struct tuple *tuple, const struct connection *connection)
 {
 	struct event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);

@@ -243,6 +243,9 @@ static __always_inline enum parsed parse(struct packet *packet)
 	case IPPROTO_ICMPV6:
 		parsed = parse_icmp(packet);
 		break;
+	case IPPROTO_IGMP:
+		parsed = NOT_TRACKED;	/* as its IPv6 counterpart */
+		break;
 	}
 	if (parsed == PARSED && packet->first_fragment)
 		fragment_remember(packet);

@@ -4,7 +4,7 @@
 
     run directory/bpf/            a bpffs of our own
         maps/NAME                 shared by all programs; kept through upgrades as long as their shape stays
-        programs/NAME.DIGEST      the programs of one build; a start with the same build loads nothing
+        programs/NAME-DIGEST      the programs of one build; a start with the same build loads nothing
 
 A build with other programs loads them beside the old ones, with the same maps; the hooks then replace one by the other on each
 link, and connections live on. A map whose values change their meaning must change its name or its size.
@@ -72,7 +72,7 @@ class Programs:
         return self._root / "maps" / name
 
     def _program_pin(self, name: str) -> Path:
-        return self._root / "programs" / f"{name}.{self._digest}"
+        return self._root / "programs" / f"{name}-{self._digest}"
 
     def _find(self) -> None:
         for name in PROGRAMS:
@@ -114,7 +114,7 @@ class Programs:
 
     def _forget_others(self) -> None:
         for path in (self._root / "programs").iterdir():
-            if path.suffix != f".{self._digest}":
+            if not path.name.endswith(f"-{self._digest}"):
                 path.unlink()
 
 
