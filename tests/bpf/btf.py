@@ -82,9 +82,7 @@ class Btf:
             return self._flat(size, path, offset)
         if kind == _STRUCT:
             return [
-                one
-                for label, of, at in members
-                for one in self._flat(of, f"{path}.{label}" if path else label, offset + at)
+                one for label, of, at in members for one in self._flat(of, f"{path}.{label}" if path else label, offset + at)
             ]
         if kind == _ARRAY:
             _, of, length = members[0]

@@ -46,7 +46,9 @@ class Kernel:
         for keys, values, count in found.chunks():
             for at in range(count):
                 key = keys[at * found.info.key_size :][: found.info.key_size]
-                entries.append(Seen._make((*ENTRY.unpack(key + values[at * found.info.value_size :][: found.info.value_size]), 0)))
+                entries.append(
+                    Seen._make((*ENTRY.unpack(key + values[at * found.info.value_size :][: found.info.value_size]), 0))
+                )
         return entries
 
     def only(self) -> Seen:

@@ -66,7 +66,7 @@ def echo(source: Side, target: Side, ident: int, *, reply: bool = False) -> byte
 
 def unreachable(source: Side, target: Side, about: bytes) -> bytes:
     """An ICMP error that quotes the frame ``about``."""
-    kind, protocol = ((3, ICMP) if source.family == 4 else (1, ICMPV6))
+    kind, protocol = (3, ICMP) if source.family == 4 else (1, ICMPV6)
     return frame(source, target, protocol, struct.pack("!BBHI", kind, 1, 0, 0) + about[ETHERNET:])
 
 

@@ -187,6 +187,8 @@ class FlowStatus(Value, frozen=True, kw_only=True):
     """Flows in numbers. What the kernel counts is since the programs were first loaded, the rest since the agent started."""
 
     seen: int = 0
+    opened: int = 0
+    """How many of them were new connections."""
     lost: int = 0
     """Events for which the ring buffer had no room; ``lost_new`` of them began a connection."""
     lost_new: int = 0

@@ -70,7 +70,7 @@ class Collector:
         self._observer, self._names, self._interval = observer, names, interval
         self._kept: deque[Record] = deque(maxlen=LIMIT)
         self._followers: set[Follower] = set()
-        self._seen = self._missed = self._connections = 0
+        self._seen = self._opened = self._missed = self._connections = 0
         self._named = 0.0
         self._task: asyncio.Task[None] | None = None
         self._later: asyncio.TimerHandle | None = None
@@ -136,6 +136,7 @@ class Collector:
         counted = self._observer.counters()
         return FlowStatus(
             seen=self._seen,
+            opened=self._opened,
             lost=counted[Counter.NEW_LOST] + counted[Counter.CLOSE_LOST],
             lost_new=counted[Counter.NEW_LOST],
             missed=self._missed,
@@ -172,6 +173,7 @@ class Collector:
         of = self._names.of
         for seen in found:
             self._seen += 1
+            self._opened += seen.kind == Kind.NEW
             moment = (seen.first if seen.kind == Kind.NEW else seen.last) / 1e9 + since_boot
             record = Record(moment, seen, of(seen.source), of(seen.destination))
             self._kept.append(record)
