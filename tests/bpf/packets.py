@@ -31,7 +31,7 @@ class Side:
 
 
 def frame(source: Side, target: Side, protocol: int, payload: bytes, *, extra: bytes = b"", first: int | None = None) -> bytes:
-    """Ethernet and IP around ``payload``; ``extra`` are IPv6 extension headers, of which ``first`` is the first one's number."""
+    """Ethernet and IP around ``payload``; ``extra`` are IPv6 extension headers, ``first`` the first one's number."""
     ethernet = b"\x02\0\0\0\0\1\x02\0\0\0\0\2"
     if source.family == 4:
         return ethernet + b"\x08\0" + ipv4(source, target, protocol, payload)

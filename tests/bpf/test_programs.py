@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fairlead.datapath.ebpf.layout import Counter, State
+from fairlead.kernel.errors import KernelError
 from tests.bpf import packets
 from tests.bpf.conftest import Kernel
 from tests.bpf.packets import ACK, ETHERNET, FIN, PSH, RST, SYN, Side, fragments, frame, tcp, udp, unreachable
@@ -35,7 +37,6 @@ each_family = pytest.mark.parametrize("family", [4, 6])
 def test_the_verifier_s_work_is_known(kernel: Kernel, program: str, record_property: Callable[[str, object], None]) -> None:
     verified = kernel.loaded.programs[program].info.verified
     record_property(f"{program} verified instructions", verified)
-    print(f"{program}: {verified} instructions verified")
     assert 0 < verified < BUDGET
 
 
@@ -187,10 +188,9 @@ def test_a_packet_cut_short_is_nothing(kernel: Kernel, family: int, protocol: st
     header = {"tcp": 20, "udp": 4, "sctp": 4, "icmp": 8}[protocol]
     least = ETHERNET + (20 if family == 4 else 40)
     for length in range(ETHERNET + 1, least + header):
-        try:
+        # The kernel itself may take no test packet without a whole IP header.
+        with suppress(KernelError) if length < least else nullcontext():
             kernel.send(whole[:length])
-        except Exception as refused:  # the kernel itself takes no test packet without a whole IP header
-            assert length < least, refused
     assert kernel.table() == []
     assert kernel.events() == []
     kernel.send(whole[: least + header])

@@ -93,6 +93,12 @@ def pair(agent: Agent, containers: Containers) -> tuple[Namespace, Namespace]:
     return one, two
 
 
+def followers(agent: Agent) -> int:
+    flows = agent.client.status().flows
+    assert flows
+    return flows.followers
+
+
 def hooked(node: Node, interface: str) -> list[str]:
     """The programs on an interface, as tc says."""
     said = [node.run("tc", "filter", "show", "dev", interface, way) for way in ("ingress", "egress")]
@@ -144,7 +150,7 @@ def test_bytes_are_those_that_were_sent(watched: Agent, containers: Containers) 
     assert flow.received.packets > 2
 
 
-def test_the_programs_go_on_without_the_agent(watched: Agent, containers: Containers, node: Node) -> None:
+def test_the_programs_go_on_without_the_agent(watched: Agent, containers: Containers) -> None:
     one, two = pair(watched, containers)
     with Transfer(one, two, "fd50::2") as transfer:
         transfer.send(100_000)
@@ -259,11 +265,11 @@ def test_followers_see_what_comes(watched: Agent, node: Node, containers: Contai
     got: list[Flow] = []
     reading = threading.Thread(target=lambda: got.extend(_until_end(watched)), daemon=True)
     reading.start()
-    eventually(lambda: (watched.client.status().flows or pytest.fail()).followers == 1)
+    eventually(lambda: followers(watched) == 1)
     command = (sys.executable, "-m", "fairlead.cli", "flows", "--follow", "--to", "shop/one", "-o", "json")
     shown = subprocess.Popen(command, env={**os.environ, **node.environ}, stdout=subprocess.PIPE, text=True)
     try:
-        eventually(lambda: (watched.client.status().flows or pytest.fail()).followers == 2)
+        eventually(lambda: followers(watched) == 2)
         assert two.connects("10.50.0.2", 80)
         assert shown.stdout
         assert json.loads(shown.stdout.readline())["destination"]["endpoint"] == "one"
@@ -272,7 +278,7 @@ def test_followers_see_what_comes(watched: Agent, node: Node, containers: Contai
         shown.wait(10)
         assert shown.stdout
         shown.stdout.close()
-    eventually(lambda: (watched.client.status().flows or pytest.fail()).followers == 1, what="who left is noticed")
+    eventually(lambda: followers(watched) == 1, what="who left is noticed")
     eventually(lambda: [one.event for one in got] == ["new", "close"])
     watched.stop()
     reading.join(10)

@@ -130,9 +130,9 @@ class Agent:
             flows=self._collector.status() if self._collector else None,
         )
 
-    def flows(self, query: Mapping[str, str]) -> list[Flow]:
+    async def flows(self, query: Mapping[str, str]) -> list[Flow]:
         """The last flows that match."""
-        return self._flows.query(Query(query))
+        return await self._flows.query(Query(query))
 
     def follow(self, query: Mapping[str, str]) -> AsyncIterator[list[Flow]]:
         """What matches from now on."""

@@ -119,7 +119,7 @@ class Server:
 
     async def _flows(self, request: web.Request) -> web.StreamResponse:
         if request.query.get("follow", "false") == "false":
-            return _json(self._door.flows(request.query))
+            return _json(await self._door.flows(request.query))
         batches = self._door.follow(request.query)
         answer = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         await answer.prepare(request)

@@ -54,7 +54,7 @@ class Door(Protocol):
     async def doctor(self) -> Report:
         """Compare everything, touch nothing."""
 
-    def flows(self, query: Mapping[str, str]) -> list[Flow]:
+    async def flows(self, query: Mapping[str, str]) -> list[Flow]:
         """The last flows that match the words of ``query``; ``Unsupported`` if flows are off."""
 
     def follow(self, query: Mapping[str, str]) -> AsyncIterator[list[Flow]]:

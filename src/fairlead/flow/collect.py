@@ -38,6 +38,8 @@ _STALE = 0.5
 """Seconds for which names are taken as they were read."""
 _FOLLOWERS = 16
 _QUEUE = 4096
+_SLICE = 256
+"""Flows that are looked at before others have their turn."""
 _SIGN_OF_LIFE = 1.0
 _SWEEPS = 10.0
 
@@ -94,14 +96,16 @@ class Collector:
                 await self._task
         self._observer.close()
 
-    def query(self, query: Query) -> list[Flow]:
-        """The last flows that match, oldest first."""
+    async def query(self, query: Query) -> list[Flow]:
+        """The last flows that match, oldest first. Others have their turn meanwhile."""
         found: list[Flow] = []
-        for record in reversed(self._kept):
+        for at, record in enumerate(reversed(tuple(self._kept))):
             if len(found) == query.limit:
                 break
             if query.matches(record):
                 found.append(record.flow())
+            if at % _SLICE == 0:
+                await asyncio.sleep(0)
         return found[::-1]
 
     def follow(self, query: Query) -> AsyncIterator[list[Flow]]:
@@ -175,7 +179,7 @@ class Collector:
             self._seen += 1
             self._opened += seen.kind == Kind.NEW
             moment = (seen.first if seen.kind == Kind.NEW else seen.last) / 1e9 + since_boot
-            record = Record(moment, seen, of(seen.source), of(seen.destination))
+            record = Record.of(moment, seen, of(seen.source), of(seen.destination))
             self._kept.append(record)
             for follower in self._followers:
                 follower.offer(record)

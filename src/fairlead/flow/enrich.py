@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 from fairlead.model.address import Address
 from fairlead.model.endpoint import Endpoint
@@ -51,6 +52,7 @@ def packed(text: str) -> bytes:
     return raw if len(raw) == 16 else _MAPPED + raw
 
 
+@lru_cache(maxsize=8192)
 def address(key: bytes) -> str:
     """The address as people write it."""
     if key.startswith(_MAPPED):

@@ -12,7 +12,7 @@ from fairlead.model.errors import Invalid
 from fairlead.model.meta import check_label
 
 from .enrich import HOST, WORLD, Party, address
-from .record import FORWARDED, PROTOCOLS, Record
+from .record import FORWARDED, PROTOCOLS, Record, protocol
 
 LIMIT = 16384
 _DEFAULT = 100
@@ -45,7 +45,7 @@ class Query:
         seen = record.seen
         return (
             record.time >= self.since
-            and (not self._protocol or record.protocol == self._protocol)
+            and (not self._protocol or protocol(seen) == self._protocol)
             and (not self._verdict or self._verdict == FORWARDED)
             and (not self._port or self._port in {seen.destination_port, seen.source_port})
             and (self._from is None or self._from.is_(record.source, seen.source))

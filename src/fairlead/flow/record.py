@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from fairlead.api.schema import Amount, Flow, Peer
-from fairlead.datapath.ebpf.layout import Kind, Seen
-from fairlead.model.address import Address
+from fairlead.datapath.ebpf.layout import EVENT, Kind, Seen
 
 from .enrich import Party, address
 
@@ -18,22 +17,22 @@ FORWARDED = "forwarded"
 
 
 class Record(NamedTuple):
-    """As it is kept: 16,384 of these are some ten megabytes, and most are never asked for."""
+    """As it is kept, 300 bytes: most are never asked for, so what was seen stays as the program wrote it."""
 
     time: float
-    seen: Seen
+    event: bytes
     source: Party
     destination: Party
 
-    @property
-    def event(self) -> str:
-        """``new``, ``active`` or ``close``."""
-        return _EVENTS[Kind(self.seen.kind)]
+    @classmethod
+    def of(cls, moment: float, seen: Seen, source: Party, destination: Party) -> Self:
+        """Pack what was seen."""
+        return cls(moment, EVENT.pack(*seen), source, destination)
 
     @property
-    def protocol(self) -> str:
-        """The protocol's name, or its number where it has none here."""
-        return PROTOCOLS.get(self.seen.protocol, str(self.seen.protocol))
+    def seen(self) -> Seen:
+        """What was seen, unpacked."""
+        return Seen._make(EVENT.unpack(self.event))
 
     def flow(self) -> Flow:
         """As it is sent."""
@@ -41,10 +40,10 @@ class Record(NamedTuple):
         ports = seen.protocol not in WITHOUT_PORTS
         return Flow(
             time=stamp(self.time),
-            event=self.event,
+            event=_EVENTS[Kind(seen.kind)],
             verdict=FORWARDED,
             direction="egress" if seen.outgoing else "ingress",
-            protocol=self.protocol,
+            protocol=protocol(seen),
             source=_peer(self.source, seen.source, seen.source_port if ports else 0),
             destination=_peer(self.destination, seen.destination, seen.destination_port if ports else 0),
             sent=Amount(packets=seen.forth_packets, bytes=seen.forth_bytes),
@@ -54,13 +53,18 @@ class Record(NamedTuple):
         )
 
 
+def protocol(seen: Seen) -> str:
+    """The protocol's name, or its number where it has none here."""
+    return PROTOCOLS.get(seen.protocol) or str(seen.protocol)
+
+
 def stamp(moment: float) -> str:
     """Seconds since 1970 as RFC 3339, with microseconds."""
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _peer(party: Party, packed: bytes, port: int) -> Peer:
-    shown = Address(address(packed))
+    shown = address(packed)
     if isinstance(party, str):
         return Peer(kind=party, address=shown, port=port)
     return Peer(

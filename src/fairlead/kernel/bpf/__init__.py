@@ -11,9 +11,9 @@ Everything here is a file descriptor that the caller closes; what is pinned (``f
 interfaces by ``kernel.route``.
 """
 
-from fairlead.kernel.bpf.map import Map, MapInfo
+from fairlead.kernel.bpf.map import RINGBUF, Map, MapInfo
 from fairlead.kernel.bpf.object import Object
 from fairlead.kernel.bpf.program import Program, ProgramInfo
 from fairlead.kernel.bpf.ring import Ring
 
-__all__ = ["Map", "MapInfo", "Object", "Program", "ProgramInfo", "Ring"]
+__all__ = ["RINGBUF", "Map", "MapInfo", "Object", "Program", "ProgramInfo", "Ring"]

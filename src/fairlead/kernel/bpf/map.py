@@ -15,9 +15,11 @@ from fairlead.kernel.bpf import syscall
 from fairlead.kernel.bpf.syscall import Memory, bpf
 from fairlead.kernel.errors import Gone, KernelError
 
+RINGBUF = 27
 _INFO = 80
 _PERCPU = {5, 6, 10, 21}  # hash, array, LRU hash, cgroup storage, each per CPU
 _element = struct.Struct("=I4xQQQ")
+_create = struct.Struct("=IIII")
 _batch = struct.Struct("=QQQQIIQQ")
 _CHUNK = 1024
 
@@ -42,6 +44,12 @@ class Map:
         self.info = MapInfo(kind, key_size, value_size, entries)
         self.name = data[24:40].rstrip(b"\0").decode()
         self._room = (value_size + 7 & ~7) * possible_cpus() if kind in _PERCPU else value_size
+
+    @classmethod
+    def create(cls, shape: MapInfo) -> Self:
+        """A new, empty map."""
+        attributes = _create.pack(shape.kind, shape.key_size, shape.value_size, shape.max_entries)
+        return cls(bpf(syscall.MAP_CREATE, attributes, f"create a map of type {shape.kind}"))
 
     @classmethod
     def pinned(cls, path: str) -> Self:
