@@ -67,7 +67,9 @@ class Wiring:
     def _collector(self) -> Collector | None:
         if self.programs is None:
             return None
-        return Collector(Observer(self.programs), Names(self.endpoints.all.values, self.host.addresses))
+        return Collector(
+            Observer(self.programs), Names(self.endpoints.all.values, self.host.addresses, lambda: self.node.state)
+        )
 
     async def start(self) -> None:
         """Read, bring the kernel in line, listen; only then may containers start."""

@@ -34,8 +34,6 @@ log = logging.getLogger(__name__)
 _GATHER = 0.05
 _MOST = 2048
 """Events a turn of the loop."""
-_STALE = 0.5
-"""Seconds for which names are taken as they were read."""
 _FOLLOWERS = 16
 _QUEUE = 4096
 _SLICE = 256
@@ -73,7 +71,6 @@ class Collector:
         self._kept: deque[Record] = deque(maxlen=LIMIT)
         self._followers: set[Follower] = set()
         self._seen = self._opened = self._missed = self._connections = 0
-        self._named = 0.0
         self._task: asyncio.Task[None] | None = None
         self._later: asyncio.TimerHandle | None = None
 
@@ -169,10 +166,7 @@ class Collector:
             loop.add_reader(self._observer.fd, self._wake)
 
     def _take(self, found: Iterable[Seen]) -> None:
-        now = time.monotonic()
-        if now - self._named > _STALE:
-            self._names.refresh()
-            self._named = now
+        self._names.refresh()
         since_boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
         of = self._names.of
         for seen in found:

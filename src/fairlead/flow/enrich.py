@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from time import monotonic
 
 from fairlead.model.address import Address
 from fairlead.model.endpoint import Endpoint
@@ -17,6 +18,8 @@ Party = Endpoint | str
 
 HOST, WORLD = "host", "world"
 _MAPPED = bytes(10) + b"\xff\xff"
+_STALE = 2.0
+"""Seconds for which the host's own addresses are taken as they were read."""
 _PAST = 4096
 """Addresses nobody has any more whose names are kept."""
 
@@ -24,14 +27,22 @@ _PAST = 4096
 class Names:
     """Who has which address."""
 
-    def __init__(self, endpoints: Callable[[], Iterable[Endpoint]], host: Callable[[], Iterable[str]]) -> None:
-        """Both are asked again at every ``refresh``; they answer from memory or in a millisecond."""
-        self._ask_endpoints, self._ask_host = endpoints, host
+    def __init__(
+        self, endpoints: Callable[[], Iterable[Endpoint]], host: Callable[[], Iterable[str]], version: Callable[[], object]
+    ) -> None:
+        """``version`` answers with another object after every change of ``endpoints``; the ``host`` is asked now and then."""
+        self._ask_endpoints, self._ask_host, self._ask_version = endpoints, host, version
+        self._version: object = None
+        self._read = 0.0
         self._names: dict[bytes, Party] = {}
         self._past: dict[bytes, Party] = {}
 
     def refresh(self) -> None:
-        """Learn who has which address now."""
+        """Learn who has which address now, if anything may have changed."""
+        version, now_is = self._ask_version(), monotonic()
+        if version is self._version and now_is - self._read < _STALE:
+            return
+        self._version, self._read = version, now_is
         before = self._names
         now: dict[bytes, Party] = {packed(one): HOST for one in self._ask_host()}
         for endpoint in self._ask_endpoints():
