@@ -19,6 +19,8 @@ from tests.kernel.agents import Agent
 from tests.net import Containers, Namespace, Node, Outside
 from tests.wait import eventually
 
+pytestmark = pytest.mark.kernel("ebpf")
+
 SEND = """
 import socket, sys
 server = socket.create_server(("::", 7000), family=socket.AF_INET6, dualstack_ipv6=True) if sys.argv[1] == "serve" else None
