@@ -24,7 +24,7 @@
 #include "flow.h"
 #include "packet.h"
 
-#define SECOND 1000000000ULL
+#define SECOND 1000000000LL
 
 #define TCP_FIN 0x01
 #define TCP_SYN 0x02
@@ -125,7 +125,8 @@ static __always_inline bool counted_here(struct connection *connection, const st
 {
 	if (connection->ifindex == packet->skb->ifindex)
 		return true;
-	if (now - connection->last < SECOND)
+	/* Signed: another CPU may have written a later time meanwhile. */
+	if ((__s64)(now - connection->last) < SECOND)
 		return false;
 	connection->ifindex = packet->skb->ifindex;
 	return true;
