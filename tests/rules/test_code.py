@@ -22,6 +22,7 @@ LONG_FUNCTIONS: dict[str, str] = {}
 """``path:function`` to the reason why a function may be longer."""
 BROAD_EXCEPTS = {
     "src/fairlead/agent/server.py:_guard": "no request may end the agent; what nobody foresaw is logged and answered",
+    "src/fairlead/docker/plugin.py:answer": "the same, for Docker's requests",
     "src/fairlead/cli/main.py:run": "no user is shown a traceback unless they ask for it",
     "src/fairlead/cli/container/detached.py:_become_monitor": "its parent waits to be told, whatever it is",
 }

@@ -13,8 +13,9 @@ class Settings(Value, frozen=True, kw_only=True):
     """Directories, identity and the pace of the agent. Times in seconds.
 
     ``debounce``: how long an event waits for its companions before the kernel is compared; ``interval``: how often it is
-    compared although nothing was heard; ``linger``: how long detached endpoints wait to be removed together.
-    ``flow_buffer``: KiB in which events wait for the agent, a power of two.
+    compared although nothing was heard; ``linger``: how long detached endpoints wait to be removed together; ``gc_grace``:
+    how long a collection spares a container that its runtime does not list. ``flow_buffer``: KiB in which events wait for the
+    agent, a power of two.
     """
 
     run_dir: str
@@ -28,6 +29,7 @@ class Settings(Value, frozen=True, kw_only=True):
     debounce: float = 0.05
     interval: float = 30.0
     linger: float = 0.005
+    gc_grace: float = 10.0
 
     @property
     def run(self) -> Path:

@@ -9,9 +9,11 @@ from fairlead.datapath.ebpf import hooks, programs
 from fairlead.datapath.ebpf.observe import Observer
 from fairlead.datapath.ebpf.programs import Programs
 from fairlead.datapath.nftables.plane import Nftables
+from fairlead.docker import plugin
 from fairlead.flow.collect import Collector
 from fairlead.flow.enrich import Names
 from fairlead.ipam.ledger import Ledger
+from fairlead.kit import fault
 from fairlead.links.links import Links
 from fairlead.store.base import Store
 
@@ -22,6 +24,7 @@ from .host import Host
 from .monitor import Monitor
 from .networks import Networks
 from .node import Hands, Node
+from .reservations import Reservations
 from .server import Server
 
 log = logging.getLogger(__name__)
@@ -38,7 +41,16 @@ class Wiring:
         self.programs = self._programs()  # eBPF, if flows are wanted
         self.node = Node(self._hands, settings.linger)  # the desired state, and the kernel that follows it
         self.networks = Networks(self.store, self.node, self.ledger, self.host)
-        self.endpoints = Endpoints(self.store, self.node, self.ledger, self.networks, self.host)
+        self.reservations = Reservations(self.store, self.ledger, self.networks, self.host)  # what outsiders count on
+        self.endpoints = Endpoints(
+            self.store,
+            self.node,
+            self.ledger,
+            self.networks,
+            reservations=self.reservations,
+            host=self.host,
+            grace=settings.gc_grace,
+        )
         self.collector = self._collector()  # what the programs tell, by names
         self.agent = Agent(
             settings,
@@ -46,11 +58,15 @@ class Wiring:
             ledger=self.ledger,
             node=self.node,
             networks=self.networks,
+            reservations=self.reservations,
             endpoints=self.endpoints,
             collector=self.collector,
         )
-        self.monitor = Monitor(settings, self.node, self.endpoints, [self._finish])  # hears the kernel, repairs, collects
+        self.monitor = Monitor(
+            settings, self.node, self.endpoints, [self.endpoints.repay, self._finish]
+        )  # hears the kernel, repairs, collects
         self.server = Server(self.agent)  # the front door
+        self.docker = plugin.Plugin(self.agent)  # the door that Docker knows
 
     def _hands(self) -> Hands:
         return Hands(Links(), Nftables(self.settings.run), hooks.TrafficHooks(self.programs) if self.programs else None)
@@ -75,15 +91,24 @@ class Wiring:
         """Read, bring the kernel in line, listen; only then may containers start."""
         self.host.forward()
         await self.networks.load()  # pools before the endpoints that hold addresses of them
+        await self.reservations.load()
+        fault.point("start.networks")
         await self.endpoints.load()  # what an earlier boot left is released here
+        fault.point("start.endpoints")
         await self.node.apply()  # restart, repair and upgrade are this one call
+        fault.point("start.applied")
         await self.networks.ensure_defaults(ipv6=self.settings.ipv6)
+        fault.point("start.defaults")
         await self.endpoints.reap()  # containers that ended while nobody looked
+        fault.point("start.reaped")
         await self.monitor.start()  # from here on a change of the kernel is heard
         if self.collector:
             self.collector.start()
         self.agent.ready = True
         await self.server.start(self.settings.run / "agent.sock", self.settings.group)
+        if path := plugin.socket():
+            await self.docker.start(path)
+        fault.point("start.listening")
         await self._finish()
 
     async def _finish(self) -> int:
@@ -95,6 +120,7 @@ class Wiring:
         self.agent.ready = False
         if self.collector:
             await self.collector.stop()
+        await self.docker.stop()
         await self.server.stop()
         await self.monitor.stop()
         await self.node.close()

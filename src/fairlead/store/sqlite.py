@@ -25,6 +25,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Concatenate, NamedTuple, ParamSpec, Self, TypeVar
 
+from fairlead.kit import fault
 from fairlead.kit.clock import Clock
 from fairlead.model.codec import decode
 from fairlead.model.errors import Invalid, Missing, Problem
@@ -119,6 +120,7 @@ class Rows:
         """Do each commit of the batch that may be done, in one transaction; what became of each, and the revision."""
         outcomes: list[Outcome] = []
         with transaction(self._db, "IMMEDIATE"):
+            fault.point("store.begun")
             revision = self.revision()
             for changes in batch:
                 try:
@@ -128,6 +130,8 @@ class Rows:
                     continue
                 revision += self.write(settled)
                 outcomes.append(tuple(one.result for one in settled))
+            fault.point("store.written")
+        fault.point("store.committed")
         return outcomes, revision
 
     def trim(self, keep: int) -> int:

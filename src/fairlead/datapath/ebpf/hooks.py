@@ -67,7 +67,7 @@ class TrafficHooks:
         self._netlink.do(
             route.del_qdisc(index, ingress=True),
             route.new_clsact(index),
-            *(route.new_redirect(index, one.target) for one in redirects),
+            *(route.new_redirect(index, one.target, one.priority) for one in redirects),
         )
 
 

@@ -17,6 +17,7 @@ from fairlead.kernel.route.link import (
     new_link,
     new_veth,
     parse_link,
+    set_bridge,
     set_link,
 )
 from fairlead.kernel.route.namespace import new_nsid, nsid_of
@@ -36,11 +37,13 @@ from fairlead.kernel.route.traffic import (
     QdiscInfo,
     Tbf,
     del_qdisc,
+    del_redirects,
     filters,
     new_ingress,
     new_redirect,
     new_tbf,
     qdiscs,
+    redirects,
     tbf,
 )
 
@@ -63,6 +66,7 @@ __all__ = [
     "del_neighbour",
     "del_program",
     "del_qdisc",
+    "del_redirects",
     "del_route",
     "fdb",
     "fdb_append",
@@ -88,7 +92,9 @@ __all__ = [
     "parse_link",
     "programs",
     "qdiscs",
+    "redirects",
     "routes",
+    "set_bridge",
     "set_link",
     "tbf",
 ]

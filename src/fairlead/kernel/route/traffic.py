@@ -17,7 +17,7 @@ from fairlead.kernel.errors import KernelError
 from fairlead.kernel.netlink import CREATE, EXCL, REPLACE, Message, Netlink, attr, nest, parse, string, text, u32
 from fairlead.kernel.route.text import named
 
-_NEW_QDISC, _DEL_QDISC, _GET_QDISC, _NEW_FILTER, _GET_FILTER = 36, 37, 38, 44, 46
+_NEW_QDISC, _DEL_QDISC, _GET_QDISC, _NEW_FILTER, _DEL_FILTER, _GET_FILTER = 36, 37, 38, 44, 45, 46
 _KIND, _OPTIONS = 1, 2
 _TBF_PARMS, _TBF_RATE64, _TBF_BURST = 1, 4, 6
 _U32_SEL, _U32_ACT = 5, 7
@@ -27,8 +27,7 @@ _TERMINAL, _STOLEN, _EGRESS_REDIRECT = 1, 4, 1
 _ETHERNET = 1
 _ROOT, _INGRESS = 0xFFFFFFFF, 0xFFFFFFF1
 _RECEIVED = 0xFFFFFFF2
-_AFTER_PROGRAMS = 2 << 16
-_INGRESS_HANDLE, _TBF_HANDLE = 0xFFFF0000, 0x10000
+_INGRESS_HANDLE = 0xFFFF0000
 _ALL_PROTOCOLS = socket.htons(3)
 _LATENCY = 0.025
 _TICK_NS = 64
@@ -57,7 +56,7 @@ class Tbf:
 
 @dataclass(frozen=True, slots=True)
 class QdiscInfo:
-    """One queueing discipline."""
+    """One queueing discipline; ``handle`` is the number before the colon."""
 
     index: int
     kind: str
@@ -100,7 +99,13 @@ def filters(nl: Netlink, index: int) -> list[FilterInfo]:
     return [row for row in map(_filter, rows) if row.target]
 
 
-def new_tbf(index: int, bucket: Tbf) -> Message:
+def redirects(nl: Netlink, index: int, priority: int) -> bool:
+    """Whether the ingress of an interface has filters of ``priority``, be it that their target is gone."""
+    body = _header.pack(0, index, 0, _RECEIVED, priority << 16)
+    return bool(list(nl.dump(Message(_GET_FILTER, 0, body, f"list the filters of {named(index)}"))))
+
+
+def new_tbf(index: int, bucket: Tbf, handle: int = 1) -> Message:
     """Limit what leaves through an interface, in place of whatever limit it had."""
     rate = min(bucket.rate, _LARGEST)
     # With the link layer named the kernel computes the times itself and needs no rate table.
@@ -111,7 +116,7 @@ def new_tbf(index: int, bucket: Tbf) -> Message:
         u32(_TBF_BURST, bucket.burst),
         attr(_TBF_RATE64, struct.pack("=Q", bucket.rate)) if bucket.rate > rate else b"",
     )
-    body = _header.pack(0, index, _TBF_HANDLE, _ROOT, 0) + text(_KIND, "tbf") + options
+    body = _header.pack(0, index, handle << 16, _ROOT, 0) + text(_KIND, "tbf") + options
     return Message(_NEW_QDISC, CREATE | REPLACE, body, f"limit the rate of {named(index)}")
 
 
@@ -121,7 +126,7 @@ def new_ingress(index: int) -> Message:
     return Message(_NEW_QDISC, CREATE | EXCL, body, f"add an ingress to {named(index)}")
 
 
-def new_redirect(index: int, target: int) -> Message:
+def new_redirect(index: int, target: int, priority: int = 1) -> Message:
     """Send everything that ``index`` receives out through ``target``. Needs ``new_ingress``."""
     act = nest(
         1,
@@ -131,8 +136,14 @@ def new_redirect(index: int, target: int) -> Message:
     # One key of all zeroes matches every packet. The match-all classifier would say it plainer, but not every kernel has it.
     everything = _selector.pack(_TERMINAL, 0, 1, 0, 0, 0, 0, 0) + _key.pack(0, 0, 0, 0)
     options = nest(_OPTIONS, attr(_U32_SEL, everything), nest(_U32_ACT, act))
-    body = _header.pack(0, index, 0, _RECEIVED, _AFTER_PROGRAMS | _ALL_PROTOCOLS) + text(_KIND, "u32") + options
+    body = _header.pack(0, index, 0, _RECEIVED, priority << 16 | _ALL_PROTOCOLS) + text(_KIND, "u32") + options
     return Message(_NEW_FILTER, CREATE | EXCL, body, f"redirect what {named(index)} receives")
+
+
+def del_redirects(index: int, priority: int) -> Message:
+    """Remove the filters of ``priority``, and leave what else there is on the ingress."""
+    body = _header.pack(0, index, 0, _RECEIVED, priority << 16 | _ALL_PROTOCOLS)
+    return Message(_DEL_FILTER, 0, body, f"stop to redirect what {named(index)} receives")
 
 
 def del_qdisc(index: int, *, ingress: bool = False) -> Message:
@@ -147,7 +158,7 @@ def _qdisc(data: bytes) -> QdiscInfo:
     _, index, handle, parent, _ = _header.unpack_from(data)
     found = parse(data, 20)
     kind = string(found.get(_KIND, b""))
-    return QdiscInfo(index, kind, handle, parent, _bucket(found.get(_OPTIONS, b"")) if kind == "tbf" else None)
+    return QdiscInfo(index, kind, handle >> 16, parent, _bucket(found.get(_OPTIONS, b"")) if kind == "tbf" else None)
 
 
 def _bucket(data: bytes) -> Tbf | None:
