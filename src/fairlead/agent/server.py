@@ -112,7 +112,8 @@ class Server:
             except TimeoutError:
                 request.protocol.close()
                 raise errors.Invalid(f"the body did not come within {_SLOWEST:g} s", field="body") from None
-            async with self._turns:
+            # Who follows takes no turn: it lasts as long as its reader likes, and the collector bounds them.
+            async with _NOTHING if "follow" in request.query else self._turns:
                 fault.point("request.read")
                 response = await handler(request)
         fault.point("request.done")

@@ -118,9 +118,9 @@ class Wiring:
     async def stop(self) -> None:
         """The reverse; the kernel keeps everything."""
         self.agent.ready = False
-        await self.docker.stop()
         if self.collector:
             await self.collector.stop()
+        await self.docker.stop()
         await self.server.stop()
         await self.monitor.stop()
         await self.node.close()
