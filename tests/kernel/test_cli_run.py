@@ -347,7 +347,7 @@ class TestTerminal:
         assert fairlead.clean
 
     def test_ctrl_z_stops_both_and_both_go_on(self, fairlead: Fairlead) -> None:
-        terminal = Terminal(fairlead, "run", "--network", "none", *SH, "echo ready; sleep 0.05; read x; echo got-$x")
+        terminal = Terminal(fairlead, "run", "--network", "none", *SH, "echo ready; read x; echo got-$x")
         terminal.until("ready")
         terminal.type("\x1a")
         _, status = os.waitpid(terminal.pid, os.WUNTRACED)
