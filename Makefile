@@ -13,9 +13,9 @@ SETUP := true
 export PYTHONPATH := src
 endif
 
-# Tests that need no root, and tests that do; a directory counts as soon as it exists.
-UNIT := $(wildcard tests/unit tests/rules tests/worlds tests/scenarios tests/contracts)
-LEVELS := $(patsubst tests/%,test-%,$(wildcard tests/kernel tests/bpf tests/lab tests/runtimes))
+# Tests for every few minutes, and those with a target of their own; a directory counts as soon as it exists.
+UNIT := $(wildcard tests/unit tests/rules tests/worlds tests/scenarios)
+LEVELS := $(patsubst tests/%,test-%,$(wildcard tests/contracts tests/kernel tests/bpf tests/lab tests/runtimes))
 BENCHES := $(filter-out lib node,$(basename $(notdir $(wildcard bench/[a-z]*.py))))
 
 PYTEST := $(PYTHON) -m pytest
@@ -24,7 +24,7 @@ say = echo "==> $(1)"
 .PHONY: help
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@for level in $(LEVELS); do printf 'make %-18s run tests/%s alone (root)\n' $$level $${level#test-}; done
+	@for level in $(LEVELS); do printf 'make %-18s run tests/%s alone\n' $$level $${level#test-}; done
 
 .PHONY: demo
 demo: ## install what is needed and show Fairlead at work (root)
@@ -48,7 +48,7 @@ check: ## ruff, mypy and the import rules; no root
 	@$(call say,lint-imports: who may import whom); said=$$($(dir $(PYTHON))lint-imports --no-logo) || { echo "$$said"; exit 1; }
 
 .PHONY: unit
-unit: ## the tests that need no root
+unit: ## the quick tests, which need no root
 	@$(SETUP) test
 	@$(call say,tests: $(UNIT)); $(PYTEST) $(UNIT)
 

@@ -28,6 +28,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--leftovers", action="store_true", help="fail if anything is left on the machine when the tests end")
 
 
+def pytest_configure() -> None:
+    """Ended from outside (a time limit of whoever runs the tests), they still clean up, as after an interrupt."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """Set up before all other fixtures of the session, so that it looks after all of them are gone."""

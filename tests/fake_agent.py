@@ -22,7 +22,7 @@ from fairlead.api import wire
 from fairlead.api.schema import Applied, Attach, Attached, Detach, Detached, Finding, Pool, Report, Status
 from fairlead.kernel import netns
 from fairlead.model import codec, errors
-from fairlead.model.address import Address, ContainerID, Interface, InterfaceName, Mac, Name, Prefix
+from fairlead.model.address import Address, Interface, InterfaceName, Mac, Name, Prefix
 from fairlead.model.endpoint import Endpoint, EndpointSpec, Sandbox, endpoint_name
 from fairlead.model.meta import Meta, Object
 from fairlead.model.network import Driver, Network, NetworkSpec, Subnet
@@ -251,7 +251,7 @@ class FakeAgent:
     def add(self, container: str, name: str = "default", interface: str = "eth0", **fields: Any) -> Endpoint:
         """An endpoint that someone else attached."""
         wanted = Attach(
-            container=ContainerID(container),
+            container=container,  # type: ignore[arg-type]
             path=fields.pop("path", "/run/netns/gone"),
             network=Name(name),
             interface=InterfaceName(interface),

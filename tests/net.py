@@ -58,6 +58,10 @@ class Namespace:
         """Run a command inside and read the JSON that it printed."""
         return json.loads(self.run(*command))
 
+    def links(self) -> set[tuple[str, str, int]]:
+        """Every interface by name, MAC and MTU; not its state, which the kernel settles in its own time."""
+        return {(link["ifname"], link["address"], link["mtu"]) for link in self.json("ip", "-json", "link")}
+
     def start(self, *command: object) -> subprocess.Popen[str]:
         """Start a program inside that is ended with the namespace. Its output is a pipe."""
         process = subprocess.Popen(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from typing import Any
 
 from rich.table import Table
@@ -105,10 +106,14 @@ def heal(stage: Stage) -> None:
     ):
         stage.type(stage.node, what, command)
         began = time.monotonic()
-        answers = ["curl", "-sf", "-m", "0.2", "-o", "/dev/null", f"http://{NODE}:8080/"]
-        eventually(lambda answers=answers: stage.on(stage.outside, *answers).returncode == 0)  # type: ignore[misc]
+        eventually(partial(answers, stage))
         console.print(f"  the published port answers again after [bold]{time.monotonic() - began:.2f} s[/]")
     stage.fairlead("doctor")
+
+
+def answers(stage: Stage) -> bool:
+    """Whether the published port answers the outside."""
+    return stage.on(stage.outside, "curl", "-sf", "-m", "0.2", "-o", "/dev/null", f"http://{NODE}:8080/").returncode == 0
 
 
 def outlive(stage: Stage) -> None:
@@ -133,6 +138,8 @@ def picture(stage: Stage) -> None:
     web, front_api, back_api, db, guest = (
         at[one] for one in (("web", "front"), ("api", "front"), ("api", "back"), ("db", "back"), ("guest", "default"))
     )
+    no = "[red]✗[/]"
+    both = f"{front_api:>10} and {back_api:<10}"
     console.print(
         f"""
             outside [cyan]{OUTSIDE}[/]            [dim]curl {NODE}:8080[/]
@@ -140,12 +147,12 @@ def picture(stage: Stage) -> None:
     ══════════════╪══════════════════════════════╪═════════════════════════════════  node [cyan]{NODE}[/]
        source NAT │               published port │
          ┌────────┴────────┐            ┌────────┴────────┐            ┌─────────────────┐
-         │    [bold]fairlead0[/]    │     [red]✗[/]      │    [bold]fl-front[/]     │     [red]✗[/]      │     [bold]fl-back[/]     │
+         │    [bold]fairlead0[/]    │     {no}      │    [bold]fl-front[/]     │     {no}      │     [bold]fl-back[/]     │
          │ network default │            │  network front  │            │ internal, back  │
          └────────┬────────┘            └──┬───────────┬──┘            └──┬───────────┬──┘
                   │                        │           └────── [green]api[/] ───────┘           │
                 [green]guest[/]                     [green]web[/]                                         [green]db[/]
-           [cyan]{guest:^15}[/]      [cyan]{web:^15}[/]   [cyan]{front_api:>10}[/] [dim]and[/] [cyan]{back_api:<10}[/]     [cyan]{db:^15}[/]
+           [cyan]{guest:^15}[/]      [cyan]{web:^15}[/]   [cyan]{both}[/]     [cyan]{db:^15}[/]
 """
     )
 
@@ -177,7 +184,7 @@ def asked(stage: Stage, source: str, name: str, address: str) -> str:
     """Whether ``source`` gets an answer."""
     if source == name:
         return "[dim]·[/]"
-    code = "import socket;socket.create_connection(('{}',80),0.4)".format(address)
+    code = f"import socket;socket.create_connection(('{address}', 80), 0.4)"
     done = stage.on(stage.node, *_exec(source), "python3", "-c", code)
     return "[green]✓[/]" if done.returncode == 0 else "[red]✗[/]"
 

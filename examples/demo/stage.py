@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Self
 
 from rich.console import Console
 from rich.panel import Panel
@@ -34,7 +35,7 @@ class Stage:
         }
         self._started: list[subprocess.Popen[bytes]] = []
 
-    def __enter__(self) -> Stage:
+    def __enter__(self) -> Self:
         for name in (self.node, self.outside):
             _run("ip", "netns", "add", name)
             _run("ip", "-n", name, "link", "set", "lo", "up")

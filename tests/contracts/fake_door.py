@@ -5,7 +5,7 @@ It keeps endpoints, gives addresses in order, refuses what the agent refuses, an
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from fairlead.api.schema import Applied, Attach, Attached, Detach, Detached, Drift, Pool, Report, Status
 from fairlead.model.address import Address, Interface, Mac, Prefix
@@ -118,12 +118,16 @@ class FakeDoor:
         found = self.endpoints.get(endpoint_name(container, interface))
         return (found[1], self.drift) if found else (None, ())
 
-    async def collect(self, network: str, owner: str, keep: Collection[tuple[str, str]]) -> tuple[Endpoint, ...]:
+    async def collect(
+        self, network: str, owner: str, keep: Collection[tuple[str, str]], labels: Mapping[str, str]
+    ) -> tuple[Endpoint, ...]:
         self._fail()
         gone = [
             key
             for key, (attach, _) in self.endpoints.items()
-            if attach.network == network and attach.owner == owner and (attach.container, attach.interface) not in keep
+            if (attach.network, attach.owner) == (network, owner)
+            and (attach.container, attach.interface) not in keep
+            and labels.items() <= attach.labels.items()
         ]
         return tuple(self.endpoints.pop(key)[1].endpoint for key in gone)
 

@@ -217,7 +217,7 @@ async def test_expectations(opened: Opened) -> None:
             (made,) = await store.commit(Put(network(f"n{absent or 'e'}{type(absent).__name__}"), expect=absent))
             assert made is not None
         (first,) = await store.commit(Put(network(), expect=""))
-        with pytest.raises(Conflict) as taken:
+        with pytest.raises(Conflict, match="networks/blue exists already, at revision 4") as taken:
             await store.commit(Put(network(internal=True), expect=""))
         assert int(taken.value.revision) == revision(first)
         (second,) = await store.commit(Put(network(internal=True), expect=revision(first)))
@@ -335,6 +335,16 @@ async def test_of_many_who_create_one_wins(opened: Opened) -> None:
         assert all(isinstance(answer, tuple | Conflict) for answer in answers)
         names = {one.name for one in (await store.list(ENDPOINTS)).objects}
         assert names == {"x:eth0", f"own{won[0]}:eth0"}
+
+
+@awaited
+async def test_every_change_has_a_revision_of_its_own(opened: Opened) -> None:
+    async with opened() as store:
+        asked = (store.commit(*(Put(endpoint(f"e{at}.{k}")) for k in range(at + 1))) for at in range(5))
+        answers = await asyncio.gather(*asked)
+        taken = [[revision(one) for one in answer] for answer in answers]
+        assert sorted(one for some in taken for one in some) == list(range(1, 16))
+        assert all(one == list(range(one[0], one[0] + len(one))) for one in taken)
 
 
 @awaited

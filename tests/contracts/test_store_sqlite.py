@@ -153,6 +153,19 @@ def test_what_was_acknowledged_survives_sigkill(tmp_path: Path, acknowledged: in
     assert set(seen) <= set(run(names(path)))
 
 
+def test_a_commit_is_synced_before_it_is_acknowledged(tmp_path: Path) -> None:
+    """A killed process proves nothing about power; that every commit waits for the disk is SQLite's promise in this mode."""
+
+    async def main() -> None:
+        store = await Sqlite.open(tmp_path / "store.db")
+        writer = store._connections[-1][1]
+        assert schema.value(writer, "PRAGMA synchronous") == 2
+        assert schema.value(writer, "PRAGMA journal_mode") == "wal"
+        await store.close()
+
+    run(main())
+
+
 # -- several processes
 
 
@@ -203,11 +216,38 @@ def test_only_a_shared_store_that_is_watched_polls(tmp_path: Path) -> None:
         found.append(store._pulse.beating)
         await watch.aclose()
         found.append(store._pulse.beating)
+        await anext(store.watch(None, 0))
         await store.close()
+        found.append(store._pulse.beating)
         return found
 
-    assert run(beats(shared=True)) == [False, True, False]
-    assert run(beats(shared=False)) == [False, False, False]
+    assert run(beats(shared=True)) == [False, True, False, False]
+    assert not any(run(beats(shared=False)))
+
+
+def test_a_watch_that_waits_reads_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        store = await Sqlite.open(tmp_path / "store.db")
+        statements: list[str] = []
+        store._connections[1][1].set_trace_callback(statements.append)
+        watch = store.watch(None, 0)
+        for at in range(3):
+            waiting = asyncio.ensure_future(anext(watch))
+            await store.commit(Put(network(f"n{at}")))
+            assert (await waiting).revision == at + 1
+        waiting = asyncio.ensure_future(anext(watch))
+        for _ in range(10):
+            await store.get("networks", ("", "n0"))
+        assert any("FROM history" in one for one in statements)
+        statements.clear()
+        for _ in range(10):
+            await store.get("networks", ("", "n0"))
+        assert not any("FROM history" in one for one in statements)
+        await store.commit(Put(network("last")))
+        assert (await waiting).revision == 4
+        await store.close()
+
+    run(main())
 
 
 def test_a_lock_held_elsewhere_is_named_and_stops_no_reader(tmp_path: Path) -> None:

@@ -38,8 +38,12 @@ class Agent:
 
     def start(self) -> None:
         """Start it and wait until containers may start."""
+        self._process = self._spawn()
+        eventually(self._ready, deadline=20, what=f"the agent is ready; its log: {self._log}")
+
+    def _spawn(self) -> subprocess.Popen[str]:
         with self._log.open("a") as log:
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 ["nsenter", f"--net={self.node.path}", *self.under, sys.executable, "-m", "fairlead.agent", *self.options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -47,7 +51,6 @@ class Agent:
                 text=True,
                 env=self.node._env(),
             )
-        eventually(self._ready, deadline=20, what=f"the agent is ready; its log: {self._log}")
 
     def stop(self) -> None:
         """Ask it to end, and see that it ends in order."""

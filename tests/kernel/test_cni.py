@@ -109,11 +109,11 @@ def test_del_when_the_namespace_is_gone(agent: Agent, node: Node, containers: Co
 def test_a_failed_add_leaves_nothing(agent: Agent, node: Node, containers: Containers) -> None:
     one = containers.new("one")
     one.run("ip", "link", "add", "eth0", "type", "veth")
-    before = node.run("ip", "-br", "link")
+    before = node.links()
     status, said = cni(node, "ADD", one, conf())
     assert status == 1
     assert "already has an interface eth0" in said["msg"]
-    assert node.run("ip", "-br", "link") == before
+    assert node.links() == before
     assert not agent.client.objects("endpoints")
 
 

@@ -17,12 +17,19 @@ BREAKS: dict[str, Break] = {
     "the table is flushed": lambda node, _, __: node.run("nft", "flush", "ruleset"),
     "a rule is deleted": lambda node, _, __: node.run("nft", "flush", "chain", "inet", "fairlead", "postrouting"),
     "a set element is deleted": lambda node, _, __: node.run("nft", "flush", "map", "inet", "fairlead", "port4"),
+    "the anti-spoofing table is deleted": lambda node, _, __: node.run("nft", "delete", "table", "bridge", "fairlead"),
+    "a rule against spoofing is deleted": lambda node, _, __: node.run("nft", "flush", "chain", "bridge", "fairlead", "from4"),
+    "who owns which address is deleted": lambda node, _, __: node.run("nft", "flush", "set", "bridge", "fairlead", "own6"),
     "the bridge is deleted": lambda node, _, __: node.run("ip", "link", "delete", "fl-blue"),
     "the bridge is set down": lambda node, _, __: node.run("ip", "link", "set", "fl-blue", "down"),
+    "the bridge learns and snoops": lambda node, _, __: node.run(
+        *("ip", "link", "set", "fl-blue", "type", "bridge", "mcast_snooping", "1", "no_linklocal_learn", "0")
+    ),
     "the bridge loses its address": lambda node, _, __: node.run("ip", "address", "flush", "dev", "fl-blue"),
     "the port is taken off the bridge": lambda node, _, veth: node.run("ip", "link", "set", veth, "nomaster"),
     "the host's veth is deleted": lambda node, _, veth: node.run("ip", "link", "delete", veth),
     "the host's veth is set down": lambda node, _, veth: node.run("ip", "link", "set", veth, "down"),
+    "the host's veth answers ARP": lambda node, _, veth: node.run("ip", "link", "set", veth, "arp", "on"),
     "the container's interface is set down": lambda _, one, __: one.run("ip", "link", "set", "eth0", "down"),
     "the container loses its addresses": lambda _, one, __: one.run("ip", "address", "flush", "dev", "eth0"),
     "the container loses its default route": lambda _, one, __: one.run("ip", "route", "delete", "default"),
@@ -58,7 +65,7 @@ def test_doctor_shows_what_is_wrong_and_touches_nothing(node: Node, agent: Agent
     node.run("nft", "delete", "table", "inet", "fairlead")
     one.run("ip", "address", "flush", "dev", "eth0")
     shown = "\n".join(agent.drift())
-    assert "nftables fairlead missing" in shown
+    assert "nftables inet fairlead missing" in shown
     assert "address 10.208.0.2/16" in shown
     assert shown == "\n".join(agent.drift()), "asking changed nothing"
 

@@ -76,13 +76,13 @@ NETWORKS: dict[str, tuple[dict[str, Any], type[errors.Problem], str]] = {
 @pytest.mark.parametrize("what", NETWORKS)
 def test_a_network_that_cannot_be(agent: Agent, node: Node, what: str) -> None:
     agent.network("blue", "10.50.0.0/24")
-    before = node.run("ip", "-br", "link"), node.run("nft", "-s", "list", "ruleset"), agent.client.objects("networks")
+    before = node.links(), node.run("nft", "-s", "list", "ruleset"), agent.client.objects("networks")
     spec, kind, message = NETWORKS[what]
     with pytest.raises(kind, match=message):
         agent.client.apply(
             codec.from_item({"apiVersion": "fairlead.dev/v1", "kind": "Network", "metadata": {"name": "red"}, "spec": spec})
         )
-    assert (node.run("ip", "-br", "link"), node.run("nft", "-s", "list", "ruleset"), agent.client.objects("networks")) == before
+    assert (node.links(), node.run("nft", "-s", "list", "ruleset"), agent.client.objects("networks")) == before
 
 
 ATTACHES: dict[str, tuple[dict[str, Any], type[errors.Problem], str]] = {
@@ -115,12 +115,12 @@ def test_an_attach_that_cannot_be(agent: Agent, node: Node, containers: Containe
     agent.network("blue", "10.50.0.0/24")
     first, second = containers.new("first"), containers.new("second")
     agent.attach(first, "blue")
-    before = node.run("ip", "-br", "link"), node.run("nft", "-s", "list", "ruleset"), len(agent.client.objects("endpoints"))
+    before = node.links(), node.run("nft", "-s", "list", "ruleset"), len(agent.client.objects("endpoints"))
     fields, kind, message = ATTACHES[what]
     with pytest.raises(kind, match=message):
         agent.attach(second, **{"network": "blue", **fields})
     assert (
-        node.run("ip", "-br", "link"),
+        node.links(),
         node.run("nft", "-s", "list", "ruleset"),
         len(agent.client.objects("endpoints")),
     ) == before

@@ -128,7 +128,7 @@ def test_a_container_that_dies_takes_its_link_along(events: Events, room: Room, 
 def test_own_transactions_are_told_from_others(events: Events, nft_nl: Netlink) -> None:
     nft.run("table inet t { set s { type ipv4_addr; }\n chain c { accept; }\n }")
     assert [(e.kind, e.name, e.ours, e.deleted) for e in events.read()] == [("nft", "inet t", True, False)]
-    nft.change(nft_nl, "inet", "t", [("s", [nft.Element(b"\x01\x02\x03\x04")], [])])
+    nft.change(nft_nl, [nft.Change("inet", "t", "s", [nft.Element(b"\x01\x02\x03\x04")])])
     assert [(e.name, e.ours, e.deleted) for e in events.read()] == [("inet t", True, False)]
     with subprocess.Popen(["nft", "flush chain inet t c; add table ip other; delete element inet t s { 1.2.3.4 }"]) as other:
         other.wait(10)

@@ -45,6 +45,42 @@ def test_a_bridge_without_wishes_is_down_and_snoops(nl: Netlink) -> None:
     assert row["linkinfo"]["info_data"]["mcast_snooping"] == 1
 
 
+@pytest.mark.parametrize("snooping", [False, True])
+@pytest.mark.parametrize("learning", [False, True])
+def test_a_bridge_snoops_and_learns_as_told(nl: Netlink, snooping: bool, learning: bool) -> None:
+    nl.do(route.new_bridge("br0", snooping=snooping, reserved_learning=learning))
+    for wanted in ((snooping, learning), (not snooping, learning), (not snooping, not learning)):
+        nl.do(route.set_bridge("br0", snooping=wanted[0], reserved_learning=wanted[1]))
+        data = _named("br0")["linkinfo"]["info_data"]
+        assert (data["mcast_snooping"], data["no_linklocal_learn"]) == (wanted[0], not wanted[1])
+        row = route.link(nl, "br0")
+        assert row
+        assert (row.snooping, row.reserved_learning) == wanted
+    nl.do(route.set_bridge("br0", snooping=snooping))
+    row = route.link(nl, "br0")
+    assert row
+    assert (row.snooping, row.reserved_learning) == (snooping, not learning), "only what was given"
+
+
+def test_what_is_no_bridge_neither_snoops_nor_learns(room: Room, nl: Netlink) -> None:
+    nl.do(*route.new_veth("v0", "v1", room.fd))
+    row = route.link(nl, "v0")
+    assert row
+    assert (row.snooping, row.reserved_learning) == (False, False)
+
+
+def test_an_interface_takes_part_in_arp_or_not(room: Room, nl: Netlink) -> None:
+    nl.do(*route.new_veth("v0", "v1", room.fd, arp=False))
+    assert ("NOARP" in _named("v0")["flags"], "NOARP" in _named("v1")["flags"]) == (True, False)
+    for arp in (True, False):
+        nl.do(route.set_link("v0", arp=arp, mtu=1400))
+        row = route.link(nl, "v0")
+        assert row
+        assert (row.arp, row.up, "NOARP" in _named("v0")["flags"]) == (arp, True, not arp)
+        nl.do(route.set_link("v0", mtu=1300))
+        assert ("NOARP" in _named("v0")["flags"]) is not arp
+
+
 def test_a_veth_is_born_where_it_belongs(room: Room, nl: Netlink) -> None:
     other, fd = room.child()
     bridge = _bridge(nl)

@@ -4,14 +4,14 @@ import itertools
 import socket
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 
 from fairlead.kernel import netns, nft
 from fairlead.kernel.errors import Exists, Gone, KernelError
 from fairlead.kernel.netlink import NETFILTER, Netlink
-from fairlead.kernel.nft import Element, field, ifname
+from fairlead.kernel.nft import Change, Element, field, ifname
 from tests.kernel.room import Room, nft_list, run
 
 TABLE = """
@@ -43,6 +43,10 @@ def table(room: Room) -> str:
     with netns.inside(room.fd):
         nft.run(TABLE)
     return "t"
+
+
+def _in_t(name: str, add: Iterable[Element] = (), remove: Iterable[Element] = ()) -> Change:
+    return Change("inet", "t", name, add, remove)
 
 
 def _address(family: int, number: int) -> str:
@@ -77,12 +81,12 @@ def _listed(name: str) -> list:
 @FAMILIES
 def test_elements_of_a_hash_map(nft_nl: Netlink, table: str, family: int) -> None:
     name = f"hash{family}"
-    nft.change(nft_nl, "inet", table, [(name, [_published(family, 1), _published(family, 2)], [])])
+    nft.change(nft_nl, [_in_t(name, [_published(family, 1), _published(family, 2)])])
     target = {"concat": [_address(family, 9), 8080]}
     keys = [[{"concat": ["tcp", _address(family, n), 80]}, target] for n in (1, 2)]
     assert sorted(map(str, _listed(name))) == sorted(map(str, keys))
     assert nft.elements(nft_nl, "inet", table, name) == {_published(family, 1), _published(family, 2)}
-    nft.change(nft_nl, "inet", table, [(name, [], [_published(family, 1)])])
+    nft.change(nft_nl, [_in_t(name, [], [_published(family, 1)])])
     assert nft.elements(nft_nl, "inet", table, name) == {_published(family, 2)}
 
 
@@ -90,35 +94,36 @@ def test_elements_of_a_hash_map(nft_nl: Netlink, table: str, family: int) -> Non
 def test_elements_of_a_map_of_ranges(nft_nl: Netlink, table: str, family: int) -> None:
     name = f"range{family}"
     wide, single = _published(family, 1, 8000, 8100), _published(family, 1, 9000, 9000)
-    nft.change(nft_nl, "inet", table, [(name, [wide, single], [])])
+    nft.change(nft_nl, [_in_t(name, [wide, single])])
     assert {str(e[0]["concat"][2]) for e in _listed(name)} == {"{'range': [8000, 8100]}", "9000"}
     assert nft.elements(nft_nl, "inet", table, name) == {wide, single}
     with pytest.raises(Exists):
-        nft.change(nft_nl, "inet", table, [(name, [_published(family, 1, 8050, 8200)], [])])
-    nft.change(nft_nl, "inet", table, [(name, [], [wide])])
+        nft.change(nft_nl, [_in_t(name, [_published(family, 1, 8050, 8200)])])
+    nft.change(nft_nl, [_in_t(name, [], [wide])])
     assert nft.elements(nft_nl, "inet", table, name) == {single}
 
 
 @FAMILIES
-def test_elements_of_a_plain_set(nft_nl: Netlink, table: str, family: int) -> None:
+@pytest.mark.usefixtures("table")
+def test_elements_of_a_plain_set(nft_nl: Netlink, family: int) -> None:
     name = f"plain{family}"
-    nft.change(nft_nl, "inet", table, [(name, [Element(_packed(family, n)) for n in (1, 2)], [])])
+    nft.change(nft_nl, [_in_t(name, [Element(_packed(family, n)) for n in (1, 2)])])
     assert set(_listed(name)) == {_address(family, 1), _address(family, 2)}
 
 
 def test_interface_names_and_marks(nft_nl: Netlink, table: str) -> None:
     element = Element(ifname("eth0"), None, (5).to_bytes(4, "little"))
-    nft.change(nft_nl, "inet", table, [("names", [element], [])])
+    nft.change(nft_nl, [_in_t("names", [element])])
     assert _listed("names") == [["eth0", 5]]
     assert nft.elements(nft_nl, "inet", table, "names") == {element}
 
 
 def test_intervals_of_a_single_field(nft_nl: Netlink, table: str) -> None:
     first, last = nft.interval(_port(10), _port(20)), nft.interval(_port(65000), _port(65535))
-    nft.change(nft_nl, "inet", table, [("ports", [*first, *last], [])])
+    nft.change(nft_nl, [_in_t("ports", [*first, *last])])
     assert _listed("ports") == [{"range": [10, 20]}, {"range": [65000, 65535]}]
     assert nft.elements(nft_nl, "inet", table, "ports") == {*first, *last}
-    nft.change(nft_nl, "inet", table, [("ports", [], first)])
+    nft.change(nft_nl, [_in_t("ports", [], first)])
     assert _listed("ports") == [{"range": [65000, 65535]}]
 
 
@@ -128,17 +133,17 @@ def test_thousands_of_elements_in_one_transaction(nft_nl: Netlink, table: str, f
     name = f"{kind}{family}"
     rows = [_published(family, n, 80, 80 if kind == "range" else None) for n in range(3000)]
     before = nft.generation(nft_nl)
-    nft.change(nft_nl, "inet", table, [(name, rows, [])])
+    nft.change(nft_nl, [_in_t(name, rows)])
     assert nft.generation(nft_nl) == before + 1
     assert nft.elements(nft_nl, "inet", table, name) == set(rows)
-    nft.change(nft_nl, "inet", table, [(name, [], rows[:500])])
+    nft.change(nft_nl, [_in_t(name, [], rows[:500])])
     assert nft.elements(nft_nl, "inet", table, name) == set(rows[500:])
 
 
 def test_what_is_there_already_may_be_added_again(nft_nl: Netlink, table: str) -> None:
-    change = [(f"{kind}4", [_published(4, 1, 80, last)], []) for kind, last in (("hash", None), ("range", 90))]
+    change = [_in_t(f"{kind}4", [_published(4, 1, 80, last)]) for kind, last in (("hash", None), ("range", 90))]
     for _ in range(2):
-        nft.change(nft_nl, "inet", table, change)
+        nft.change(nft_nl, change)
     assert len(nft.elements(nft_nl, "inet", table, "hash4")) == 1
     assert len(nft.elements(nft_nl, "inet", table, "range4")) == 1
 
@@ -147,33 +152,50 @@ def test_what_is_there_already_may_be_added_again(nft_nl: Netlink, table: str) -
 def test_a_key_gets_other_data_by_removal_and_addition(nft_nl: Netlink, table: str, name: str, last: int | None) -> None:
     old = _published(4, 1, 80, last)
     new = old._replace(data=_packed(4, 77) + field(_port(1)))
-    nft.change(nft_nl, "inet", table, [(name, [old], [])])
+    nft.change(nft_nl, [_in_t(name, [old])])
     with pytest.raises(Exists):
-        nft.change(nft_nl, "inet", table, [(name, [new], [])])
-    nft.change(nft_nl, "inet", table, [(name, [new], [old])])
+        nft.change(nft_nl, [_in_t(name, [new])])
+    nft.change(nft_nl, [_in_t(name, [new], [old])])
     assert nft.elements(nft_nl, "inet", table, name) == {new}
 
 
 def test_all_or_nothing(nft_nl: Netlink, table: str) -> None:
     kept = _published(4, 1)
-    nft.change(nft_nl, "inet", table, [("hash4", [kept], [])])
+    nft.change(nft_nl, [_in_t("hash4", [kept])])
     with pytest.raises(Gone) as caught:
         nft.change(
             nft_nl,
-            "inet",
-            table,
-            [("hash4", [_published(4, 2)], [kept]), ("none", [_published(4, 3)], []), ("plain4", [], [Element(_packed(4, 5))])],
+            [
+                _in_t("hash4", [_published(4, 2)], [kept]),
+                _in_t("none", [_published(4, 3)]),
+                _in_t("plain4", [], [Element(_packed(4, 5))]),
+            ],
         )
     assert [type(e) for e in caught.value.failures] == [Gone, Gone]
     assert {e.doing for e in caught.value.failures} == {"add 1 elements to t none", "remove 1 elements from t plain4"}
     assert nft.elements(nft_nl, "inet", table, "hash4") == {kept}
-    nft.change(nft_nl, "inet", table, [("hash4", [], [kept])])  # the socket works on
+    nft.change(nft_nl, [_in_t("hash4", [], [kept])])  # the socket works on
 
 
-def test_nothing_to_change_sends_nothing(nft_nl: Netlink, table: str) -> None:
+def test_several_tables_of_several_families_in_one_transaction(nft_nl: Netlink, table: str) -> None:
+    nft.run("table bridge t { set macs { type ifname . ether_addr; }\n }")
+    port = Element(ifname("v0") + field(bytes.fromhex("0a5801020304")))
     before = nft.generation(nft_nl)
-    nft.change(nft_nl, "inet", table, [("hash4", [], [])])
-    nft.change(nft_nl, "inet", "none", [])
+    nft.change(nft_nl, [_in_t("hash4", [_published(4, 1)]), Change("bridge", "t", "macs", [port])])
+    assert nft.generation(nft_nl) == before + 1
+    assert nft.elements(nft_nl, "inet", table, "hash4") == {_published(4, 1)}
+    assert nft.elements(nft_nl, "bridge", "t", "macs") == {port}
+    assert '"v0" . 0a:58:01:02:03:04' in run("nft", "list", "set", "bridge", "t", "macs")
+    with pytest.raises(Gone):
+        nft.change(nft_nl, [_in_t("hash4", [_published(4, 2)]), Change("bridge", "t", "none", [port])])
+    assert nft.elements(nft_nl, "inet", table, "hash4") == {_published(4, 1)}, "all or nothing over both"
+
+
+@pytest.mark.usefixtures("table")
+def test_nothing_to_change_sends_nothing(nft_nl: Netlink) -> None:
+    before = nft.generation(nft_nl)
+    nft.change(nft_nl, [_in_t("hash4", [])])
+    nft.change(nft_nl, [])
     assert nft.generation(nft_nl) == before
 
 
@@ -183,7 +205,7 @@ def test_a_table_that_is_not_there(nft_nl: Netlink) -> None:
     assert nft.fingerprint(nft_nl, "inet", "t") is None
     for act in (
         lambda: nft.delete_table(nft_nl, "inet", "t"),
-        lambda: nft.change(nft_nl, "inet", "t", [("x", [Element(b"abcd")], [])]),
+        lambda: nft.change(nft_nl, [_in_t("x", [Element(b"abcd")])]),
         lambda: nft.elements(nft_nl, "inet", "t", "x"),
     ):
         with pytest.raises(Gone):
@@ -287,7 +309,7 @@ def test_the_fingerprint_sees_the_order_of_rules(nft_nl: Netlink) -> None:
 
 def test_the_fingerprint_passes_over_what_changes_by_itself(nft_nl: Netlink, table: str) -> None:
     before = nft.fingerprint(nft_nl, "inet", table)
-    nft.change(nft_nl, "inet", table, [("hash4", [_published(4, 1)], []), ("plain4", [Element(_packed(4, 1))], [])])
+    nft.change(nft_nl, [_in_t("hash4", [_published(4, 1)]), _in_t("plain4", [Element(_packed(4, 1))])])
     run("ip", "link", "set", "lo", "up")
     with socket.create_server(("127.0.0.1", 80)) as server, socket.create_connection(("127.0.0.1", 80)):
         server.accept()[0].close()
@@ -309,7 +331,8 @@ def test_the_fingerprint_of_the_same_table_made_again_is_the_same(nft_nl: Netlin
     assert nft.fingerprint(nft_nl, "inet", table) == before
 
 
-def test_writers_do_not_disturb_each_other(room: Room, table: str) -> None:
+@pytest.mark.usefixtures("table")
+def test_writers_do_not_disturb_each_other(room: Room) -> None:
     problems: list[Exception] = []
     stop = threading.Event()
 
@@ -325,8 +348,8 @@ def test_writers_do_not_disturb_each_other(room: Room, table: str) -> None:
         mine = Netlink(NETFILTER, netns=room.fd)
 
         def act() -> None:
-            nft.change(mine, "inet", table, [("hash4", [_published(4, number)], [])])
-            nft.change(mine, "inet", table, [("hash4", [], [_published(4, number)])])
+            nft.change(mine, [_in_t("hash4", [_published(4, number)])])
+            nft.change(mine, [_in_t("hash4", [], [_published(4, number)])])
 
         return act, mine
 

@@ -53,3 +53,13 @@ def test_a_limit_that_somebody_removed_comes_back(agent: Agent, node: Node, cont
     assert "tbf" in node.run("tc", "qdisc", "show", "dev", made.host_interface)
     agent.detach(slow)
     eventually(lambda: "fli" not in node.run("ip", "-br", "link"), what="the ifb is gone")
+
+
+def test_a_container_can_send_after_its_ifb_was_deleted(agent: Agent, node: Node, containers: Containers) -> None:
+    free, slow = containers.new("free"), containers.new("slow")
+    here = address(agent.attach(free))
+    agent.attach(slow, bandwidth={"egressRate": RATE})
+    (ifb,) = (one["ifname"] for one in node.json("ip", "-j", "link") if one["ifname"].startswith("fli"))
+    node.run("ip", "link", "delete", ifb)
+    eventually(lambda: slow.pings(here), what="what it sends arrives")
+    assert not agent.drift()

@@ -86,6 +86,41 @@ def test_a_port_bound_to_one_address_is_served_there_alone(
     assert (node.ask("127.0.0.1", 8080) or pytest.fail("no answer")).port == 81
 
 
+def test_sctp_is_translated_too(agent: Agent, node: Node, outside: Outside, containers: Containers) -> None:
+    """Without SCTP sockets in the kernel: a bare INIT (RFC 9260, 3.3.2) arrives at the container with its port."""
+    one = containers.new("one")
+    agent.attach(one, ports=[{"hostPort": 3868, "containerPort": 38, "protocol": "sctp"}])
+    hears = one.start("python3", "-c", HEAR_SCTP)
+    assert hears.stdout
+    assert hears.stdout.readline() == "ready\n"
+    outside.run("python3", "-c", SEND_SCTP.format(host=node.v4))
+    assert hears.stdout.readline() == "38\n"
+
+
+HEAR_SCTP = """
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, 132)
+s.settimeout(5)
+print("ready", flush=True)
+print(int.from_bytes(s.recv(2048)[22:24], "big"), flush=True)
+"""
+SEND_SCTP = """
+import socket, struct
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+init = struct.pack("!BBHIIHHI", 1, 0, 20, 7, 65536, 1, 1, 1)
+bare = struct.pack("!HHII", 5000, 3868, 0, 0) + init
+packet = bare[:8] + struct.pack("<I", crc32c(bare)) + bare[12:]
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, 132)
+s.sendto(packet, ("{host}", 0))
+"""
+
+
 def test_conflicts_are_refused_and_name_the_holder(agent: Agent, node: Node, containers: Containers) -> None:
     first, second = containers.new("first"), containers.new("second")
     agent.attach(first, ports=[{"hostPort": 8000, "containerPort": 80, "count": 10}])

@@ -75,7 +75,8 @@ class TestNetwork:
         said = fairlead(
             *("network", "create", "shop", "--subnet", "10.40.0.0/24", "--subnet", "fd40::/64", "--gateway", "10.40.0.254"),
             *("--ip-range", "10.40.0.64/26", "--exclude", "10.40.0.70", "--mtu", "1400", "--internal", "--no-isolation"),
-            *("--no-icc", "--no-masquerade", "--bridge", "shop0", "--dns", "9.9.9.9", "--label", "tier=web", "--opt", "a=b"),
+            *("--no-icc", "--no-masquerade", "--no-anti-spoofing", "--bridge", "shop0", "--dns", "9.9.9.9"),
+            *("--label", "tier=web", "--opt", "a=b"),
         )
         assert (said.status, said.out, said.err) == (0, "shop\n", "")
         made = agent.networks["shop"]
@@ -95,6 +96,7 @@ class TestNetwork:
             "isolated": False,
             "interContainer": False,
             "masquerade": False,
+            "antiSpoofing": False,
             "dns": ["9.9.9.9"],
             "options": {"a": "b"},
         }

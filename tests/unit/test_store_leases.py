@@ -82,7 +82,7 @@ def test_hostile_files_harm_nothing(blue: Leases) -> None:
     (blue.path / "10.0.0.3").write_bytes(b"")
     (blue.path / "10.0.0.4").mkdir()
     os.mkfifo(blue.path / "10.0.0.5")
-    (blue.path / "10.0.0.6").symlink_to("/etc/passwd")
+    (blue.path / "10.0.0.6").symlink_to("notes.txt")
     (blue.path / "10.0.0.7").write_bytes(b"c1\r\neth0\r\n\x1b[2J")
     (blue.path / "10.0.0.8").write_bytes(b"\r\neth0")
     os.close(os.open(os.fsencode(blue.path) + b"/\xff\xfe", os.O_CREAT))

@@ -5,24 +5,39 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import fairlead
-from fairlead.api.schema import Applied, Attach, Attached, Detach, Detached, Drift, Pool, Report, Status
+from fairlead.api.schema import (
+    Applied,
+    Attach,
+    Attached,
+    Change,
+    Detach,
+    Detached,
+    Drift,
+    Pool,
+    Report,
+    Reserve,
+    Status,
+)
 from fairlead.doctor.base import Facts
 from fairlead.doctor.examine import examine
 from fairlead.ipam.ledger import Ledger
+from fairlead.model.address import Family, Prefix
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Invalid, Missing, Unavailable
 from fairlead.model.meta import Object
 from fairlead.model.network import Network
+from fairlead.model.reservation import Reservation
 
 from .config import Settings
 from .endpoints import Endpoints
 from .host import Host
 from .networks import Networks
 from .node import Node
+from .reservations import Reservations
 
 _COUNTABLE = 2**63 - 1
 """The largest number that JSON readers agree on having room for; an IPv6 pool can be larger."""
@@ -33,19 +48,38 @@ class Agent:
     """Implements ``api.door.Door``."""
 
     def __init__(
-        self, settings: Settings, *, host: Host, ledger: Ledger, node: Node, networks: Networks, endpoints: Endpoints
+        self,
+        settings: Settings,
+        *,
+        host: Host,
+        ledger: Ledger,
+        node: Node,
+        networks: Networks,
+        reservations: Reservations,
+        endpoints: Endpoints,
     ) -> None:
         self.settings, self._host, self._ledger = settings, host, ledger
-        self.node, self.networks, self.endpoints = node, networks, endpoints
+        self.node, self.networks, self.endpoints, self.reservations = node, networks, endpoints, reservations
         self._since = time.monotonic()
         self.ready = False
-        self._changing = asyncio.Lock()
+        self.reason = "starting: the kernel is being brought in line"
+        self._changing, self._examining = asyncio.Lock(), asyncio.Lock()
 
     async def attach(self, request: Attach) -> Attached:
         """Give a namespace an interface."""
-        if not self.ready:
-            raise Unavailable("the agent is starting; try again in a moment")
+        self._refuse_unready()
         return await self.endpoints.attach(request)
+
+    async def change(self, request: Change) -> Attached:
+        """Change what an endpoint has."""
+        self._refuse_unready()
+        return await self.endpoints.change(request)
+
+    async def reserve(self, request: Reserve) -> Reservation:
+        """Set an address or a network aside."""
+        self._refuse_unready()
+        async with self._changing:  # the network may not go meanwhile
+            return await self.reservations.reserve(request)
 
     async def detach(self, request: Detach) -> Detached:
         """Take interfaces away."""
@@ -55,16 +89,21 @@ class Agent:
         """One endpoint, and how the kernel differs from it."""
         return await self.endpoints.check(container, interface)
 
-    async def collect(self, network: str, owner: str, keep: Collection[tuple[str, str]]) -> tuple[Endpoint, ...]:
+    async def collect(
+        self, network: str, owner: str, keep: Collection[tuple[str, str]], labels: Mapping[str, str]
+    ) -> tuple[Endpoint, ...]:
         """Remove what the runtime does not list."""
-        return await self.endpoints.collect(network, owner, keep)
+        return await self.endpoints.collect(network, owner, keep, labels)
 
     async def apply(self, thing: Object) -> Applied:
         """Create a network or change it."""
         if not isinstance(thing, Network):
-            raise Invalid("endpoints are made by attaching a container, not by apply", field="kind")
+            raise Invalid("only networks are made by apply; a container that is attached makes the rest", field="kind")
+        self._refuse_unready()
         async with self._changing:
-            return await self.networks.apply(thing, self.endpoints.users(thing.name))
+            done = await self.networks.apply(thing, self._users(thing.name))
+            await self.endpoints.follow(thing.name)
+            return done
 
     async def delete(self, plural: str, name: str) -> Object:
         """Remove a network nobody uses, or detach an endpoint."""
@@ -74,21 +113,25 @@ class Agent:
                 raise Missing(f"there is no endpoint {name!r}", field="name")
             await self.detach(Detach(container=endpoint.spec.container, interface=endpoint.spec.interface))
             return endpoint
+        if plural == Reservation.plural:
+            return await self.reservations.delete(name)
         self.objects(plural)
         async with self._changing:
-            return await self.networks.delete(name, self.endpoints.users(name))
+            return await self.networks.delete(name, self._users(name))
 
     async def purge(self) -> None:
-        """Every endpoint goes, then everything of ours in the kernel."""
+        """Every endpoint goes, then everything of ours in the kernel. The agent is of no use until it is started again."""
+        self.ready, self.reason = False, "everything was removed; start the agent again"
         for endpoint in list(self.endpoints.all.values()):
             await self.endpoints.detach(Detach(container=endpoint.spec.container, wait=False))
         await self.node.purge()
 
     def objects(self, plural: str) -> list[Object]:
         """All objects of a kind, by name."""
-        tables: dict[str, dict[str, Network] | dict[str, Endpoint]] = {
+        tables: dict[str, dict[str, Network] | dict[str, Endpoint] | dict[str, Reservation]] = {
             Network.plural: self.networks.all,
             Endpoint.plural: self.endpoints.all,
+            Reservation.plural: self.reservations.all,
         }
         if plural not in tables:
             raise Missing(f"{plural[:80]!r} is not a kind known here; known: {', '.join(tables)}", field="kind")
@@ -97,6 +140,10 @@ class Agent:
     def network(self, name: str) -> Network | None:
         """One network, or None."""
         return self.networks.all.get(name)
+
+    def free(self, family: Family) -> Prefix:
+        """A subnet that nobody uses."""
+        return self.networks.free(family)
 
     def status(self) -> Status:
         """The agent in numbers."""
@@ -110,29 +157,37 @@ class Agent:
             memory=memory,
             plane=self.node.plane,
             ready=self.ready,
-            reason="" if self.ready else "starting: the kernel is being brought in line",
+            reason="" if self.ready else self.reason,
             networks=len(self.networks.all),
             endpoints=len(self.endpoints.all),
             repairs=self.node.repairs,
-            pending=len(self.node.leaving),
+            pending=len(self.node.leaving) + len(self.endpoints.owed),
             last_check=round(now - self.node.checked, 3),
             pools=tuple(self._pools()),
         )
 
     async def doctor(self) -> Report:
         """Compare everything, touch nothing."""
-        dead = await self.endpoints.gone(self.endpoints.all.values())
-        facts = Facts(
-            drift=tuple(await self.node.check()),
-            dead=tuple(one.display for one in dead),
-            pools=tuple(self._pools()),
-            capabilities=await self._host.capabilities(),
-            forwards=self._host.forwards(),
-            uplink_mtu=self._host.mtu(),
-            mtus={one.name: one.spec.mtu for one in self.networks.all.values() if one.spec.mtu and not one.spec.internal},
-            dropping=tuple(self._host.dropping()),
-        )
-        return examine(facts)
+        async with self._examining:  # however many ask: a container start waits behind one examination at most
+            dead = await self.endpoints.gone(self.endpoints.all.values())
+            facts = Facts(
+                drift=tuple(await self.node.check()),
+                dead=tuple(one.display for one in dead),
+                pools=tuple(self._pools()),
+                capabilities=await self._host.capabilities(),
+                forwards=self._host.forwards(),
+                uplink_mtu=self._host.mtu(),
+                mtus={one.name: one.spec.mtu for one in self.networks.all.values() if one.spec.mtu and not one.spec.internal},
+                dropping=tuple(self._host.dropping()),
+            )
+            return examine(facts)
+
+    def _users(self, network: str) -> list[str]:
+        return self.endpoints.users(network) + self.reservations.holders(network)
+
+    def _refuse_unready(self) -> None:
+        if not self.ready:
+            raise Unavailable(f"the agent is not ready: {self.reason}")
 
     def _pools(self) -> list[Pool]:
         return [

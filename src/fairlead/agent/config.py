@@ -13,7 +13,8 @@ class Settings(Value, frozen=True, kw_only=True):
     """Directories, identity and the pace of the agent. Times in seconds.
 
     ``debounce``: how long an event waits for its companions before the kernel is compared; ``interval``: how often it is
-    compared although nothing was heard; ``linger``: how long detached endpoints wait to be removed together.
+    compared although nothing was heard; ``linger``: how long detached endpoints wait to be removed together; ``gc_grace``:
+    how long a collection spares a container that its runtime does not list.
     """
 
     run_dir: str
@@ -25,6 +26,7 @@ class Settings(Value, frozen=True, kw_only=True):
     debounce: float = 0.05
     interval: float = 30.0
     linger: float = 0.005
+    gc_grace: float = 10.0
 
     @property
     def run(self) -> Path:

@@ -3,6 +3,9 @@
 attach: validate → claim addresses → store (durable) → kernel → answer. From the moment the row is stored, a crash is
 finished by the next start: a namespace that still exists gets its link, one that does not gives its addresses back.
 detach: forget in the store (durable) → answer → the kernel lets go → the addresses are free again, never before.
+
+A store that cannot write (a full disk) fails an attach and leaves nothing of it; it fails no detach, for removing containers is
+how people make room. The kernel lets go, the addresses stay held, and the store is asked again until it has forgotten.
 """
 
 from __future__ import annotations
@@ -11,21 +14,23 @@ import asyncio
 import ipaddress
 import logging
 import os
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 from msgspec.structs import replace
 
-from fairlead.api.schema import Attach, Attached, Detach, Detached, Drift
+from fairlead.api.schema import AnyPort, Attach, Attached, Change, Detach, Detached, Drift
 from fairlead.desired import build, names
-from fairlead.desired.state import Bridge
+from fairlead.desired.state import Bridge, Rows
 from fairlead.ipam.ledger import Ledger
 from fairlead.ipam.pool import Holder
 from fairlead.kernel import netns
 from fairlead.kernel.errors import KernelError
+from fairlead.kit import fault
+from fairlead.kit.suspects import Suspects
 from fairlead.model.address import Interface, InterfaceName, Prefix
-from fairlead.model.endpoint import Endpoint, EndpointSpec, Route, Sandbox, endpoint_name
-from fairlead.model.errors import Invalid
+from fairlead.model.endpoint import Endpoint, EndpointSpec, PublishedPort, Route, Sandbox, endpoint_name
+from fairlead.model.errors import Conflict, Invalid, Missing, Problem
 from fairlead.model.meta import Meta
 from fairlead.model.network import Driver, Network
 from fairlead.store.base import Delete, Put, Store
@@ -34,23 +39,44 @@ from .host import Host
 from .networks import Networks
 from .node import Node
 from .ports import Ports, refuse_bound
+from .reservations import Reservations
 
 log = logging.getLogger(__name__)
 
+GC_GRACE = 10.0
 _DOUBT = 0.5
 """Seconds between the two looks after which a namespace counts as gone."""
+_FEW = 16
+"""Ports that are tried out on the event loop's own thread; more of them take longer than others should wait."""
 
 
 class Endpoints:
     """Every attachment of the node, in memory as in the store."""
 
-    def __init__(self, store: Store, node: Node, ledger: Ledger, networks: Networks, host: Host) -> None:
+    def __init__(
+        self,
+        store: Store,
+        node: Node,
+        ledger: Ledger,
+        networks: Networks,
+        *,
+        reservations: Reservations,
+        host: Host,
+        grace: float = GC_GRACE,
+    ) -> None:
+        """``grace``: seconds for which a collection spares what it is not told of, while its namespace exists."""
         self.all: dict[str, Endpoint] = {}
+        self.owed: dict[str, Endpoint] = {}
+        """Detached, but the store could not forget them: their addresses stay held."""
         self.ports = Ports()
         self._store, self._node, self._ledger, self._networks, self._host = store, node, ledger, networks, host
+        self._reservations = reservations
+        self._suspects: Suspects[tuple[str, str]] = Suspects(grace)
+        self._together: dict[str, tuple[str, ...]] = {}  # the endpoints in each namespace
         self._busy: dict[str, asyncio.Lock] = {}
         self._leaving: dict[str, Endpoint] = {}
         self._own = _own_cookie()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def load(self) -> None:
         """Read the endpoints of this boot from the store; those of an earlier one died with it: their addresses are free."""
@@ -61,31 +87,71 @@ class Endpoints:
             if network is None or thing.spec.boot != self._host.boot:
                 dead.append(thing)
                 continue
-            self._remember(thing, network)
+            self._add(thing)
+            self.ports.add(thing)
+        for endpoint in self.all.values():
+            self._node.adopt(endpoint.name, self._rows(endpoint))
         for endpoint in dead:
             log.warning("endpoint %s is of an earlier boot; its addresses are free", endpoint.name)
-            await self._store.commit(Delete(Endpoint.plural, endpoint.key))
+            await self._erase(endpoint)
         freed = (one for one in await self._store.deleted(Endpoint.plural) if isinstance(one, Endpoint))
-        for problem in self._ledger.restore(self.all.values(), freed):
+        for problem in self._ledger.restore(self._reservations.without(self.all.values()), freed):
             log.error("%s", problem)
 
     async def attach(self, request: Attach) -> Attached:
         """Give a namespace an interface. Asked again for the same container and interface, it answers the same."""
         name = endpoint_name(request.container, request.interface)
+        attached = await self._attach(request, name)
+        await self._refresh_beside(attached.endpoint)
+        return attached
+
+    async def _attach(self, request: Attach, name: str) -> Attached:
         async with self._alone(name):
             if name in self._node.leaving:
                 await self._node.leaving[name][1]
+            if owed := self.owed.get(name):
+                await self._repay(owed)
             network = self._networks.get(request.network)
             _refuse_unfit(request, network)
             cookie = self._open(request, network)
             request = await self._find_host(request)
+            fault.point("attach.validated")
             if existing := self.all.get(name):
-                if existing.spec.sandbox.cookie == cookie and existing.spec.network == request.network:
-                    await self._node.put(name, build.endpoint_rows(existing, network))
+                if _answers(existing, request, cookie):
+                    await self._node.put(name, self._rows(existing))
                     return self._attached(existing, network)
                 await self._forget(existing)
                 await self._node.leaving[name][1]
             return await self._create(request, network, name, cookie)
+
+    async def change(self, request: Change) -> Attached:
+        """Change the ports of an endpoint, or where the other end of one that is handed over has got to."""
+        name = endpoint_name(request.container, request.interface)
+        before = self.all.get(name)
+        attached = await self._change(request, name)
+        await self._refresh_beside(attached.endpoint, *((before,) if before else ()))
+        return attached
+
+    async def _change(self, request: Change, name: str) -> Attached:
+        async with self._alone(name):
+            existing = self.all.get(name)
+            if existing is None:
+                raise Missing(f"there is no endpoint {name!r}", field="container")
+            network = self._networks.get(existing.spec.network)
+            await self._outlast(request.ports or ())
+            wanted = replace(existing, spec=self._changed(existing, request, network))
+            self._swap(existing, wanted)
+            before, stored = existing, wanted
+            try:
+                stored = await self._put(wanted, existing)
+                self._swap(wanted, stored)
+                await self._node.put(name, self._rows(stored))
+            except BaseException:
+                if stored is not wanted:
+                    before = await asyncio.shield(self._put(existing, stored))
+                self._swap(stored, before)
+                raise
+            return self._attached(stored, network)
 
     async def detach(self, request: Detach) -> Detached:
         """Take away one attachment or all of a container. What is gone already is no error."""
@@ -98,9 +164,17 @@ class Endpoints:
             async with self._alone(endpoint.name):
                 if endpoint.name in self.all:
                     await self._forget(endpoint)
+        try:
+            await self._refresh_beside(*found)
+        except Problem as problem:
+            log.warning("not removed, the next comparison will: %s", problem)
         if request.wait:
             await asyncio.gather(*(self._node.leaving[one.name][1] for one in found if one.name in self._node.leaving))
         return Detached(endpoints=tuple(found))
+
+    async def follow(self, network: str) -> None:
+        """Bring those on a network that was changed in line with it."""
+        await self._refresh(one.name for one in self.all.values() if one.spec.network == network)
 
     async def check(self, container: str, interface: str) -> tuple[Attached | None, tuple[Drift, ...]]:
         """One endpoint and how the kernel differs from it."""
@@ -110,60 +184,125 @@ class Endpoints:
         attached = self._attached(endpoint, self._networks.get(endpoint.spec.network))
         return attached, tuple(await self._node.check_owner(endpoint.name))
 
-    async def collect(self, network: str, owner: str, keep: Collection[tuple[str, str]]) -> tuple[Endpoint, ...]:
-        """Remove the endpoints of ``owner`` on ``network`` that the runtime does not list as alive."""
+    async def collect(
+        self, network: str, owner: str, keep: Collection[tuple[str, str]], labels: Mapping[str, str]
+    ) -> tuple[Endpoint, ...]:
+        """Remove what ``owner`` made on ``network``, with these labels, and does not list as alive; return what was removed.
+
+        The list may have been written before the last attach was answered. So an endpoint that is not on it goes only if its
+        namespace is gone too, or if it was missing ``grace`` seconds ago already, and in every collection since.
+        """
         kept = {endpoint_name(container, interface) for container, interface in keep}
-        dead = [
-            one for one in self.all.values() if one.spec.network == network and one.spec.owner == owner and one.name not in kept
+        missing = [
+            one
+            for one in self.all.values()
+            if one.spec.network == network
+            and one.spec.owner == owner
+            and one.name not in kept
+            and labels.items() <= one.metadata.labels.items()
         ]
-        for endpoint in dead:
-            await self.detach(Detach(container=endpoint.spec.container, interface=endpoint.spec.interface, wait=False))
-        return tuple(dead)
+        scope = (network, owner, frozenset(labels.items()))
+        confirmed = self._suspects.confirmed(scope, [(one.name, one.metadata.uid) for one in missing])
+        ended = await self._ended(missing)
+        dead = [one for one in missing if one in ended or (one.name, one.metadata.uid) in confirmed]
+        return tuple([one for one in dead if await self._take_away(one, f"{owner} does not know it any more")])
 
     async def reap(self) -> list[Endpoint]:
-        """Remove endpoints whose namespace is gone. Looked at twice, as a runtime may be moving it."""
-        suspects = await self.gone(self.all.values())
+        """Remove endpoints whose namespace is gone."""
+        dead = await self._ended(self.all.values())
+        return [one for one in dead if await self._take_away(one, f"its namespace {one.spec.sandbox.path} is gone")]
+
+    async def repay(self) -> None:
+        """Have the store forget what it could not forget when it was asked."""
+        for endpoint in list(self.owed.values()):
+            async with self._alone(endpoint.name):
+                if self.owed.get(endpoint.name) is endpoint:
+                    await self._repay(endpoint)
+
+    async def gone(self, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
+        """Those whose namespace does not exist any more. Of what is handed over, who moves it says when it ends."""
+        asked = [one for one in endpoints if not one.spec.handover]
+        found = await self._node.gone([one.spec.sandbox for one in asked])
+        return [one for one, is_gone in zip(asked, found, strict=True) if is_gone]
+
+    async def _ended(self, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
+        """Those whose namespace is gone, looked at twice, as a runtime may be moving it."""
+        suspects = await self.gone(endpoints)
         if not suspects:
             return []
         await asyncio.sleep(_DOUBT)
-        dead = await self.gone(one for one in suspects if self.all.get(one.name) is one)
-        for endpoint in dead:
-            log.warning("the namespace %s of %s is gone; detaching", endpoint.spec.sandbox.path, endpoint.display)
-            await self.detach(Detach(container=endpoint.spec.container, interface=endpoint.spec.interface, wait=False))
-        return dead
+        return await self.gone(one for one in suspects if self.all.get(one.name) is one)
 
-    async def gone(self, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
-        """Those whose namespace does not exist any more."""
-        asked = list(endpoints)
-        found = await self._node.gone([one.spec.sandbox for one in asked])
-        return [one for one, is_gone in zip(asked, found, strict=True) if is_gone]
+    async def _take_away(self, endpoint: Endpoint, why: str) -> bool:
+        """Detach exactly this endpoint, not one that took its place, after a last look at the store; whether it went."""
+        async with self._alone(endpoint.name):
+            if self.all.get(endpoint.name) is not endpoint:
+                return False
+            try:
+                stored = await self._store.get(Endpoint.plural, endpoint.key)
+            except Problem as problem:
+                log.error("%s stays, as the store cannot be asked: %s", endpoint.name, problem)  # noqa: TRY400  # tried again later
+                return False
+            if stored is not None and stored != endpoint:
+                log.error("%s stays: the store knows it otherwise", endpoint.name)
+                return False
+            fault.point("collect.confirmed")
+            log.warning("detaching %s (%s): %s", endpoint.name, endpoint.display, why)
+            await self._forget(endpoint)
+            return True
 
     def users(self, network: str) -> list[str]:
         """Who is on a network, as people know them."""
         return sorted({one.display for one in self.all.values() if one.spec.network == network})
 
     async def _create(self, request: Attach, network: Network, name: str, cookie: int) -> Attached:
-        await self._outlast(request)
+        await self._outlast(request.ports, request.addresses)
+        sandbox = Sandbox(path=request.path, cookie=cookie)
+        standby = self._published(request.ports, sandbox)
+        request = replace(request, ports=tuple(port for port in request.ports if port not in standby))
         self.ports.refuse_taken(request.ports, name)
-        refuse_bound(request.ports)
         addresses = self._claim(request, network, name)
         try:
-            endpoint = _endpoint(request, network, addresses, Sandbox(path=request.path, cookie=cookie))
-            endpoint = replace(endpoint, spec=replace(endpoint.spec, mtu=self._mtu(endpoint, network), boot=self._host.boot))
-            rows = build.endpoint_rows(endpoint, network)
-            (stored,) = await self._store.commit(Put(endpoint, ""))
-        except BaseException:
+            endpoint = _endpoint(request, network, addresses, sandbox)
+            mtu, boot = self._mtu(endpoint, network), self._host.boot
+            endpoint = replace(endpoint, spec=replace(endpoint.spec, mtu=mtu, boot=boot, standby=standby))
+            build.endpoint_rows(endpoint, network)  # what cannot be built is not stored
+            stored = await self._keep(endpoint)
+        except Exception:
+            # Not on cancellation: the commit may have happened, and the next start will find the address held.
             self._ledger.release(name)
             raise
-        assert isinstance(stored, Endpoint)
-        self.all[name] = stored
-        self.ports.add(stored)
+        self._add(stored)
+        network = self._networks.all.get(network.name, network)  # it may have been changed meanwhile
+        fault.point("attach.committed")
         try:
-            await self._node.put(name, rows)
+            await self._node.put(name, self._rows(stored))
         except BaseException:
             await asyncio.shield(self._forget(stored))
             raise
+        fault.point("attach.programmed")
         return self._attached(stored, network)
+
+    async def _keep(self, endpoint: Endpoint) -> Endpoint:
+        """Put a new endpoint into the store. Its ports are its own before anything is waited for: nobody else gets them."""
+        self.ports.add(endpoint)
+        fault.point("attach.claimed")
+        try:
+            if sum(port.count for port in endpoint.spec.ports) > _FEW:
+                await asyncio.to_thread(refuse_bound, endpoint.spec.ports)
+            else:
+                refuse_bound(endpoint.spec.ports)
+            (stored,) = await self._store.commit(Put(endpoint, ""))
+        except Exception:
+            self.ports.remove(endpoint)
+            raise
+        assert isinstance(stored, Endpoint)
+        return stored
+
+    def _published(self, ports: Iterable[PublishedPort], sandbox: Sandbox) -> tuple[PublishedPort, ...]:
+        """Those of the ports that another attachment of the container publishes: podman asks for them on every network."""
+        theirs = {port for name in self._together.get(sandbox.key, ()) for port in self.all[name].spec.ports}
+        return tuple(port for port in ports if port in theirs)
 
     async def _find_host(self, request: Attach) -> Attach:
         """Behind another plugin: the host's side of its link, if it has one."""
@@ -175,13 +314,42 @@ class Endpoints:
             raise Invalid(f"{request.interface} has no other end on this host that could be limited", field="bandwidth")
         return replace(request, chained=replace(chained, host=InterfaceName(near) if near else None))
 
-    async def _outlast(self, request: Attach) -> None:
-        """Wait for endpoints on their way out that still hold a port or an address that ``request`` wants."""
-        wishes = {wish.partition("/")[0] for wish in request.addresses}
+    def _changed(self, existing: Endpoint, request: Change, network: Network) -> EndpointSpec:
+        spec = existing.spec
+        if request.path is not None:
+            if not spec.handover:
+                raise Invalid(f"the namespace of {existing.display} does not change", field="path")
+            spec = replace(spec, sandbox=Sandbox(path=request.path))
+        if request.ports is not None:
+            _refuse_unfit_ports((*request.ports, *request.any_ports), network)
+            ports = request.ports
+            self.ports.refuse_taken(ports, existing.name)
+            # What the container had is not asked for again: podman keeps sockets bound to its ports.
+            refuse_bound(port for port in ports if port not in {*spec.ports, *spec.standby})
+            for wanted in request.any_ports:
+                ports = (*ports, self.ports.choose(wanted, ports, existing.name))
+            spec = replace(spec, ports=ports, standby=tuple(port for port in spec.standby if port not in ports))
+        return spec
+
+    async def _put(self, wanted: Endpoint, before: Endpoint) -> Endpoint:
+        (stored,) = await self._store.commit(Put(wanted, before.metadata.resource_version))
+        assert isinstance(stored, Endpoint)
+        return stored
+
+    def _swap(self, before: Endpoint, after: Endpoint) -> None:
+        """From here on the endpoint is ``after``, and so are its ports, also for others who ask meanwhile."""
+        self.ports.remove(before)
+        self.ports.add(after)
+        self._pop(before)
+        self._add(after)
+
+    async def _outlast(self, ports: Iterable[PublishedPort], addresses: Iterable[str] = ()) -> None:
+        """Wait for endpoints on their way out that still hold a port or an address that is wanted."""
+        ports, wishes = tuple(ports), {wish.partition("/")[0] for wish in addresses}
         blocking = [
             self._node.leaving[name][1]
             for name, one in self._leaving.items()
-            if any(theirs.collides(mine) for theirs in one.spec.ports for mine in request.ports)
+            if any(theirs.collides(mine) for theirs in one.spec.ports for mine in ports)
             or any(interface.address in wishes for interface in one.spec.addresses)
         ]
         if blocking:
@@ -190,13 +358,27 @@ class Endpoints:
     def _claim(self, request: Attach, network: Network, name: str) -> tuple[Interface, ...]:
         if request.chained is not None:
             return request.chained.addresses
-        if network.spec.driver is not Driver.BRIDGE:
+        if not network.spec.connects:
             return ()
         display = request.display or request.container[:12]
+        if request.handover and request.addresses:
+            return self._claim_exactly(request, Holder(name, display))
         return self._ledger.allocate(network.name, Holder(name, display), wishes=request.addresses, ranges=request.ranges)
+
+    def _claim_exactly(self, request: Attach, holder: Holder) -> tuple[Interface, ...]:
+        """The addresses asked for and no others; those reserved for this endpoint are held already."""
+        reserved, wishes = self._reservations.split(request)
+        for one in self.all.values():
+            if one.spec.network == request.network and (twice := {*one.spec.addresses} & {*reserved}):
+                raise Conflict(f"{', '.join(twice)} is the address of {one.display} already", field="addresses")
+        families = tuple(6 if ":" in wish else 4 for wish in wishes)
+        own = self._ledger.allocate(request.network, holder, wishes=wishes, families=families) if wishes else ()
+        return tuple(sorted((*reserved, *own), key=lambda one: one.family))
 
     def _open(self, request: Attach, network: Network) -> int:
         """The cookie of the namespace; refuses a path that is none, and the host's own for all but host networks."""
+        if request.handover:
+            return 0
         try:
             fd = netns.open_path(request.path)
         except KernelError as error:
@@ -205,38 +387,107 @@ class Endpoints:
             cookie = netns.cookie(fd)
         finally:
             os.close(fd)
-        if cookie == self._own and network.spec.driver is Driver.BRIDGE and request.chained is None:
+        if cookie == self._own and network.spec.connects and request.chained is None:
             raise Invalid(f"{request.path} is the host's own network namespace; a container needs one of its own", field="path")
         return cookie
 
     def _mtu(self, endpoint: Endpoint, network: Network) -> int:
-        """The bridge's MTU: what the network says, else the uplink's when the network came up."""
-        if network.spec.driver is not Driver.BRIDGE or endpoint.spec.chained:
+        """What the network says, else the uplink's or the parent's when the network came up."""
+        if not network.spec.connects or endpoint.spec.chained:
             return 0
+        if network.spec.parent:
+            return network.spec.mtu or self._host.mtu(network.spec.parent)
         return self._node.state.table(Bridge)[names.bridge(network)].mtu
 
     async def _forget(self, endpoint: Endpoint) -> None:
         """Durably gone from the store; the kernel follows, and then the addresses are free."""
-        await self._store.commit(Delete(Endpoint.plural, endpoint.key))
+        fault.point("detach.found")
+        await self._erase(endpoint)
+        fault.point("detach.committed")
         future = self._node.drop(endpoint.name)
-        self._leaving[endpoint.name] = self.all.pop(endpoint.name)
+        self._leaving[endpoint.name] = self._pop(endpoint)
         future.add_done_callback(lambda _: self._release(endpoint))
 
     def _release(self, endpoint: Endpoint) -> None:
         del self._leaving[endpoint.name]
         self.ports.remove(endpoint)
-        self._ledger.release(endpoint.name)
+        if endpoint.name not in self.owed:
+            self._ledger.release(endpoint.name)
+        fault.point("detach.released")
+        for heir in self._beside(endpoint):
+            if set(heir.spec.standby) & set(endpoint.spec.ports):
+                task = asyncio.create_task(self._inherit(heir, endpoint.spec.ports))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+                return
 
-    def _remember(self, endpoint: Endpoint, network: Network) -> None:
+    async def _inherit(self, heir: Endpoint, ports: Iterable[PublishedPort]) -> None:
+        """Another attachment of the container is gone: what it published is published by ``heir``, if that is still there."""
+        spec = heir.spec
+        theirs = (port for port in ports if port in spec.standby)
+        try:
+            await self.change(Change(container=spec.container, interface=spec.interface, ports=(*spec.ports, *theirs)))
+        except Missing:
+            return
+        except Problem as problem:
+            log.warning("%s does not publish what its other attachment did: %s", heir.display, problem)
+
+    async def _erase(self, endpoint: Endpoint) -> None:
+        try:
+            await self._store.commit(Delete(Endpoint.plural, endpoint.key))
+        except Problem as problem:
+            self.owed[endpoint.name] = endpoint
+            log.error("%s is detached, but not forgotten: %s", endpoint.name, problem)  # noqa: TRY400  # a person reads this
+
+    async def _repay(self, endpoint: Endpoint) -> None:
+        await self._store.commit(Delete(Endpoint.plural, endpoint.key))
+        del self.owed[endpoint.name]
+        if endpoint.name not in self._leaving:
+            self._ledger.release(endpoint.name)
+        log.info("%s is forgotten now", endpoint.name)
+
+    def _add(self, endpoint: Endpoint) -> None:
+        key = endpoint.spec.sandbox.key
         self.all[endpoint.name] = endpoint
-        self.ports.add(endpoint)
-        self._node.adopt(endpoint.name, build.endpoint_rows(endpoint, network))
+        self._together[key] = (*self._together.get(key, ()), endpoint.name)
+
+    def _pop(self, endpoint: Endpoint) -> Endpoint:
+        gone = self.all.pop(endpoint.name)
+        key = gone.spec.sandbox.key
+        self._together[key] = tuple(name for name in self._together[key] if name != gone.name)
+        if not self._together[key]:
+            del self._together[key]
+        return gone
+
+    def _beside(self, endpoint: Endpoint) -> list[Endpoint]:
+        """The other endpoints in its namespace."""
+        key = endpoint.spec.sandbox.key
+        return [self.all[name] for name in self._together.get(key, ()) if key and name != endpoint.name]
+
+    def _rows(self, endpoint: Endpoint) -> Rows:
+        """What the kernel should hold of it, as its network and its neighbours in the namespace are now."""
+        pairs = [(one, of) for one in self._beside(endpoint) if (of := self._networks.all.get(one.spec.network))]
+        return build.endpoint_rows(endpoint, self._networks.get(endpoint.spec.network), build.beside(endpoint, pairs))
+
+    async def _refresh_beside(self, *endpoints: Endpoint) -> None:
+        """Bring those in line that share a namespace with endpoints that came, went or moved."""
+        changed = {one.name for one in endpoints}
+        await self._refresh({other.name for one in endpoints for other in self._beside(one)} - changed)
+
+    async def _refresh(self, endpoints: Iterable[str]) -> None:
+        """Bring endpoints in line with what is now said of their networks and containers. Not under any one's lock."""
+        for name in list(endpoints):
+            async with self._alone(name):
+                if (endpoint := self.all.get(name)) and (rows := self._rows(endpoint)) != self._node.state.owned(name):
+                    await self._node.put(name, rows)
 
     def _attached(self, endpoint: Endpoint, network: Network) -> Attached:
         spec = endpoint.spec
-        if spec.chained or network.spec.driver is not Driver.BRIDGE:
+        if spec.chained or not network.spec.connects:
             return Attached(endpoint=endpoint, mtu=spec.mtu)
         found = build.gateways(network, spec.addresses)
+        if network.spec.parent:
+            return Attached(endpoint=endpoint, gateways=tuple(found[one.family] for one in spec.addresses), mtu=spec.mtu)
         return Attached(
             endpoint=endpoint,
             host_interface=names.veth(endpoint.name),
@@ -283,6 +534,7 @@ def _endpoint(request: Attach, network: Network, addresses: tuple[Interface, ...
         dns=request.dns,
         chained=request.chained is not None,
         host=request.chained.host if request.chained else None,
+        handover=request.handover,
     )
     meta = Meta(name=endpoint_name(request.container, request.interface), namespace=request.namespace, labels=request.labels)
     return Endpoint(metadata=meta, spec=spec)
@@ -290,24 +542,49 @@ def _endpoint(request: Attach, network: Network, addresses: tuple[Interface, ...
 
 def _refuse_unfit(request: Attach, network: Network) -> None:
     """What the network cannot give, said before anything is touched."""
-    if network.spec.driver is not Driver.BRIDGE and request.chained is None:
+    if not network.spec.connects and request.chained is None:
         for field, value in (("ports", request.ports), ("addresses", request.addresses), ("mac", request.mac)):
             if value:
                 raise Invalid(
                     f"network {network.name} has driver {network.spec.driver}, which gives none of its own", field=field
                 )
-    if request.ports and network.spec.internal:
-        raise Invalid(f"network {network.name} is internal: nothing can be published from it", field="ports")
+    if network.spec.parent and request.bandwidth:
+        raise Invalid(
+            f"network {network.name} has driver {network.spec.driver}: nothing on this host limits it", field="bandwidth"
+        )
+    if network.spec.driver is Driver.IPVLAN and request.mac:
+        raise Invalid(f"network {network.name} has driver ipvlan: its containers have the parent's MAC", field="mac")
     for at, route in enumerate(request.routes):
         try:
             ipaddress.ip_network(route.dst)
         except ValueError as problem:
             raise Invalid(str(problem), field=f"routes[{at}].dst") from None
-    for at, port in enumerate(request.ports):
+    _refuse_unfit_ports(request.ports, network)
+
+
+def _refuse_unfit_ports(ports: Iterable[PublishedPort | AnyPort], network: Network) -> None:
+    for at, port in enumerate(ports):
+        if network.spec.parent:
+            raise Invalid(
+                f"network {network.name} has driver {network.spec.driver}: its containers are reached at their own addresses",
+                field="ports",
+            )
+        if network.spec.internal:
+            raise Invalid(f"network {network.name} is internal: nothing can be published from it", field="ports")
         if port.host_ip and network.spec.subnets and port.host_ip.family not in network.spec.families:
             raise Invalid(
                 f"network {network.name} has no IPv{port.host_ip.family} subnet to lead {port} to", field=f"ports[{at}].hostIp"
             )
+
+
+def _answers(existing: Endpoint, request: Attach, cookie: int) -> bool:
+    """Whether the endpoint that is there is what is asked for: the same container on the same network."""
+    spec = existing.spec
+    if spec.handover or request.handover:
+        wishes = [wish.partition("/")[0] for wish in request.addresses]
+        same = request.mac in {None, spec.mac} and (not wishes or wishes == [one.address for one in spec.addresses])
+        return spec.handover and request.handover and same and spec.network == request.network
+    return spec.sandbox.cookie == cookie and spec.network == request.network
 
 
 def _own_cookie() -> int:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from fairlead.datapath.nftables.ruleset import TABLE
+from fairlead.datapath.nftables.table import NAME
 from fairlead.doctor.base import Capability
 from fairlead.kernel import boot, features, nft, route, sysctl
 from fairlead.kernel.netlink import Netlink
@@ -40,8 +40,15 @@ class Host:
             if one.dst not in _EVERYWHERE and not one.dst.startswith(("fe80:", "ff00:"))
         ]
 
-    def mtu(self) -> int:
-        """The MTU of the interface with the default route; 1500 without one."""
+    def device(self, name: str) -> bool:
+        """Whether there is an interface of this name."""
+        return route.link(self._netlink, name) is not None
+
+    def mtu(self, device: str | None = None) -> int:
+        """The MTU of an interface; of none, of that with the default route, and 1500 without one."""
+        if device is not None:
+            found = route.link(self._netlink, device)
+            return found.mtu if found else _DEFAULT_MTU
         links = {one.index: one.mtu for one in route.links(self._netlink)}
         uplinks = [one.index for one in route.routes(self._netlink) if one.dst in _EVERYWHERE]
         return min((links[index] for index in uplinks if index in links), default=_DEFAULT_MTU)
@@ -72,7 +79,7 @@ class Host:
                 table = " ".join(words[1:3])
             elif words[:1] == ["chain"]:
                 chain = words[1]
-            elif "hook forward" in line and "policy drop" in line and not table.endswith(f" {TABLE}"):
+            elif "hook forward" in line and "policy drop" in line and not table.endswith(f" {NAME}"):
                 yield f"{table} {chain}"
 
     def close(self) -> None:

@@ -52,6 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ipv6", action="store_true", help="give the default network an IPv6 subnet when it is created")
     parser.add_argument("--debounce", type=float, default=0.05, help="seconds an event waits before a comparison (0.05)")
     parser.add_argument("--interval", type=float, default=30.0, help="seconds between comparisons that no event asked for (30)")
+    parser.add_argument(
+        "--gc-grace", type=float, default=10.0, help="seconds for which CNI GC spares a running container it does not list (10)"
+    )
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     return parser
 

@@ -12,32 +12,37 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 
 from fairlead.api.schema import Drift
-from fairlead.datapath.nftables.ruleset import TABLE
-from fairlead.desired.state import Bridge, Link
+from fairlead.datapath.nftables.plane import TABLES
+from fairlead.desired import names
+from fairlead.desired.state import Bridge, Inside, Limit, Link, Sub
 from fairlead.kernel.events import Event, Events
-from fairlead.links import veths
+from fairlead.links import inside
 from fairlead.model.errors import Problem
 
 from .config import Settings
 from .endpoints import Endpoints
 from .node import Node
 
+Chore = Callable[[], Awaitable[object]]
+
 log = logging.getLogger(__name__)
 
 _FIGHT = 20
 """Repairs in a row after which somebody else clearly wants it otherwise, and repairing slows down to every few seconds."""
 _TRUCE = 5.0
+_OUR_TABLES = frozenset(table.path for table in TABLES)
 
 
 class Monitor:
     """Two tasks: one wakes on events, one on the timer. One repair at a time."""
 
-    def __init__(self, settings: Settings, node: Node, endpoints: Endpoints) -> None:
-        self._settings, self._node, self._endpoints = settings, node, endpoints
+    def __init__(self, settings: Settings, node: Node, endpoints: Endpoints, chores: Sequence[Chore] = ()) -> None:
+        """``chores``: what else the timer sees to; each must be harmless to repeat."""
+        self._settings, self._node, self._endpoints, self._chores = settings, node, endpoints, chores
         self._events = Events()
         self._host = False
         self._inside: set[str] = set()
@@ -72,9 +77,9 @@ class Monitor:
         for event in last.values():
             if event.kind == "overrun":
                 self._host = True
-                self._inside |= {row.key for row in self._node.state.table(Link).values()}
+                self._inside |= {row.key for row in self._node.state.inside()}
             elif event.kind == "nft":
-                self._host = self._host or (not event.ours and event.name == f"inet {TABLE}")
+                self._host = self._host or (not event.ours and event.name in _OUR_TABLES)
             elif event.nsid is None:
                 self._host = self._host or self._differs_on_host(event)
             elif event.deleted or (event.link is not None and not event.link.up):
@@ -86,11 +91,14 @@ class Monitor:
         if event.link is None:
             return event.deleted
         state = self._node.state
+        if event.deleted and event.name.startswith(names.IFB):
+            return any(row.ifb == event.name for row in state.table(Limit).values())
         row: Bridge | Link | None = state.table(Bridge).get(event.name) or self._node.at(event.name)
         if row is None:
             return False
-        lost = isinstance(row, Link) and not event.link.master
-        return event.deleted or not event.link.up or event.link.mtu != row.mtu or lost
+        link = event.link
+        altered = not link.master or link.arp if isinstance(row, Link) else link.snooping or link.reserved_learning
+        return event.deleted or not link.up or link.mtu != row.mtu or altered
 
     async def _on_events(self) -> None:
         while True:
@@ -99,24 +107,25 @@ class Monitor:
             self._wake.clear()
             host, self._host = self._host, False
             keys, self._inside = self._inside, set()
-            rows = [row for key in keys for row in self._node.state.owned(key) if isinstance(row, Link)]
+            rows = [row for key in keys for row in self._node.state.owned(key) if isinstance(row, (Link, Sub))]
             drift = await self._compare(host=host, rows=rows)
             self._row = self._row + 1 if drift else 0
 
     async def _on_timer(self) -> None:
         while True:
             await asyncio.sleep(self._settings.interval)
-            await self._compare(host=True, rows=self._node.state.table(Link).values())
+            await self._compare(host=True, rows=self._node.state.inside())
             self._node.checked = time.monotonic()
-            with suppress(Problem):
-                await self._endpoints.reap()
+            for chore in (self._endpoints.reap, *self._chores):
+                with suppress(Problem):
+                    await chore()
 
-    async def _compare(self, *, host: bool, rows: Iterable[Link]) -> list[Drift]:
+    async def _compare(self, *, host: bool, rows: Iterable[Inside]) -> list[Drift]:
         async with self._one:
             try:
                 drift = await self._node.check(inside=False) if host else []
-                drift += await self._node.check_links(rows)
-                if any(one.table == veths.TABLE and one.kind == "missing" for one in drift):
+                drift += await self._node.check_inside(rows)
+                if any(one.table == inside.TABLE and one.kind == "missing" for one in drift):
                     ended = {one.name for one in await self._endpoints.reap()}  # its namespace took its interface along
                     drift = [one for one in drift if one.key not in ended]
                 await self._node.repair(drift)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import secrets
+import time
 from collections.abc import Iterable, Iterator
 
 from msgspec.structs import replace
@@ -11,10 +12,11 @@ from msgspec.structs import replace
 from fairlead.api.schema import Applied
 from fairlead.desired import build, names
 from fairlead.ipam.ledger import Ledger
-from fairlead.model.address import Prefix
-from fairlead.model.errors import Conflict, Exhausted, Invalid, Missing
+from fairlead.kit import fault
+from fairlead.model.address import Family, Prefix
+from fairlead.model.errors import Conflict, Exhausted, Invalid, Missing, Unsupported
 from fairlead.model.meta import Meta
-from fairlead.model.network import MTU_MIN_IPV6, Driver, Network, NetworkSpec, Subnet
+from fairlead.model.network import MTU_MIN_IPV6, SUBS, Driver, Network, NetworkSpec, Subnet
 from fairlead.store.base import Delete, Put, Store
 
 from .host import Host
@@ -22,6 +24,9 @@ from .node import Node
 
 POOL = ipaddress.IPv4Network("10.208.0.0/12")
 """From where networks get IPv4 subnets that name none: the default network its first /16, each other a /20 of the rest."""
+
+_LEND = 60.0
+"""Seconds for which a subnet that was only asked for is kept from others."""
 
 _BUILT_IN = (names.DEFAULT_NETWORK, "host", "none")
 
@@ -31,6 +36,7 @@ class Networks:
 
     def __init__(self, store: Store, node: Node, ledger: Ledger, host: Host) -> None:
         self.all: dict[str, Network] = {}
+        self._lent: dict[Prefix, float] = {}
         self._store, self._node, self._ledger, self._host = store, node, ledger, host
 
     async def load(self) -> None:
@@ -56,15 +62,24 @@ class Networks:
             return found
         raise Missing(f"there is no network {name!r}; there are: {', '.join(sorted(self.all)) or 'none'}", field="network")
 
+    def free(self, family: Family) -> Prefix:
+        """A subnet that nobody uses; for a minute nobody else is told of it, so that two who ask at once do not collide."""
+        found = self._free("", family)
+        self._lent[found] = time.monotonic() + _LEND
+        return found
+
     async def apply(self, wanted: Network, users: Iterable[str]) -> Applied:
         """Create ``wanted`` or change the one of its name; ``users`` are the containers on it, which some changes refuse."""
         before = self.all.get(wanted.name)
         if before:
             wanted = replace(wanted, spec=_keep_given(before.spec, wanted.spec))
             _refuse_change(before, wanted, list(users))
-        if wanted.spec.driver is Driver.BRIDGE:
+        if wanted.spec.driver in SUBS:
+            await self._refuse_unable(wanted.spec)
+        if wanted.spec.connects:
             wanted = replace(wanted, spec=self._complete(wanted))
             self._refuse_collision(wanted)
+        fault.point("network.checked")
         stored = await self._commit(wanted, before)
         result = "created" if before is None else "unchanged" if stored == before else "configured"
         return Applied(result=result, kind="Network", name=wanted.name, warnings=tuple(self._warnings(stored)))
@@ -78,24 +93,29 @@ class Networks:
             shown = ", ".join(holders[:10]) + (f" and {len(holders) - 10} more" if len(holders) > 10 else "")
             raise Conflict(f"network {name} is used by {shown}; detach them first", field="metadata.name")
         await self._store.commit(Delete(Network.plural, network.key))
+        fault.point("network.forgotten")
         del self.all[name]
         self._ledger.drop(name)
         await self._node.drop(build.network_owner(name))
         return network
 
     async def _commit(self, wanted: Network, before: Network | None) -> Network:
+        self._ledger.check(wanted)
         (stored,) = await self._store.commit(Put(wanted, before.metadata.resource_version if before else ""))
         assert isinstance(stored, Network)
         if stored == before:
             return stored
+        fault.point("network.committed")
         try:
             await self._node.put(build.network_owner(wanted.name), build.network_rows(stored, self._host.mtu()))
         except BaseException:
             undo = Put(before) if before else Delete(Network.plural, stored.key)
             await self._store.commit(undo)
+            fault.point("network.undone")
             raise
         self.all[stored.name] = stored
         self._ledger.define(stored)
+        fault.point("network.programmed")
         return stored
 
     def _adopt(self, network: Network) -> None:
@@ -114,7 +134,7 @@ class Networks:
         if ipv6 and not any(one.family == 6 for one in subnets):
             subnets.append(Subnet(cidr=self._free(wanted.name, 6)))
         completed = tuple(replace(one, gateway=one.router) for one in subnets)
-        mtu = spec.mtu or self._host.mtu()
+        mtu = spec.mtu or self._host.mtu(spec.parent)
         if mtu < MTU_MIN_IPV6 and any(one.family == 6 for one in completed):
             raise Invalid(f"the uplink's MTU of {mtu} is too small for IPv6, at least {MTU_MIN_IPV6}", field="spec.mtu")
         options = {key: value for key, value in spec.options.items() if key != "ipv6"}
@@ -123,13 +143,15 @@ class Networks:
     def _free(self, name: str, family: int) -> Prefix:
         taken = [subnet.cidr for network in self.all.values() for subnet in network.spec.subnets]
         taken += [route.dst for route in self._host.routes()]
+        self._lent = {prefix: until for prefix, until in self._lent.items() if until > time.monotonic()}
+        taken += self._lent
         for candidate in _candidates(name, family):
             if not any(candidate.overlaps(one) for one in taken):
                 return candidate
         raise Exhausted(f"every subnet of {POOL} is taken by a network or a host route; name one", field="spec.subnets")
 
     def _refuse_collision(self, wanted: Network) -> None:
-        mine = names.bridge(wanted)
+        mine = wanted.spec.parent or names.bridge(wanted)
         for at, subnet in enumerate(wanted.spec.subnets):
             field = f"spec.subnets[{at}].cidr"
             for other in self.all.values():
@@ -144,8 +166,17 @@ class Networks:
                         field=field,
                     )
         for other in self.all.values():
-            if other.name != wanted.name and other.spec.driver is Driver.BRIDGE and names.bridge(other) == mine:
+            bridges = {one.spec.driver for one in (wanted, other)} == {Driver.BRIDGE}
+            if other.name != wanted.name and bridges and names.bridge(other) == mine:
                 raise Conflict(f"bridge {mine} belongs to network {other.name}", field="spec.bridge")
+
+    async def _refuse_unable(self, spec: NetworkSpec) -> None:
+        """Before anything is stored: whether this kernel has the driver, and the host the parent."""
+        for one in await self._host.capabilities():
+            if one.name == spec.driver and not one.ok:
+                raise Unsupported(f"this kernel has no {spec.driver}; it needs {one.needs}", field="spec.driver")
+        if not self._host.device(str(spec.parent)):
+            raise Invalid(f"this host has no interface {spec.parent}", field="spec.parent")
 
     def _warnings(self, network: Network) -> Iterator[str]:
         uplink = self._host.mtu()
@@ -165,7 +196,11 @@ def _keep_given(before: NetworkSpec, wanted: NetworkSpec) -> NetworkSpec:
 
 def _refuse_change(before: Network, wanted: Network, users: list[str]) -> None:
     old, new = before.spec, wanted.spec
-    for field, was, is_ in (("driver", old.driver, new.driver), ("bridge", old.bridge, new.bridge)):
+    for field, was, is_ in (
+        ("driver", old.driver, new.driver),
+        ("bridge", old.bridge, new.bridge),
+        ("parent", old.parent, new.parent),
+    ):
         if was != is_:
             raise Invalid(
                 f"cannot change from {was or 'its default'} to {is_ or 'its default'}; make a new network",

@@ -23,9 +23,10 @@ from typing import TypeVar
 
 from fairlead.api.schema import Drift
 from fairlead.datapath.base import Plane
-from fairlead.desired.state import Bridge, Chain, Limit, Link, NodeState, Publication, Row, Rows
+from fairlead.desired.state import Bridge, Chain, Inside, Limit, Link, NodeState, Publication, Row, Rows, Sub
 from fairlead.kernel.errors import Gone, KernelError
-from fairlead.links import bridges, chains, limits, veths
+from fairlead.kit import fault
+from fairlead.links import bridges, chains, inside, limits
 from fairlead.links.links import Links
 from fairlead.model.endpoint import Protocol, Sandbox
 from fairlead.model.errors import Failed, Problem
@@ -111,13 +112,13 @@ class Node:
         state = self.state
         drift = await self._in_kernel(self._check_host, state)
         if inside:
-            drift += await self.check_links(state.table(Link).values())
+            drift += await self.check_inside(state.inside())
         if self.leaving or state is not self.state:
             drift = [one for one in drift if one.kind != "unexpected"]
         self.checked = time.monotonic()
         return drift
 
-    async def check_links(self, rows: Iterable[Link]) -> list[Drift]:
+    async def check_inside(self, rows: Iterable[Inside]) -> list[Drift]:
         """The differences inside the containers of ``rows``."""
         waiting = list(rows)
         drift: list[Drift] = []
@@ -130,7 +131,7 @@ class Node:
         rows = self.state.owned(owner)
         only = NodeState().replace(owner, rows)
         host = await self._in_kernel(self._check_host, only)
-        inside = await self.check_links(row for row in rows if isinstance(row, Link))
+        inside = await self.check_inside(row for row in only.inside() if row in rows)
         return [one for one in host if one.kind != "unexpected"] + inside
 
     async def repair(self, drift: Iterable[Drift]) -> int:
@@ -170,7 +171,7 @@ class Node:
 
     async def gone(self, sandboxes: Sequence[Sandbox]) -> list[bool]:
         """For each namespace whether it does not exist any more."""
-        return await self._in_kernel(lambda: [veths.gone(one.path, one.cookie) for one in sandboxes])
+        return await self._in_kernel(lambda: [inside.gone(one.path, one.cookie) for one in sandboxes])
 
     async def near(self, path: str, interface: str) -> str | None:
         """The host's end of an interface inside a namespace; None if it has none here."""
@@ -192,20 +193,24 @@ class Node:
         except Gone:
             # Somebody flushed our table, and the event has not reached us yet.
             self._hands.plane.apply(self.state)
+        fault.point("change.plane")
         kept = {(type(row), row.key) for row in rows}
         self._hands.links.ensure(row for row in rows if row not in before)
+        fault.point("change.made")
         self._hands.links.remove(row for row in before if (type(row), row.key) not in kept)
+        fault.point("change.removed")
 
     @staticmethod
     def _undo(hands: Hands, rows: Rows, before: Rows) -> None:
         for step in (lambda: hands.links.remove(rows), lambda: hands.plane.change(before, rows)):
             if failure := _attempt(step):
                 log.warning("undoing: %s", failure)
+            fault.point("undo.step")
 
     def _check_host(self, state: NodeState) -> list[Drift]:
         return self._hands.plane.check(state) + self._hands.links.check(state)
 
-    def _check_inside(self, rows: list[Link]) -> list[Drift]:
+    def _check_inside(self, rows: list[Inside]) -> list[Drift]:
         return [drift for row in rows for drift in self._hands.links.check_inside(row)]
 
     def _repair(self, state: NodeState, drift: list[Drift]) -> list[Exception]:
@@ -214,18 +219,25 @@ class Node:
         steps: list[Callable[[], object]] = []
         if any(one.table.startswith("nftables") for one in drift):
             steps.append(lambda: self._hands.plane.apply(state))
-        if any(one.kind == "unexpected" and one.table == "interfaces" for one in drift):
+        if any(one.kind == "unexpected" and not one.table.startswith("nftables") for one in drift):
             steps.append(lambda: links.prune(state))
         wrong = {(one.table, one.key) for one in drift}
         rows: list[tuple[str, Row]] = [(bridges.TABLE, row) for row in state.table(Bridge).values()]
-        rows += [(veths.TABLE, row) for row in state.table(Link).values()]
+        rows += [(inside.TABLE, row) for row in state.table(Link).values()]
+        rows += [(inside.TABLE, row) for row in state.table(Sub).values()]
         rows += [(limits.TABLE, row) for row in state.table(Limit).values()]
         rows += [(chains.TABLE, row) for row in state.table(Chain).values()]
         steps += [partial(links.ensure, (row,)) for table, row in rows if (table, row.key) in wrong]
-        return [failure for step in steps if (failure := _attempt(step))]
+        failures = []
+        for step in steps:
+            if failure := _attempt(step):
+                failures.append(failure)
+            fault.point("repair.step")
+        return failures
 
     def _purge(self) -> None:
         self._hands.plane.close(purge=True)
+        fault.point("purge.plane")
         self._hands.links.purge()
 
     # ---- in the broom thread ----
@@ -252,8 +264,11 @@ class Node:
         except Gone:
             # Somebody was there before us; bring what is left in line.
             self._broom.plane.apply(self.state)
+        fault.point("remove.plane")
         self._broom.links.remove(rows)
+        fault.point("remove.links")
         self._broom.plane.settle((), rows)
+        fault.point("remove.settled")
 
     async def _in_kernel(self, act: Callable[..., T], *arguments: object) -> T:
         try:

@@ -6,8 +6,9 @@ import errno
 import socket
 from collections.abc import Iterable, Iterator
 
+from fairlead.api.schema import AnyPort
 from fairlead.model.endpoint import Endpoint, Protocol, PublishedPort
-from fairlead.model.errors import Conflict
+from fairlead.model.errors import Conflict, Exhausted
 
 _LARGE = 64
 """Ports of one publication that are asked for one by one in the index; a longer run is kept aside and compared whole."""
@@ -58,6 +59,23 @@ class Ports:
                         "choose another host port or remove that container",
                         field=field,
                     )
+
+    def choose(self, wanted: AnyPort, taken: tuple[PublishedPort, ...], name: str) -> PublishedPort:
+        """The first host port that ``wanted`` allows and that is free, beside those of ``taken``, for the endpoint ``name``."""
+        for number in range(wanted.first, wanted.last + 1):
+            port = PublishedPort(
+                host_port=number, container_port=wanted.container_port, protocol=wanted.protocol, host_ip=wanted.host_ip
+            )
+            try:
+                self.refuse_taken((*taken, port), name)
+                refuse_bound((port,))
+            except Conflict:
+                continue
+            return port
+        raise Exhausted(
+            f"no host port from {wanted.first} to {wanted.last} is free for {wanted.container_port}/{wanted.protocol}",
+            field="ports",
+        )
 
     def _shelves(self, port: PublishedPort) -> Iterator[list[tuple[PublishedPort, Endpoint]]]:
         if port.count > _LARGE:

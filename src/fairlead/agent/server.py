@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,24 @@ from fairlead.api import wire
 from fairlead.api.door import Door
 from fairlead.api.schema import Attach, Detach
 from fairlead.cni import verbs
+from fairlead.kit import fault
 from fairlead.model import codec, errors
+
+from .connections import Connections
 
 log = logging.getLogger(__name__)
 
 _PARALLEL = 64
-"""Requests that are worked on at once; further ones wait their turn in the socket's queue."""
+"""Requests that are worked on at once; further ones wait their turn."""
 _QUEUE = 512
 """Connections that wait to be taken; a runtime that finds the queue full waits in the kernel."""
+_SMALL = 64 << 10
+_LARGE_BODIES = 16
+"""Bodies of more than ``_SMALL`` bytes, or of unknown size, that are held at once; so much memory can requests take."""
+_SLOWEST = 10.0
+"""Seconds that a request's body may take."""
+
+_NOTHING = nullcontext()
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -35,6 +46,8 @@ class Server:
     def __init__(self, door: Door) -> None:
         self._door = door
         self._turns = asyncio.Semaphore(_PARALLEL)
+        self._large = asyncio.Semaphore(_LARGE_BODIES)
+        self._connections: Connections | None = None
         self._runner: web.AppRunner | None = None
 
     async def start(self, path: Path, group: str) -> None:
@@ -54,21 +67,26 @@ class Server:
                 web.post("/cni", self._cni),
             ]
         )
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(app)
         await self._runner.setup()
-        await web.SockSite(self._runner, _listening(path, group), backlog=_QUEUE).start()
+        assert self._runner.server
+        self._connections = Connections(self._runner.server)
+        self._connections.start(_listening(path, group))
 
     async def stop(self) -> None:
         """Finish what is being answered and close."""
+        if self._connections:
+            await self._connections.stop()
         if self._runner:
             await self._runner.cleanup()
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Every refusal as a ``Refusal``; what nobody foresaw is logged here, and no traceback goes out."""
+        assert self._connections
         try:
-            async with self._turns:
-                return await handler(request)
+            with self._connections.busy(request):
+                return await self._work(request, handler)
         except errors.Problem as problem:
             return _refuse(problem)
         except web.HTTPRequestEntityTooLarge:
@@ -80,6 +98,22 @@ class Server:
         except Exception:
             log.exception("%s %s", request.method, request.path[:200])
             return _refuse(errors.Failed("the agent met an error it did not foresee; its log has the details"))
+
+    async def _work(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """The whole body first, so that no slow sender keeps others from their turn."""
+        small = request.content_length is not None and request.content_length <= _SMALL
+        async with _NOTHING if small or not request.can_read_body else self._large:
+            try:
+                async with asyncio.timeout(_SLOWEST):
+                    await request.read()
+            except TimeoutError:
+                request.protocol.close()
+                raise errors.Invalid(f"the body did not come within {_SLOWEST:g} s", field="body") from None
+            async with self._turns:
+                fault.point("request.read")
+                response = await handler(request)
+        fault.point("request.done")
+        return response
 
     async def _status(self, _: web.Request) -> web.Response:
         return _json(self._door.status())
@@ -127,6 +161,7 @@ def _listening(path: Path, group: str) -> socket.socket:
         listening.bind(str(path))
     finally:
         os.umask(before)
+    listening.listen(_QUEUE)
     if group:
         try:
             os.chown(path, 0, grp.getgrnam(group).gr_gid)

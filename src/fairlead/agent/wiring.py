@@ -6,7 +6,9 @@ import logging
 
 from fairlead.cni import verbs
 from fairlead.datapath.nftables.plane import Nftables
+from fairlead.docker import plugin
 from fairlead.ipam.ledger import Ledger
+from fairlead.kit import fault
 from fairlead.links.links import Links
 from fairlead.store.base import Store
 
@@ -17,6 +19,7 @@ from .host import Host
 from .monitor import Monitor
 from .networks import Networks
 from .node import Hands, Node
+from .reservations import Reservations
 from .server import Server
 
 log = logging.getLogger(__name__)
@@ -32,12 +35,30 @@ class Wiring:
         self.ledger = Ledger()  # who has which address
         self.node = Node(self._hands, settings.linger)  # the desired state, and the kernel that follows it
         self.networks = Networks(self.store, self.node, self.ledger, self.host)
-        self.endpoints = Endpoints(self.store, self.node, self.ledger, self.networks, self.host)
-        self.agent = Agent(
-            settings, host=self.host, ledger=self.ledger, node=self.node, networks=self.networks, endpoints=self.endpoints
+        self.reservations = Reservations(self.store, self.ledger, self.networks, self.host)  # what outsiders count on
+        self.endpoints = Endpoints(
+            self.store,
+            self.node,
+            self.ledger,
+            self.networks,
+            reservations=self.reservations,
+            host=self.host,
+            grace=settings.gc_grace,
         )
-        self.monitor = Monitor(settings, self.node, self.endpoints)  # hears the kernel, repairs, collects
+        self.agent = Agent(
+            settings,
+            host=self.host,
+            ledger=self.ledger,
+            node=self.node,
+            networks=self.networks,
+            reservations=self.reservations,
+            endpoints=self.endpoints,
+        )
+        self.monitor = Monitor(
+            settings, self.node, self.endpoints, [self.endpoints.repay, self._finish]
+        )  # hears the kernel, repairs, collects
         self.server = Server(self.agent)  # the front door
+        self.docker = plugin.Plugin(self.agent)  # the door that Docker knows
 
     def _hands(self) -> Hands:
         return Hands(Links(), Nftables(self.settings.run))
@@ -46,18 +67,32 @@ class Wiring:
         """Read, bring the kernel in line, listen; only then may containers start."""
         self.host.forward()
         await self.networks.load()  # pools before the endpoints that hold addresses of them
+        await self.reservations.load()
+        fault.point("start.networks")
         await self.endpoints.load()  # what an earlier boot left is released here
+        fault.point("start.endpoints")
         await self.node.apply()  # restart, repair and upgrade are this one call
+        fault.point("start.applied")
         await self.networks.ensure_defaults(ipv6=self.settings.ipv6)
+        fault.point("start.defaults")
         await self.endpoints.reap()  # containers that ended while nobody looked
+        fault.point("start.reaped")
         await self.monitor.start()  # from here on a change of the kernel is heard
         self.agent.ready = True
         await self.server.start(self.settings.run / "agent.sock", self.settings.group)
-        await verbs.finish_pending(self.agent, self.settings.state / "pending-del")  # DELs that came while we were away
+        if path := plugin.socket():
+            await self.docker.start(path)
+        fault.point("start.listening")
+        await self._finish()
+
+    async def _finish(self) -> int:
+        """DELs that came while we were away, or did not answer in time."""
+        return await verbs.finish_pending(self.agent, self.settings.state / "pending-del")
 
     async def stop(self) -> None:
         """The reverse; the kernel keeps everything."""
         self.agent.ready = False
+        await self.docker.stop()
         await self.server.stop()
         await self.monitor.stop()
         await self.node.close()

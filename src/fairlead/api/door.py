@@ -5,14 +5,16 @@ The agent implements it for real; tests of the edges use a small fake that the s
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
+from fairlead.model.address import Family, Prefix
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.meta import Object
 from fairlead.model.network import Network
+from fairlead.model.reservation import Reservation
 
-from .schema import Applied, Attach, Attached, Detach, Detached, Drift, Report, Status
+from .schema import Applied, Attach, Attached, Change, Detach, Detached, Drift, Report, Reserve, Status
 
 
 class Door(Protocol):
@@ -21,16 +23,24 @@ class Door(Protocol):
     async def attach(self, request: Attach) -> Attached:
         """Give a namespace an interface; the kernel has acknowledged everything when this returns."""
 
+    async def change(self, request: Change) -> Attached:
+        """Change what an endpoint has; ``Missing`` if there is none."""
+
+    async def reserve(self, request: Reserve) -> Reservation:
+        """Set an address or a network aside; ``delete`` gives it back."""
+
     async def detach(self, request: Detach) -> Detached:
         """Take interfaces away; never fails because something is already gone."""
 
     async def check(self, container: str, interface: str) -> tuple[Attached | None, tuple[Drift, ...]]:
         """The endpoint, if known, and how the kernel differs from what it should be for it."""
 
-    async def collect(self, network: str, owner: str, keep: Collection[tuple[str, str]]) -> tuple[Endpoint, ...]:
-        """Remove the endpoints of ``owner`` on ``network`` that are not in ``keep`` (container, interface); return them.
+    async def collect(
+        self, network: str, owner: str, keep: Collection[tuple[str, str]], labels: Mapping[str, str]
+    ) -> tuple[Endpoint, ...]:
+        """Remove the endpoints of ``owner`` on ``network`` with ``labels`` that are not in ``keep`` (container, interface).
 
-        Each is one whose namespace is gone or that the caller no longer knows.
+        Those whose namespace is gone go at once, others when a later call does not name them either. Return those that went.
         """
 
     async def apply(self, thing: Object) -> Applied:
@@ -47,6 +57,9 @@ class Door(Protocol):
 
     def network(self, name: str) -> Network | None:
         """One network, or None."""
+
+    def free(self, family: Family) -> Prefix:
+        """A subnet that nobody uses, kept from others for a minute."""
 
     def status(self) -> Status:
         """The agent in numbers; ``ready`` tells whether containers may start."""

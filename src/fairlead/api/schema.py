@@ -21,8 +21,10 @@ A refusal is an HTTP status (400 Invalid, 403 Forbidden, 404 Missing, 409 Confli
 
 from __future__ import annotations
 
+from typing import Literal
+
 from fairlead.model.address import Address, ContainerID, Interface, InterfaceName, Mac, Name
-from fairlead.model.endpoint import Bandwidth, Dns, Endpoint, PublishedPort, Route
+from fairlead.model.endpoint import Bandwidth, Dns, Endpoint, Protocol, PublishedPort, Route
 from fairlead.model.meta import Value
 from fairlead.model.network import Subnet
 
@@ -69,6 +71,11 @@ class Attach(Value, frozen=True, kw_only=True):
     gateway: bool = True
     """Whether the default route of each family goes through this attachment."""
     chained: Chained | None = None
+    handover: bool = False
+    """The container's end is made on the host; the caller moves and configures it. ``path`` may be empty and told later by
+    ``Change``; ``addresses`` are all that it gets, one of each family of the network if there are none."""
+    reserved: str = ""
+    """The holder in whose name ``addresses`` were reserved before (``Reserve``)."""
 
 
 class Attached(Value, frozen=True, kw_only=True):
@@ -81,6 +88,50 @@ class Attached(Value, frozen=True, kw_only=True):
     bridge_mac: str = ""
     gateways: tuple[Address, ...] = ()
     mtu: int = 0
+
+
+class AnyPort(Value, frozen=True, kw_only=True):
+    """A port to be published on a host port of the agent's choice, from ``first`` to ``last``."""
+
+    container_port: int
+    protocol: Protocol = Protocol.TCP
+    host_ip: Address | None = None
+    first: int = 49152
+    last: int = 65535
+
+    def __post_init__(self) -> None:
+        for field, port in (("containerPort", self.container_port), ("first", self.first), ("last", self.last)):
+            if not 1 <= port <= 65535:
+                raise ValueError(f"{field}: {port} is not a port; ports are 1 to 65535")
+
+
+class Change(Value, frozen=True, kw_only=True):
+    """Change what an endpoint has; what is left out stays. The kernel has acknowledged it when the answer comes.
+
+    ``path``: where the container's end of an endpoint that is handed over lives now; empty: nowhere yet, or no more.
+    ``ports`` replace those published, to which the agent's choices for ``any_ports`` are added.
+    """
+
+    container: ContainerID
+    interface: InterfaceName
+    path: str | None = None
+    ports: tuple[PublishedPort, ...] | None = None
+    any_ports: tuple[AnyPort, ...] = ()
+
+
+class Reserve(Value, frozen=True, kw_only=True):
+    """Set an address aside for ``holder``, or, without a family, the network. Asked again it answers the same.
+
+    ``address`` is a wish; ``ranges`` narrow what may be given. ``lasting``: until it is deleted, beyond a reboot.
+    """
+
+    network: Name
+    owner: str
+    holder: str
+    family: Literal[4, 6] | None = None
+    address: Address | None = None
+    ranges: tuple[Subnet, ...] = ()
+    lasting: bool = False
 
 
 class Detach(Value, frozen=True, kw_only=True):
@@ -156,7 +207,7 @@ class Status(Value, frozen=True, kw_only=True):
     endpoints: int = 0
     repairs: int = 0
     pending: int = 0
-    """Detached endpoints whose interfaces the kernel has not let go yet."""
+    """Detached endpoints that the kernel has not let go yet, or that the store could not forget."""
     last_check: float = 0.0
     """Seconds since the kernel was last compared with the desired state."""
     pools: tuple[Pool, ...] = ()

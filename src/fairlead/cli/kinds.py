@@ -11,7 +11,7 @@ from fairlead.model import codec
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Invalid
 from fairlead.model.meta import Object, kind
-from fairlead.model.network import Driver, Network
+from fairlead.model.network import MODES, Driver, Network
 
 from .out import Column, Listing, age
 
@@ -66,11 +66,15 @@ def networks(pools: Sequence[Pool]) -> Listing[Network]:
             Column("MODE", mode),
             Column(
                 "MTU",
-                lambda one: str(one.spec.mtu or "auto") if one.spec.driver is Driver.BRIDGE else "",
+                lambda one: str(one.spec.mtu or "auto") if one.spec.connects else "",
                 wide=True,
                 right=True,
             ),
-            Column("BRIDGE", lambda one: names.bridge(one) if one.spec.driver is Driver.BRIDGE else "", wide=True),
+            Column(
+                "BRIDGE",
+                lambda one: names.bridge(one) if one.spec.driver is Driver.BRIDGE else one.spec.parent or "",
+                wide=True,
+            ),
             Column("LABELS", lambda one: [f"{k}={v}" for k, v in one.metadata.labels.items()], wide=True),
             Column("AGE", lambda one: age(one.metadata.creation_timestamp), right=True, spare=1),
         ),
@@ -83,11 +87,14 @@ def networks(pools: Sequence[Pool]) -> Listing[Network]:
 def mode(one: Network) -> str:
     """How a network meets what is outside it, in a few words."""
     spec = one.spec
+    if spec.parent:
+        return f"{spec.mode or MODES[spec.driver][0]} on {spec.parent}"
     if spec.driver is not Driver.BRIDGE:
         return {Driver.HOST: "shares the host's", Driver.NONE: "loopback only"}[spec.driver]
     words = ["internal" if spec.internal else "nat" if spec.masquerade else "routed"]
     words += [] if spec.isolated else ["not isolated"]
     words += [] if spec.inter_container else ["no icc"]
+    words += [] if spec.anti_spoofing else ["no anti-spoofing"]
     return ", ".join(words)
 
 

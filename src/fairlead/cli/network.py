@@ -53,7 +53,14 @@ def create(
     no_isolation: Annotated[bool, options.flag("--no-isolation", help="Let other networks reach it.")] = False,
     no_icc: Annotated[bool, options.flag("--no-icc", help="Keep its containers from reaching each other.")] = False,
     no_masquerade: Annotated[bool, options.flag("--no-masquerade", help="Route it: no NAT towards the outside.")] = False,
+    no_anti_spoofing: Annotated[
+        bool, options.flag("--no-anti-spoofing", help="Let its containers send with any address: for routers and the like.")
+    ] = False,
     bridge: Annotated[str, options.text("--bridge", metavar="IFNAME", help="Name of the Linux bridge.")] = "",
+    parent: Annotated[
+        str, options.text("--parent", metavar="IFNAME", help="Of macvlan and ipvlan: the host's interface.")
+    ] = "",
+    mode: Annotated[str, options.text("--mode", metavar="MODE", help="Of macvlan: bridge, private, ...; ipvlan: l2, l3.")] = "",
     dns: Annotated[
         list[str] | None, options.text("--dns", metavar="ADDRESS", help="A name server for its containers. May be repeated.")
     ] = None,
@@ -73,10 +80,13 @@ def create(
         subnets=subnets,
         mtu=mtu,
         bridge=parse.value(InterfaceName, bridge, "bridge") if bridge else None,
+        parent=parse.value(InterfaceName, parent, "parent") if parent else None,
+        mode=mode,
         internal=internal,
         isolated=not no_isolation,
         inter_container=not no_icc,
         masquerade=not no_masquerade,
+        anti_spoofing=not no_anti_spoofing,
         dns=parse.values(Address, dns or (), "dns"),
         options=driver_options,
     )

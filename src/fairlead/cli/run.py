@@ -130,7 +130,7 @@ def networks(names: Sequence[str], client: Client) -> list[Network]:
 
 def _driver(names: Sequence[str], on: Sequence[Network]) -> Driver:
     """What kind of network that makes. A network whose driver is not bridge stands alone, as the words do."""
-    other = [one for one in on if one.spec.driver is not Driver.BRIDGE]
+    other = [one for one in on if not one.spec.connects]
     if other and len(on) > 1:
         raise Invalid(f"{other[0].name} ({other[0].spec.driver}) cannot be combined with another network", field="network")
     return other[0].spec.driver if other else order.driver(names)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from fairlead.api.door import Door
 from fairlead.api.schema import Detach
+from fairlead.kit import fault
 from fairlead.model.address import ContainerID, InterfaceName
-from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Missing, Problem
 from fairlead.model.network import Network
 
@@ -131,8 +131,7 @@ async def _collect(door: Door, config: Config, valid: set[tuple[str, str]]) -> b
     network, exists = _network(door, config)
     if not exists:
         return b""
-    keep = valid | {(one.spec.container, one.spec.interface) for one in _foreign(door, translate.tag(config.name))}
-    await door.collect(network.name, translate.OWNER, keep)
+    await door.collect(network.name, translate.OWNER, valid, {translate.CONFIG_LABEL: translate.tag(config.name)})
     return b""
 
 
@@ -178,12 +177,6 @@ def _network(door: Door, config: Config, *, chained: bool = False) -> tuple[Netw
     if not chained and (wrong := inline.disagreements(config, found)):
         raise Refused(Code.CONFIG, wrong[0], "; ".join([*wrong[1:], "change the configuration or the network"]))
     return found, True
-
-
-def _foreign(door: Door, tag: str) -> list[Endpoint]:
-    """The endpoints that other configurations made: a GC for this one has nothing to say about them."""
-    endpoints = [one for one in door.objects(Endpoint.plural) if isinstance(one, Endpoint)]
-    return [one for one in endpoints if one.metadata.labels.get(translate.CONFIG_LABEL) != tag]
 
 
 def _is_own_namespace(path: str) -> bool:
@@ -239,5 +232,6 @@ async def _execute(door: Door, path: Path) -> bool:
     except OSError as problem:
         log.warning("the remembered DEL %s cannot be read: %s", path, problem)
         return False
+    fault.point("pending.executed")
     pending.remove(path)
     return True

@@ -1,19 +1,19 @@
 """From objects to rows: what a Network and an Endpoint mean in the kernel. Pure: same input, same rows.
 
-``network_rows`` and ``endpoint_rows`` are the whole decision; each looks at one object (and the network it names), so that
-a change costs the same on an empty node and on a full one.
+``network_rows`` and ``endpoint_rows`` are the whole decision; each looks at one object (and the network it names, and the
+container's other ports), so that a change costs the same on an empty node and on a full one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from fairlead.model.address import Address, Interface, Prefix
+from fairlead.model.address import Address, Interface, InterfaceName, Prefix
 from fairlead.model.endpoint import Endpoint, PublishedPort
-from fairlead.model.network import Driver, Network
+from fairlead.model.network import MODES, SUBS, Driver, Network
 
 from . import names
-from .state import Bridge, Chain, Hop, Limit, Link, NodeState, Publication, Row, Rows, Segment
+from .state import Bridge, Chain, Guard, Guest, Hop, Limit, Link, NodeState, Publication, Row, Rows, Segment, Sub
 
 _ANYWHERE = {4: Prefix("0.0.0.0/0"), 6: Prefix("::/0")}
 
@@ -23,10 +23,26 @@ def build(networks: Mapping[str, Network], endpoints: Iterable[Endpoint], uplink
     state = NodeState()
     for network in networks.values():
         state = state.replace(network_owner(network.name), network_rows(network, uplink_mtu))
+    together: dict[str, list[tuple[Endpoint, Network]]] = {}
     for endpoint in endpoints:
         if of := networks.get(endpoint.spec.network):
-            state = state.replace(endpoint.name, endpoint_rows(endpoint, of))
+            together.setdefault(endpoint.spec.sandbox.key, []).append((endpoint, of))
+    for pairs in together.values():
+        for endpoint, of in pairs:
+            state = state.replace(endpoint.name, endpoint_rows(endpoint, of, beside(endpoint, pairs)))
     return state
+
+
+def beside(endpoint: Endpoint, others: Iterable[tuple[Endpoint, Network]]) -> tuple[InterfaceName, ...]:
+    """The ports, on the host, of those among ``others`` that are other links into the same namespace."""
+    key = endpoint.spec.sandbox.key
+    return tuple(
+        sorted(
+            names.veth(other.name)
+            for other, network in others
+            if key and other.spec.sandbox.key == key and other.name != endpoint.name and _has_port(other, network)
+        )
+    )
 
 
 def network_owner(name: str) -> str:
@@ -59,19 +75,31 @@ def network_rows(network: Network, uplink_mtu: int) -> Rows:
     )
 
 
-def endpoint_rows(endpoint: Endpoint, network: Network) -> Rows:
-    """A container's link, limits and published ports. A chained endpoint has no link: another plugin made it."""
+def endpoint_rows(endpoint: Endpoint, network: Network, beside: Iterable[InterfaceName] = ()) -> Rows:
+    """A container's link with its guard, limits and published ports. A chained endpoint has no link: another plugin made it.
+
+    ``beside``: the ports of the container's other links.
+    """
     spec = endpoint.spec
     host = spec.host if spec.chained else names.veth(endpoint.name)
     rows: list[Row] = []
-    if not spec.chained and network.spec.driver is Driver.BRIDGE:
-        rows.append(_link(endpoint, network))
+    if _has_port(endpoint, network):
+        link = _link(endpoint, network)
+        rows += (link, _guard(link, network))
     if spec.chained and host and spec.ports:
         rows.append(Chain(key=endpoint.name, host=host))
+    if network.spec.driver in SUBS and not spec.chained:
+        rows.append(_sub(endpoint, network))
     if spec.bandwidth and host:
         rows.append(Limit(host=host, ifb=names.ifb(host), bandwidth=spec.bandwidth))
     rows.extend(_publications(endpoint))
+    addresses = tuple(interface.address for interface in spec.addresses)
+    rows.extend(Guest(host=port, endpoint=endpoint.name, addresses=addresses) for port in beside if addresses)
     return tuple(rows)
+
+
+def _has_port(endpoint: Endpoint, network: Network) -> bool:
+    return not endpoint.spec.chained and network.spec.driver is Driver.BRIDGE
 
 
 def _link(endpoint: Endpoint, network: Network) -> Link:
@@ -90,7 +118,34 @@ def _link(endpoint: Endpoint, network: Network) -> Link:
         routes=tuple(_hops(endpoint, network)),
         alone=not network.spec.inter_container,
         hairpin=bool(spec.ports),
+        handover=spec.handover,
     )
+
+
+def _sub(endpoint: Endpoint, network: Network) -> Sub:
+    spec = endpoint.spec
+    assert network.spec.parent is not None
+    return Sub(
+        key=endpoint.name,
+        kind=str(network.spec.driver),
+        mode=network.spec.mode or MODES[network.spec.driver][0],
+        parent=network.spec.parent,
+        path=spec.sandbox.path,
+        cookie=spec.sandbox.cookie,
+        name=spec.interface,
+        mac=spec.mac if network.spec.driver is Driver.MACVLAN else None,
+        mtu=spec.mtu,
+        addresses=spec.addresses,
+        routes=tuple(_hops(endpoint, network)),
+    )
+
+
+def _guard(link: Link, network: Network) -> Guard:
+    """Its addresses; and where one is of IPv6, the link-local one that the container's kernel makes of its MAC."""
+    addresses = tuple(interface.address for interface in link.addresses)
+    if any(address.family == 6 for address in addresses):
+        addresses += (link.mac.link_local,)
+    return Guard(host=link.host, mac=link.mac, addresses=addresses, checked=network.spec.anti_spoofing)
 
 
 def _hops(endpoint: Endpoint, network: Network) -> Iterable[Hop]:
@@ -117,7 +172,8 @@ def default_routes(families: Iterable[int]) -> tuple[Prefix, ...]:
 
 
 def _publications(endpoint: Endpoint) -> Iterable[Publication]:
-    for interface in endpoint.spec.addresses:
+    first = {interface.family: interface for interface in reversed(endpoint.spec.addresses)}
+    for interface in first.values():
         for port in endpoint.spec.ports:
             if port.serves(interface.family):
                 yield _publication(endpoint, interface.address, port)

@@ -1,7 +1,8 @@
 """Names and MAC addresses in the kernel, made from what people named, the same after every restart.
 
 ``fl-<network>`` is a bridge (``fairlead0`` that of the network ``default``), ``flv…`` a container's veth on the host,
-``fli…`` the ifb that shapes what the container sends. Interface names have 15 bytes; what does not fit is hashed.
+``flh…`` the container's end of it while it waits on the host to be handed over, ``fli…`` the ifb that shapes what the container
+sends. Interface names have 15 bytes; what does not fit is hashed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from fairlead.model.network import Network
 
 DEFAULT_NETWORK = "default"
 VETH = "flv"
+HANDOVER = "flh"
 IFB = "fli"
 
 
@@ -29,6 +31,11 @@ def bridge(network: Network) -> InterfaceName:
 def veth(endpoint: str) -> InterfaceName:
     """The host side of an endpoint's veth pair."""
     return InterfaceName(VETH + _digest(endpoint, 6))
+
+
+def handover(endpoint: str) -> InterfaceName:
+    """The container's end of an endpoint's veth pair while it lies on the host for somebody to move."""
+    return InterfaceName(HANDOVER + _digest(endpoint, 6))
 
 
 def ifb(host: str) -> InterfaceName:

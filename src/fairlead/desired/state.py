@@ -5,7 +5,7 @@ owner and nothing else, so that the cost of a change does not grow with the size
 
     Network  --.                                   .--> links      bridges, veths, addresses, routes, limits
                 >--  build  -->  NodeState (rows)  >
-    Endpoint --'                                   '--> datapath   segments, publications
+    Endpoint --'                                   '--> datapath   segments, publications, guards
 """
 
 from __future__ import annotations
@@ -60,6 +60,58 @@ class Link(Value, frozen=True, kw_only=True):
     hairpin: bool = False
     """The bridge may send a frame back where it came from. Where bridged frames pass through netfilter
     (net.bridge.bridge-nf-call-iptables), a container's packet to its own published port is translated inside the bridge."""
+    handover: bool = False
+    """Who asked moves the far end from the host into the namespace at ``path`` (empty: not yet known), names it and sets it up;
+    ``name`` is what the name begins with. Only when the pair was destroyed is a new far end set up here."""
+
+
+class Sub(Value, frozen=True, kw_only=True):
+    """An interface inside a container that shares the host's ``parent``: macvlan or ipvlan. Key: the endpoint's name."""
+
+    key: str
+    kind: str
+    mode: str
+    parent: InterfaceName
+    path: str
+    cookie: int
+    name: InterfaceName
+    mac: Mac | None
+    mtu: int
+    addresses: tuple[Interface, ...]
+    routes: tuple[Hop, ...] = ()
+
+
+class Guard(Value, frozen=True, kw_only=True):
+    """What a container may send as: its MAC with its addresses, the link-local one included. Key: the host's side of its link.
+
+    Not ``checked``: whatever it likes. A link without a guard cannot send at all.
+    """
+
+    host: InterfaceName
+    mac: Mac
+    addresses: tuple[Address, ...]
+    checked: bool = True
+
+    @property
+    def key(self) -> str:
+        """The host's side of the link."""
+        return self.host
+
+
+class Guest(Value, frozen=True, kw_only=True):
+    """Addresses that a container has on another of its interfaces, ``endpoint``, and may also send from here.
+
+    Linux leaves by its routes: an answer from the address of one interface may go through another. Key: (host, endpoint).
+    """
+
+    host: InterfaceName
+    endpoint: str
+    addresses: tuple[Address, ...]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(the host's side of the link, the endpoint whose addresses these are)."""
+        return (self.host, self.endpoint)
 
 
 class Chain(Value, frozen=True, kw_only=True):
@@ -116,10 +168,14 @@ class Publication(Value, frozen=True, kw_only=True):
         return (str(self.protocol), self.family, self.host or "", self.first)
 
 
-Row = Bridge | Link | Chain | Limit | Segment | Publication
-R = TypeVar("R", Bridge, Link, Chain, Limit, Segment, Publication)
+Row = Bridge | Link | Sub | Guard | Guest | Chain | Limit | Segment | Publication
+R = TypeVar("R", Bridge, Link, Sub, Guard, Guest, Chain, Limit, Segment, Publication)
 Rows = tuple[Row, ...]
 """The rows of one owner, a Network or an Endpoint."""
+
+
+Inside = Link | Sub
+"""Rows that put an interface into a container."""
 
 
 class NodeState:
@@ -127,7 +183,7 @@ class NodeState:
 
     __slots__ = ("_owners", "_tables")
 
-    TABLES: tuple[type[Row], ...] = (Bridge, Link, Chain, Limit, Segment, Publication)
+    TABLES: tuple[type[Row], ...] = (Bridge, Link, Sub, Guard, Guest, Chain, Limit, Segment, Publication)
 
     def __init__(self) -> None:
         self._owners: Mapping[str, Rows] = {}
@@ -136,6 +192,11 @@ class NodeState:
     def table(self, of: type[R]) -> Mapping[object, R]:
         """One table, keyed."""
         return MappingProxyType(self._tables[of])  # type: ignore[arg-type]  # a table holds rows of its own type
+
+    def inside(self) -> list[Inside]:
+        """Every row that puts an interface into a container whose inside is ours to look after."""
+        links = (row for row in self.table(Link).values() if not row.handover)
+        return [*links, *self.table(Sub).values()]
 
     def owned(self, owner: str) -> Rows:
         """The rows that ``owner`` brought; empty if it brought none."""

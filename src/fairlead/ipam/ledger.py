@@ -139,6 +139,11 @@ class Ledger:
         pools = self._pools.get(self._networks.pop(holder, ""), ())
         return tuple(address for pool in pools if (address := pool.give(holder)))
 
+    def hold(self, network: str, address: Address, holder: Holder) -> None:
+        """Note what is so already, at a start; raise ``Conflict`` if another holds it."""
+        _pool(network, self._of(network), address).hold(address, holder)
+        self._networks[holder.name] = network
+
     def restore(self, endpoints: Iterable[Endpoint], deleted: Iterable[Endpoint] = ()) -> tuple[Problem, ...]:
         """Note what is so at a start, ``deleted`` oldest first; return what does not fit, each naming the endpoint."""
         problems = []
@@ -147,7 +152,7 @@ class Ledger:
                 continue
             for interface in endpoint.spec.addresses:
                 try:
-                    self._hold(endpoint, interface.address)
+                    self.hold(endpoint.spec.network, interface.address, holder_of(endpoint))
                 except Problem as problem:
                     problems.append(problem.under(endpoint.name))
         for endpoint in deleted:
@@ -169,12 +174,6 @@ class Ledger:
         if (pools := self._pools.get(network)) is None:
             raise Missing(f"network {network} does not exist", field="network")
         return pools
-
-    def _hold(self, endpoint: Endpoint, address: Address) -> None:
-        network = endpoint.spec.network
-        pool = _pool(network, self._of(network), address)
-        pool.hold(address, holder_of(endpoint))
-        self._networks[endpoint.name] = network
 
 
 def holder_of(endpoint: Endpoint) -> Holder:

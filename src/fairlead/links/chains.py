@@ -9,6 +9,7 @@ from fairlead.desired.state import Chain
 from fairlead.kernel import route, sysctl
 from fairlead.kernel.netlink import Netlink
 from fairlead.kernel.route import LinkInfo
+from fairlead.kit import fault
 from fairlead.model.errors import Missing
 
 TABLE = "chains"
@@ -21,6 +22,7 @@ def ensure(nl: Netlink, row: Chain) -> None:
         raise Missing(f"interface {row.host}, which another plugin made, is gone", field="ports")
     bridge = route.link(nl, near.master) if near.master else None
     sysctl.write(_key(bridge.name if bridge else near.name), "1")
+    fault.point("chain.set")
 
 
 def check(rows: Iterable[Chain], links: dict[str, LinkInfo]) -> list[Drift]:

@@ -7,15 +7,17 @@ container at a time, so that a caller can spread the work.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from errno import ENODEV
 
 from fairlead.api.schema import Drift
-from fairlead.desired.state import Bridge, Chain, Limit, Link, NodeState, Row
+from fairlead.desired.state import Bridge, Chain, Inside, Limit, Link, NodeState, Row, Sub
 from fairlead.kernel import route
 from fairlead.kernel.errors import KernelError
 from fairlead.kernel.netlink import Netlink
 from fairlead.kernel.route import LinkInfo
+from fairlead.kit import fault
 
-from . import bridges, chains, limits, veths
+from . import bridges, chains, inside, limits, subs, veths
 from .mark import DOOMED, GROUP
 
 
@@ -36,6 +38,8 @@ class Links:
         for row in rows:
             if isinstance(row, Link):
                 self._note(row, veths.ensure(self._netlink, row))
+            elif isinstance(row, Sub):
+                self._note(row, subs.ensure(self._netlink, row))
         for row in rows:
             if isinstance(row, Limit):
                 limits.ensure(self._netlink, row)
@@ -53,6 +57,9 @@ class Links:
         for row in rows:
             if isinstance(row, Bridge):
                 bridges.remove(self._netlink, row)
+                fault.point("bridge.removed")
+            elif isinstance(row, Sub):
+                subs.remove(row)
 
     def check(self, state: NodeState) -> list[Drift]:
         """Compare the host's side of every row, and name interfaces of ours that no row asks for."""
@@ -67,9 +74,9 @@ class Links:
             for one in self._strays(state, links.values())
         ]
 
-    def check_inside(self, row: Link) -> list[Drift]:
+    def check_inside(self, row: Inside) -> list[Drift]:
         """Compare what is inside one container."""
-        drift, nsid = veths.check_inside(self._netlink, row)
+        drift, nsid = inside.check(self._netlink, row)
         self._note(row, nsid)
         return drift
 
@@ -85,7 +92,7 @@ class Links:
             if not keys:
                 self._behind.pop(nsid, None)
 
-    def _note(self, row: Link, nsid: int | None) -> None:
+    def _note(self, row: Inside, nsid: int | None) -> None:
         if nsid is not None and self._nsid.get(row.key) != nsid:
             self.forget(row.key)
             self._nsid[row.key] = nsid
@@ -96,14 +103,16 @@ class Links:
         return veths.near(self._netlink, path, interface)
 
     def prune(self, state: NodeState) -> int:
-        """Remove interfaces of ours that no row asks for; return how many."""
-        strays = self._strays(state, route.links(self._netlink))
+        """Remove interfaces of ours, and limits on others, that no row asks for; return how many."""
+        links = list(route.links(self._netlink))
+        strays = self._strays(state, links)
         self._doom([one.name for one in strays])
-        return len(strays)
+        return len(strays) + limits.prune(self._netlink, (row.host for row in state.table(Limit).values()), links)
 
     def purge(self) -> None:
         """Remove every interface that Fairlead made."""
-        self._netlink.do(route.del_group(GROUP))
+        limits.prune(self._netlink, (), route.links(self._netlink))
+        self._netlink.do(route.del_group(GROUP).accepting(ENODEV))
 
     def close(self) -> None:
         """Close the socket."""
@@ -125,5 +134,6 @@ class Links:
             except KernelError as error:
                 if route.link(self._netlink, name) is not None:
                     raise error from None
+        fault.point("links.doomed")
         if doomed:
-            self._netlink.do(route.del_group(DOOMED))
+            self._netlink.do(route.del_group(DOOMED).accepting(ENODEV))  # another thread's deletion may have taken them along

@@ -3,5 +3,8 @@
 GROUP = 0x666C
 """The group of every interface that Fairlead made ("fl")."""
 
+LIMIT = 0x666C
+"""The handle of our token buckets and the priority of our redirections, on interfaces that are ours or another's."""
+
 DOOMED = 0x666D
 """The group into which interfaces are put that go in one batch."""

@@ -1,32 +1,43 @@
-"""Veth pairs: the far end is born inside the container's namespace, the near end on the network's bridge."""
+"""Veth pairs: the far end is born inside the container's namespace, the near end on the network's bridge.
+
+Of a link that is handed over the far end is born beside the near one, and who asked for it moves, names and configures it (so
+does Docker); from then on only the near end is looked after here. A pair lives and dies as one: while the near end exists, so
+does the far one. If it was destroyed under a running container, a new far end is born inside, as for everybody else.
+
+The near end is a port of the bridge and nothing else: it has no address and takes no part in ARP. (What a container sends to
+the addresses reserved for bridges is not bridged but comes up there, past the bridge's packet filter.)
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from errno import EEXIST
+from itertools import count
+
+from msgspec.structs import replace
 
 from fairlead.api.schema import Drift
 from fairlead.desired import names
-from fairlead.desired.state import Hop, Link
-from fairlead.kernel import netns, route, sysctl
-from fairlead.kernel.errors import Exists, KernelError
+from fairlead.desired.state import Link
+from fairlead.kernel import netns, route
+from fairlead.kernel.errors import Exists
 from fairlead.kernel.netlink import Message, Netlink
 from fairlead.kernel.route import LinkInfo
+from fairlead.kit import fault
+from fairlead.model.address import InterfaceName
 from fairlead.model.errors import Conflict, Missing
 
+from .inside import TABLE, differences, furnish, gone, namespace
 from .mark import GROUP
-
-TABLE = "links"
-_LOOPBACK = 1
 
 
 def ensure(nl: Netlink, row: Link) -> int | None:
     """Make the pair and what is inside the container; where some of it is there already, add what is missing.
 
-    Returns the id by which the host's namespace knows the container's.
+    Returns the id by which the host's namespace knows the container's; None of a link that is handed over.
     """
+    if row.handover:
+        _ensure_handover(nl, row)
+        return None
     with namespace(row.path, row.cookie) as fd:
         bridge = route.link(nl, row.bridge)
         if bridge is None:
@@ -35,23 +46,10 @@ def ensure(nl: Netlink, row: Link) -> int | None:
             nl.do(*_pair(row, bridge.index, fd))
         except Exists:
             _repair_pair(nl, row, bridge.index, fd)
-        _furnish(row, fd)
+        fault.point("veth.made")
+        furnish(row, fd)
+        fault.point("veth.furnished")
         return route.nsid_of(nl, fd)
-
-
-@contextmanager
-def namespace(path: str, cookie: int = 0) -> Iterator[int]:
-    """Open the container's namespace; ``Missing`` if it is gone or another one has taken its path."""
-    try:
-        fd = netns.open_path(path)
-    except KernelError as error:
-        raise Missing(f"the network namespace {path} is gone: {error}", field="path") from None
-    try:
-        if cookie and netns.cookie(fd) != cookie:
-            raise Missing(f"{path} is now another network namespace", field="path")
-        yield fd
-    finally:
-        os.close(fd)
 
 
 def check_host(row: Link, links: dict[str, LinkInfo]) -> list[Drift]:
@@ -60,37 +58,18 @@ def check_host(row: Link, links: dict[str, LinkInfo]) -> list[Drift]:
     if near is None:
         return [Drift(table=TABLE, key=row.key, kind="missing", want=f"veth {row.host} on {row.bridge}")]
     master = links.get(row.bridge)
-    want = {"up": True, "mtu": row.mtu, "bridge": master.index if master else -1, "isolated": row.alone, "hairpin": row.hairpin}
-    have = {"up": near.up, "mtu": near.mtu, "bridge": near.master, "isolated": near.isolated, "hairpin": near.hairpin}
-    return _differences(row, f"{row.host} ", want, have)
-
-
-def check_inside(nl: Netlink, row: Link) -> tuple[list[Drift], int | None]:
-    """Compare what is inside the container; a namespace that is gone is no drift, its endpoint is collected."""
-    try:
-        with namespace(row.path, row.cookie) as fd, Netlink(netns=fd) as inside:
-            return _check_inside(inside, row), route.nsid_of(nl, fd)
-    except Missing:
-        return [], None
-
-
-def _check_inside(inside: Netlink, row: Link) -> list[Drift]:
-    far = route.link(inside, row.name)
-    if far is None:
-        return [Drift(table=TABLE, key=row.key, kind="missing", want=f"interface {row.name} in the container")]
-    want = {"up": True, "mtu": row.mtu, "mac": str(row.mac)}
-    drift = _differences(row, f"{row.name} ", want, {"up": far.up, "mtu": far.mtu, "mac": far.mac})
-    lost = [f"address {one}" for one in _lost_addresses(inside, row, far.index)]
-    lost += [f"route {hop.dst}" for hop in _lost_routes(inside, row)]
-    return drift + [Drift(table=TABLE, key=row.key, kind="missing", want=f"{row.name} {one}") for one in lost]
-
-
-def _differences(row: Link, prefix: str, want: Mapping[str, object], have: Mapping[str, object]) -> list[Drift]:
-    return [
-        Drift(table=TABLE, key=row.key, kind="different", want=f"{prefix}{one} {want[one]}", have=f"{prefix}{one} {have[one]}")
-        for one in want
-        if want[one] != have[one]
-    ]
+    index = master.index if master else -1
+    want = {"up": True, "arp": False, "mtu": row.mtu, "bridge": index, "isolated": row.alone, "hairpin": row.hairpin}
+    have = {
+        "up": near.up,
+        "arp": near.arp,
+        "mtu": near.mtu,
+        "bridge": near.master,
+        "isolated": near.isolated,
+        "hairpin": near.hairpin,
+    }
+    want["group"], have["group"] = GROUP, near.group  # one that was about to go when the agent died would go with the next
+    return differences(row.key, f"{row.host} ", want, have)
 
 
 def _pair(row: Link, bridge: int, fd: int) -> tuple[Message, ...]:
@@ -103,6 +82,7 @@ def _pair(row: Link, bridge: int, fd: int) -> tuple[Message, ...]:
         mac=row.mac,
         host_mac=names.veth_mac(row.key),
         group=GROUP,
+        arp=False,
         isolated=row.alone,
         hairpin=row.hairpin,
     )
@@ -117,6 +97,7 @@ def _repair_pair(nl: Netlink, row: Link, bridge: int, fd: int) -> None:
         raise Conflict(f"the container already has an interface {row.name}; name another", field="interface")
     if far is None or near.peer_index != far.index:
         nl.do(route.del_link(near.index))
+        fault.point("veth.removed")
         if far is not None:
             raise Conflict(
                 f"the container already has an interface {row.name} that is not ours; name another", field="interface"
@@ -124,57 +105,39 @@ def _repair_pair(nl: Netlink, row: Link, bridge: int, fd: int) -> None:
         nl.do(*_pair(row, bridge, fd))
         return
     nl.do(
-        route.set_link(near.index, master=bridge, mtu=row.mtu, up=True, group=GROUP),
+        route.set_link(near.index, master=bridge, mtu=row.mtu, arp=False, up=True, group=GROUP),
         route.bridge_port(near.index, isolated=row.alone, hairpin=row.hairpin),
     )
 
 
-def _furnish(row: Link, fd: int) -> None:
-    """Bring up what is inside: loopback, interface, addresses, routes."""
-    six = any(one.family == 6 for one in row.addresses)
-    if six:
-        with netns.inside(fd):
-            _prepare_ipv6(row.name)
-    with Netlink(netns=fd) as inside:
-        far = route.link(inside, row.name)
-        if far is None:
-            raise Missing(f"interface {row.name} vanished from the container", field="interface")
-        inside.do(
-            route.set_link(_LOOPBACK, up=True),
-            route.set_link(far.index, mac=None if far.mac == row.mac else row.mac, mtu=row.mtu, link_local=six, up=True),
-            *(route.new_address(far.index, one, nodad=True).accepting(EEXIST) for one in row.addresses),
-            *(route.new_route(hop.dst, hop.via, far.index).accepting(EEXIST) for hop in row.routes),
+def _ensure_handover(nl: Netlink, row: Link) -> None:
+    """Make the pair, its far end on the host; or, if there was one that was destroyed, inside the container it had got to."""
+    bridge = route.link(nl, row.bridge)
+    if bridge is None:
+        raise Missing(f"bridge {row.bridge} is gone; it comes back by itself, try again", field="network")
+    if ours := route.link(nl, row.host):
+        nl.do(
+            route.set_link(ours.index, master=bridge.index, mtu=row.mtu, arp=False, up=True, group=GROUP),
+            route.bridge_port(ours.index, isolated=row.alone, hairpin=row.hairpin),
         )
-
-
-def _prepare_ipv6(name: str) -> None:
-    """Docker and others start containers with IPv6 off; and a container takes no router's word but ours."""
-    for key, value in (("disable_ipv6", "0"), ("accept_ra", "0"), ("accept_dad", "0")):
-        full = f"net.ipv6.conf.{name}.{key}"
-        if sysctl.read(full) != value:
-            sysctl.write(full, value)
-
-
-def _lost_addresses(inside: Netlink, row: Link, index: int) -> list[str]:
-    have = {f"{one.address}/{one.length}" for one in route.addresses(inside) if one.index == index}
-    return [one for one in row.addresses if one not in have]
-
-
-def _lost_routes(inside: Netlink, row: Link) -> list[Hop]:
-    """Routes whose destination has no route at all: of several attachments the first gives the default route."""
-    if not row.routes:
-        return []
-    have = {one.dst for one in route.routes(inside)}
-    return [hop for hop in row.routes if str(hop.dst) not in have]
-
-
-def gone(path: str, cookie: int) -> bool:
-    """Whether a container's namespace does not exist any more."""
+        return
+    sandbox = None if gone(row.path, row.cookie) else netns.open_path(row.path)
+    fd = netns.own() if sandbox is None else sandbox
     try:
-        with namespace(path, cookie):
-            return False
-    except Missing:
-        return True
+        name = names.handover(row.key) if sandbox is None else _unused(sandbox, row.name)
+        made = replace(row, name=name)
+        nl.do(*_pair(made, bridge.index, fd))
+        if sandbox is not None:
+            furnish(made, sandbox)
+    finally:
+        os.close(fd)
+
+
+def _unused(fd: int, prefix: str) -> InterfaceName:
+    """The first of ``eth0``, ``eth1``, ... that is free inside, as Docker chooses."""
+    with Netlink(netns=fd) as inside:
+        taken = {one.name for one in route.links(inside)}
+    return next(InterfaceName(name) for name in (f"{prefix}{number}" for number in count()) if name not in taken)
 
 
 def near(nl: Netlink, path: str, interface: str) -> str | None:

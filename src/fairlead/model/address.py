@@ -178,6 +178,13 @@ class Mac(Text):
         """The six bytes."""
         return bytes.fromhex(self.replace(":", ""))
 
+    @property
+    def link_local(self) -> Address:
+        """The link-local address that IPv6 makes of it (EUI-64; RFC 4291, appendix A)."""
+        six = self.packed
+        tail = bytes([six[0] ^ 2]) + six[1:3] + b"\xff\xfe" + six[3:]
+        return Address(ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + tail))
+
 
 class InterfaceName(Text):
     """A network interface's name as Linux accepts it: 1 to 15 bytes, no slash, colon or white space (dev_valid_name)."""

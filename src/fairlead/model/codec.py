@@ -17,8 +17,9 @@ from .errors import Invalid
 from .meta import Object, kind
 from .network import Network
 from .refusal import join, named, refusal, spelt
+from .reservation import Reservation
 
-KINDS: tuple[type[Object], ...] = (Network, Endpoint)
+KINDS: tuple[type[Object], ...] = (Network, Endpoint, Reservation)
 """Every kind there is, in the order in which ``apply`` takes them."""
 
 T = TypeVar("T")

@@ -102,10 +102,18 @@ class Route(Value, frozen=True, kw_only=True):
 
 
 class Sandbox(Value, frozen=True, kw_only=True):
-    """The network namespace: its path, and the kernel's cookie for it (SO_NETNS_COOKIE), unique since boot."""
+    """The network namespace: its path, and the kernel's cookie for it (SO_NETNS_COOKIE), unique since boot.
+
+    Of an endpoint that is handed over the path is empty until its container is known, and there is no cookie.
+    """
 
     path: str
     cookie: int = 0
+
+    @property
+    def key(self) -> str:
+        """What tells it from others: the cookie, else the path. Empty as long as neither is known."""
+        return str(self.cookie) if self.cookie else self.path
 
 
 _WORD = re.compile(r"[!-~]{1,255}")
@@ -141,7 +149,9 @@ class EndpointSpec(Value, frozen=True, kw_only=True):
     """One attachment. ``container`` and ``interface`` are its identity; the rest is what it was given.
 
     ``owner`` says who asked: ``cni``, ``cli`` or ``docker``. ``chained``: another CNI plugin made the link,
-    whose near end is ``host``, and Fairlead only adds ports and limits to it.
+    whose near end is ``host``, and Fairlead only adds ports and limits to it. ``handover``: the container's end of the link
+    is made on the host, and who asked moves, names and configures it; ``interface`` is what its name will begin with.
+    ``standby``: ports that another attachment of the container publishes, and this one does when that goes.
     """
 
     container: ContainerID
@@ -154,12 +164,14 @@ class EndpointSpec(Value, frozen=True, kw_only=True):
     addresses: tuple[Interface, ...] = ()
     routes: tuple[Route, ...] = ()
     ports: tuple[PublishedPort, ...] = ()
+    standby: tuple[PublishedPort, ...] = ()
     bandwidth: Bandwidth | None = None
     aliases: tuple[str, ...] = ()
     dns: Dns = Dns()
     mtu: int = 0
     chained: bool = False
     host: InterfaceName | None = None
+    handover: bool = False
     boot: str = ""
 
 

@@ -33,10 +33,21 @@ class Driver(StrEnum):
 
     BRIDGE = "bridge"
     """A Linux bridge on this host, with NAT to the outside, as Docker's default network."""
+    MACVLAN = "macvlan"
+    """Each container is a station with its own MAC on the network of a host interface, ``parent``."""
+    IPVLAN = "ipvlan"
+    """As macvlan, with the MAC of ``parent``."""
     HOST = "host"
     """No network of its own: the container shares the host's interfaces, ports and firewall."""
     NONE = "none"
     """Loopback alone."""
+
+
+SUBS = (Driver.MACVLAN, Driver.IPVLAN)
+"""Drivers whose containers share an interface of the host."""
+
+MODES = {Driver.MACVLAN: ("bridge", "private", "vepa", "passthru"), Driver.IPVLAN: ("l2", "l3", "l3s")}
+"""The modes of each, the default first."""
 
 
 class Range(Value, frozen=True, kw_only=True):
@@ -132,6 +143,8 @@ class NetworkSpec(Value, frozen=True, kw_only=True):
     made from the network's name. ``internal``: no way out and no way in. ``isolated``: nothing to or from other networks
     but published ports. ``inter_container``: containers of this network reach each other. ``masquerade``: what leaves
     carries the host's address (NAT); off, the network is routed, and reached from outside without published ports.
+    ``parent`` and ``mode``: of macvlan and ipvlan, whose gateway is a router on the parent's network.
+    ``anti_spoofing``: a container cannot send as another (docs/spoofing.md).
     """
 
     driver: Driver = Driver.BRIDGE
@@ -142,19 +155,38 @@ class NetworkSpec(Value, frozen=True, kw_only=True):
     isolated: bool = True
     inter_container: bool = True
     masquerade: bool = True
+    parent: InterfaceName | None = None
+    mode: str = ""
+    anti_spoofing: bool = True
     dns: tuple[Address, ...] = ()
     options: dict[str, str] = {}
 
     def __post_init__(self) -> None:
-        if self.driver is not Driver.BRIDGE:
-            for field, value in (("subnets", self.subnets), ("mtu", self.mtu), ("bridge", self.bridge)):
-                if value:
-                    raise ValueError(f"{field}: a network with driver {self.driver} has none")
-            return
+        self._check_driver()
         _refuse_overlaps([subnet.cidr for subnet in self.subnets])
         low = MTU_MIN_IPV6 if any(s.family == 6 for s in self.subnets) else MTU_MIN
         if self.mtu is not None and not low <= self.mtu <= MTU_MAX:
             raise ValueError(f"mtu: {self.mtu} is not between {low} and {MTU_MAX}")
+
+    def _check_driver(self) -> None:
+        """Each field that the driver has no use for is empty, and each that it needs is there."""
+        own = {"subnets": self.subnets, "mtu": self.mtu, "bridge": self.bridge, "parent": self.parent, "mode": self.mode}
+        useful = {"subnets", "mtu", "bridge"} if self.driver is Driver.BRIDGE else {"subnets", "mtu", "parent", "mode"}
+        for field, value in own.items():
+            if value and (not self.connects or field not in useful):
+                raise ValueError(f"{field}: a network with driver {self.driver} has none")
+        if self.driver not in SUBS:
+            return
+        for field in ("parent", "subnets"):
+            if not own[field]:
+                raise ValueError(f"{field}: a network with driver {self.driver} needs it: those of the network it joins")
+        if self.mode and self.mode not in MODES[self.driver]:
+            raise ValueError(f"mode: {self.mode!r} is none of {self.driver}; there are: {', '.join(MODES[self.driver])}")
+
+    @property
+    def connects(self) -> bool:
+        """Whether a container gets an interface of this network, with addresses of its own."""
+        return self.driver is Driver.BRIDGE or self.driver in SUBS
 
     @property
     def families(self) -> tuple[Family, ...]:

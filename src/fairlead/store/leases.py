@@ -23,6 +23,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
+from fairlead.kit import fault
 from fairlead.model.address import Address
 from fairlead.model.errors import Conflict, Failed, Forbidden, Problem, Unavailable
 
@@ -155,17 +156,20 @@ class Book:
 
     def _write(self, address: Address, text: str) -> None:
         self._fresh(text, sync=True)
+        fault.point("lease.written")
         try:
             os.link(_NEW, address, src_dir_fd=self._fd, dst_dir_fd=self._fd)
         except FileExistsError:
             raise Conflict(f"{address} is held already: {self._path / address} exists") from None
         finally:
             os.unlink(_NEW, dir_fd=self._fd)
+        fault.point("lease.linked")
         self._files[address] = str(address)
 
     def _replace(self, name: str, text: str) -> None:
         self._fresh(text, sync=False)
         os.rename(_NEW, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+        fault.point("lease.noted")
 
     def _fresh(self, text: str, *, sync: bool) -> None:
         """Write ``text`` to a file of no meaning. The lock is held: what a crash left under this name is nobody's."""
@@ -188,6 +192,7 @@ class Book:
                 del self._files[address]
                 self._owners.pop(address, None)
                 gone.append(address)
+                fault.point("lease.removed")
         return tuple(gone)
 
 

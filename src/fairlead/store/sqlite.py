@@ -25,6 +25,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Concatenate, NamedTuple, ParamSpec, Self, TypeVar
 
+from fairlead.kit import fault
 from fairlead.kit.clock import Clock
 from fairlead.model.codec import decode
 from fairlead.model.errors import Invalid, Missing, Problem
@@ -119,6 +120,7 @@ class Rows:
         """Do each commit of the batch that may be done, in one transaction; what became of each, and the revision."""
         outcomes: list[Outcome] = []
         with transaction(self._db, "IMMEDIATE"):
+            fault.point("store.begun")
             revision = self.revision()
             for changes in batch:
                 try:
@@ -128,6 +130,8 @@ class Rows:
                     continue
                 revision += self.write(settled)
                 outcomes.append(tuple(one.result for one in settled))
+            fault.point("store.written")
+        fault.point("store.committed")
         return outcomes, revision
 
     def trim(self, keep: int) -> int:
@@ -284,6 +288,8 @@ class Sqlite:
             return
         self._closed = True
         self._wake()
+        if self._connections:
+            self._pulse.stop()
         if self._flushing is not None:
             await asyncio.wait([self._flushing])
         for thread, connection in self._connections:

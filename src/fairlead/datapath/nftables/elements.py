@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from fairlead.desired.state import Publication, Row, Segment
+from fairlead.desired.state import Guard, Guest, Publication, Row, Segment
 from fairlead.kernel.nft import Element, field, ifname
 from fairlead.model.address import Address, Prefix
 
 from .stale import NUMBERS
 
 Elements = dict[str, set[Element]]
-"""Elements by the name of their set or map."""
+"""Elements by the name of their set or map, which is in one of the tables alone."""
 
+_ONE_UNIT = b"\1"
+"""The length of a neighbour discovery option that holds a MAC, in units of eight bytes."""
 _ANY = {4: Prefix("0.0.0.0/0"), 6: Prefix("::/0")}
 
 
@@ -30,6 +32,10 @@ def _of(row: Row) -> Iterator[tuple[str, Element]]:
         yield from _segment(row)
     elif isinstance(row, Publication):
         yield from _publication(row)
+    elif isinstance(row, Guard):
+        yield from _guard(row)
+    elif isinstance(row, Guest):
+        yield from ((f"own{one.family}", Element(ifname(row.host) + one.packed)) for one in row.addresses)
 
 
 def _segment(row: Segment) -> Iterator[tuple[str, Element]]:
@@ -70,6 +76,21 @@ def _publication(row: Publication) -> Iterator[tuple[str, Element]]:
             yield f"bound{family}", Element(row.host.packed + key, None, target)
         else:
             yield f"port{family}", Element(key, None, target)
+
+
+def _guard(row: Guard) -> Iterator[tuple[str, Element]]:
+    port = ifname(row.host)
+    if not row.checked:
+        yield "spoofing", Element(port)
+        return
+    mac = row.mac.packed
+    yield "mac", Element(port + field(mac))
+    for address in row.addresses:
+        yield f"own{address.family}", Element(port + address.packed)
+        if address.family == 6:
+            yield "target6", Element(port + address.packed)
+    if any(address.family == 6 for address in row.addresses):
+        yield "option6", Element(port + field(_ONE_UNIT + mac))
 
 
 def _port(number: int) -> bytes:

@@ -1,4 +1,4 @@
-"""How the sets' elements are laid out in bytes, and how they read as text: for the table swap and for people."""
+"""How the sets' elements are laid out in bytes, and how they read as text: for the swap of a table and for people."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import NamedTuple
 from fairlead.kernel.nft import Element
 
 _PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
-_SIZE = {"ifname": 16, "addr4": 4, "addr6": 16, "proto": 4, "port": 4}
+_SIZE = {"ifname": 16, "mac": 8, "addr4": 4, "addr6": 16, "proto": 4, "port": 4, "raw7": 8, "raw8": 8}
+"""Bytes in the kernel's registers. ``raw7`` and ``raw8`` are seven and eight bytes that nft knows as a number alone."""
 
 
 class Layout(NamedTuple):
@@ -19,33 +20,8 @@ class Layout(NamedTuple):
     data: tuple[str, ...] = ()
 
 
-def _family(n: int) -> dict[str, Layout]:
-    address = f"addr{n}"
-    return {
-        f"port{n}": Layout(("proto", "port"), (address, "port")),
-        f"bound{n}": Layout((address, "proto", "port"), (address, "port")),
-        f"run{n}": Layout((address, "proto", "port"), (address,)),
-        f"reflect{n}": Layout((address, address)),
-        f"masquerade{n}": Layout(("ifname", address)),
-    }
-
-
-LAYOUTS: dict[str, Layout] = {
-    "bridges": Layout(("ifname",)),
-    "internal": Layout(("ifname",)),
-    "open": Layout(("ifname",)),
-    "routed": Layout(("ifname",)),
-    "same": Layout(("ifname", "ifname")),
-    "talk": Layout(("ifname", "ifname")),
-    **_family(4),
-    **_family(6),
-}
-"""Every set and map of the table; ``ruleset`` declares them in the same order."""
-
-
-def text(name: str, element: Element) -> str:
+def text(layout: Layout, element: Element) -> str:
     """One element as nft reads and people read it: ``tcp . 8080 : 10.0.0.2 . 80``."""
-    layout = LAYOUTS[name]
     first = list(_fields(layout.key, element.key))
     if element.end is not None:
         last = _fields(layout.key, element.end)
@@ -71,4 +47,8 @@ def _text(kind: str, data: bytes) -> str:
         return _PROTOCOLS.get(data[0], str(data[0]))
     if kind == "port":
         return str(int.from_bytes(data[:2], "big"))
+    if kind == "mac":
+        return data[:6].hex(":")
+    if kind.startswith("raw"):
+        return "0x" + data[: int(kind[3:])].hex()
     return str(ipaddress.ip_address(data))

@@ -1,8 +1,9 @@
-"""The structure of our one table. It never changes while an agent runs: networks and ports come and go as set elements.
+"""The table that decides who reaches whom, and how.
 
+It never changes while an agent runs: networks and ports come and go as set elements.
 The path of a packet, hook by hook::
 
-    prerouting  raw      nobody but the host itself addresses its loopback
+    prerouting  raw      nobody but the host itself addresses its loopback; a bridge's port is no interface of the host
     prerouting  dstnat   to an address of this host?  -> publish: published port -> container
     output      dstnat   the same for the host's own processes, 127.0.0.1 included
     forward     filter   from or to one of our bridges? -> who may talk to whom
@@ -14,7 +15,10 @@ is final only for our own containers' packets.
 
 from __future__ import annotations
 
-TABLE = "fairlead"
+from fairlead.desired.names import VETH
+
+from .layout import Layout
+from .table import Table
 
 _FAMILY = {
     4: {"l3": "ip", "addr": "ipv4_addr", "loopback": "127.0.0.0/8"},
@@ -52,6 +56,7 @@ _CHAINS = """
     chain guard {{
         type filter hook prerouting priority raw; policy accept;
         ip daddr 127.0.0.0/8 iifname != "lo" counter drop
+        iifname "{veth}*" counter drop
     }}
 
     chain publish {{{publish}    }}
@@ -76,11 +81,11 @@ _CHAINS = """
         tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
         ct state established,related accept
         ct state invalid counter drop
-        ct status dnat accept
         iifname . oifname @talk accept
-        iifname . oifname @same counter drop
         iifname @internal counter drop
         oifname @internal counter drop
+        ct status dnat accept
+        iifname . oifname @same counter drop
         iifname @open oifname @open accept
         iifname @bridges oifname @bridges counter drop
         oifname @routed accept
@@ -104,13 +109,41 @@ _OUT = """\
         iifname . {l3} saddr @masquerade{n} oifname != @bridges masquerade"""
 
 
-def text() -> str:
-    """The whole table, empty of elements, as one transaction that replaces what was there."""
+def _body() -> str:
     families = [{"n": n, **words} for n, words in _FAMILY.items()]
-    body = _SETS.format() + "".join(_FAMILY_SETS.format(**one) for one in families)
-    body += _CHAINS.format(
-        publish="".join(_PUBLISH.format(**one) for one in families),
-        back="\n".join(_BACK.format(**one) for one in families),
-        out="\n".join(_OUT.format(**one) for one in families),
+    return (
+        _SETS.format()
+        + "".join(_FAMILY_SETS.format(**one) for one in families)
+        + _CHAINS.format(
+            veth=VETH,
+            publish="".join(_PUBLISH.format(**one) for one in families),
+            back="\n".join(_BACK.format(**one) for one in families),
+            out="\n".join(_OUT.format(**one) for one in families),
+        )
     )
-    return f"add table inet {TABLE}\ndelete table inet {TABLE}\ntable inet {TABLE} {{{body}}}\n"
+
+
+def _layouts(n: int) -> dict[str, Layout]:
+    address = f"addr{n}"
+    return {
+        f"port{n}": Layout(("proto", "port"), (address, "port")),
+        f"bound{n}": Layout((address, "proto", "port"), (address, "port")),
+        f"run{n}": Layout((address, "proto", "port"), (address,)),
+        f"reflect{n}": Layout((address, address)),
+        f"masquerade{n}": Layout(("ifname", address)),
+    }
+
+
+_LAYOUTS = {
+    "bridges": Layout(("ifname",)),
+    "internal": Layout(("ifname",)),
+    "open": Layout(("ifname",)),
+    "routed": Layout(("ifname",)),
+    "same": Layout(("ifname", "ifname")),
+    "talk": Layout(("ifname", "ifname")),
+    **_layouts(4),
+    **_layouts(6),
+}
+
+FILTER = Table("inet", _LAYOUTS, _body())
+"""Who reaches whom: isolation, published ports, NAT."""

@@ -5,11 +5,12 @@ messages for elements of sets and maps: for each container, as libnftables lists
 Both are one transaction: all of it happens or nothing does, and no packet sees a half.
 """
 
-from fairlead.kernel.nft.element import Element, change, elements, field, ifname, interval
+from fairlead.kernel.nft.element import Change, Element, change, elements, field, ifname, interval
 from fairlead.kernel.nft.library import run
 from fairlead.kernel.nft.table import SetInfo, delete_table, fingerprint, generation, sets, table_exists
 
 __all__ = [
+    "Change",
     "Element",
     "SetInfo",
     "change",

@@ -36,8 +36,14 @@ class Element(NamedTuple):
     stop: bool = False
 
 
-Change = tuple[str, Iterable[Element], Iterable[Element]]
-"""A set's name, what to add, what to remove."""
+class Change(NamedTuple):
+    """What to add to one set and what to remove from it."""
+
+    family: str
+    table: str
+    set: str
+    add: Iterable[Element] = ()
+    remove: Iterable[Element] = ()
 
 
 def field(value: bytes) -> bytes:
@@ -60,16 +66,16 @@ def interval(first: bytes, last: bytes, data: bytes | None = None) -> tuple[Elem
     return start, Element(behind.to_bytes(size, "big"), None, None, stop=True)
 
 
-def change(nl: Netlink, family: str, table: str, changes: Iterable[Change]) -> None:
-    """Remove and add elements of several sets, all in one transaction, removals first.
+def change(nl: Netlink, changes: Iterable[Change]) -> None:
+    """Remove and add elements of several sets, of several tables too, all in one transaction, removals first.
 
     To add what is there already with the same data is nothing; with other data it is ``Exists``. To remove what is not there is
     ``Gone``. Either way nothing was changed. To give a key other data, remove it and add it.
     """
-    listed = [(name, tuple(add), tuple(remove)) for name, add, remove in changes]
+    listed = list(changes)
     messages = [
-        *(m for name, _, remove in listed for m in _messages(_DEL, family, (table, name), remove)),
-        *(m for name, add, _ in listed for m in _messages(_NEW, family, (table, name), add)),
+        *(m for one in listed for m in _messages(_DEL, one, one.remove)),
+        *(m for one in listed for m in _messages(_NEW, one, one.add)),
     ]
     if messages:
         transact(nl, messages)
@@ -82,14 +88,13 @@ def elements(nl: Netlink, family: str, table: str, name: str) -> set[Element]:
     return {_element(data) for row in rows for _, data in each(parse(row, 4).get(_ELEMENTS, b""))}
 
 
-def _messages(what: int, family: str, path: tuple[str, str], rows: tuple[Element, ...]) -> Iterator[Message]:
-    table, name = path
-    start = header(family) + text(_TABLE, table) + text(_SET, name)
+def _messages(what: int, where: Change, rows: Iterable[Element]) -> Iterator[Message]:
+    start = header(where.family) + text(_TABLE, where.table) + text(_SET, where.set)
     left = iter(rows)
     while chunk := tuple(islice(left, _CHUNK)):
         body = nest(_ELEMENTS, *(_encoded(row, with_data=what == _NEW) for row in chunk))
         act = f"add {len(chunk)} elements to" if what == _NEW else f"remove {len(chunk)} elements from"
-        yield Message(kind(what), CREATE if what == _NEW else 0, start + body, f"{act} {table} {name}")
+        yield Message(kind(what), CREATE if what == _NEW else 0, start + body, f"{act} {where.table} {where.set}")
 
 
 def _encoded(row: Element, *, with_data: bool) -> bytes:

@@ -17,6 +17,7 @@ from fairlead.kernel.route.link import (
     new_link,
     new_veth,
     parse_link,
+    set_bridge,
     set_link,
 )
 from fairlead.kernel.route.namespace import new_nsid, nsid_of
@@ -40,6 +41,7 @@ from fairlead.kernel.route.traffic import (
     new_redirect,
     new_tbf,
     qdiscs,
+    redirects,
     tbf,
 )
 
@@ -80,7 +82,9 @@ __all__ = [
     "nsid_of",
     "parse_link",
     "qdiscs",
+    "redirects",
     "routes",
+    "set_bridge",
     "set_link",
     "tbf",
 ]

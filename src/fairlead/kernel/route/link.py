@@ -32,17 +32,19 @@ _ADDRESS, _IFNAME, _MTU, _LINK, _MASTER, _PROTINFO, _LINKINFO, _IFALIAS = 1, 3, 
 _AF_SPEC, _GROUP, _NET_NS_FD, _EXT_MASK, _LINK_NETNSID = 26, 27, 28, 29, 37
 _INFO_KIND, _INFO_DATA, _INFO_SLAVE_KIND, _INFO_SLAVE_DATA = 1, 2, 4, 5
 _VETH_PEER = 1
-_BR_FORWARD_DELAY, _BR_STP_STATE, _BR_MCAST_SNOOPING = 1, 5, 23
+_BR_FORWARD_DELAY, _BR_STP_STATE, _BR_MCAST_SNOOPING, _BR_BOOLEANS = 1, 5, 23, 46
+_NO_LINK_LOCAL_LEARNING = 1
 _BRPORT_MODE, _BRPORT_LEARNING, _BRPORT_UNICAST_FLOOD, _BRPORT_MCAST_FLOOD = 4, 8, 9, 27
 _BRPORT_BCAST_FLOOD, _BRPORT_NEIGH_SUPPRESS, _BRPORT_ISOLATED = 30, 32, 33
 _ADDR_GEN_MODE, _GEN_EUI64, _GEN_NONE = 8, 0, 1
 _SKIP_STATS = 8
 
-_UP, _RUNNING = 0x1, 0x40
+_UP, _RUNNING, _NOARP = 0x1, 0x40, 0x80
 
 _header = struct.Struct("=BxHiII")
 _pair = struct.Struct("=HH")
 _u32 = struct.Struct("=I")
+_pair32 = struct.Struct("=II")
 _s32 = struct.Struct("=i")
 _WANTED = frozenset({_ADDRESS, _IFNAME, _MTU, _LINK, _MASTER, _PROTINFO, _LINKINFO, _IFALIAS, _GROUP, _LINK_NETNSID})
 _LEAN = u32(_EXT_MASK, _SKIP_STATS)
@@ -50,7 +52,10 @@ _LEAN = u32(_EXT_MASK, _SKIP_STATS)
 
 @dataclass(frozen=True, slots=True)
 class LinkInfo:
-    """One interface. ``master`` is 0 and texts are empty where there is none; ``peer_nsid`` is None in this namespace."""
+    """One interface. ``master`` is 0 and texts are empty where there is none; ``peer_nsid`` is None in this namespace.
+
+    ``snooping`` and ``reserved_learning`` are a bridge's, as ``new_bridge`` sets them.
+    """
 
     index: int
     name: str
@@ -67,7 +72,14 @@ class LinkInfo:
     slave_kind: str
     isolated: bool
     hairpin: bool
+    snooping: bool
+    reserved_learning: bool
     flags: int
+
+    @property
+    def arp(self) -> bool:
+        """Whether it takes part in ARP."""
+        return not self.flags & _NOARP
 
 
 def links(nl: Netlink) -> list[LinkInfo]:
@@ -101,12 +113,15 @@ def parse_link(data: bytes) -> LinkInfo:
     get = found.get
     kind_name = slave_kind = ""
     port: dict[int, bytes] = {}
+    bridge: dict[int, bytes] = {}
     if info := get(_LINKINFO):
         details = parse(info)
         kind_name = string(details.get(_INFO_KIND, b""))
         slave_kind = string(details.get(_INFO_SLAVE_KIND, b""))
         if slave_kind == "bridge":
             port = parse(details.get(_INFO_SLAVE_DATA, b""))
+        if kind_name == "bridge":
+            bridge = parse(details.get(_INFO_DATA, b""))
     if family == AF_BRIDGE and _PROTINFO in found:
         slave_kind, port = "bridge", parse(found[_PROTINFO])
     nsid = get(_LINK_NETNSID)
@@ -126,16 +141,36 @@ def parse_link(data: bytes) -> LinkInfo:
         slave_kind,
         port.get(_BRPORT_ISOLATED) == b"\1",
         port.get(_BRPORT_MODE) == b"\1",
+        bridge.get(_BR_MCAST_SNOOPING) == b"\1",
+        bool(bridge) and not _number(bridge.get(_BR_BOOLEANS, b"")[:4]) & _NO_LINK_LOCAL_LEARNING,
         flags,
     )
 
 
 def new_bridge(
-    name: str, *, mac: str | None = None, mtu: int = 0, group: int = 0, up: bool = False, snooping: bool = True
+    name: str,
+    *,
+    mac: str | None = None,
+    mtu: int = 0,
+    group: int = 0,
+    up: bool = False,
+    snooping: bool = True,
+    reserved_learning: bool = True,
 ) -> Message:
-    """A bridge without spanning tree, whose ports forward at once. ``snooping``: multicast goes only where it was asked for."""
-    data = u32(_BR_FORWARD_DELAY, 0) + u32(_BR_STP_STATE, 0) + (b"" if snooping else u8(_BR_MCAST_SNOOPING, 0))
+    """A bridge without spanning tree, whose ports forward at once. ``snooping``: multicast goes only where it was asked for.
+
+    ``reserved_learning``: a frame to one of the addresses reserved for bridges (01:80:c2:00:00:0X), which is never forwarded,
+    still teaches the bridge where its sender is.
+    """
+    data = u32(_BR_FORWARD_DELAY, 0) + u32(_BR_STP_STATE, 0) + _bridge(snooping, reserved_learning)
     return new_link(name, "bridge", data, mac=mac, mtu=mtu, group=group, up=up)
+
+
+def set_bridge(which: int | str, *, snooping: bool | None = None, reserved_learning: bool | None = None) -> Message:
+    """Change what is given of a bridge."""
+    index, name = _which(which)
+    info = nest(_LINKINFO, text(_INFO_KIND, "bridge"), nest(_INFO_DATA, _bridge(snooping, reserved_learning)))
+    return Message(_NEW, 0, _header.pack(0, 0, index, 0, 0) + name + info, f"change the bridge {named(which)}")
 
 
 def new_ifb(name: str, *, mtu: int = 0, group: int = 0) -> tuple[Message, ...]:
@@ -154,14 +189,19 @@ def new_link(
     mtu: int = 0,
     group: int = 0,
     up: bool = False,
+    netns_fd: int | None = None,
 ) -> Message:
-    """An interface of any kind; ``data`` holds its kind's own attributes, ``lower`` the one it stands on."""
+    """An interface of any kind; ``data`` holds its kind's own attributes, ``lower`` the one it stands on.
+
+    ``netns_fd``: the namespace in which it is born, while ``lower`` stays here.
+    """
     body = b"".join(
         (
             _flags(0, up or None),
             text(_IFNAME, name),
             u32(_LINK, lower) if lower else b"",
             _common(mac, mtu, group),
+            u32(_NET_NS_FD, netns_fd) if netns_fd is not None else b"",
             nest(_LINKINFO, text(_INFO_KIND, kind), nest(_INFO_DATA, data) if data else b""),
         )
     )
@@ -180,11 +220,13 @@ def new_veth(
     up: bool = True,
     host_alias: str = "",
     group: int = 0,
+    arp: bool = True,
     isolated: bool = False,
     hairpin: bool = False,
 ) -> tuple[Message, ...]:
     """A pair: ``peer`` is born inside ``peer_netns_fd``; ``host`` is here, on the bridge ``master``, with no own address.
 
+    ``arp=False``: ``host`` itself takes no part in ARP, whatever goes on between its bridge's ports.
     ``mac`` is the peer's. ``host`` comes up last, with everything set; if a later message fails, remove ``host``.
     The kernel lets no peer be born up: inside, ``set_link(peer, up=True)``; before it, for a container that is to have no IPv6,
     ``set_link(peer, link_local=False)``.
@@ -192,7 +234,7 @@ def new_veth(
     inner = b"".join((_flags(0, None), text(_IFNAME, peer), _common(mac, mtu, None), u32(_NET_NS_FD, peer_netns_fd)))
     body = b"".join(
         (
-            _flags(0, None),
+            _flags(0, None, arp),
             text(_IFNAME, host),
             _common(host_mac, mtu, group),
             u32(_MASTER, master) if master else b"",
@@ -210,6 +252,7 @@ def set_link(
     which: int | str,
     *,
     up: bool | None = None,
+    arp: bool | None = None,
     master: int | None = None,
     mtu: int = 0,
     mac: str | None = None,
@@ -228,7 +271,7 @@ def set_link(
         raise KernelError.of(errno.EINVAL, f"rename {which}", "say which by its index")
     body = b"".join(
         (
-            _flags(index, up),
+            _flags(index, up, arp),
             found,
             text(_IFNAME, name) if name else b"",
             _common(mac, mtu, group),
@@ -283,8 +326,9 @@ def _which(which: int | str) -> tuple[int, bytes]:
     return (0, text(_IFNAME, which)) if isinstance(which, str) else (which, b"")
 
 
-def _flags(index: int, up: bool | None) -> bytes:
-    return _header.pack(0, 0, index, _UP if up else 0, 0 if up is None else _UP)
+def _flags(index: int, up: bool | None, arp: bool | None = None) -> bytes:
+    given = (_UP if up else 0) | (_NOARP if arp is False else 0)
+    return _header.pack(0, 0, index, given, (0 if up is None else _UP) | (0 if arp is None else _NOARP))
 
 
 def _common(mac: str | None, mtu: int, group: int | None) -> bytes:
@@ -299,6 +343,13 @@ def _common(mac: str | None, mtu: int, group: int | None) -> bytes:
 
 def _addr_gen(link_local: bool) -> bytes:
     return nest(_AF_SPEC, nest(AF_INET6, u8(_ADDR_GEN_MODE, _GEN_EUI64 if link_local else _GEN_NONE)))
+
+
+def _bridge(snooping: bool | None, reserved_learning: bool | None) -> bytes:
+    told = b"" if snooping is None else u8(_BR_MCAST_SNOOPING, snooping)
+    if reserved_learning is None:
+        return told
+    return told + attr(_BR_BOOLEANS, _pair32.pack(0 if reserved_learning else _NO_LINK_LOCAL_LEARNING, _NO_LINK_LOCAL_LEARNING))
 
 
 def _port(flags: dict[int, bool | None]) -> bytes:

@@ -26,7 +26,7 @@ _MIRRED_PARMS = 2
 _TERMINAL, _STOLEN, _EGRESS_REDIRECT = 1, 4, 1
 _ETHERNET = 1
 _ROOT, _INGRESS = 0xFFFFFFFF, 0xFFFFFFF1
-_INGRESS_HANDLE, _TBF_HANDLE = 0xFFFF0000, 0x10000
+_INGRESS_HANDLE = 0xFFFF0000
 _ALL_PROTOCOLS = socket.htons(3)
 _LATENCY = 0.025
 _TICK_NS = 64
@@ -55,7 +55,7 @@ class Tbf:
 
 @dataclass(frozen=True, slots=True)
 class QdiscInfo:
-    """One queueing discipline."""
+    """One queueing discipline; ``handle`` is the number before the colon."""
 
     index: int
     kind: str
@@ -98,7 +98,13 @@ def filters(nl: Netlink, index: int) -> list[FilterInfo]:
     return [row for row in map(_filter, rows) if row.target]
 
 
-def new_tbf(index: int, bucket: Tbf) -> Message:
+def redirects(nl: Netlink, index: int, priority: int) -> bool:
+    """Whether the ingress of an interface has filters of ``priority``, be it that their target is gone."""
+    body = _header.pack(0, index, 0, _INGRESS_HANDLE, priority << 16)
+    return bool(list(nl.dump(Message(_GET_FILTER, 0, body, f"list the filters of {named(index)}"))))
+
+
+def new_tbf(index: int, bucket: Tbf, handle: int = 1) -> Message:
     """Limit what leaves through an interface, in place of whatever limit it had."""
     rate = min(bucket.rate, _LARGEST)
     # With the link layer named the kernel computes the times itself and needs no rate table.
@@ -109,7 +115,7 @@ def new_tbf(index: int, bucket: Tbf) -> Message:
         u32(_TBF_BURST, bucket.burst),
         attr(_TBF_RATE64, struct.pack("=Q", bucket.rate)) if bucket.rate > rate else b"",
     )
-    body = _header.pack(0, index, _TBF_HANDLE, _ROOT, 0) + text(_KIND, "tbf") + options
+    body = _header.pack(0, index, handle << 16, _ROOT, 0) + text(_KIND, "tbf") + options
     return Message(_NEW_QDISC, CREATE | REPLACE, body, f"limit the rate of {named(index)}")
 
 
@@ -119,7 +125,7 @@ def new_ingress(index: int) -> Message:
     return Message(_NEW_QDISC, CREATE | EXCL, body, f"add an ingress to {named(index)}")
 
 
-def new_redirect(index: int, target: int) -> Message:
+def new_redirect(index: int, target: int, priority: int = 1) -> Message:
     """Send everything that ``index`` receives out through ``target``. Needs ``new_ingress``."""
     act = nest(
         1,
@@ -129,7 +135,7 @@ def new_redirect(index: int, target: int) -> Message:
     # One key of all zeroes matches every packet. The match-all classifier would say it plainer, but not every kernel has it.
     everything = _selector.pack(_TERMINAL, 0, 1, 0, 0, 0, 0, 0) + _key.pack(0, 0, 0, 0)
     options = nest(_OPTIONS, attr(_U32_SEL, everything), nest(_U32_ACT, act))
-    body = _header.pack(0, index, 0, _INGRESS_HANDLE, 1 << 16 | _ALL_PROTOCOLS) + text(_KIND, "u32") + options
+    body = _header.pack(0, index, 0, _INGRESS_HANDLE, priority << 16 | _ALL_PROTOCOLS) + text(_KIND, "u32") + options
     return Message(_NEW_FILTER, CREATE | EXCL, body, f"redirect what {named(index)} receives")
 
 
@@ -145,7 +151,7 @@ def _qdisc(data: bytes) -> QdiscInfo:
     _, index, handle, parent, _ = _header.unpack_from(data)
     found = parse(data, 20)
     kind = string(found.get(_KIND, b""))
-    return QdiscInfo(index, kind, handle, parent, _bucket(found.get(_OPTIONS, b"")) if kind == "tbf" else None)
+    return QdiscInfo(index, kind, handle >> 16, parent, _bucket(found.get(_OPTIONS, b"")) if kind == "tbf" else None)
 
 
 def _bucket(data: bytes) -> Tbf | None:

@@ -1,0 +1,93 @@
+"""macvlan networks: a container is a station on the network of a host interface. ipvlan, where the kernel has it not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fairlead.model import errors
+from tests.kernel.agents import Agent, address
+from tests.net import Containers, Node, Outside
+from tests.wait import eventually
+
+LAN4, LAN6 = "203.0.113.0/24", "2001:db8:113::/64"
+
+
+def _lan(agent: Agent, **spec: object) -> None:
+    """A network on the node's uplink, beside the node and the outside host, whose address is the router's."""
+    agent.network(
+        "lan",
+        driver="macvlan",
+        parent="eth0",
+        subnets=[
+            {
+                "cidr": LAN4,
+                "gateway": Outside.v4,
+                "exclude": [Node.v4],
+                "ranges": [{"start": "203.0.113.50", "end": "203.0.113.60"}],
+            },
+            {"cidr": LAN6, "gateway": Outside.v6, "exclude": [Node.v6]},
+        ],
+        **spec,
+    )
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_container_is_on_the_parents_network(agent: Agent, outside: Outside, containers: Containers, family: int) -> None:
+    _lan(agent)
+    one, two = containers.new("one"), containers.new("two")
+    here = address(agent.attach(one, "lan"), family)
+    there = address(agent.attach(two, "lan"), family)
+    two.serve("tcp", 80)
+    outside.serve("tcp", 80)
+
+    assert outside.connects(there, 80)
+    assert one.connects(there, 80)
+    answer = one.ask(outside.v4 if family == 4 else outside.v6, 80)
+    assert answer
+    assert answer.peer.removeprefix("::ffff:") == here, "no NAT: it is a station of its own"
+    assert not agent.drift()
+
+
+def test_it_heals_survives_restarts_and_goes(agent: Agent, outside: Outside, containers: Containers) -> None:
+    _lan(agent)
+    one = containers.new("one")
+    agent.attach(one, "lan", mac="02:11:22:33:44:55")
+    outside.serve("tcp", 80)
+    assert one.json("ip", "-j", "link", "show", "eth0")[0]["address"] == "02:11:22:33:44:55"
+    for broken in (("address", "flush", "dev", "eth0"), ("link", "delete", "eth0"), ("link", "set", "eth0", "down")):
+        one.run("ip", *broken)
+        eventually(lambda: one.connects(outside.v4, 80, deadline=0.3), what=f"after ip {' '.join(broken)}")
+    agent.kill()
+    agent.start()
+    assert agent.client.status().repairs == 0
+    agent.detach(one)
+    eventually(lambda: "eth0" not in one.run("ip", "-br", "link"))
+
+
+def test_what_it_cannot_give_is_said(agent: Agent, containers: Containers) -> None:
+    _lan(agent)
+    one = containers.new("one")
+    with pytest.raises(errors.Invalid, match=r"ports: .*reached at their own addresses"):
+        agent.attach(one, "lan", ports=[{"hostPort": 8080, "containerPort": 80}])
+    with pytest.raises(errors.Invalid, match=r"spec.parent: this host has no interface nic7"):
+        agent.network("no", "10.1.0.0/24", driver="macvlan", parent="nic7")
+    with pytest.raises(errors.Invalid, match=r"spec.parent: a network with driver macvlan needs it"):
+        agent.network("no", "10.1.0.0/24", driver="macvlan")
+    with pytest.raises(errors.Invalid, match=r"mode: 'l2' is none of macvlan; there are: bridge, private, vepa, passthru"):
+        agent.network("no", "10.1.0.0/24", driver="macvlan", parent="eth0", mode="l2")
+
+
+def test_ipvlan_or_what_the_kernel_lacks(agent: Agent, outside: Outside, containers: Containers) -> None:
+    spec = {"driver": "ipvlan", "parent": "eth0", "subnets": [{"cidr": LAN4, "gateway": Outside.v4, "exclude": [Node.v4]}]}
+    one = containers.new("one")
+    if not Path("/sys/module/ipvlan").exists():
+        with pytest.raises(errors.Unsupported, match=r"spec.driver: this kernel has no ipvlan; it needs CONFIG_IPVLAN"):
+            agent.network("lan", **spec)  # type: ignore[arg-type]
+        assert "lan" not in [network.name for network in agent.client.objects("networks")]
+        return
+    agent.network("lan", **spec)  # type: ignore[arg-type]
+    outside.serve("tcp", 80)
+    agent.attach(one, "lan")
+    assert one.connects(outside.v4, 80)
