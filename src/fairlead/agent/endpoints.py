@@ -322,6 +322,8 @@ class Endpoints:
             if not spec.handover:
                 raise Invalid(f"the namespace of {existing.display} does not change", field="path")
             spec = replace(spec, sandbox=Sandbox(path=request.path))
+        if request.display is not None:
+            spec = replace(spec, display=request.display)
         if request.ports is not None:
             _refuse_unfit_ports((*request.ports, *request.any_ports), network)
             ports = request.ports

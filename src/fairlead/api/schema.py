@@ -116,6 +116,7 @@ class Change(Value, frozen=True, kw_only=True):
     container: ContainerID
     interface: InterfaceName
     path: str | None = None
+    display: str | None = None
     ports: tuple[PublishedPort, ...] | None = None
     any_ports: tuple[AnyPort, ...] = ()
 
