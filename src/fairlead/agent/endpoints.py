@@ -35,6 +35,7 @@ from fairlead.model.meta import Meta
 from fairlead.model.network import Driver, Network
 from fairlead.store.base import Delete, Put, Store
 
+from .bounds import refuse_unbounded
 from .host import Host
 from .networks import Networks
 from .node import Node
@@ -100,6 +101,7 @@ class Endpoints:
 
     async def attach(self, request: Attach) -> Attached:
         """Give a namespace an interface. Asked again for the same container and interface, it answers the same."""
+        refuse_unbounded(request)
         name = endpoint_name(request.container, request.interface)
         attached = await self._attach(request, name)
         await self._refresh_beside(attached.endpoint)

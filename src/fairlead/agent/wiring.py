@@ -5,8 +5,13 @@ from __future__ import annotations
 import logging
 
 from fairlead.cni import verbs
+from fairlead.datapath.ebpf import hooks, programs
+from fairlead.datapath.ebpf.observe import Observer
+from fairlead.datapath.ebpf.programs import Programs
 from fairlead.datapath.nftables.plane import Nftables
 from fairlead.docker import plugin
+from fairlead.flow.collect import Collector
+from fairlead.flow.enrich import Names
 from fairlead.ipam.ledger import Ledger
 from fairlead.kit import fault
 from fairlead.links.links import Links
@@ -33,6 +38,7 @@ class Wiring:
         self.store = store  # what people wrote, and what they were given
         self.host = Host()  # facts about the machine
         self.ledger = Ledger()  # who has which address
+        self.programs = self._programs()  # eBPF, if flows are wanted
         self.node = Node(self._hands, settings.linger)  # the desired state, and the kernel that follows it
         self.networks = Networks(self.store, self.node, self.ledger, self.host)
         self.reservations = Reservations(self.store, self.ledger, self.networks, self.host)  # what outsiders count on
@@ -45,6 +51,7 @@ class Wiring:
             host=self.host,
             grace=settings.gc_grace,
         )
+        self.collector = self._collector()  # what the programs tell, by names
         self.agent = Agent(
             settings,
             host=self.host,
@@ -53,6 +60,7 @@ class Wiring:
             networks=self.networks,
             reservations=self.reservations,
             endpoints=self.endpoints,
+            collector=self.collector,
         )
         self.monitor = Monitor(
             settings, self.node, self.endpoints, [self.endpoints.repay, self._finish]
@@ -61,7 +69,23 @@ class Wiring:
         self.docker = plugin.Plugin(self.agent)  # the door that Docker knows
 
     def _hands(self) -> Hands:
-        return Hands(Links(), Nftables(self.settings.run))
+        return Hands(Links(), Nftables(self.settings.run), hooks.TrafficHooks(self.programs) if self.programs else None)
+
+    def _programs(self) -> Programs | None:
+        run = self.settings.run
+        if self.settings.flows:
+            return Programs(run, ring=self.settings.flow_buffer << 10)
+        if programs.present(run):  # the last agent had them
+            hooks.detach()
+            programs.remove(run)
+        return None
+
+    def _collector(self) -> Collector | None:
+        if self.programs is None:
+            return None
+        return Collector(
+            Observer(self.programs), Names(self.endpoints.all.values, self.host.addresses, lambda: self.node.state)
+        )
 
     async def start(self) -> None:
         """Read, bring the kernel in line, listen; only then may containers start."""
@@ -78,6 +102,8 @@ class Wiring:
         await self.endpoints.reap()  # containers that ended while nobody looked
         fault.point("start.reaped")
         await self.monitor.start()  # from here on a change of the kernel is heard
+        if self.collector:
+            self.collector.start()
         self.agent.ready = True
         await self.server.start(self.settings.run / "agent.sock", self.settings.group)
         if path := plugin.socket():
@@ -93,8 +119,12 @@ class Wiring:
         """The reverse; the kernel keeps everything."""
         self.agent.ready = False
         await self.docker.stop()
+        if self.collector:
+            await self.collector.stop()
         await self.server.stop()
         await self.monitor.stop()
         await self.node.close()
         await self.store.close()
         self.host.close()
+        if self.programs:
+            self.programs.close()

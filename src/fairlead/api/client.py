@@ -9,16 +9,17 @@ from __future__ import annotations
 import http.client
 import socket
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar, Union
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from fairlead.model import codec, errors
 from fairlead.model.meta import Object
 from fairlead.model.network import Network
 
 from . import wire
-from .schema import Applied, Attach, Attached, Detach, Detached, Refusal, Report, Status
+from .schema import Applied, Attach, Attached, Detach, Detached, Flow, Refusal, Report, Status
 
 T = TypeVar("T")
 
@@ -74,6 +75,27 @@ class Client:
         """Take interfaces away; nothing there is no error."""
         return self._ask("POST", "/v1/detach", Detached, request)
 
+    def flows(self, **query: str) -> list[Flow]:
+        """The last flows that match: words as in the filters of ``GET /v1/flows``."""
+        return self._ask("GET", f"/v1/flows?{urlencode(query)}", list[Flow])
+
+    def follow(self, **query: str) -> Iterator[Flow]:
+        """What matches from now on, until the agent ends. Waits for the next flow as long as it takes."""
+        connection = http.client.HTTPConnection("fairlead")
+        connection.sock = self._connect()
+        try:
+            connection.request("GET", f"/v1/flows?{urlencode({**query, 'follow': 'true'})}")
+            answer = connection.getresponse()
+            if answer.status != 200:
+                raise self._refusal(answer.status, answer.read())
+            connection.sock.settimeout(None)
+            while line := answer.readline():
+                yield codec.decode(line, Flow)
+        except (OSError, http.client.HTTPException) as problem:
+            raise errors.Unavailable(f"the agent broke off while telling of flows: {problem}") from None
+        finally:
+            connection.close()
+
     def purge(self) -> None:
         """Remove everything of Fairlead from this node's kernel."""
         self._send("DELETE", "/v1/node", b"")
@@ -119,9 +141,11 @@ class Client:
 
     def _connect(self) -> socket.socket:
         connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connected.settimeout(self._timeout)
+        # Not by settimeout: a socket with one does not wait while the agent's queue is full, but fails at once.
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(self._timeout), 1))
         try:
             connected.connect(str(self.path))
+            connected.settimeout(self._timeout)
         except (FileNotFoundError, ConnectionRefusedError):
             connected.close()
             raise errors.Unavailable(

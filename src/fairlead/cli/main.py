@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "down": "node",
     "status": "node",
     "doctor": "node",
+    "flows": "flows",
     "run": "run",
     "ps": "containers",
     "exec": "containers",

@@ -48,7 +48,7 @@ def ensure(nl: Netlink, row: Limit) -> None:
         fault.point("limit.egress")
         if not _led(nl, host.index, ifb.index):
             _take_off(nl, host.index, _marks(nl, host.index).get(host.index, set()) & {"ingress"})
-        if not any(one.kind == "ingress" for one in route.qdiscs(nl) if one.index == host.index):
+        if not any(one.kind in {"ingress", "clsact"} for one in route.qdiscs(nl) if one.index == host.index):
             nl.do(route.new_ingress(host.index))
         fault.point("limit.hooked")
         if not route.filters(nl, host.index):

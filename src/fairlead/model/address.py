@@ -197,6 +197,10 @@ class InterfaceName(Text):
             raise ValueError(f"{text!r} is not an interface name: it must have 1 to 15 bytes")
         if text in {".", ".."} or not re.fullmatch(r"[A-Za-z0-9_.@=+-]+", text):
             raise ValueError(f"{text!r} is not an interface name: use letters, digits, '_', '.', '-', '@', '=' or '+'")
+        if text in {"all", "default"}:
+            raise ValueError(
+                f"{text!r} is not an interface name: in the kernel's settings it stands for several; choose another"
+            )
         return text
 
 

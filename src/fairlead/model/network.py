@@ -12,6 +12,8 @@ from .meta import GROUP, Object, Value
 MTU_MIN = 576
 MTU_MIN_IPV6 = 1280
 MTU_MAX = 65535
+SUBNETS_MAX, RANGES_MAX, EXCLUDE_MAX = 64, 256, 1024
+"""How many of each a network, or one subnet, may have."""
 
 
 RESERVED: tuple[tuple[Prefix, str], ...] = (
@@ -93,6 +95,9 @@ class Subnet(Value, frozen=True, kw_only=True):
     exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for field, given, most in (("ranges", self.ranges, RANGES_MAX), ("exclude", self.exclude, EXCLUDE_MAX)):
+            if len(given) > most:
+                raise ValueError(f"{field}: {len(given)} entries; at most {most}")
         self._check_prefix()
         if self.gateway is not None:
             self._check_host("gateway", self.gateway)
@@ -163,6 +168,8 @@ class NetworkSpec(Value, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         self._check_driver()
+        if len(self.subnets) > SUBNETS_MAX:
+            raise ValueError(f"subnets: {len(self.subnets)} entries; at most {SUBNETS_MAX}")
         _refuse_overlaps([subnet.cidr for subnet in self.subnets])
         low = MTU_MIN_IPV6 if any(s.family == 6 for s in self.subnets) else MTU_MIN
         if self.mtu is not None and not low <= self.mtu <= MTU_MAX:

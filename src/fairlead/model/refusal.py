@@ -17,7 +17,7 @@ from .errors import Invalid
 
 _AT = re.compile(r" - at (?P<key>`key` in )?`\$\.?(?P<path>.*)`$")
 _INNER = re.compile(r"([A-Za-z][A-Za-z0-9]*(?:\[\d+\])?(?:\.[A-Za-z0-9]+)*): ")
-_EXPECTED = re.compile(r"Expected `(.+)`, got `(.+)`")
+_EXPECTED = re.compile(r"Expected `([^`]+)`(?:, got `(.+)`)?")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
 _ABSENT = re.compile(r"Object missing required field `(.*)`")
 _CHOICE = re.compile(r"Invalid (?:enum )?value (.*)")
@@ -48,7 +48,7 @@ def refusal(problem: msgspec.ValidationError, field: str = "", to: Any = None) -
         choices = _choices(_type_at(to, path))
         text = f"{found[1][:80]} is not " + (f"one of {', '.join(choices)}" if choices else "known")
     elif found := _EXPECTED.search(text):
-        text = f"{text[: found.start()]}expected {_words(found[1])}, not {_words(found[2])}"
+        text = f"{text[: found.start()]}expected {_words(found[1])}" + (f", not {_words(found[2])}" if found[2] else "")
     elif found := _INNER.match(text):
         path, text = join(path, found[1]), text[found.end() :]
     return Invalid(text, field=join(field, path))

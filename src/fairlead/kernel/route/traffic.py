@@ -26,7 +26,8 @@ _MIRRED_PARMS = 2
 _TERMINAL, _STOLEN, _EGRESS_REDIRECT = 1, 4, 1
 _ETHERNET = 1
 _ROOT, _INGRESS = 0xFFFFFFFF, 0xFFFFFFF1
-_INGRESS_HANDLE = 0xFFFF0000
+_RECEIVED = 0xFFFFFFF2
+_INGRESS_HANDLE, _TBF_HANDLE = 0xFFFF0000, 0x10000
 _ALL_PROTOCOLS = socket.htons(3)
 _LATENCY = 0.025
 _TICK_NS = 64
@@ -93,7 +94,7 @@ def qdiscs(nl: Netlink) -> list[QdiscInfo]:
 
 def filters(nl: Netlink, index: int) -> list[FilterInfo]:
     """The filters on the ingress of an interface; none if it has no ingress."""
-    body = _header.pack(0, index, 0, _INGRESS_HANDLE, 0)
+    body = _header.pack(0, index, 0, _RECEIVED, 0)
     rows = nl.dump(Message(_GET_FILTER, 0, body, f"list the filters of {named(index)}"))
     return [row for row in map(_filter, rows) if row.target]
 
@@ -135,7 +136,7 @@ def new_redirect(index: int, target: int, priority: int = 1) -> Message:
     # One key of all zeroes matches every packet. The match-all classifier would say it plainer, but not every kernel has it.
     everything = _selector.pack(_TERMINAL, 0, 1, 0, 0, 0, 0, 0) + _key.pack(0, 0, 0, 0)
     options = nest(_OPTIONS, attr(_U32_SEL, everything), nest(_U32_ACT, act))
-    body = _header.pack(0, index, 0, _INGRESS_HANDLE, priority << 16 | _ALL_PROTOCOLS) + text(_KIND, "u32") + options
+    body = _header.pack(0, index, 0, _RECEIVED, priority << 16 | _ALL_PROTOCOLS) + text(_KIND, "u32") + options
     return Message(_NEW_FILTER, CREATE | EXCL, body, f"redirect what {named(index)} receives")
 
 
