@@ -37,6 +37,7 @@ from fairlead.model.reservation import Reservation
 
 from .config import Settings
 from .endpoints import Endpoints
+from .garbage import Garbage
 from .host import Host
 from .networks import Networks
 from .node import Node
@@ -60,9 +61,11 @@ class Agent:
         networks: Networks,
         reservations: Reservations,
         endpoints: Endpoints,
+        garbage: Garbage,
         collector: Collector | None,
     ) -> None:
         self.settings, self._host, self._ledger, self._collector = settings, host, ledger, collector
+        self._garbage = garbage
         self.node, self.networks, self.endpoints, self.reservations = node, networks, endpoints, reservations
         self._since = time.monotonic()
         self.ready = False
@@ -97,7 +100,7 @@ class Agent:
         self, network: str, owner: str, keep: Collection[tuple[str, str]], labels: Mapping[str, str]
     ) -> tuple[Endpoint, ...]:
         """Remove what the runtime does not list."""
-        return await self.endpoints.collect(network, owner, keep, labels)
+        return await self._garbage.collect(network, owner, keep, labels)
 
     async def apply(self, thing: Object) -> Applied:
         """Create a network or change it."""

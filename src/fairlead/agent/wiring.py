@@ -20,6 +20,7 @@ from fairlead.store.base import Store
 from .agent import Agent
 from .config import Settings
 from .endpoints import Endpoints
+from .garbage import Garbage
 from .host import Host
 from .monitor import Monitor
 from .networks import Networks
@@ -49,9 +50,9 @@ class Wiring:
             self.networks,
             reservations=self.reservations,
             host=self.host,
-            grace=settings.gc_grace,
         )
         self.collector = self._collector()  # what the programs tell, by names
+        self.garbage = Garbage(self.store, self.endpoints, settings.gc_grace)  # what ended without a word
         self.agent = Agent(
             settings,
             host=self.host,
@@ -60,10 +61,11 @@ class Wiring:
             networks=self.networks,
             reservations=self.reservations,
             endpoints=self.endpoints,
+            garbage=self.garbage,
             collector=self.collector,
         )
         self.monitor = Monitor(
-            settings, self.node, self.endpoints, [self.endpoints.repay, self._finish]
+            settings, self.node, self.garbage, [self.endpoints.repay, self._finish]
         )  # hears the kernel, repairs, collects
         self.server = Server(self.agent)  # the front door
         self.docker = plugin.Plugin(self.agent)  # the door that Docker knows
@@ -99,7 +101,7 @@ class Wiring:
         fault.point("start.applied")
         await self.networks.ensure_defaults(ipv6=self.settings.ipv6)
         fault.point("start.defaults")
-        await self.endpoints.reap()  # containers that ended while nobody looked
+        await self.garbage.reap()  # containers that ended while nobody looked
         fault.point("start.reaped")
         await self.monitor.start()  # from here on a change of the kernel is heard
         if self.collector:
