@@ -433,9 +433,11 @@ class Purge(Case):
     harmless = False
 
     def ready(self) -> None:
-        for one in (self.one, *self.world.bystanders):
-            self.world.agent.attach(one, "blue", bandwidth={"egressRate": 80_000_000})
-            self.world.alive(one)
+        for one in self.world.bystanders:  # several would leave in one batch or in two, as it happens
+            self.world.agent.detach(one)
+            self.world.dead(one)
+        self.world.agent.attach(self.one, "blue", bandwidth={"egressRate": 80_000_000})
+        self.world.alive(self.one)
 
     def verb(self) -> None:
         try:
