@@ -14,7 +14,7 @@ import asyncio
 import ipaddress
 import logging
 import os
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from msgspec.structs import replace
@@ -166,10 +166,7 @@ class Endpoints:
             async with self._alone(endpoint.name):
                 if endpoint.name in self.all:
                     await self._forget(endpoint)
-        try:
-            await self._refresh_beside(*found)
-        except Problem as problem:
-            log.warning("not removed, the next comparison will: %s", problem)
+        await self._part(found)
         if request.wait:
             await asyncio.gather(*(self._node.leaving[one.name][1] for one in found if one.name in self._node.leaving))
         return Detached(endpoints=tuple(found))
@@ -207,12 +204,14 @@ class Endpoints:
         confirmed = self._suspects.confirmed(scope, [(one.name, one.metadata.uid) for one in missing])
         ended = await self._ended(missing)
         dead = [one for one in missing if one in ended or (one.name, one.metadata.uid) in confirmed]
-        return tuple([one for one in dead if await self._take_away(one, f"{owner} does not know it any more")])
+        return await self._part([one for one in dead if await self._take_away(one, f"{owner} does not know it any more")])
 
-    async def reap(self) -> list[Endpoint]:
+    async def reap(self) -> tuple[Endpoint, ...]:
         """Remove endpoints whose namespace is gone."""
         dead = await self._ended(self.all.values())
-        return [one for one in dead if await self._take_away(one, f"its namespace {one.spec.sandbox.path} is gone")]
+        return await self._part(
+            [one for one in dead if await self._take_away(one, f"its namespace {one.spec.sandbox.path} is gone")]
+        )
 
     async def repay(self) -> None:
         """Have the store forget what it could not forget when it was asked."""
@@ -275,7 +274,6 @@ class Endpoints:
             self._ledger.release(name)
             raise
         self._add(stored)
-        network = self._networks.all.get(network.name, network)  # it may have been changed meanwhile
         fault.point("attach.committed")
         try:
             await self._node.put(name, self._rows(stored))
@@ -475,6 +473,14 @@ class Endpoints:
         """Bring those in line that share a namespace with endpoints that came, went or moved."""
         changed = {one.name for one in endpoints}
         await self._refresh({other.name for one in endpoints for other in self._beside(one)} - changed)
+
+    async def _part(self, gone: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
+        """Bring those in line that shared a namespace with endpoints that went, which never fails for it; return ``gone``."""
+        try:
+            await self._refresh_beside(*gone)
+        except Problem as problem:
+            log.warning("not removed, the next comparison will: %s", problem)
+        return tuple(gone)
 
     async def _refresh(self, endpoints: Iterable[str]) -> None:
         """Bring endpoints in line with what is now said of their networks and containers. Not under any one's lock."""
