@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 from msgspec.structs import replace
@@ -158,10 +158,7 @@ class Endpoints:
             async with self.alone(endpoint.name):
                 if endpoint.name in self.all:
                     await self.forget(endpoint)
-        try:
-            await self._refresh_beside(*found)
-        except Problem as problem:
-            log.warning("not removed, the next comparison will: %s", problem)
+        await self.part(found)
         if request.wait:
             await asyncio.gather(*(self._node.leaving[one.name][1] for one in found if one.name in self._node.leaving))
         return Detached(endpoints=tuple(found))
@@ -213,7 +210,6 @@ class Endpoints:
             self._ledger.release(name)
             raise
         self._add(stored)
-        network = self._networks.all.get(network.name, network)  # it may have been changed meanwhile
         fault.point("attach.committed")
         try:
             await self._node.put(name, self._rows(stored))
@@ -415,6 +411,14 @@ class Endpoints:
         """Bring those in line that share a namespace with endpoints that came, went or moved."""
         changed = {one.name for one in endpoints}
         await self._refresh({other.name for one in endpoints for other in self._beside(one)} - changed)
+
+    async def part(self, gone: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
+        """Bring those in line that shared a namespace with endpoints that went, which never fails for it; return ``gone``."""
+        try:
+            await self._refresh_beside(*gone)
+        except Problem as problem:
+            log.warning("not removed, the next comparison will: %s", problem)
+        return tuple(gone)
 
     async def _refresh(self, endpoints: Iterable[str]) -> None:
         """Bring endpoints in line with what is now said of their networks and containers. Not under any one's lock."""

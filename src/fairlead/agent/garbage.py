@@ -52,12 +52,16 @@ class Garbage:
         confirmed = self._suspects.confirmed(scope, [(one.name, one.metadata.uid) for one in missing])
         ended = await self._ended(missing)
         dead = [one for one in missing if one in ended or (one.name, one.metadata.uid) in confirmed]
-        return tuple([one for one in dead if await self._take_away(one, f"{owner} does not know it any more")])
+        return await self._endpoints.part(
+            [one for one in dead if await self._take_away(one, f"{owner} does not know it any more")]
+        )
 
-    async def reap(self) -> list[Endpoint]:
+    async def reap(self) -> tuple[Endpoint, ...]:
         """Remove endpoints whose namespace is gone."""
         dead = await self._ended(self._endpoints.all.values())
-        return [one for one in dead if await self._take_away(one, f"its namespace {one.spec.sandbox.path} is gone")]
+        return await self._endpoints.part(
+            [one for one in dead if await self._take_away(one, f"its namespace {one.spec.sandbox.path} is gone")]
+        )
 
     async def _ended(self, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
         """Those whose namespace is gone, looked at twice, as a runtime may be moving it."""
