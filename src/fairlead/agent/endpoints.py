@@ -33,7 +33,7 @@ from fairlead.model.network import Network
 from fairlead.store.base import Delete, Put, Store
 
 from . import demand
-from .bounds import refuse_unbounded
+from .bounds import refuse_unbounded, refuse_unbounded_change
 from .host import Host
 from .networks import Networks
 from .node import Node
@@ -120,6 +120,7 @@ class Endpoints:
 
     async def change(self, request: Change) -> Attached:
         """Change the ports of an endpoint, or where the other end of one that is handed over has got to."""
+        refuse_unbounded_change(request)
         name = endpoint_name(request.container, request.interface)
         before = self.all.get(name)
         attached = await self._change(request, name)
