@@ -108,8 +108,10 @@ def fairlead(tmp_path: Path) -> Iterator[Fairlead]:
         "back": network("back", "10.30.0.0/24", dns=("10.30.0.1",)),
         "inner": network("inner", "10.40.0.0/24", internal=True),
     }
-    with FakeAgent(tmp_path / "agent.sock", real=True, networks=networks) as agent:
-        made = Fairlead(tmp_path, agent)
+    run_dir = tmp_path / "run"  # containers do not see it
+    run_dir.mkdir()
+    with FakeAgent(run_dir / "agent.sock", real=True, networks=networks) as agent:
+        made = Fairlead(run_dir, agent)
         try:
             yield made
         finally:
@@ -458,10 +460,10 @@ class TestDetached:
             "--network",
             "front",
             *SH,
-            f"while [ ! -e {fairlead.run_dir}/go ]; do sleep 0.05; done",
+            f"while [ ! -e {fairlead.run_dir.parent}/go ]; do sleep 0.05; done",
         )
         fairlead.agent.refuse["detach"] = errors.Unavailable("the agent is starting")
-        (fairlead.run_dir / "go").touch()
+        (fairlead.run_dir.parent / "go").touch()
         eventually(lambda: fairlead.state("web").get("problem"), deadline=20)
         assert fairlead("ps", "-a").count("exited (0)") == 1
         failed = fairlead.attempt("rm", "web")
