@@ -12,7 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fairlead.cni import ipam
 from fairlead.kernel.flock import locked
+from fairlead.kit.suspects import Suspects
 from tests.contracts import cni_calls
 from tests.contracts.cni_calls import VERSIONS, environment, success
 from tests.contracts.fake_door import FakeDoor
@@ -111,13 +113,32 @@ def test_check(plugin: Plugin) -> None:
     plugin.refused("CHECK", plugin.conf(prevResult=other), 110, "10.7.0.2")
 
 
-def test_collect(plugin: Plugin) -> None:
+def test_collect(plugin: Plugin, monkeypatch: pytest.MonkeyPatch) -> None:
     for container in ("c1", "c2", "c3"):
         plugin.call("ADD", plugin.conf(), CNI_CONTAINERID=container)
     plugin.refused("GC", plugin.conf(), 7, "cni.dev/valid-attachments")
     valid = {"cni.dev/valid-attachments": [{"containerID": "c2", "ifname": "eth0"}]}
-    assert plugin.call("GC", plugin.conf(**valid)) == (0, {})
+    now = [100.0]
+    monkeypatch.setattr(ipam, "suspects", Suspects(10.0, lambda: now[0]))
+    for seconds, left in ((0.0, 3), (9.0, 3), (1.0, 1)):
+        now[0] += seconds
+        assert plugin.call("GC", plugin.conf(**valid)) == (0, {})
+        assert len(plugin.held()) == 2 * left
     assert plugin.held() == ["10.7.0.3", "fd07::11"]
+
+
+def test_collect_spares_who_came_after_the_list_was_written(plugin: Plugin, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(ipam, "suspects", Suspects(10.0, lambda: now[0]))
+    plugin.call("ADD", plugin.conf())
+    mine = {"cni.dev/valid-attachments": [{"containerID": "c1", "ifname": "eth0"}]}
+    nobody: dict[str, list[object]] = {"cni.dev/valid-attachments": []}
+    for said in (nobody, mine, nobody):  # an old list, a new one, and the container is gone
+        assert plugin.call("GC", plugin.conf(**said)) == (0, {})
+        assert len(plugin.held()) == 2
+        now[0] += 20
+    assert plugin.call("GC", plugin.conf(**nobody)) == (0, {})
+    assert plugin.held() == []
 
 
 @pytest.mark.parametrize(

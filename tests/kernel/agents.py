@@ -28,6 +28,11 @@ class Agent:
         self.client = Client(node.run_dir / "agent.sock")
 
     @property
+    def command(self) -> list[str]:
+        """What is executed to start it."""
+        return [sys.executable, "-m", "fairlead.agent", *self.options]
+
+    @property
     def pid(self) -> int:
         assert self._process
         return self._process.pid
@@ -44,7 +49,7 @@ class Agent:
     def _spawn(self) -> subprocess.Popen[str]:
         with self._log.open("a") as log:
             return subprocess.Popen(
-                ["nsenter", f"--net={self.node.path}", *self.under, sys.executable, "-m", "fairlead.agent", *self.options],
+                ["nsenter", f"--net={self.node.path}", *self.under, *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -100,7 +100,7 @@ def test_hostile_files_harm_nothing(blue: Leases) -> None:
         assert any("notes.txt" in text for text in book.odd)
         assert book.last(3) == {}
         assert book.release(ME) == ()
-        assert book.collect([("eth0", "x")]) == ()
+        assert book.missing([("eth0", "x")]) == {}
         book.reserve(ME, [(0, Address("10.0.0.9")), (1, Address("fd00::9"))])
     assert names(blue) == before - {".fairlead.new"} | {"10.0.0.9", "fd00::9"}
     assert not (blue.path / "last_reserved_ip.1").is_symlink()
@@ -120,9 +120,26 @@ def test_collecting_keeps_what_is_named(blue: Leases) -> None:
     for at, text in enumerate(["a\r\neth0", "a\r\nnet1", "b\r\neth0", "a", "c", ""]):
         (blue.path / f"10.0.0.{at + 1}").write_text(text, newline="")
     with blue.locked() as book:
-        assert book.collect({("a", "eth0")}) == ("10.0.0.2", "10.0.0.3", "10.0.0.5")
-        assert book.collect({("a", "eth0")}) == ()
+        assert book.missing({("a", "eth0")}) == {"10.0.0.2": ("a", "net1"), "10.0.0.3": ("b", "eth0"), "10.0.0.5": ("c", "")}
+        assert book.remove(book.missing({("a", "eth0")})) == ("10.0.0.2", "10.0.0.3", "10.0.0.5")
+        assert book.missing({("a", "eth0")}) == {}
     assert names(blue) == {"10.0.0.1", "10.0.0.4", "10.0.0.6"}
+
+
+def test_leases_of_an_earlier_boot_are_gone(tmp_path: Path, blue: Leases) -> None:
+    at = [(0, Address("10.0.0.5"))]
+    (blue.path / "10.0.0.9").write_text("theirs\r\neth0", newline="")
+    with Leases(str(tmp_path), "blue", lock, "machine/1").locked() as book:
+        book.reserve(ME, at)
+        if "user.fairlead.boot" not in os.listxattr(blue.path / "10.0.0.5"):
+            pytest.skip(f"{tmp_path} is on a file system without attributes")
+    for boot in ("machine/1", "other/2", ""):
+        with Leases(str(tmp_path), "blue", lock, boot).locked() as book:
+            assert book.of(ME) == ("10.0.0.5",), "another machine's, or nobody can tell"
+    with Leases(str(tmp_path), "blue", lock, "machine/2").locked() as book:
+        assert book.owners == {"10.0.0.9": ("theirs", "eth0")}
+        book.reserve(ME, at)
+    assert names(blue) >= {"10.0.0.5", "10.0.0.9"}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,9 @@
 It knows no networks and asks the agent for nothing: ``ipam.hostlocal`` decides, ``store.leases`` keeps the files, and both
 plugins can work on one directory, so that a node moves from one to the other without losing a lease. The agent runs it
 only because it runs already; whoever else holds the files' lock is waited for in a thread, not in the agent's loop.
+
+A lease says nothing of a namespace. So GC removes one only when two lists in a row, some seconds apart, do not name its owner:
+the first may have been written before the ADD that gave it.
 """
 
 from __future__ import annotations
@@ -15,12 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from fairlead.ipam import hostlocal
+from fairlead.kernel import boot
 from fairlead.kernel.errors import KernelError
 from fairlead.kernel.flock import locked
+from fairlead.kit.suspects import Suspects
 from fairlead.model import codec
-from fairlead.model.address import Interface
+from fairlead.model.address import Address, Interface
 from fairlead.model.errors import Problem
-from fairlead.store.leases import Book, Leases
+from fairlead.store.leases import Book, Leases, Owner
 
 from . import config as netconf
 from . import result
@@ -30,6 +35,11 @@ from .spec import Code, Refused
 _LARGEST_RESOLV_CONF = 1 << 20
 _NOBODY = ("\0", "")
 """An owner that no lease can have."""
+_GRACE = 10.0
+"""Seconds between two lists that must both leave out a lease's owner."""
+
+suspects: Suspects[tuple[Address, Owner]] = Suspects(_GRACE)
+"""Leases that the last GC did not find in its list."""
 
 
 async def serve(call: Call, stdin: bytes) -> bytes:
@@ -48,6 +58,8 @@ def _add(call: Call, found: dict[str, Any]) -> bytes:
     with _book(config.data_dir, config.network) as book:
         given = hostlocal.decide(config, owner, book.owners, book.last(len(config.sets)))
         book.reserve(owner, ((one.order, one.address) for one in given))
+        for one in given:
+            suspects.acquit(book.path, (one.address, owner))
     ips = tuple(result.Given(address=one.interface, gateway=one.gateway) for one in given)
     return result.write(result.Result(ips=ips, routes=routes, dns=dns), config.version)
 
@@ -77,7 +89,7 @@ def _check(call: Call, found: dict[str, Any]) -> bytes:
 def _collect(_: Call, found: dict[str, Any]) -> bytes:
     keep = netconf.valid_attachments(found)
     with _place(found) as book:
-        book.collect(keep)
+        book.remove(address for address, _ in suspects.confirmed(book.path, [*book.missing(keep).items()]))
     return b""
 
 
@@ -110,7 +122,7 @@ def _place(found: Mapping[str, Any]) -> AbstractContextManager[Book]:
 @contextmanager
 def _book(data_dir: str, network: str) -> Iterator[Book]:
     try:
-        with Leases(data_dir, network, locked).locked() as book:
+        with Leases(data_dir, network, locked, boot.unique()).locked() as book:
             yield book
     except KernelError as error:
         raise Refused(Code.TRY_LATER if error.errno == errno.ETIMEDOUT else Code.IO, str(error)) from None

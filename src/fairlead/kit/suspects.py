@@ -26,3 +26,7 @@ class Suspects(Generic[K]):
         if missing:
             self._since[scope] = {one: before.get(one, now) for one in missing}
         return frozenset(one for one in missing if one in before and now - before[one] >= self._wait)
+
+    def acquit(self, scope: Hashable, one: K) -> None:
+        """``one`` has just been seen alive: what was noted of it before does not count."""
+        self._since.get(scope, {}).pop(one, None)

@@ -12,6 +12,10 @@ name that is no address) harms nothing; if its name is an address, that address 
 
 A lease appears whole or not at all, even if power fails: it is written beside, synced, and linked to its name, which also
 fails if the name exists, as host-local's O_EXCL does. The lock is handed in, because only the kernel layer may make one.
+
+Our leases carry the boot in which they were given, as an attribute of the file that host-local does not see. No container
+outlives a boot, so those of an earlier one are removed when the book is opened; host-local's own, and those on a file system
+without attributes, stay until DEL or GC.
 """
 
 from __future__ import annotations
@@ -37,6 +41,7 @@ _BREAK = "\r\n"
 _LAST = "last_reserved_ip."
 _LOCK = "lock"
 _NEW = ".fairlead.new"
+_BOOT = "user.fairlead.boot"
 _MAX = 1024
 """Bytes of a lease: an id has at most 255, an interface name 15."""
 
@@ -44,9 +49,10 @@ _MAX = 1024
 class Leases:
     """The leases of one network, on disk."""
 
-    def __init__(self, data_dir: str, network: str, lock: Lock) -> None:
+    def __init__(self, data_dir: str, network: str, lock: Lock, boot: str = "") -> None:
+        """``boot``: what tells this boot of this machine from all others; left out, leases are not marked."""
         self.path = Path(data_dir, network)
-        self._lock = lock
+        self._lock, self._boot = lock, boot
 
     @contextmanager
     def locked(self) -> Iterator[Book]:
@@ -57,7 +63,7 @@ class Leases:
             with _translated(self.path):
                 fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                yield Book(self.path, fd)
+                yield Book(self.path, fd, self._boot)
             finally:
                 os.close(fd)
 
@@ -65,9 +71,8 @@ class Leases:
 class Book:
     """The leases while they are locked. Made by ``Leases.locked``."""
 
-    def __init__(self, path: Path, fd: int) -> None:
-        self._path = path
-        self._fd = fd
+    def __init__(self, path: Path, fd: int, boot: str) -> None:
+        self.path, self._fd, self._boot = path, fd, boot
         self._files: dict[Address, str] = {}
         self._owners: dict[Address, Owner] = {}
         self._odd: list[str] = []
@@ -87,7 +92,7 @@ class Book:
 
     def last(self, count: int) -> Mapping[int, Address]:
         """The addresses given last out of the first ``count`` range sets, where known."""
-        found = {order: self._content(f"{_LAST}{order}") for order in range(count)}
+        found = {order: self._content(f"{_LAST}{order}")[0] for order in range(count)}
         return {order: address for order, text in found.items() if text and (address := _address(text))}
 
     def of(self, owner: Owner) -> tuple[Address, ...]:
@@ -99,7 +104,7 @@ class Book:
         """Write leases, each address with the order of its range set: all or none."""
         made: list[Address] = []
         try:
-            with _translated(self._path):
+            with _translated(self.path):
                 for order, address in addresses:
                     self._write(address, _BREAK.join(owner))
                     made.append(address)
@@ -113,15 +118,18 @@ class Book:
         """Remove an owner's leases; that there are none is no error."""
         return self._remove(self.of(owner))
 
-    def collect(self, keep: Collection[Owner]) -> tuple[Address, ...]:
-        """Remove the leases of all owners but these. Unreadable ones stay: nobody can tell whose they are."""
+    def missing(self, keep: Collection[Owner]) -> dict[Address, Owner]:
+        """The leases of all owners but these. Unreadable ones are not among them: nobody can tell whose they are."""
         containers = {container for container, _ in keep}
-        stale = [
-            address
+        return {
+            address: who
             for address, who in self._owners.items()
             if who != ("", "") and (who not in keep if who[1] else who[0] not in containers)
-        ]
-        return self._remove(stale)
+        }
+
+    def remove(self, addresses: Iterable[Address]) -> tuple[Address, ...]:
+        """Remove these leases, whoever holds them."""
+        return self._remove(addresses)
 
     def _read(self, name: str) -> None:
         address = _address(name)
@@ -129,30 +137,34 @@ class Book:
             if name not in {_LOCK, _NEW} and not name.startswith(_LAST):
                 self._odd.append(f"{name!r:.100} is not named by an address")
             return
-        owner = _owner(self._content(name))
+        text, boot = self._content(name)
+        if boot and self._boot and _machine(boot) == _machine(self._boot) and boot != self._boot:
+            os.unlink(name, dir_fd=self._fd)
+            return
+        owner = _owner(text)
         if owner is None:
             self._odd.append(f"{name} does not say who holds it")
         self._files[address] = name
         self._owners[address] = owner or ("", "")
 
-    def _content(self, name: str) -> str | None:
-        """The text of a small regular file; None of anything else. Opening a pipe or a device here must not wait."""
+    def _content(self, name: str) -> tuple[str | None, str]:
+        """A small regular file's text, None of anything else, and its boot. Opening a pipe or a device here must not wait."""
         try:
             fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._fd)
         except OSError:
-            return None
+            return None, ""
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
-                return None
-            data = os.read(fd, _MAX + 1)
+                return None, ""
+            data, boot = os.read(fd, _MAX + 1), _boot(fd)
         except OSError:
-            return None
+            return None, ""
         finally:
             os.close(fd)
         try:
-            return data.decode() if len(data) <= _MAX else None
+            return (data.decode() if len(data) <= _MAX else None), boot
         except UnicodeDecodeError:
-            return None
+            return None, boot
 
     def _write(self, address: Address, text: str) -> None:
         self._fresh(text, sync=True)
@@ -160,7 +172,7 @@ class Book:
         try:
             os.link(_NEW, address, src_dir_fd=self._fd, dst_dir_fd=self._fd)
         except FileExistsError:
-            raise Conflict(f"{address} is held already: {self._path / address} exists") from None
+            raise Conflict(f"{address} is held already: {self.path / address} exists") from None
         finally:
             os.unlink(_NEW, dir_fd=self._fd)
         fault.point("lease.linked")
@@ -178,6 +190,9 @@ class Book:
         fd = os.open(_NEW, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self._fd)
         try:
             os.write(fd, text.encode())
+            if sync and self._boot:
+                with suppress(OSError):  # a file system without attributes
+                    os.setxattr(fd, _BOOT, self._boot.encode())
             if sync:
                 os.fsync(fd)
         finally:
@@ -185,7 +200,7 @@ class Book:
 
     def _remove(self, addresses: Iterable[Address]) -> tuple[Address, ...]:
         gone = []
-        with _translated(self._path):
+        with _translated(self.path):
             for address in tuple(addresses):
                 with suppress(FileNotFoundError):
                     os.unlink(self._files[address], dir_fd=self._fd)
@@ -201,6 +216,17 @@ def _address(name: str) -> Address | None:
         return Address(name)
     except ValueError:
         return None
+
+
+def _boot(fd: int) -> str:
+    try:
+        return os.getxattr(fd, _BOOT).decode("ascii", "replace")
+    except OSError:
+        return ""
+
+
+def _machine(boot: str) -> str:
+    return boot.partition("/")[0]
 
 
 def _owner(text: str | None) -> Owner | None:
