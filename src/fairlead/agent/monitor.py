@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 
@@ -31,9 +32,9 @@ Chore = Callable[[], Awaitable[object]]
 
 log = logging.getLogger(__name__)
 
-_FIGHT = 20
-"""Repairs in a row after which somebody else clearly wants it otherwise, and repairing slows down to every few seconds."""
-_TRUCE = 5.0
+_FIGHT, _SHORT = 20, 4.0
+"""So many repairs in so many seconds, and somebody else clearly wants it otherwise: then one a second is enough."""
+_TRUCE = 0.9
 _OUR_TABLES = frozenset(table.path for table in TABLES)
 
 
@@ -48,7 +49,7 @@ class Monitor:
         self._inside: set[str] = set()
         self._wake = asyncio.Event()
         self._one = asyncio.Lock()
-        self._row = 0
+        self._repaired: deque[float] = deque(maxlen=_FIGHT)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -103,13 +104,14 @@ class Monitor:
     async def _on_events(self) -> None:
         while True:
             await self._wake.wait()
-            await asyncio.sleep(self._settings.debounce if self._row < _FIGHT else _TRUCE)
+            fighting = len(self._repaired) == _FIGHT and time.monotonic() - self._repaired[0] < _SHORT
+            await asyncio.sleep(_TRUCE if fighting else self._settings.debounce)
             self._wake.clear()
             host, self._host = self._host, False
             keys, self._inside = self._inside, set()
             rows = [row for key in keys for row in self._node.state.owned(key) if isinstance(row, (Link, Sub))]
-            drift = await self._compare(host=host, rows=rows)
-            self._row = self._row + 1 if drift else 0
+            if await self._compare(host=host, rows=rows):
+                self._repaired.append(time.monotonic())
 
     async def _on_timer(self) -> None:
         while True:

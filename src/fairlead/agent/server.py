@@ -99,7 +99,7 @@ class Server:
         except web.HTTPMethodNotAllowed as wrong:
             return _refuse(errors.Invalid(f"{wrong.method} is not for {request.path[:200]}", field="method"))
         except Exception:
-            log.exception("%s %s", request.method, request.path[:200])
+            log.exception("%r %r", request.method, request.path[:200])
             return _refuse(errors.Failed("the agent met an error it did not foresee; its log has the details"))
 
     async def _work(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -64,7 +64,7 @@ async def _run(door: Door, environment: Mapping[str, str], stdin: bytes) -> byte
     except Refused:
         raise
     except Exception:
-        log.exception("CNI %s failed", environment.get("CNI_COMMAND", ""))
+        log.exception("CNI %r failed", environment.get("CNI_COMMAND", ""))
         raise Refused(Code.INTERNAL, "internal error", "the agent's log has the rest") from None
 
 
@@ -221,16 +221,16 @@ async def _execute(door: Door, path: Path) -> bool:
     try:
         request = pending.read(path)
         if request is None or request[0].get("CNI_COMMAND") != "DEL":
-            log.warning("%s is not a remembered DEL; removed", path)
+            log.warning("%r is not a remembered DEL; removed", path.name)
             pending.remove(path)
             return False
         await _run(door, *request)
     except Refused as refused:
-        log.warning("the remembered DEL %s failed: %s", path.name, refused.message)
+        log.warning("the remembered DEL %r failed: %s", path.name, refused.message)
         if refused.code not in _HOPELESS:
             return False
     except OSError as problem:
-        log.warning("the remembered DEL %s cannot be read: %s", path, problem)
+        log.warning("the remembered DEL %r cannot be read: %s", path.name, problem)
         return False
     fault.point("pending.executed")
     pending.remove(path)
