@@ -201,7 +201,6 @@ class Node:
         self._hands.links.ensure(fresh)
         fault.point("change.made")
         self._hands.hooks.ensure(fresh)
-        fault.point("change.made")
         self._hands.links.remove(row for row in before if (type(row), row.key) not in kept)
         fault.point("change.removed")
 
