@@ -1,7 +1,7 @@
-"""Compile the CNI client when the package is built: one C file, no library, linked statically.
+"""Compile what is C when the package is built: the CNI client, and the eBPF programs.
 
-Run by hatchling for wheels and editable installs, and by hand in a checkout: ``python hatch_build.py``. The program lies in
-``src/fairlead/cni/bin`` and is never in the repository.
+Run by hatchling for wheels and editable installs, and by hand in a checkout: ``python hatch_build.py``. What it makes lies in
+``src/fairlead/cni/bin`` and ``src/fairlead/datapath/ebpf/obj`` and is never in the repository.
 """
 
 from __future__ import annotations
@@ -24,6 +24,11 @@ SOURCE = ROOT / "src/fairlead/cni/plugin.c"
 PROGRAM = ROOT / "src/fairlead/cni/bin/fairlead-cni"
 FLAGS = ("-std=gnu11", "-static", "-O2", "-Wall", "-Wextra", "-Werror", "-s")
 
+HOOKS = ROOT / "bpf/prog"
+OBJECTS = ROOT / "src/fairlead/datapath/ebpf/obj"
+# -g for BTF, by which the loader and the tests know the structs; v3 for compare-and-swap (Linux 5.12).
+HOOK_FLAGS = ("-target", "bpf", "-mcpu=v3", "-O2", "-g", "-Wall", "-Wextra", "-Werror")
+
 
 def compile_client(source: Path = SOURCE, program: Path = PROGRAM, flags: tuple[str, ...] = FLAGS) -> Path:
     """Compile ``source`` to ``program`` with $CC, else cc; put it in place whole."""
@@ -32,11 +37,33 @@ def compile_client(source: Path = SOURCE, program: Path = PROGRAM, flags: tuple[
         raise SystemExit(
             f"fairlead: no C compiler ({compiler[0]}) to build the CNI client with; on Debian: apt-get install gcc libc6-dev"
         )
-    program.parent.mkdir(parents=True, exist_ok=True)
-    fresh = program.with_name(f".{program.name}.{os.getpid()}")
+    return _compile([*compiler, *flags], source, program, "the CNI client", "gcc and libc6-dev")
+
+
+def compile_hooks(sources: Path = HOOKS, objects: Path = OBJECTS) -> list[Path]:
+    """Compile each eBPF program to an object of its own with $CLANG, else clang, else the newest clang-NN."""
+    names = [os.environ["CLANG"]] if os.environ.get("CLANG") else ["clang", *(f"clang-{at}" for at in range(25, 12, -1))]
+    compiler = next((words for name in names if shutil.which((words := shlex.split(name))[0])), None)
+    if compiler is None:
+        raise SystemExit(
+            f"fairlead: no {names[0]} to build the eBPF programs with; on Debian: apt-get install clang libbpf-dev"
+        )
+    # Where Debian keeps asm/types.h, which no target of its own has.
+    headers = f"-I/usr/include/{sysconfig.get_config_var('MULTIARCH') or 'x86_64-linux-gnu'}"
+    command = [*compiler, *HOOK_FLAGS, headers, "-c"]
+    return [
+        _compile(command, source, objects / f"{source.name.removesuffix('.c')}.o", "an eBPF program", "clang and libbpf-dev")
+        for source in sorted(sources.glob("*.bpf.c"))
+    ]
+
+
+def _compile(command: list[str], source: Path, target: Path, what: str, packages: str) -> Path:
+    """Run the compiler; put what it made in place whole."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         done = subprocess.run(
-            [*compiler, *flags, "-o", str(fresh), str(source)],
+            [*command, "-o", str(fresh), str(source)],
             check=False,
             capture_output=True,
             encoding="utf-8",
@@ -44,27 +71,26 @@ def compile_client(source: Path = SOURCE, program: Path = PROGRAM, flags: tuple[
         )
         if done.returncode:
             raise SystemExit(
-                f"fairlead: {compiler[0]} could not build the CNI client from {source}; on Debian it needs gcc and "
-                f"libc6-dev:\n{done.stderr}"
+                f"fairlead: {command[0]} could not build {what} from {source}; on Debian it needs {packages}:\n{done.stderr}"
             )
-        fresh.replace(program)
+        fresh.replace(target)
     finally:
         fresh.unlink(missing_ok=True)
-    return program
+    return target
 
 
 class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]  # its configuration is not read
-    """Adds the compiled client to the wheel and says which platform it is for."""
+    """Adds what was compiled to the wheel and says which platform it is for."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Called before a wheel (``version`` standard or editable) is put together."""
         del version
-        compile_client()
+        made = [compile_client(), *compile_hooks()]
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{platform}"
-        build_data["artifacts"].append(str(PROGRAM.relative_to(ROOT)))
+        build_data["artifacts"].extend(str(one.relative_to(ROOT)) for one in made)
 
 
 if __name__ == "__main__":
-    print(compile_client())  # noqa: T201  # the answer of a program run by hand
+    print(compile_client(), *compile_hooks(), sep="\n")  # noqa: T201  # the answer of a program run by hand

@@ -35,6 +35,9 @@ def pytest_configure() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
+    # Whoever started this in the background may have had these ignored, which every program started here would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, stop)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -23,6 +23,7 @@ def _sctp() -> bool:
 FEATURES: dict[str, Callable[[], bool]] = {
     "ipv6": lambda: Path("/proc/net/if_inet6").exists(),
     "sctp": _sctp,
+    "ebpf": lambda: Path("/proc/sys/kernel/unprivileged_bpf_disabled").exists(),
 }
 
 

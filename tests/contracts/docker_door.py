@@ -58,6 +58,8 @@ class DockerDoor(FakeDoor):
         spec = before.spec
         if request.path is not None:
             spec = replace(spec, sandbox=Sandbox(path=request.path))
+        if request.display is not None:
+            spec = replace(spec, display=request.display)
         if request.ports is not None:
             chosen = tuple(
                 PublishedPort(host_port=any_port.first, container_port=any_port.container_port, protocol=any_port.protocol)

@@ -94,7 +94,7 @@ class Agent:
         self.client.apply(codec.from_item(tree))
         return self.client.network(name)
 
-    def attach(self, namespace: Namespace, network: str = "default", **fields: object) -> Attached:
+    def attach(self, namespace: Namespace, /, network: str = "default", **fields: object) -> Attached:
         """Attach a container; fields as in JSON."""
         tree = {
             "container": namespace.name,

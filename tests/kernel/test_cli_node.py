@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,11 +21,12 @@ class Fairlead:
 
     def __init__(self, node: Node) -> None:
         self.node = node
+        self.environment = {**node._env(), "PYTHONPATH": os.pathsep.join(sys.path)}  # absolute: a daemon goes to /
 
     def attempt(self, *words: object) -> subprocess.CompletedProcess[str]:
         command = ["nsenter", f"--net={self.node.path}", sys.executable, "-m", "fairlead.cli", *map(str, words)]
         return subprocess.run(
-            command, env=self.node._env(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+            command, env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
         )
 
     def __call__(self, *words: object) -> str:
@@ -114,7 +116,7 @@ def test_an_agent_that_cannot_start_says_why(fairlead: Fairlead) -> None:
 
 def test_in_the_foreground_it_is_this_process(fairlead: Fairlead, node: Node, tmp_path: Path) -> None:
     command = ["nsenter", f"--net={node.path}", sys.executable, "-m", "fairlead.cli", "up", "--foreground"]
-    with (tmp_path / "log").open("w") as log, subprocess.Popen(command, env=node._env(), stderr=log) as agent:
+    with (tmp_path / "log").open("w") as log, subprocess.Popen(command, env=fairlead.environment, stderr=log) as agent:
         eventually(lambda: fairlead.attempt("status").returncode == 0, deadline=20)
         assert f"pid: {agent.pid}" in fairlead("status")
         fairlead("down")

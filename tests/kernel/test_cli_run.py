@@ -38,6 +38,7 @@ class Fairlead:
     run_dir: Path
     agent: FakeAgent
     started: list[subprocess.Popen[str]] = field(default_factory=list)
+    terminals: list[Terminal] = field(default_factory=list)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -93,6 +94,8 @@ class Fairlead:
             if one.poll() is None:
                 one.kill()
             one.communicate(timeout=10)
+        for terminal in self.terminals:
+            terminal.close()
         containers = self.run_dir / "containers"
         for path in list(containers.iterdir()) if containers.exists() else ():
             self.attempt("rm", "-f", "-t", "0", path.name)
@@ -105,8 +108,10 @@ def fairlead(tmp_path: Path) -> Iterator[Fairlead]:
         "back": network("back", "10.30.0.0/24", dns=("10.30.0.1",)),
         "inner": network("inner", "10.40.0.0/24", internal=True),
     }
-    with FakeAgent(tmp_path / "agent.sock", real=True, networks=networks) as agent:
-        made = Fairlead(tmp_path, agent)
+    run_dir = tmp_path / "run"  # containers do not see it
+    run_dir.mkdir()
+    with FakeAgent(run_dir / "agent.sock", real=True, networks=networks) as agent:
+        made = Fairlead(run_dir, agent)
         try:
             yield made
         finally:
@@ -300,6 +305,7 @@ class Terminal:
             )
         self.pid = pid
         self.text = ""
+        fairlead.terminals.append(self)
 
     def type(self, text: str) -> None:
         os.write(self._fd, text.encode())
@@ -317,8 +323,15 @@ class Terminal:
 
     def wait(self) -> int:
         _, status = os.waitpid(self.pid, 0)
-        os.close(self._fd)
+        self.pid = 0
         return os.waitstatus_to_exitcode(status)
+
+    def close(self) -> None:
+        """End the command if the test did not get that far."""
+        os.close(self._fd)
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+            self.wait()
 
 
 class TestTerminal:
@@ -347,7 +360,7 @@ class TestTerminal:
         assert fairlead.clean
 
     def test_ctrl_z_stops_both_and_both_go_on(self, fairlead: Fairlead) -> None:
-        terminal = Terminal(fairlead, "run", "--network", "none", *SH, "echo ready; sleep 0.05; read x; echo got-$x")
+        terminal = Terminal(fairlead, "run", "--network", "none", *SH, "echo ready; read x; echo got-$x")
         terminal.until("ready")
         terminal.type("\x1a")
         _, status = os.waitpid(terminal.pid, os.WUNTRACED)
@@ -447,10 +460,10 @@ class TestDetached:
             "--network",
             "front",
             *SH,
-            f"while [ ! -e {fairlead.run_dir}/go ]; do sleep 0.05; done",
+            f"while [ ! -e {fairlead.run_dir.parent}/go ]; do sleep 0.05; done",
         )
         fairlead.agent.refuse["detach"] = errors.Unavailable("the agent is starting")
-        (fairlead.run_dir / "go").touch()
+        (fairlead.run_dir.parent / "go").touch()
         eventually(lambda: fairlead.state("web").get("problem"), deadline=20)
         assert fairlead("ps", "-a").count("exited (0)") == 1
         failed = fairlead.attempt("rm", "web")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import select
 import socket
 from collections import Counter
 from collections.abc import Callable
@@ -17,6 +19,7 @@ from fairlead.kernel import netns
 from tests.kernel.agents import Agent, address
 from tests.kernel.attacks import ATTACKS, BROADCAST, DATA, NOBODY4, Cast, Party
 from tests.net import Containers, Namespace, Node, Outside, settled
+from tests.tree import ROOT
 from tests.wait import eventually
 from tests.wire import Wire
 
@@ -398,6 +401,22 @@ def test_a_container_has_its_addresses_on_all_its_interfaces(
     assert "10.51.0.2" not in own
     assert "fd51::2" not in own
     assert not agent.drift()
+
+
+def test_the_page_shows_which_rule_drops_a_frame(scene: Scene) -> None:
+    page = (ROOT / "docs" / "spoofing.md").read_text()
+    (table,) = re.findall(r"```nft\n(.*?)```", page, re.DOTALL)
+    (line,) = re.findall(r"^trace id \w+ (bridge fairlead .*)$", page, re.MULTILINE)
+    scene.node.run("nft", "-f", "-", stdin=re.sub("flv[0-9a-f]+", scene.ports[scene.me], table))
+    watch = scene.node.start("stdbuf", "-oL", "nft", "monitor", "trace")
+    assert watch.stdout
+
+    def shown() -> bool:
+        scene.attacks.send(scene.frame("an ARP reply for the gateway"))
+        return bool(select.select([watch.stdout], [], [], 0)[0])
+
+    eventually(shown, what="nft watches")
+    assert any(line in said for said in watch.stdout), line
 
 
 @pytest.mark.usefixtures("scene")

@@ -42,6 +42,7 @@ def test_containers_of_a_network_reach_each_other_and_the_outside(docker: Docker
     for target in (two["IPAddress"], two["GlobalIPv6Address"], "two", outside.v4, outside.v6):
         assert reaches(docker, "one", target), target
     assert {one.spec.owner for one in agent.endpoints()} == {"docker"}
+    eventually(lambda: {one.display for one in agent.endpoints()} == {"one", "two"}, what="they have their names")
     assert not agent.drift()
 
 
@@ -59,6 +60,7 @@ def test_networks_are_apart(docker: Docker) -> None:
 def test_ports_are_published(docker: Docker, agent: Agent, host: Host, outside: Outside) -> None:
     docker(*FAIRLEAD, "--ipv6", "blue")
     web(docker, "one", "--network", "blue", "-p", "8080:80", "-p", "9000-9002:80-82", "-p", f"{host.v4}:8081:80/tcp")
+    eventually(lambda: {one.display for one in agent.endpoints()} == {"one"})
     web(docker, "any", "--network", "blue", "-p", "80", "-p", "7000-7005:80")
     eventually(lambda: ask(outside, host.v4, 8080) == "one")
     assert ask(outside, host.v6, 8080) == "one"
@@ -71,7 +73,7 @@ def test_ports_are_published(docker: Docker, agent: Agent, host: Host, outside: 
     assert {ask(outside, host.v4, port) for port in chosen} == {"any"}
 
     said = docker.attempt("run", "-d", "--network", "blue", "-p", "8080:80", "busybox", "sleep", "9").stderr
-    assert "published by container" in said
+    assert "-p: host port 8080->80/tcp is published by container one" in said
     docker("stop", "-t", "0", "one")
     assert ask(outside, host.v4, 8080) is None
     docker("start", "one")

@@ -17,7 +17,9 @@ from fairlead.model import codec
 from fairlead.model.address import Mac
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.network import Network
+from tests.tree import ROOT
 
+PAGE = ROOT / "docs" / "spoofing.md"
 PORT = names.veth("web:eth0")
 
 
@@ -101,6 +103,11 @@ def test_every_set_is_declared_once_and_as_its_layout_says() -> None:
     declared = [name for table in TABLES for name in re.findall(r"^    (?:set|map) (\w+) ", table.body, re.MULTILINE)]
     assert declared == [name for table in TABLES for name in table.sets]
     assert len(declared) == len(set(declared))
+
+
+def test_the_page_names_every_kind_of_drop() -> None:
+    counters = re.findall(r"^    counter (\w+) ", SPOOFING.body, re.MULTILINE)
+    assert re.findall(r"^\| `(\w+)` \|", PAGE.read_text(), re.MULTILINE) == counters
 
 
 def test_a_table_is_replaced_with_its_elements_in_one_text() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from pathlib import Path
 
 import fairlead
@@ -17,6 +17,7 @@ from fairlead.api.schema import (
     Detach,
     Detached,
     Drift,
+    Flow,
     Pool,
     Report,
     Reserve,
@@ -24,16 +25,19 @@ from fairlead.api.schema import (
 )
 from fairlead.doctor.base import Facts
 from fairlead.doctor.examine import examine
+from fairlead.flow.collect import Collector
+from fairlead.flow.filter import Query
 from fairlead.ipam.ledger import Ledger
 from fairlead.model.address import Family, Prefix
 from fairlead.model.endpoint import Endpoint
-from fairlead.model.errors import Invalid, Missing, Unavailable
+from fairlead.model.errors import Invalid, Missing, Unavailable, Unsupported
 from fairlead.model.meta import Object
 from fairlead.model.network import Network
 from fairlead.model.reservation import Reservation
 
 from .config import Settings
 from .endpoints import Endpoints
+from .garbage import Garbage
 from .host import Host
 from .networks import Networks
 from .node import Node
@@ -57,8 +61,11 @@ class Agent:
         networks: Networks,
         reservations: Reservations,
         endpoints: Endpoints,
+        garbage: Garbage,
+        collector: Collector | None,
     ) -> None:
-        self.settings, self._host, self._ledger = settings, host, ledger
+        self.settings, self._host, self._ledger, self._collector = settings, host, ledger, collector
+        self._garbage = garbage
         self.node, self.networks, self.endpoints, self.reservations = node, networks, endpoints, reservations
         self._since = time.monotonic()
         self.ready = False
@@ -93,7 +100,7 @@ class Agent:
         self, network: str, owner: str, keep: Collection[tuple[str, str]], labels: Mapping[str, str]
     ) -> tuple[Endpoint, ...]:
         """Remove what the runtime does not list."""
-        return await self.endpoints.collect(network, owner, keep, labels)
+        return await self._garbage.collect(network, owner, keep, labels)
 
     async def apply(self, thing: Object) -> Applied:
         """Create a network or change it."""
@@ -164,7 +171,22 @@ class Agent:
             pending=len(self.node.leaving) + len(self.endpoints.owed),
             last_check=round(now - self.node.checked, 3),
             pools=tuple(self._pools()),
+            flows=self._collector.status() if self._collector else None,
         )
+
+    async def flows(self, query: Mapping[str, str]) -> list[Flow]:
+        """The last flows that match."""
+        return await self._flows.query(Query(query))
+
+    def follow(self, query: Mapping[str, str]) -> AsyncIterator[list[Flow]]:
+        """What matches from now on."""
+        return self._flows.follow(Query(query))
+
+    @property
+    def _flows(self) -> Collector:
+        if self._collector is None:
+            raise Unsupported("flows are off; start the agent with: fairlead up --flows")
+        return self._collector
 
     async def doctor(self) -> Report:
         """Compare everything, touch nothing."""

@@ -7,10 +7,11 @@ and logs read, and lists: each entry costs a rule, a route or a line, so that th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sized
+from collections.abc import Iterable, Iterator, Sized
 
-from fairlead.api.schema import Attach
+from fairlead.api.schema import Attach, Change
 from fairlead.model.address import Name
+from fairlead.model.endpoint import PublishedPort
 from fairlead.model.errors import Invalid
 from fairlead.model.meta import check_label
 
@@ -29,17 +30,41 @@ def refuse_unbounded(request: Attach) -> None:
     for field, given, most in _counts(request):
         if len(given) > most:
             raise Invalid(f"{len(given)} entries; at most {most}", field=field)
-    if (ports := sum(port.count for port in request.ports)) > PORTS:
-        raise Invalid(f"{ports} host ports in all; at most {PORTS}", field="ports")
-    if not request.path.startswith("/") or len(request.path) > _LONGEST_PATH or not request.path.isprintable():
-        raise Invalid(f"{request.path[:80]!r} is not an absolute path to a network namespace", field="path")
-    if len(request.display) > _LONGEST_DISPLAY or not request.display.isprintable():
-        raise Invalid(f"{request.display[:80]!r} must have at most {_LONGEST_DISPLAY} printable characters", field="display")
+    _refuse_ports(request.ports)
+    if request.path or not request.handover:
+        _refuse_path(request.path)
+    _refuse_display(request.display)
     for alias in request.aliases:
         if not _ALIAS.fullmatch(alias):
             raise Invalid(f"{alias[:80]!r} is not a name: letters, digits, '_', '.', '-'", field="aliases")
     for field, problem in _wrong(request):
         raise Invalid(problem, field=field)
+
+
+def refuse_unbounded_change(request: Change) -> None:
+    """The same of a change; an empty path says that the container is not known, or no more."""
+    ports = (*(request.ports or ()), *request.any_ports)
+    if len(ports) > _MOST["ports"]:
+        raise Invalid(f"{len(ports)} entries; at most {_MOST['ports']}", field="ports")
+    _refuse_ports(request.ports or ())
+    if request.path:
+        _refuse_path(request.path)
+    _refuse_display(request.display or "")
+
+
+def _refuse_ports(given: Iterable[PublishedPort]) -> None:
+    if (ports := sum(port.count for port in given)) > PORTS:
+        raise Invalid(f"{ports} host ports in all; at most {PORTS}", field="ports")
+
+
+def _refuse_path(path: str) -> None:
+    if not path.startswith("/") or len(path) > _LONGEST_PATH or not path.isprintable():
+        raise Invalid(f"{path[:80]!r} is not an absolute path to a network namespace", field="path")
+
+
+def _refuse_display(display: str) -> None:
+    if len(display) > _LONGEST_DISPLAY or not display.isprintable():
+        raise Invalid(f"{display[:80]!r} must have at most {_LONGEST_DISPLAY} printable characters", field="display")
 
 
 def _counts(request: Attach) -> Iterator[tuple[str, Sized, int]]:

@@ -11,15 +11,14 @@ how people make room. The kernel lets go, the addresses stay held, and the store
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import os
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 from msgspec.structs import replace
 
-from fairlead.api.schema import AnyPort, Attach, Attached, Change, Detach, Detached, Drift
+from fairlead.api.schema import Attach, Attached, Change, Detach, Detached, Drift
 from fairlead.desired import build, names
 from fairlead.desired.state import Bridge, Rows
 from fairlead.ipam.ledger import Ledger
@@ -27,15 +26,14 @@ from fairlead.ipam.pool import Holder
 from fairlead.kernel import netns
 from fairlead.kernel.errors import KernelError
 from fairlead.kit import fault
-from fairlead.kit.suspects import Suspects
-from fairlead.model.address import Interface, InterfaceName, Prefix
-from fairlead.model.endpoint import Endpoint, EndpointSpec, PublishedPort, Route, Sandbox, endpoint_name
+from fairlead.model.address import Interface, InterfaceName
+from fairlead.model.endpoint import Endpoint, EndpointSpec, PublishedPort, Sandbox, endpoint_name
 from fairlead.model.errors import Conflict, Invalid, Missing, Problem
-from fairlead.model.meta import Meta
-from fairlead.model.network import Driver, Network
+from fairlead.model.network import Network
 from fairlead.store.base import Delete, Put, Store
 
-from .bounds import refuse_unbounded
+from . import demand
+from .bounds import refuse_unbounded, refuse_unbounded_change
 from .host import Host
 from .networks import Networks
 from .node import Node
@@ -44,9 +42,6 @@ from .reservations import Reservations
 
 log = logging.getLogger(__name__)
 
-GC_GRACE = 10.0
-_DOUBT = 0.5
-"""Seconds between the two looks after which a namespace counts as gone."""
 _FEW = 16
 """Ports that are tried out on the event loop's own thread; more of them take longer than others should wait."""
 
@@ -63,16 +58,13 @@ class Endpoints:
         *,
         reservations: Reservations,
         host: Host,
-        grace: float = GC_GRACE,
     ) -> None:
-        """``grace``: seconds for which a collection spares what it is not told of, while its namespace exists."""
         self.all: dict[str, Endpoint] = {}
         self.owed: dict[str, Endpoint] = {}
         """Detached, but the store could not forget them: their addresses stay held."""
         self.ports = Ports()
         self._store, self._node, self._ledger, self._networks, self._host = store, node, ledger, networks, host
         self._reservations = reservations
-        self._suspects: Suspects[tuple[str, str]] = Suspects(grace)
         self._together: dict[str, tuple[str, ...]] = {}  # the endpoints in each namespace
         self._busy: dict[str, asyncio.Lock] = {}
         self._leaving: dict[str, Endpoint] = {}
@@ -108,26 +100,27 @@ class Endpoints:
         return attached
 
     async def _attach(self, request: Attach, name: str) -> Attached:
-        async with self._alone(name):
+        async with self.alone(name):
             if name in self._node.leaving:
                 await self._node.leaving[name][1]
             if owed := self.owed.get(name):
                 await self._repay(owed)
             network = self._networks.get(request.network)
-            _refuse_unfit(request, network)
+            demand.refuse_unfit(request, network)
             cookie = self._open(request, network)
             request = await self._find_host(request)
             fault.point("attach.validated")
             if existing := self.all.get(name):
-                if _answers(existing, request, cookie):
+                if demand.answers(existing, request, cookie):
                     await self._node.put(name, self._rows(existing))
                     return self._attached(existing, network)
-                await self._forget(existing)
+                await self.forget(existing)
                 await self._node.leaving[name][1]
             return await self._create(request, network, name, cookie)
 
     async def change(self, request: Change) -> Attached:
         """Change the ports of an endpoint, or where the other end of one that is handed over has got to."""
+        refuse_unbounded_change(request)
         name = endpoint_name(request.container, request.interface)
         before = self.all.get(name)
         attached = await self._change(request, name)
@@ -135,7 +128,7 @@ class Endpoints:
         return attached
 
     async def _change(self, request: Change, name: str) -> Attached:
-        async with self._alone(name):
+        async with self.alone(name):
             existing = self.all.get(name)
             if existing is None:
                 raise Missing(f"there is no endpoint {name!r}", field="container")
@@ -163,13 +156,10 @@ class Endpoints:
             else ([one] if (one := self.all.get(endpoint_name(request.container, request.interface))) else [])
         )
         for endpoint in found:
-            async with self._alone(endpoint.name):
+            async with self.alone(endpoint.name):
                 if endpoint.name in self.all:
-                    await self._forget(endpoint)
-        try:
-            await self._refresh_beside(*found)
-        except Problem as problem:
-            log.warning("not removed, the next comparison will: %s", problem)
+                    await self.forget(endpoint)
+        await self.part(found)
         if request.wait:
             await asyncio.gather(*(self._node.leaving[one.name][1] for one in found if one.name in self._node.leaving))
         return Detached(endpoints=tuple(found))
@@ -186,38 +176,10 @@ class Endpoints:
         attached = self._attached(endpoint, self._networks.get(endpoint.spec.network))
         return attached, tuple(await self._node.check_owner(endpoint.name))
 
-    async def collect(
-        self, network: str, owner: str, keep: Collection[tuple[str, str]], labels: Mapping[str, str]
-    ) -> tuple[Endpoint, ...]:
-        """Remove what ``owner`` made on ``network``, with these labels, and does not list as alive; return what was removed.
-
-        The list may have been written before the last attach was answered. So an endpoint that is not on it goes only if its
-        namespace is gone too, or if it was missing ``grace`` seconds ago already, and in every collection since.
-        """
-        kept = {endpoint_name(container, interface) for container, interface in keep}
-        missing = [
-            one
-            for one in self.all.values()
-            if one.spec.network == network
-            and one.spec.owner == owner
-            and one.name not in kept
-            and labels.items() <= one.metadata.labels.items()
-        ]
-        scope = (network, owner, frozenset(labels.items()))
-        confirmed = self._suspects.confirmed(scope, [(one.name, one.metadata.uid) for one in missing])
-        ended = await self._ended(missing)
-        dead = [one for one in missing if one in ended or (one.name, one.metadata.uid) in confirmed]
-        return tuple([one for one in dead if await self._take_away(one, f"{owner} does not know it any more")])
-
-    async def reap(self) -> list[Endpoint]:
-        """Remove endpoints whose namespace is gone."""
-        dead = await self._ended(self.all.values())
-        return [one for one in dead if await self._take_away(one, f"its namespace {one.spec.sandbox.path} is gone")]
-
     async def repay(self) -> None:
         """Have the store forget what it could not forget when it was asked."""
         for endpoint in list(self.owed.values()):
-            async with self._alone(endpoint.name):
+            async with self.alone(endpoint.name):
                 if self.owed.get(endpoint.name) is endpoint:
                     await self._repay(endpoint)
 
@@ -226,32 +188,6 @@ class Endpoints:
         asked = [one for one in endpoints if not one.spec.handover]
         found = await self._node.gone([one.spec.sandbox for one in asked])
         return [one for one, is_gone in zip(asked, found, strict=True) if is_gone]
-
-    async def _ended(self, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
-        """Those whose namespace is gone, looked at twice, as a runtime may be moving it."""
-        suspects = await self.gone(endpoints)
-        if not suspects:
-            return []
-        await asyncio.sleep(_DOUBT)
-        return await self.gone(one for one in suspects if self.all.get(one.name) is one)
-
-    async def _take_away(self, endpoint: Endpoint, why: str) -> bool:
-        """Detach exactly this endpoint, not one that took its place, after a last look at the store; whether it went."""
-        async with self._alone(endpoint.name):
-            if self.all.get(endpoint.name) is not endpoint:
-                return False
-            try:
-                stored = await self._store.get(Endpoint.plural, endpoint.key)
-            except Problem as problem:
-                log.error("%s stays, as the store cannot be asked: %s", endpoint.name, problem)  # noqa: TRY400  # tried again later
-                return False
-            if stored is not None and stored != endpoint:
-                log.error("%s stays: the store knows it otherwise", endpoint.name)
-                return False
-            fault.point("collect.confirmed")
-            log.warning("detaching %s (%s): %s", endpoint.name, endpoint.display, why)
-            await self._forget(endpoint)
-            return True
 
     def users(self, network: str) -> list[str]:
         """Who is on a network, as people know them."""
@@ -265,7 +201,7 @@ class Endpoints:
         self.ports.refuse_taken(request.ports, name)
         addresses = self._claim(request, network, name)
         try:
-            endpoint = _endpoint(request, network, addresses, sandbox)
+            endpoint = demand.endpoint(request, network, addresses, sandbox)
             mtu, boot = self._mtu(endpoint, network), self._host.boot
             endpoint = replace(endpoint, spec=replace(endpoint.spec, mtu=mtu, boot=boot, standby=standby))
             build.endpoint_rows(endpoint, network)  # what cannot be built is not stored
@@ -275,12 +211,11 @@ class Endpoints:
             self._ledger.release(name)
             raise
         self._add(stored)
-        network = self._networks.all.get(network.name, network)  # it may have been changed meanwhile
         fault.point("attach.committed")
         try:
             await self._node.put(name, self._rows(stored))
         except BaseException:
-            await asyncio.shield(self._forget(stored))
+            await asyncio.shield(self.forget(stored))
             raise
         fault.point("attach.programmed")
         return self._attached(stored, network)
@@ -322,8 +257,10 @@ class Endpoints:
             if not spec.handover:
                 raise Invalid(f"the namespace of {existing.display} does not change", field="path")
             spec = replace(spec, sandbox=Sandbox(path=request.path))
+        if request.display is not None:
+            spec = replace(spec, display=request.display)
         if request.ports is not None:
-            _refuse_unfit_ports((*request.ports, *request.any_ports), network)
+            demand.refuse_unfit_ports((*request.ports, *request.any_ports), network)
             ports = request.ports
             self.ports.refuse_taken(ports, existing.name)
             # What the container had is not asked for again: podman keeps sockets bound to its ports.
@@ -401,7 +338,7 @@ class Endpoints:
             return network.spec.mtu or self._host.mtu(network.spec.parent)
         return self._node.state.table(Bridge)[names.bridge(network)].mtu
 
-    async def _forget(self, endpoint: Endpoint) -> None:
+    async def forget(self, endpoint: Endpoint) -> None:
         """Durably gone from the store; the kernel follows, and then the addresses are free."""
         fault.point("detach.found")
         await self._erase(endpoint)
@@ -476,10 +413,18 @@ class Endpoints:
         changed = {one.name for one in endpoints}
         await self._refresh({other.name for one in endpoints for other in self._beside(one)} - changed)
 
+    async def part(self, gone: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
+        """Bring those in line that shared a namespace with endpoints that went, which never fails for it; return ``gone``."""
+        try:
+            await self._refresh_beside(*gone)
+        except Problem as problem:
+            log.warning("not removed, the next comparison will: %s", problem)
+        return tuple(gone)
+
     async def _refresh(self, endpoints: Iterable[str]) -> None:
         """Bring endpoints in line with what is now said of their networks and containers. Not under any one's lock."""
         for name in list(endpoints):
-            async with self._alone(name):
+            async with self.alone(name):
                 if (endpoint := self.all.get(name)) and (rows := self._rows(endpoint)) != self._node.state.owned(name):
                     await self._node.put(name, rows)
 
@@ -501,7 +446,7 @@ class Endpoints:
         )
 
     @asynccontextmanager
-    async def _alone(self, name: str) -> AsyncIterator[None]:
+    async def alone(self, name: str) -> AsyncIterator[None]:
         """One act at a time on one endpoint."""
         lock = self._busy.setdefault(name, asyncio.Lock())
         try:
@@ -510,83 +455,6 @@ class Endpoints:
         finally:
             if not lock.locked() and not lock._waiters:  # noqa: SLF001  # the only way to see that nobody waits
                 self._busy.pop(name, None)
-
-
-def _endpoint(request: Attach, network: Network, addresses: tuple[Interface, ...], sandbox: Sandbox) -> Endpoint:
-    """The object that is stored: what was asked for, and every choice made."""
-    routes = list(request.routes)
-    if request.gateway and not network.spec.internal and request.chained is None:
-        asked = {Prefix(route.dst) for route in routes}
-        families = dict.fromkeys(one.family for one in addresses)
-        routes = [Route(dst=str(one)) for one in build.default_routes(families) if one not in asked] + routes
-    spec = EndpointSpec(
-        container=request.container,
-        interface=request.interface,
-        network=request.network,
-        sandbox=sandbox,
-        display=request.display,
-        owner=request.owner,
-        mac=(request.chained.mac if request.chained else request.mac)
-        or (names.endpoint_mac(tuple(one.address for one in addresses), request.container) if addresses else None),
-        addresses=addresses,
-        routes=tuple(routes),
-        ports=request.ports,
-        bandwidth=request.bandwidth,
-        aliases=request.aliases,
-        dns=request.dns,
-        chained=request.chained is not None,
-        host=request.chained.host if request.chained else None,
-        handover=request.handover,
-    )
-    meta = Meta(name=endpoint_name(request.container, request.interface), namespace=request.namespace, labels=request.labels)
-    return Endpoint(metadata=meta, spec=spec)
-
-
-def _refuse_unfit(request: Attach, network: Network) -> None:
-    """What the network cannot give, said before anything is touched."""
-    if not network.spec.connects and request.chained is None:
-        for field, value in (("ports", request.ports), ("addresses", request.addresses), ("mac", request.mac)):
-            if value:
-                raise Invalid(
-                    f"network {network.name} has driver {network.spec.driver}, which gives none of its own", field=field
-                )
-    if network.spec.parent and request.bandwidth:
-        raise Invalid(
-            f"network {network.name} has driver {network.spec.driver}: nothing on this host limits it", field="bandwidth"
-        )
-    if network.spec.driver is Driver.IPVLAN and request.mac:
-        raise Invalid(f"network {network.name} has driver ipvlan: its containers have the parent's MAC", field="mac")
-    for at, route in enumerate(request.routes):
-        try:
-            ipaddress.ip_network(route.dst)
-        except ValueError as problem:
-            raise Invalid(str(problem), field=f"routes[{at}].dst") from None
-    _refuse_unfit_ports(request.ports, network)
-
-
-def _refuse_unfit_ports(ports: Iterable[PublishedPort | AnyPort], network: Network) -> None:
-    for at, port in enumerate(ports):
-        if network.spec.parent:
-            raise Invalid(
-                f"network {network.name} has driver {network.spec.driver}: its containers are reached at their own addresses",
-                field="ports",
-            )
-        if network.spec.internal:
-            raise Invalid(f"network {network.name} is internal: nothing can be published from it", field="ports")
-        if port.host_ip and network.spec.subnets and port.host_ip.family not in network.spec.families:
-            raise Invalid(
-                f"network {network.name} has no IPv{port.host_ip.family} subnet to lead {port} to", field=f"ports[{at}].hostIp"
-            )
-
-
-def _answers(existing: Endpoint, request: Attach, cookie: int) -> bool:
-    """Whether the endpoint that is there is what is asked for: the same container on the same network."""
-    spec = existing.spec
-    if spec.handover or request.handover:
-        wishes = [wish.partition("/")[0] for wish in request.addresses]
-        same = request.mac in {None, spec.mac} and (not wishes or wishes == [one.address for one in spec.addresses])
-        return spec.handover and request.handover and same and spec.network == request.network
-    return spec.sandbox.cookie == cookie and spec.network == request.network
 
 
 def _own_cookie() -> int:

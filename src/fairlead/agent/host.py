@@ -40,6 +40,10 @@ class Host:
             if one.dst not in _EVERYWHERE and not one.dst.startswith(("fe80:", "ff00:"))
         ]
 
+    def addresses(self) -> list[str]:
+        """Every address of the host itself."""
+        return [one.address for one in route.addresses(self._netlink)]
+
     def device(self, name: str) -> bool:
         """Whether there is an interface of this name."""
         return route.link(self._netlink, name) is not None

@@ -50,6 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--group", default="", help="members of this group may use the socket (default: root alone)")
     parser.add_argument("--plane", default="auto", choices=["auto", "nftables"], help="what enforces rules in the kernel")
     parser.add_argument("--ipv6", action="store_true", help="give the default network an IPv6 subnet when it is created")
+    parser.add_argument("--flows", action="store_true", help="observe every container's connections with eBPF")
+    parser.add_argument("--flow-buffer", type=_buffer, default=1024, help="KiB in which events wait, a power of two (1024)")
     parser.add_argument("--debounce", type=float, default=0.05, help="seconds an event waits before a comparison (0.05)")
     parser.add_argument("--interval", type=float, default=30.0, help="seconds between comparisons that no event asked for (30)")
     parser.add_argument(
@@ -57,6 +59,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     return parser
+
+
+def _buffer(word: str) -> int:
+    size = int(word)
+    if not 4 <= size <= 1 << 18 or size & (size - 1):
+        raise argparse.ArgumentTypeError(f"{size} is not a power of two from 4 to {1 << 18}")
+    return size
 
 
 def _claim(wanted: Settings, stack: ExitStack) -> None:

@@ -25,7 +25,7 @@ from fairlead.links import inside
 from fairlead.model.errors import Problem
 
 from .config import Settings
-from .endpoints import Endpoints
+from .garbage import Garbage
 from .node import Node
 
 Chore = Callable[[], Awaitable[object]]
@@ -41,9 +41,9 @@ _OUR_TABLES = frozenset(table.path for table in TABLES)
 class Monitor:
     """Two tasks: one wakes on events, one on the timer. One repair at a time."""
 
-    def __init__(self, settings: Settings, node: Node, endpoints: Endpoints, chores: Sequence[Chore] = ()) -> None:
+    def __init__(self, settings: Settings, node: Node, garbage: Garbage, chores: Sequence[Chore] = ()) -> None:
         """``chores``: what else the timer sees to; each must be harmless to repeat."""
-        self._settings, self._node, self._endpoints, self._chores = settings, node, endpoints, chores
+        self._settings, self._node, self._garbage, self._chores = settings, node, garbage, chores
         self._events = Events()
         self._host = False
         self._inside: set[str] = set()
@@ -118,7 +118,7 @@ class Monitor:
             await asyncio.sleep(self._settings.interval)
             await self._compare(host=True, rows=self._node.state.inside())
             self._node.checked = time.monotonic()
-            for chore in (self._endpoints.reap, *self._chores):
+            for chore in (self._garbage.reap, *self._chores):
                 with suppress(Problem):
                     await chore()
 
@@ -128,7 +128,7 @@ class Monitor:
                 drift = await self._node.check(inside=False) if host else []
                 drift += await self._node.check_inside(rows)
                 if any(one.table == inside.TABLE and one.kind == "missing" for one in drift):
-                    ended = {one.name for one in await self._endpoints.reap()}  # its namespace took its interface along
+                    ended = {one.name for one in await self._garbage.reap()}  # its namespace took its interface along
                     drift = [one for one in drift if one.key not in ended]
                 await self._node.repair(drift)
             except Problem as problem:

@@ -22,7 +22,7 @@ from functools import partial
 from typing import TypeVar
 
 from fairlead.api.schema import Drift
-from fairlead.datapath.base import Plane
+from fairlead.datapath.base import HOOKS, Hooks, NoHooks, Plane
 from fairlead.desired.state import Bridge, Chain, Inside, Limit, Link, NodeState, Publication, Row, Rows, Sub
 from fairlead.kernel.errors import Gone, KernelError
 from fairlead.kit import fault
@@ -41,15 +41,17 @@ _CHUNK = 16
 class Hands:
     """What one thread touches the kernel with."""
 
-    def __init__(self, links: Links, plane: Plane) -> None:
+    def __init__(self, links: Links, plane: Plane, hooks: Hooks | None = None) -> None:
         """Not for several threads at once."""
         self.links = links
         self.plane = plane
+        self.hooks = hooks or NoHooks()
 
     def close(self) -> None:
-        """Close both."""
+        """Close all."""
         self.links.close()
         self.plane.close()
+        self.hooks.close()
 
 
 class Node:
@@ -195,8 +197,10 @@ class Node:
             self._hands.plane.apply(self.state)
         fault.point("change.plane")
         kept = {(type(row), row.key) for row in rows}
-        self._hands.links.ensure(row for row in rows if row not in before)
+        fresh = [row for row in rows if row not in before]
+        self._hands.links.ensure(fresh)
         fault.point("change.made")
+        self._hands.hooks.ensure(fresh)
         self._hands.links.remove(row for row in before if (type(row), row.key) not in kept)
         fault.point("change.removed")
 
@@ -208,7 +212,7 @@ class Node:
             fault.point("undo.step")
 
     def _check_host(self, state: NodeState) -> list[Drift]:
-        return self._hands.plane.check(state) + self._hands.links.check(state)
+        return self._hands.plane.check(state) + self._hands.links.check(state) + self._hands.hooks.check(state)
 
     def _check_inside(self, rows: list[Inside]) -> list[Drift]:
         return [drift for row in rows for drift in self._hands.links.check_inside(row)]
@@ -228,6 +232,8 @@ class Node:
         rows += [(limits.TABLE, row) for row in state.table(Limit).values()]
         rows += [(chains.TABLE, row) for row in state.table(Chain).values()]
         steps += [partial(links.ensure, (row,)) for table, row in rows if (table, row.key) in wrong]
+        unhooked = [row for row in state.table(Link).values() if (HOOKS, row.key) in wrong]
+        steps += [partial(self._hands.hooks.ensure, (row,)) for row in unhooked]
         failures = []
         for step in steps:
             if failure := _attempt(step):
@@ -239,6 +245,7 @@ class Node:
         self._hands.plane.close(purge=True)
         fault.point("purge.plane")
         self._hands.links.purge()
+        self._hands.hooks.purge()
 
     # ---- in the broom thread ----
 

@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,7 @@ class Server:
                 web.post("/v1/attach", self._attach),
                 web.post("/v1/detach", self._detach),
                 web.delete("/v1/node", self._purge),
+                web.get("/v1/flows", self._flows),
                 web.post("/cni", self._cni),
             ]
         )
@@ -86,6 +87,8 @@ class Server:
         assert self._connections
         try:
             with self._connections.busy(request):
+                if "follow" in request.query:  # takes no turn: it lasts as long as its reader likes; the collector bounds them
+                    return await handler(request)
                 return await self._work(request, handler)
         except errors.Problem as problem:
             return _refuse(problem)
@@ -109,7 +112,8 @@ class Server:
             except TimeoutError:
                 request.protocol.close()
                 raise errors.Invalid(f"the body did not come within {_SLOWEST:g} s", field="body") from None
-            async with self._turns:
+            # Who follows takes no turn: it lasts as long as its reader likes, and the collector bounds them.
+            async with _NOTHING if "follow" in request.query else self._turns:
                 fault.point("request.read")
                 response = await handler(request)
         fault.point("request.done")
@@ -146,6 +150,20 @@ class Server:
     async def _purge(self, _: web.Request) -> web.Response:
         await self._door.purge()
         return web.json_response({})
+
+    async def _flows(self, request: web.Request) -> web.StreamResponse:
+        if request.query.get("follow", "false") == "false":
+            return _json(await self._door.flows(request.query))
+        batches = self._door.follow(request.query)
+        answer = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await answer.prepare(request)
+        with suppress(ConnectionError):  # the reader has enough
+            async for batch in batches:
+                if request.transport is None or request.transport.is_closing():
+                    break
+                if batch:
+                    await answer.write(b"".join(codec.encode(one) + b"\n" for one in batch))
+        return answer
 
     async def _cni(self, request: web.Request) -> web.Response:
         status, body = await verbs.answer(self._door, request.headers, await request.read())

@@ -5,8 +5,13 @@ from __future__ import annotations
 import logging
 
 from fairlead.cni import verbs
+from fairlead.datapath.ebpf import hooks, programs
+from fairlead.datapath.ebpf.observe import Observer
+from fairlead.datapath.ebpf.programs import Programs
 from fairlead.datapath.nftables.plane import Nftables
 from fairlead.docker import plugin
+from fairlead.flow.collect import Collector
+from fairlead.flow.enrich import Names
 from fairlead.ipam.ledger import Ledger
 from fairlead.kit import fault
 from fairlead.links.links import Links
@@ -15,6 +20,7 @@ from fairlead.store.base import Store
 from .agent import Agent
 from .config import Settings
 from .endpoints import Endpoints
+from .garbage import Garbage
 from .host import Host
 from .monitor import Monitor
 from .networks import Networks
@@ -33,6 +39,7 @@ class Wiring:
         self.store = store  # what people wrote, and what they were given
         self.host = Host()  # facts about the machine
         self.ledger = Ledger()  # who has which address
+        self.programs = self._programs()  # eBPF, if flows are wanted
         self.node = Node(self._hands, settings.linger)  # the desired state, and the kernel that follows it
         self.networks = Networks(self.store, self.node, self.ledger, self.host)
         self.reservations = Reservations(self.store, self.ledger, self.networks, self.host)  # what outsiders count on
@@ -43,8 +50,9 @@ class Wiring:
             self.networks,
             reservations=self.reservations,
             host=self.host,
-            grace=settings.gc_grace,
         )
+        self.collector = self._collector()  # what the programs tell, by names
+        self.garbage = Garbage(self.store, self.endpoints, settings.gc_grace)  # what ended without a word
         self.agent = Agent(
             settings,
             host=self.host,
@@ -53,15 +61,33 @@ class Wiring:
             networks=self.networks,
             reservations=self.reservations,
             endpoints=self.endpoints,
+            garbage=self.garbage,
+            collector=self.collector,
         )
         self.monitor = Monitor(
-            settings, self.node, self.endpoints, [self.endpoints.repay, self._finish]
+            settings, self.node, self.garbage, [self.endpoints.repay, self._finish]
         )  # hears the kernel, repairs, collects
         self.server = Server(self.agent)  # the front door
         self.docker = plugin.Plugin(self.agent)  # the door that Docker knows
 
     def _hands(self) -> Hands:
-        return Hands(Links(), Nftables(self.settings.run))
+        return Hands(Links(), Nftables(self.settings.run), hooks.TrafficHooks(self.programs) if self.programs else None)
+
+    def _programs(self) -> Programs | None:
+        run = self.settings.run
+        if self.settings.flows:
+            return Programs(run, ring=self.settings.flow_buffer << 10)
+        if programs.present(run):  # the last agent had them
+            hooks.detach()
+            programs.remove(run)
+        return None
+
+    def _collector(self) -> Collector | None:
+        if self.programs is None:
+            return None
+        return Collector(
+            Observer(self.programs), Names(self.endpoints.all.values, self.host.addresses, lambda: self.node.state)
+        )
 
     async def start(self) -> None:
         """Read, bring the kernel in line, listen; only then may containers start."""
@@ -75,9 +101,11 @@ class Wiring:
         fault.point("start.applied")
         await self.networks.ensure_defaults(ipv6=self.settings.ipv6)
         fault.point("start.defaults")
-        await self.endpoints.reap()  # containers that ended while nobody looked
+        await self.garbage.reap()  # containers that ended while nobody looked
         fault.point("start.reaped")
         await self.monitor.start()  # from here on a change of the kernel is heard
+        if self.collector:
+            self.collector.start()
         self.agent.ready = True
         await self.server.start(self.settings.run / "agent.sock", self.settings.group)
         if path := plugin.socket():
@@ -92,9 +120,13 @@ class Wiring:
     async def stop(self) -> None:
         """The reverse; the kernel keeps everything."""
         self.agent.ready = False
+        if self.collector:
+            await self.collector.stop()
         await self.docker.stop()
         await self.server.stop()
         await self.monitor.stop()
         await self.node.close()
         await self.store.close()
         self.host.close()
+        if self.programs:
+            self.programs.close()

@@ -9,16 +9,17 @@ from __future__ import annotations
 import http.client
 import socket
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar, Union
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from fairlead.model import codec, errors
 from fairlead.model.meta import Object
 from fairlead.model.network import Network
 
 from . import wire
-from .schema import Applied, Attach, Attached, Detach, Detached, Refusal, Report, Status
+from .schema import Applied, Attach, Attached, Detach, Detached, Flow, Refusal, Report, Status
 
 T = TypeVar("T")
 
@@ -73,6 +74,27 @@ class Client:
     def detach(self, request: Detach) -> Detached:
         """Take interfaces away; nothing there is no error."""
         return self._ask("POST", "/v1/detach", Detached, request)
+
+    def flows(self, **query: str) -> list[Flow]:
+        """The last flows that match: words as in the filters of ``GET /v1/flows``."""
+        return self._ask("GET", f"/v1/flows?{urlencode(query)}", list[Flow])
+
+    def follow(self, **query: str) -> Iterator[Flow]:
+        """What matches from now on, until the agent ends. Waits for the next flow as long as it takes."""
+        connection = http.client.HTTPConnection("fairlead")
+        connection.sock = self._connect()
+        try:
+            connection.request("GET", f"/v1/flows?{urlencode({**query, 'follow': 'true'})}")
+            answer = connection.getresponse()
+            if answer.status != 200:
+                raise self._refusal(answer.status, answer.read())
+            connection.sock.settimeout(None)
+            while line := answer.readline():
+                yield codec.decode(line, Flow)
+        except (OSError, http.client.HTTPException) as problem:
+            raise errors.Unavailable(f"the agent broke off while telling of flows: {problem}") from None
+        finally:
+            connection.close()
 
     def purge(self) -> None:
         """Remove everything of Fairlead from this node's kernel."""

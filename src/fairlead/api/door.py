@@ -5,7 +5,7 @@ The agent implements it for real; tests of the edges use a small fake that the s
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Protocol
 
 from fairlead.model.address import Family, Prefix
@@ -14,7 +14,7 @@ from fairlead.model.meta import Object
 from fairlead.model.network import Network
 from fairlead.model.reservation import Reservation
 
-from .schema import Applied, Attach, Attached, Change, Detach, Detached, Drift, Report, Reserve, Status
+from .schema import Applied, Attach, Attached, Change, Detach, Detached, Drift, Flow, Report, Reserve, Status
 
 
 class Door(Protocol):
@@ -66,3 +66,9 @@ class Door(Protocol):
 
     async def doctor(self) -> Report:
         """Compare everything, touch nothing."""
+
+    async def flows(self, query: Mapping[str, str]) -> list[Flow]:
+        """The last flows that match the words of ``query``; ``Unsupported`` if flows are off."""
+
+    def follow(self, query: Mapping[str, str]) -> AsyncIterator[list[Flow]]:
+        """What matches from now on, in batches, until the agent ends."""

@@ -12,6 +12,7 @@ DELETE    /v1/objects/{plural}/{name}  → the object as it was
 POST      /v1/attach                   ``Attach`` → ``Attached``
 POST      /v1/detach                   ``Detach`` → ``Detached``
 DELETE    /v1/node                     every endpoint goes, and all that Fairlead made in the kernel
+GET       /v1/flows                    filters in the query → JSON array of ``Flow``; follow=true: lines of JSON without end
 POST      /cni                         CNI stdin, the environment in X-CNI-* headers → CNI result or error
 ========  ===========================  =====================================================================
 
@@ -115,6 +116,7 @@ class Change(Value, frozen=True, kw_only=True):
     container: ContainerID
     interface: InterfaceName
     path: str | None = None
+    display: str | None = None
     ports: tuple[PublishedPort, ...] | None = None
     any_ports: tuple[AnyPort, ...] = ()
 
@@ -192,6 +194,67 @@ class Pool(Value, frozen=True, kw_only=True):
     used: int
 
 
+class Amount(Value, frozen=True, kw_only=True):
+    """What went one way. Bytes with link-layer headers, as on the wire."""
+
+    packets: int = 0
+    bytes: int = 0
+
+
+class Peer(Value, frozen=True, kw_only=True):
+    """One end of a flow. ``kind``: endpoint, host or world; an endpoint is known by the name that people gave it."""
+
+    kind: str = ""
+    endpoint: str = ""
+    namespace: str = ""
+    network: str = ""
+    labels: dict[str, str] = {}
+    address: str = ""
+    port: int = 0
+
+
+class Flow(Value, frozen=True, kw_only=True):
+    """Something about one connection. ``source`` opened it, ``direction`` is the container's at which it was seen.
+
+    ``event``: new, active (went on since the last report), close (with its final amounts; by FIN, RST or silence), or lost:
+    ``lost`` flows found no room on the way to this reader, and nothing else is set. ``midway``: the beginning was not seen, so
+    that who opened it is a guess.
+    """
+
+    time: str
+    event: str
+    verdict: str = ""
+    direction: str = ""
+    protocol: str = ""
+    source: Peer = Peer()
+    destination: Peer = Peer()
+    sent: Amount = Amount()
+    received: Amount = Amount()
+    duration: float = 0.0
+    midway: bool = False
+    lost: int = 0
+
+
+class FlowStatus(Value, frozen=True, kw_only=True):
+    """Flows in numbers. What the kernel counts is since the programs were first loaded, the rest since the agent started."""
+
+    seen: int = 0
+    opened: int = 0
+    """How many of them were new connections."""
+    lost: int = 0
+    """Events for which the ring buffer had no room; ``lost_new`` of them began a connection."""
+    lost_new: int = 0
+    missed: int = 0
+    """Flows that followers were too slow for."""
+    connections: int = 0
+    """As the last sweep found them."""
+    followers: int = 0
+    malformed: int = 0
+    not_tracked: int = 0
+    fragments_unmatched: int = 0
+    table_full: int = 0
+
+
 class Status(Value, frozen=True, kw_only=True):
     """The agent in numbers. Times in seconds, memory in bytes."""
 
@@ -211,3 +274,5 @@ class Status(Value, frozen=True, kw_only=True):
     last_check: float = 0.0
     """Seconds since the kernel was last compared with the desired state."""
     pools: tuple[Pool, ...] = ()
+    flows: FlowStatus | None = None
+    """None: the agent was started without them."""

@@ -18,6 +18,7 @@ from fairlead.model.network import Driver
 from . import complete, fault, options, parse
 from .container import order, target
 from .run import DEFAULT, bandwidth, networks, publications
+from .wait import working
 
 app = typer.Typer(rich_markup_mode="rich")
 
@@ -78,7 +79,9 @@ def attach(
     with ExitStack() as undo:
         for request in requests:
             undo.callback(client.detach, Detach(container=found.container, interface=request.interface))
-            _tell(found.display, client.attach(request))
+            with working(f"Connecting {found.display} to {request.network} ..."):
+                reply = client.attach(request)
+            _tell(found.display, reply)
         undo.pop_all()
 
 

@@ -12,6 +12,7 @@ from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Invalid
 from fairlead.model.meta import Object, kind
 from fairlead.model.network import MODES, Driver, Network
+from fairlead.model.reservation import Reservation
 
 from .out import Column, Listing, age
 
@@ -22,6 +23,9 @@ NAMES: dict[str, type[Object]] = {
     "endpoints": Endpoint,
     "endpoint": Endpoint,
     "ep": Endpoint,
+    "reservations": Reservation,
+    "reservation": Reservation,
+    "res": Reservation,
 }
 """Every word that means a kind: plural, singular, short."""
 
@@ -30,7 +34,8 @@ def parse(word: str) -> type[Object]:
     """The kind that ``word`` means."""
     found = NAMES.get(word.lower())
     if found is None:
-        raise Invalid(f"{word!r} is not a kind; use networks (network, net) or endpoints (endpoint, ep)", field="kind")
+        kinds = "networks (network, net), endpoints (endpoint, ep) or reservations (reservation, res)"
+        raise Invalid(f"{word!r} is not a kind; use {kinds}", field="kind")
     return found
 
 
@@ -46,7 +51,7 @@ def tree(thing: Object) -> dict[str, Any]:
 
 def listing(of: type[Object], pools: Sequence[Pool] = ()) -> Listing[Any]:
     """How a kind is listed. ``pools`` tell how full the networks are."""
-    return networks(pools) if of is Network else ENDPOINTS
+    return networks(pools) if of is Network else ENDPOINTS if of is Endpoint else RESERVATIONS
 
 
 def networks(pools: Sequence[Pool]) -> Listing[Network]:
@@ -120,4 +125,20 @@ ENDPOINTS: Listing[Endpoint] = Listing(
     name=label,
     tree=tree,
     empty="No endpoints. Attach a container: fairlead run -- COMMAND",
+)
+
+
+RESERVATIONS: Listing[Reservation] = Listing(
+    columns=(
+        Column("NAME", lambda one: one.name, style="bold"),
+        Column("OWNER", lambda one: one.spec.owner),
+        Column("FOR", lambda one: one.spec.holder[:17]),
+        Column("NETWORK", lambda one: one.spec.network, style="cyan"),
+        Column("ADDRESS", lambda one: one.spec.address or "the network itself"),
+        Column("LABELS", lambda one: [f"{k}={v}" for k, v in one.metadata.labels.items()], wide=True),
+        Column("AGE", lambda one: age(one.metadata.creation_timestamp), right=True, spare=1),
+    ),
+    name=label,
+    tree=tree,
+    empty="No reservations. Docker makes them as it needs them.",
 )

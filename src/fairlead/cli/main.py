@@ -13,6 +13,7 @@ import re
 import signal
 import sys
 from difflib import get_close_matches
+from functools import cache
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -31,6 +32,7 @@ COMMANDS: dict[str, str] = {
     "down": "node",
     "status": "node",
     "doctor": "node",
+    "flows": "flows",
     "run": "run",
     "ps": "containers",
     "exec": "containers",
@@ -71,11 +73,17 @@ class Commands(TyperGroup):
             if close and not ctx.resilient_parsing:
                 ctx.fail(f"There is no command {cmd_name!r}. Did you mean {close[0]!r}?")
             return None
-        module = import_module(f"fairlead.cli.{COMMANDS[cmd_name]}")
-        command = get_group(module.app).commands[cmd_name]
+        return _loaded(COMMANDS[cmd_name])[cmd_name]
+
+
+@cache
+def _loaded(module: str) -> dict[str, Any]:
+    """The commands of one module, by name."""
+    commands: dict[str, Any] = dict(get_group(import_module(f"fairlead.cli.{module}").app).commands)
+    for command in commands.values():
         for one in (command, *getattr(command, "commands", {}).values()):
             one.help = _LINES.sub(" ", one.help or "")
-        return command
+    return commands
 
 
 app = typer.Typer(

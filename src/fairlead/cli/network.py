@@ -15,6 +15,7 @@ from fairlead.model.network import Driver, Network, NetworkSpec, Range, Subnet, 
 
 from . import complete, fault, objects, options, parse
 from .out import Format
+from .wait import working
 
 app = typer.Typer(rich_markup_mode="rich")
 networks = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
@@ -99,7 +100,8 @@ def create(
             Conflict(f"network {name!r} exists", field="name"),
             f"fairlead network inspect {name}, or change it with fairlead apply",
         )
-    done = client.apply(thing)
+    with working(f"Creating {name} ..."):
+        done = client.apply(thing)
     for warning in done.warnings:
         fault.warn(warning)
     typer.echo(done.name)

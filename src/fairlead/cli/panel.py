@@ -43,6 +43,7 @@ def facts(now: Status, containers: int) -> list[tuple[str, str]]:
         ("endpoints", f"{now.endpoints}{waiting}"),
         ("containers", f"{containers} by fairlead run"),
         ("repairs", f"{now.repairs}, last compared {duration(now.last_check)} ago"),
+        ("flows", f"{now.flows.seen} seen, {now.flows.lost + now.flows.missed} lost" if now.flows else "off"),
     ]
 
 

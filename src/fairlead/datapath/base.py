@@ -1,4 +1,7 @@
-"""What a plane is: that which enforces on packets what the rows say. One contract suite holds every plane to this."""
+"""What a plane is: that which enforces on packets what the rows say. One contract suite holds every plane to this.
+
+Beside it stand the hooks: eBPF programs on containers' links, or none.
+"""
 
 from __future__ import annotations
 
@@ -28,3 +31,40 @@ class Plane(Protocol):
 
     def close(self, *, purge: bool = False) -> None:
         """Let go of what this process holds; with ``purge`` remove everything from the kernel."""
+
+
+HOOKS = "hooks"
+"""The table that drift of hooks names."""
+
+
+class Hooks(Protocol):
+    """Programs on the links of containers. Like a plane's verbs, these run in the agent's kernel thread."""
+
+    def ensure(self, rows: Iterable[Row]) -> None:
+        """Put the programs on every link of ``rows``, which exists; those that are there and others are replaced or left."""
+
+    def check(self, state: NodeState) -> list[Drift]:
+        """Name every link whose programs are not there, or are not these."""
+
+    def purge(self) -> None:
+        """Once every link is gone: leave no program or map in the kernel."""
+
+    def close(self) -> None:
+        """Let go of what this thread holds; the programs stay."""
+
+
+class NoHooks:
+    """No programs on any link."""
+
+    def ensure(self, rows: Iterable[Row]) -> None:
+        """Nothing to put anywhere."""
+
+    def check(self, state: NodeState) -> list[Drift]:  # noqa: ARG002  # the protocol's signature
+        """Nothing to miss."""
+        return []
+
+    def purge(self) -> None:
+        """Nothing is there."""
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -20,6 +20,7 @@ from aiohttp import web
 from fairlead.api.door import Door
 from fairlead.model import codec, errors
 
+from .callings import Callings
 from .driver import Driver
 from .ipam import Ipam
 from .protocol import (
@@ -87,6 +88,7 @@ class Plugin:
 
     def __init__(self, door: Door) -> None:
         self._calls = calls(door)
+        self._callings = Callings(door)
         self._turns = asyncio.Semaphore(_PARALLEL)
         self._runner: web.AppRunner | None = None
         self._path: Path | None = None
@@ -113,6 +115,7 @@ class Plugin:
         """Finish what is being answered and close. Without its socket Docker knows at once that there is no such driver."""
         if self._runner and self._path:
             self._path.unlink(missing_ok=True)
+            await self._callings.stop()
             await self._runner.cleanup()
 
     async def answer(self, name: str, body: bytes) -> tuple[int, bytes]:
@@ -126,7 +129,10 @@ class Plugin:
             return 400, _refusal(str(problem))
         try:
             async with self._turns:
-                return 200, msgspec.json.encode(await act(message), enc_hook=str)
+                answer = await act(message)
+            if isinstance(message, Join):
+                self._callings.ask(message)
+            return 200, msgspec.json.encode(answer, enc_hook=str)
         except errors.Problem as problem:
             log.info("%s: refused: %s", name, problem)
             return 200, _refusal(said(problem), "Error" if name.startswith("IpamDriver.") else "Err")

@@ -7,13 +7,14 @@ says what it takes and what the kernel objected.
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from fairlead.kernel import netns, nft, route
+from fairlead.kernel import bpf, netns, nft, route
 from fairlead.kernel.errors import KernelError, Unsupported, translated
 from fairlead.kernel.netlink import Netlink, u32
 
@@ -105,6 +106,20 @@ def _redirect(room: _Room) -> None:
     room.nl.do(route.new_redirect(index, room.index("in1")))
 
 
+def _programs(room: _Room) -> None:
+    room.nl.do(*route.new_veth("hook0", "hook1", room.fd))
+    index = room.index("hook0")
+    program = bpf.Program.passing()
+    try:
+        room.nl.do(route.new_clsact(index), route.new_program(index, route.SENT, program.fd, "passing"))
+    finally:
+        program.close()
+
+
+def _ring(_: _Room) -> None:
+    bpf.Map.create(bpf.MapInfo(bpf.RINGBUF, 0, 0, mmap.PAGESIZE)).close()
+
+
 def _macvlan(room: _Room) -> None:
     room.nl.do(*route.new_veth("lower0", "lower1", room.fd))
     bridge_mode = 4
@@ -131,6 +146,8 @@ _ATTEMPTS: tuple[tuple[str, str, Callable[[_Room], None]], ...] = (
     ("ifb", "CONFIG_IFB", _ifb),
     ("tbf", "CONFIG_NET_SCH_TBF", _tbf),
     ("u32 and mirred", "CONFIG_NET_SCH_INGRESS, CONFIG_NET_CLS_U32 and CONFIG_NET_ACT_MIRRED", _redirect),
+    ("eBPF programs on interfaces", "CONFIG_BPF_SYSCALL, CONFIG_NET_CLS_BPF and CONFIG_NET_SCH_INGRESS", _programs),
+    ("eBPF ring buffers", "Linux 5.8", _ring),
     ("macvlan", "CONFIG_MACVLAN", _macvlan),
     ("ipvlan", "CONFIG_IPVLAN", _ipvlan),
     ("SCTP sockets", "CONFIG_IP_SCTP", _sctp),

@@ -27,8 +27,13 @@ def bind(source: str, target: str) -> None:
     _check(_libc.mount(os.fsencode(source), os.fsencode(target), b"none", ctypes.c_ulong(_MS_BIND), None))
 
 
+def mount(kind: str, target: str, options: str = "") -> None:
+    """Mount a new file system of ``kind`` at ``target``."""
+    _check(_libc.mount(kind.encode(), os.fsencode(target), kind.encode(), ctypes.c_ulong(0), options.encode()))
+
+
 def unmount(target: str) -> None:
-    """Undo ``bind``; whoever still holds the file open keeps it."""
+    """Undo ``bind`` or ``mount``; whoever still holds the file open keeps it."""
     _check(_libc.umount2(os.fsencode(target), _MNT_DETACH))
 
 

@@ -23,6 +23,8 @@ from .mark import DOOMED, GROUP, LIMIT
 TABLE = "limits"
 _BURST_SECONDS = 0.1
 """A bucket's depth where nobody gave one: what the rate sends in this time, at least one large frame."""
+_PLACES = {"ingress", "clsact"}
+"""Queueing disciplines with a place for filters on what an interface receives."""
 _LEAST_BURST = 8 * 65536
 
 
@@ -47,8 +49,8 @@ def ensure(nl: Netlink, row: Limit) -> None:
         nl.do(route.new_tbf(ifb.index, bucket(limit.egress_rate, limit.egress_burst), LIMIT))
         fault.point("limit.egress")
         if not _led(nl, host.index, ifb.index):
-            _take_off(nl, host.index, _marks(nl, host.index).get(host.index, set()) & {"ingress"})
-        if not any(one.kind == "ingress" for one in route.qdiscs(nl) if one.index == host.index):
+            _take_off(nl, host.index, _marks(nl, host.index).get(host.index, set()) & _PLACES)
+        if not any(one.kind in _PLACES for one in route.qdiscs(nl) if one.index == host.index):
             nl.do(route.new_ingress(host.index))
         fault.point("limit.hooked")
         if not route.filters(nl, host.index):
@@ -114,7 +116,7 @@ def _marks(nl: Netlink, index: int = 0) -> dict[int, set[str]]:
     for one in route.qdiscs(nl):
         if index not in {0, one.index}:
             continue
-        if one.handle == LIMIT or (one.kind == "ingress" and route.redirects(nl, one.index, LIMIT)):
+        if one.handle == LIMIT or (one.kind in _PLACES and route.redirects(nl, one.index, LIMIT)):
             found.setdefault(one.index, set()).add(one.kind)
     return found
 
@@ -125,7 +127,13 @@ def _led(nl: Netlink, index: int, target: int) -> bool:
 
 
 def _take_off(nl: Netlink, index: int, kinds: Iterable[str]) -> None:
-    nl.do(*(route.del_qdisc(index, ingress=kind == "ingress") for kind in kinds))
+    """Of a clsact only our redirect goes: programs may stand on it."""
+    nl.do(
+        *(
+            route.del_redirects(index, LIMIT) if kind == "clsact" else route.del_qdisc(index, ingress=kind == "ingress")
+            for kind in kinds
+        )
+    )
 
 
 def bucket(rate: int, burst: int) -> Tbf:

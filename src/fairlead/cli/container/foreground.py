@@ -22,6 +22,7 @@ _FROM_KERNEL = 0x80  # SI_KERNEL: the terminal sent it, to the whole group
 def run(command: spawn.Command, starting: Record) -> int:
     """Start the command and wait until it ends; return its exit status, 128 and the signal's number if one killed it."""
     terminal = _ours()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a parent may have had it ignored, and its end would go unseen
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
     try:
         pid = spawn.start(replace(command, terminal=terminal), lambda *of: record.save(record.begun(starting, *of)), before)

@@ -19,6 +19,7 @@ from pathlib import Path
 from fairlead.api.client import Client
 from fairlead.api.schema import Attach, Attached, Detach
 from fairlead.cli.fault import remedy, warn
+from fairlead.cli.wait import working
 from fairlead.kernel import netns, process
 from fairlead.kernel.errors import KernelError
 from fairlead.model.address import Address, ContainerID
@@ -46,7 +47,8 @@ def launch(plan: Plan, client: Client) -> int:
         record.claim(name)
         undo.callback(record.forget, name)
         record.save(plan.record)
-        _network(plan, client, undo)
+        with working(f"Connecting {name} ..."):
+            _network(plan, client, undo)
         if plan.detach:
             detached.start(_command(plan), plan.record)
             undo.pop_all()

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from fairlead.api import wire
 from fairlead.kernel import netns as kernel_netns
 from fairlead.kernel import process
 from fairlead.kernel.errors import KernelError
@@ -168,6 +169,9 @@ def _enter(command: Command) -> None:
     for path, source in command.files:
         if Path(path).exists():
             process.mount(source, path, flags=process.MS_BIND)
+    if command.netns and wire.run_dir().is_dir():
+        # The agent's socket would let root in the container command the host's network.
+        process.mount("tmpfs", str(wire.run_dir()), "tmpfs", process.MS_RDONLY | process.MS_NOSUID | process.MS_NODEV)
     if command.hostname:
         socket.sethostname(command.hostname)
 

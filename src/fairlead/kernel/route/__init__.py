@@ -31,11 +31,13 @@ from fairlead.kernel.route.neighbour import (
     new_neighbour,
 )
 from fairlead.kernel.route.path import RouteInfo, del_route, new_route, routes
+from fairlead.kernel.route.program import RECEIVED, SENT, AttachedInfo, del_program, new_clsact, new_program, programs
 from fairlead.kernel.route.traffic import (
     FilterInfo,
     QdiscInfo,
     Tbf,
     del_qdisc,
+    del_redirects,
     filters,
     new_ingress,
     new_redirect,
@@ -46,7 +48,10 @@ from fairlead.kernel.route.traffic import (
 )
 
 __all__ = [
+    "RECEIVED",
+    "SENT",
     "AddressInfo",
+    "AttachedInfo",
     "FilterInfo",
     "LinkInfo",
     "NeighbourInfo",
@@ -59,7 +64,9 @@ __all__ = [
     "del_group",
     "del_link",
     "del_neighbour",
+    "del_program",
     "del_qdisc",
+    "del_redirects",
     "del_route",
     "fdb",
     "fdb_append",
@@ -70,17 +77,20 @@ __all__ = [
     "neighbours",
     "new_address",
     "new_bridge",
+    "new_clsact",
     "new_ifb",
     "new_ingress",
     "new_link",
     "new_neighbour",
     "new_nsid",
+    "new_program",
     "new_redirect",
     "new_route",
     "new_tbf",
     "new_veth",
     "nsid_of",
     "parse_link",
+    "programs",
     "qdiscs",
     "redirects",
     "routes",

@@ -17,7 +17,7 @@ from fairlead.kernel.errors import KernelError
 from fairlead.kernel.netlink import CREATE, EXCL, REPLACE, Message, Netlink, attr, nest, parse, string, text, u32
 from fairlead.kernel.route.text import named
 
-_NEW_QDISC, _DEL_QDISC, _GET_QDISC, _NEW_FILTER, _GET_FILTER = 36, 37, 38, 44, 46
+_NEW_QDISC, _DEL_QDISC, _GET_QDISC, _NEW_FILTER, _DEL_FILTER, _GET_FILTER = 36, 37, 38, 44, 45, 46
 _KIND, _OPTIONS = 1, 2
 _TBF_PARMS, _TBF_RATE64, _TBF_BURST = 1, 4, 6
 _U32_SEL, _U32_ACT = 5, 7
@@ -26,6 +26,7 @@ _MIRRED_PARMS = 2
 _TERMINAL, _STOLEN, _EGRESS_REDIRECT = 1, 4, 1
 _ETHERNET = 1
 _ROOT, _INGRESS = 0xFFFFFFFF, 0xFFFFFFF1
+_RECEIVED = 0xFFFFFFF2
 _INGRESS_HANDLE = 0xFFFF0000
 _ALL_PROTOCOLS = socket.htons(3)
 _LATENCY = 0.025
@@ -93,14 +94,14 @@ def qdiscs(nl: Netlink) -> list[QdiscInfo]:
 
 def filters(nl: Netlink, index: int) -> list[FilterInfo]:
     """The filters on the ingress of an interface; none if it has no ingress."""
-    body = _header.pack(0, index, 0, _INGRESS_HANDLE, 0)
+    body = _header.pack(0, index, 0, _RECEIVED, 0)
     rows = nl.dump(Message(_GET_FILTER, 0, body, f"list the filters of {named(index)}"))
     return [row for row in map(_filter, rows) if row.target]
 
 
 def redirects(nl: Netlink, index: int, priority: int) -> bool:
     """Whether the ingress of an interface has filters of ``priority``, be it that their target is gone."""
-    body = _header.pack(0, index, 0, _INGRESS_HANDLE, priority << 16)
+    body = _header.pack(0, index, 0, _RECEIVED, priority << 16)
     return bool(list(nl.dump(Message(_GET_FILTER, 0, body, f"list the filters of {named(index)}"))))
 
 
@@ -135,8 +136,14 @@ def new_redirect(index: int, target: int, priority: int = 1) -> Message:
     # One key of all zeroes matches every packet. The match-all classifier would say it plainer, but not every kernel has it.
     everything = _selector.pack(_TERMINAL, 0, 1, 0, 0, 0, 0, 0) + _key.pack(0, 0, 0, 0)
     options = nest(_OPTIONS, attr(_U32_SEL, everything), nest(_U32_ACT, act))
-    body = _header.pack(0, index, 0, _INGRESS_HANDLE, priority << 16 | _ALL_PROTOCOLS) + text(_KIND, "u32") + options
+    body = _header.pack(0, index, 0, _RECEIVED, priority << 16 | _ALL_PROTOCOLS) + text(_KIND, "u32") + options
     return Message(_NEW_FILTER, CREATE | EXCL, body, f"redirect what {named(index)} receives")
+
+
+def del_redirects(index: int, priority: int) -> Message:
+    """Remove the filters of ``priority``, and leave what else there is on the ingress."""
+    body = _header.pack(0, index, 0, _RECEIVED, priority << 16 | _ALL_PROTOCOLS)
+    return Message(_DEL_FILTER, 0, body, f"stop to redirect what {named(index)} receives")
 
 
 def del_qdisc(index: int, *, ingress: bool = False) -> Message:

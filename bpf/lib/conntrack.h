@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The connection table: one entry for both directions, shared by every interface.
+ *
+ * A connection between two containers of this node passes four hooks. It is counted at one interface alone, the first that
+ * saw it; another takes over once that one has seen nothing for a second, as when its link was made anew. Each packet passes
+ * either interface once, so that it is counted once.
+ *
+ *	(no entry) --first packet--> OPENING --answer--> ESTABLISHED --FIN from both--> CLOSING --any other packet--> CLOSED
+ *	                                any state --RST--> CLOSED --SYN--> OPENING, as a new connection
+ *
+ * A closed entry stays until user space sweeps it or the table needs its place: the last packet has one more hook to pass.
+ */
+#ifndef FAIRLEAD_LIB_CONNTRACK_H
+#define FAIRLEAD_LIB_CONNTRACK_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include <linux/errno.h>
+#include <linux/in.h>
+
+#include "address.h"
+#include "counter.h"
+#include "flow.h"
+#include "packet.h"
+
+#define SECOND 1000000000LL
+
+#define TCP_FIN 0x01
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_ACK 0x10
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1 << 16);
+	__type(key, struct tuple);
+	__type(value, struct connection);
+} connections SEC(".maps");
+
+static __always_inline bool source_is_high(const struct packet *packet)
+{
+	return party_compare(&packet->source, &packet->destination) > 0;
+}
+
+static __always_inline struct tuple tuple_of(const struct packet *packet)
+{
+	bool high = source_is_high(packet);
+
+	return (struct tuple){
+		.low = high ? packet->destination : packet->source,
+		.high = high ? packet->source : packet->destination,
+		.protocol = packet->protocol,
+	};
+}
+
+static __always_inline bool is_syn(const struct packet *packet)
+{
+	return packet->protocol == IPPROTO_TCP && (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+}
+
+/* The beginning of a TCP connection that was not seen: a SYN+ACK answers, and servers have the lower ports. */
+static __always_inline bool sent_by_opener(const struct packet *packet)
+{
+	if (packet->protocol != IPPROTO_TCP)
+		return !packet->reply;
+	if (packet->tcp_flags & TCP_SYN)
+		return !(packet->tcp_flags & TCP_ACK);
+	return bpf_ntohs(packet->source.port) >= bpf_ntohs(packet->destination.port);
+}
+
+static __always_inline struct connection connection_of(const struct packet *packet, __u64 now)
+{
+	bool opener = sent_by_opener(packet);
+	struct connection connection = {
+		.first = now,
+		.last = now,
+		.state = STATE_OPENING,
+		.ifindex = packet->skb->ifindex,
+		.opener_is_high = source_is_high(packet) == opener,
+		.outgoing = (packet->direction == FROM_POD) == opener,
+		.midway = packet->protocol == IPPROTO_TCP ? !is_syn(packet) : packet->reply,
+	};
+
+	/* No variable index here: the compiler would keep the struct from registers. */
+	if (opener) {
+		connection.amount[WAY_FORTH] = packet_amount(packet);
+		connection.tcp_flags[WAY_FORTH] = packet->tcp_flags;
+	} else {
+		connection.amount[WAY_BACK] = packet_amount(packet);
+		connection.tcp_flags[WAY_BACK] = packet->tcp_flags;
+	}
+	return connection;
+}
+
+static __always_inline void conntrack_open(const struct packet *packet, const struct tuple *tuple, __u64 now, __u64 flags)
+{
+	struct connection fresh = connection_of(packet, now);
+	long failed = bpf_map_update_elem(&connections, tuple, &fresh, flags);
+
+	if (!failed)
+		flow_tell(EVENT_NEW, tuple, &fresh);
+	else if (failed != -EEXIST)	/* another CPU was first; this packet goes uncounted */
+		count(COUNTER_TABLE_FULL);
+}
+
+/* Once for each connection, whichever CPU comes first. */
+static __always_inline void conntrack_close(struct connection *connection, const struct tuple *tuple)
+{
+	__u32 state = connection->state;
+
+	if (state != STATE_CLOSED && __sync_val_compare_and_swap(&connection->state, state, STATE_CLOSED) == state)
+		flow_tell(EVENT_CLOSE, tuple, connection);
+}
+
+static __always_inline void conntrack_advance(struct connection *connection, enum way way)
+{
+	if (way == WAY_BACK)
+		__sync_val_compare_and_swap(&connection->state, STATE_OPENING, STATE_ESTABLISHED);
+	if (connection->tcp_flags[WAY_FORTH] & connection->tcp_flags[WAY_BACK] & TCP_FIN)
+		__sync_val_compare_and_swap(&connection->state, STATE_ESTABLISHED, STATE_CLOSING);
+}
+
+static __always_inline bool counted_here(struct connection *connection, const struct packet *packet, __u64 now)
+{
+	if (connection->ifindex == packet->skb->ifindex)
+		return true;
+	/* Signed: another CPU may have written a later time meanwhile. */
+	if ((__s64)(now - connection->last) < SECOND)
+		return false;
+	connection->ifindex = packet->skb->ifindex;
+	return true;
+}
+
+static __always_inline void conntrack_see(struct connection *connection, const struct packet *packet, const struct tuple *tuple)
+{
+	enum way way = source_is_high(packet) == connection->opener_is_high ? WAY_FORTH : WAY_BACK;
+	struct amount amount = packet_amount(packet);
+	bool closing = connection->state == STATE_CLOSING;
+
+	if (packet->reply)
+		way = WAY_BACK;	/* to oneself: both parties are the same */
+	__sync_fetch_and_add(&connection->amount[way].packets, amount.packets);
+	__sync_fetch_and_add(&connection->amount[way].bytes, amount.bytes);
+	if (packet->related || packet->later_fragment)
+		return;
+	connection->tcp_flags[way] |= packet->tcp_flags;
+	conntrack_advance(connection, way);
+	if ((packet->tcp_flags & TCP_RST) || (closing && !(packet->tcp_flags & TCP_FIN)))
+		conntrack_close(connection, tuple);
+}
+
+static __always_inline void conntrack(const struct packet *packet)
+{
+	struct tuple tuple = tuple_of(packet);
+	struct connection *connection = bpf_map_lookup_elem(&connections, &tuple);
+	__u64 now = bpf_ktime_get_boot_ns();
+
+	if (!connection) {
+		/* What ends a connection does not begin one. */
+		if (!packet->related && !packet->later_fragment && !(packet->tcp_flags & (TCP_FIN | TCP_RST)))
+			conntrack_open(packet, &tuple, now, BPF_NOEXIST);
+		return;
+	}
+	if (is_syn(packet) && connection->state == STATE_CLOSED) {
+		conntrack_open(packet, &tuple, now, BPF_ANY);
+		return;
+	}
+	if (!counted_here(connection, packet, now))
+		return;
+	connection->last = now;
+	conntrack_see(connection, packet, &tuple);
+}
+
+#endif

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * A connection: who talks to whom, and what was counted. Python reads these structs too (fairlead/datapath/ebpf/layout.py);
+ * tests/bpf compares the two through BTF. Every byte is named, so that a key has no padding of unknown content.
+ */
+#ifndef FAIRLEAD_SHARED_CONNECTION_H
+#define FAIRLEAD_SHARED_CONNECTION_H
+
+#include <linux/types.h>
+
+/* 128 bits in network order; IPv4 is ::ffff:a.b.c.d, so that one code serves both families. */
+struct address {
+	__be64 half[2];
+};
+
+/* One side of a connection. The port of ICMP echo is its identifier, that of other ICMP its type and code. */
+struct party {
+	struct address address;
+	__be16 port;
+	__u8 zero[6];
+};
+
+/* The same for both directions: low is the party whose address, then port, is the lower number. */
+struct tuple {
+	struct party low;
+	struct party high;
+	__u8 protocol;
+	__u8 zero[7];
+};
+
+enum state {
+	STATE_OPENING = 1,	/* one side alone has spoken */
+	STATE_ESTABLISHED,	/* both have */
+	STATE_CLOSING,		/* TCP: both have said FIN */
+	STATE_CLOSED,		/* TCP: reset, or the last FIN was acknowledged; kept for what still comes */
+};
+
+struct amount {
+	__u64 packets;
+	__u64 bytes;		/* with link-layer headers, as on the wire */
+};
+
+enum way {
+	WAY_FORTH,		/* from the party that opened the connection */
+	WAY_BACK,
+	WAYS,
+};
+
+struct connection {
+	__u64 first;		/* nanoseconds since boot */
+	__u64 last;
+	struct amount amount[WAYS];
+	__u32 state;		/* enum state; 32 bits for compare-and-swap */
+	__u32 ifindex;		/* the one interface at which it is counted */
+	__u8 tcp_flags[WAYS];	/* all that were seen */
+	__u8 opener_is_high;
+	__u8 outgoing;		/* opened by the container behind ifindex */
+	__u8 midway;		/* its beginning was not seen: who opened it is a guess */
+	__u8 zero[3];
+};
+
+#endif

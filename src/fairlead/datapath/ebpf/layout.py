@@ -1,0 +1,83 @@
+"""The structs of bpf/shared as Python reads them. tests/bpf compares each field with the compiled programs' BTF."""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+from typing import NamedTuple
+
+ENTRY = struct.Struct("=16s2s6x16s2s6xB7xQQQQQQIIBBBBB3x")
+"""A connection's key and its value, one after the other."""
+EVENT = struct.Struct(ENTRY.format + "I4x")
+
+
+class Kind(IntEnum):
+    """``enum event_kind``; ``ACTIVE`` is said by the sweep, never by a program."""
+
+    NEW = 1
+    CLOSE = 2
+    ACTIVE = 3
+
+
+class State(IntEnum):
+    """``enum state``."""
+
+    OPENING = 1
+    ESTABLISHED = 2
+    CLOSING = 3
+    CLOSED = 4
+
+
+class Counter(IntEnum):
+    """``enum counter``."""
+
+    NEW_LOST = 0
+    CLOSE_LOST = 1
+    NOT_TRACKED = 2
+    MALFORMED = 3
+    FRAGMENT_UNMATCHED = 4
+    TABLE_FULL = 5
+
+
+class Seen(NamedTuple):
+    """What was seen of one connection: ``struct event``, flat. Addresses are 16 bytes, ports two, in network order."""
+
+    low: bytes
+    low_port: bytes
+    high: bytes
+    high_port: bytes
+    protocol: int
+    first: int
+    last: int
+    forth_packets: int
+    forth_bytes: int
+    back_packets: int
+    back_bytes: int
+    state: int
+    ifindex: int
+    forth_flags: int
+    back_flags: int
+    opener_is_high: int
+    outgoing: int
+    midway: int
+    kind: int
+
+    @property
+    def source(self) -> bytes:
+        """The address of the party that opened the connection."""
+        return self.high if self.opener_is_high else self.low
+
+    @property
+    def destination(self) -> bytes:
+        """The other party's address."""
+        return self.low if self.opener_is_high else self.high
+
+    @property
+    def source_port(self) -> int:
+        """The opener's port; of ICMP its identifier, or type and code."""
+        return int.from_bytes(self.high_port if self.opener_is_high else self.low_port, "big")
+
+    @property
+    def destination_port(self) -> int:
+        """The other party's port."""
+        return int.from_bytes(self.low_port if self.opener_is_high else self.high_port, "big")

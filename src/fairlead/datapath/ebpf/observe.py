@@ -1,0 +1,79 @@
+"""What the programs saw: events as they come, the whole table of connections now and then, what was lost.
+
+The table is swept because a program runs only when a packet comes: that a connection is silent is for user space to notice.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Iterator
+
+from fairlead.kernel.bpf import Ring
+
+from .layout import ENTRY, EVENT, Counter, Kind, Seen, State
+from .programs import Programs
+
+_NANO = 1_000_000_000
+_TCP = 6
+IDLE = {State.OPENING: 30, State.ESTABLISHED: 60, State.CLOSING: 10, State.CLOSED: 10}
+"""Seconds of silence after which a connection is over."""
+IDLE_TCP = 7440
+"""The same for an established TCP connection: two hours and four minutes, as RFC 5382 has it."""
+
+
+class Observer:
+    """Reads the maps of ``programs``; the only one to do so."""
+
+    def __init__(self, programs: Programs) -> None:
+        self._maps = programs.maps
+        self._ring = Ring(self._maps["events"])
+        self._swept = 0
+        self.fd = self._ring.fd
+        """Readable when there are events."""
+
+    def events(self, most: int) -> Iterator[Seen]:
+        """What happened since the last call, at most so many."""
+        for record in self._ring.read(most):
+            yield Seen._make(EVENT.unpack(record))
+
+    def sweep(self) -> Iterator[tuple[list[Seen], int]]:
+        """The table, a chunk at a time: what there is to tell, and how many live connections the chunk held.
+
+        To tell of are connections that are over by silence, which are removed, and those that began before the last sweep and
+        had traffic since. What was reset or closed is removed silently: an event has told of it.
+        """
+        since, self._swept = self._swept, time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        table = self._maps["connections"]
+        key_size, value_size = table.info.key_size, table.info.value_size
+        for keys, values, count in table.chunks():
+            found, live = [], 0
+            for at in range(count):
+                key = keys[at * key_size : (at + 1) * key_size]
+                one = Seen._make((*ENTRY.unpack(key + values[at * value_size : (at + 1) * value_size]), Kind.ACTIVE))
+                if self._swept - one.last > _patience(one) * _NANO:
+                    if table.delete(key) and one.state != State.CLOSED:
+                        found.append(one._replace(kind=Kind.CLOSE))
+                elif one.state != State.CLOSED:
+                    live += 1
+                    if one.first < since < one.last:
+                        found.append(one)
+            yield found, live
+
+    def counters(self) -> dict[Counter, int]:
+        """Each counter, all CPUs together, since the programs were first loaded."""
+        found = {}
+        for counter in Counter:
+            values = self._maps["counters"].lookup(struct.pack("=I", counter)) or b""
+            found[counter] = sum(value for (value,) in struct.iter_unpack("=Q", values))
+        return found
+
+    def close(self) -> None:
+        """Let go of the shared memory."""
+        self._ring.close()
+
+
+def _patience(one: Seen) -> int:
+    if one.protocol == _TCP and one.state == State.ESTABLISHED:
+        return IDLE_TCP
+    return IDLE[State(one.state)]

@@ -1,0 +1,78 @@
+"""One thing that was seen, with the names that its addresses had then; and how it is shown to others."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import NamedTuple, Self
+
+from fairlead.api.schema import Amount, Flow, Peer
+from fairlead.datapath.ebpf.layout import EVENT, Kind, Seen
+
+from .enrich import Party, address
+
+PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp"}
+WITHOUT_PORTS = {1, 58}
+_EVENTS = {Kind.NEW: "new", Kind.CLOSE: "close", Kind.ACTIVE: "active"}
+FORWARDED = "forwarded"
+
+
+class Record(NamedTuple):
+    """As it is kept, 300 bytes: most are never asked for, so what was seen stays as the program wrote it."""
+
+    time: float
+    event: bytes
+    source: Party
+    destination: Party
+
+    @classmethod
+    def of(cls, moment: float, seen: Seen, source: Party, destination: Party) -> Self:
+        """Pack what was seen."""
+        return cls(moment, EVENT.pack(*seen), source, destination)
+
+    @property
+    def seen(self) -> Seen:
+        """What was seen, unpacked."""
+        return Seen._make(EVENT.unpack(self.event))
+
+    def flow(self) -> Flow:
+        """As it is sent."""
+        seen = self.seen
+        ports = seen.protocol not in WITHOUT_PORTS
+        return Flow(
+            time=stamp(self.time),
+            event=_EVENTS[Kind(seen.kind)],
+            verdict=FORWARDED,
+            direction="egress" if seen.outgoing else "ingress",
+            protocol=protocol(seen),
+            source=_peer(self.source, seen.source, seen.source_port if ports else 0),
+            destination=_peer(self.destination, seen.destination, seen.destination_port if ports else 0),
+            sent=Amount(packets=seen.forth_packets, bytes=seen.forth_bytes),
+            received=Amount(packets=seen.back_packets, bytes=seen.back_bytes),
+            duration=round((seen.last - seen.first) / 1e9, 6),
+            midway=bool(seen.midway),
+        )
+
+
+def protocol(seen: Seen) -> str:
+    """The protocol's name, or its number where it has none here."""
+    return PROTOCOLS.get(seen.protocol) or str(seen.protocol)
+
+
+def stamp(moment: float) -> str:
+    """Seconds since 1970 as RFC 3339, with microseconds."""
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _peer(party: Party, packed: bytes, port: int) -> Peer:
+    shown = address(packed)
+    if isinstance(party, str):
+        return Peer(kind=party, address=shown, port=port)
+    return Peer(
+        kind="endpoint",
+        endpoint=party.display,
+        namespace=party.metadata.namespace,
+        network=str(party.spec.network),
+        labels=party.metadata.labels,
+        address=shown,
+        port=port,
+    )

@@ -1,0 +1,122 @@
+"""Maps: tables that programs and user space share. Keys and values are bytes; what they mean is the caller's affair."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Self
+
+from fairlead.kernel.bpf import syscall
+from fairlead.kernel.bpf.syscall import Memory, bpf
+from fairlead.kernel.errors import Gone, KernelError
+
+RINGBUF = 27
+_INFO = 80
+_PERCPU = {5, 6, 10, 21}  # hash, array, LRU hash, cgroup storage, each per CPU
+_element = struct.Struct("=I4xQQQ")
+_create = struct.Struct("=IIII")
+_batch = struct.Struct("=QQQQIIQQ")
+_CHUNK = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class MapInfo:
+    """The shape of a map: two with the same shape can stand for each other."""
+
+    kind: int
+    key_size: int
+    value_size: int
+    max_entries: int
+
+
+class Map:
+    """One map by a descriptor that is closed with it."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        data = syscall.info(fd, bytes(_INFO), "describe a map")
+        kind, self.id, key_size, value_size, entries = struct.unpack_from("=IIIII", data)
+        self.info = MapInfo(kind, key_size, value_size, entries)
+        self.name = data[24:40].rstrip(b"\0").decode()
+        self._room = (value_size + 7 & ~7) * possible_cpus() if kind in _PERCPU else value_size
+
+    @classmethod
+    def create(cls, shape: MapInfo) -> Self:
+        """A new, empty map."""
+        attributes = _create.pack(shape.kind, shape.key_size, shape.value_size, shape.max_entries)
+        return cls(bpf(syscall.MAP_CREATE, attributes, f"create a map of type {shape.kind}"))
+
+    @classmethod
+    def pinned(cls, path: str) -> Self:
+        """The map that is pinned at ``path``."""
+        return cls(syscall.pinned(path))
+
+    def pin(self, path: str) -> None:
+        """Keep it under ``path``."""
+        syscall.pin(self.fd, path)
+
+    def lookup(self, key: bytes) -> bytes | None:
+        """The value, of a per-CPU map all values one after another; None if there is none."""
+        memory, value = Memory(key), Memory(self._room)
+        try:
+            bpf(syscall.MAP_LOOKUP, _element.pack(self.fd, memory.address, value.address, 0), f"look into map {self.name}")
+        except Gone:
+            return None
+        return value.read()
+
+    def update(self, key: bytes, value: bytes) -> None:
+        """Set the value of ``key``."""
+        memory, new = Memory(key), Memory(value)
+        bpf(syscall.MAP_UPDATE, _element.pack(self.fd, memory.address, new.address, 0), f"write to map {self.name}")
+
+    def delete(self, key: bytes) -> bool:
+        """Remove ``key``; whether it was there."""
+        memory = Memory(key)
+        try:
+            bpf(syscall.MAP_DELETE, _element.pack(self.fd, memory.address, 0, 0), f"remove an entry of map {self.name}")
+        except Gone:
+            return False
+        return True
+
+    def chunks(self) -> Iterator[tuple[bytes, bytes, int]]:
+        """Every entry, many at a time: keys one after another, values one after another, how many. Linux 5.6.
+
+        What programs change meanwhile may be seen or not.
+        """
+        cursor, count, last = Memory(max(self.info.key_size, 8)), _CHUNK, False
+        begun = False
+        while not last:
+            keys, values = Memory(self.info.key_size * count), Memory(self._room * count)
+            attributes = _batch.pack(
+                cursor.address if begun else 0, cursor.address, keys.address, values.address, count, self.fd, 0, 0
+            )
+            found, error = self._batch(attributes)
+            if error == errno.ENOSPC:  # one bucket of the hash table holds more than asked for
+                count *= 2
+                continue
+            last, begun = error == errno.ENOENT, True
+            if found:
+                yield keys.read(found * self.info.key_size), values.read(found * self._room), found
+
+    def _batch(self, attributes: bytes) -> tuple[int, int]:
+        """How many entries there were, and the error after them: none, the end, or too little room."""
+        _, number, answer = syscall.attempt(syscall.LOOKUP_BATCH, attributes)
+        if number not in {0, errno.ENOENT, errno.ENOSPC}:
+            raise KernelError.of(number, f"list map {self.name}")
+        return int(struct.unpack_from("=I", answer, 32)[0]), number
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self.fd)
+
+
+@cache
+def possible_cpus() -> int:
+    """How many values a per-CPU map has for each key."""
+    ranges = Path("/sys/devices/system/cpu/possible").read_text(encoding="ascii").strip().split(",")
+    return sum(int(one.rpartition("-")[2]) - int(one.partition("-")[0]) + 1 for one in ranges)

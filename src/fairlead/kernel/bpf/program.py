@@ -1,0 +1,86 @@
+"""Programs: what the kernel knows of one, and what it would do to a packet."""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass
+from typing import Self
+
+from fairlead.kernel.bpf import syscall
+from fairlead.kernel.bpf.syscall import Memory, bpf
+from fairlead.kernel.errors import KernelError
+
+SCHED_CLS = 3
+_INFO = 232
+_test = struct.Struct("=IIIIQQIIIIQQ")
+_context = struct.Struct("=192s")
+_load = struct.Struct("=IIQQIIQII16s")
+_EXIT_NEXT = struct.pack("=BBhiBBhi", 0xB7, 0, 0, -1, 0x95, 0, 0, 0)
+_IFINDEX_AT, _GSO_SEGS_AT, _GSO_SIZE_AT = 40, 164, 176
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramInfo:
+    """``verified``: the instructions that the verifier walked through; ``maps``: ids of the maps in use."""
+
+    id: int
+    name: str
+    tag: str
+    verified: int
+    maps: tuple[int, ...]
+
+
+class Program:
+    """One program by a descriptor that is closed with it."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.info = _info(fd)
+
+    @classmethod
+    def pinned(cls, path: str) -> Self:
+        """The program that is pinned at ``path``."""
+        return cls(syscall.pinned(path))
+
+    @classmethod
+    def passing(cls) -> Self:
+        """A program of two instructions that lets everything pass: to see what the kernel allows."""
+        code, licence = Memory(_EXIT_NEXT), Memory(b"GPL\0")
+        attributes = _load.pack(SCHED_CLS, 2, code.address, licence.address, 0, 0, 0, 0, 0, b"passing")
+        return cls(bpf(syscall.PROG_LOAD, attributes, "load an eBPF program"))
+
+    def pin(self, path: str) -> None:
+        """Keep it under ``path``."""
+        syscall.pin(self.fd, path)
+
+    def run(self, packet: bytes, *, ifindex: int = 0, segments: int = 0, segment: int = 0) -> int:
+        """Run it once on ``packet``, as if that passed interface ``ifindex`` here; return what the program returns."""
+        context = bytearray(_context.size)
+        struct.pack_into("=I", context, _IFINDEX_AT, ifindex)
+        struct.pack_into("=I", context, _GSO_SEGS_AT, segments)
+        struct.pack_into("=I", context, _GSO_SIZE_AT, segment)
+        data, given = Memory(packet), Memory(bytes(context))
+        attributes = _test.pack(self.fd, 0, len(packet), 0, data.address, 0, 1, 0, len(context), 0, given.address, 0)
+        _, number, answer = syscall.attempt(syscall.TEST_RUN, attributes)
+        if number:
+            raise KernelError.of(number, f"run program {self.info.name} on a packet of {len(packet)} bytes")
+        return int(struct.unpack_from("=i", answer, 4)[0])
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self.fd)
+
+
+def _info(fd: int) -> ProgramInfo:
+    """``struct bpf_prog_info``; asked twice, since the map ids are written where the caller says."""
+    ids = Memory(64 * 4)
+    asked = bytearray(_INFO)
+    struct.pack_into("=I", asked, 52, 64)
+    struct.pack_into("=Q", asked, 56, ids.address)
+    data = syscall.info(fd, bytes(asked), "describe a program")
+    number, tag = struct.unpack_from("=I8s", data, 4)
+    count = struct.unpack_from("=I", data, 52)[0]
+    name = data[64:80].rstrip(b"\0").decode()
+    verified = struct.unpack_from("=I", data, 216)[0]
+    return ProgramInfo(number, name, tag.hex(), verified, struct.unpack_from(f"={count}I", ids.read()))

@@ -1,0 +1,71 @@
+"""eBPF programs on an interface: the classifier ``bpf`` in direct action on a clsact.
+
+The program belongs to the interface: it stays when the process ends and goes with the interface. To attach one costs 0.05 ms.
+The newer tcx links wait for a grace period of the kernel, 12 ms, at every attach, and at every deletion of an interface.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from dataclasses import dataclass
+
+from fairlead.kernel.netlink import CREATE, EXCL, REPLACE, Message, Netlink, nest, parse, string, text, u32
+from fairlead.kernel.route.text import named
+
+_NEW_QDISC, _NEW_FILTER, _DEL_FILTER, _GET_FILTER = 36, 44, 45, 46
+_KIND, _OPTIONS = 1, 2
+_FD, _NAME, _FLAGS, _ID = 6, 7, 8, 11
+_DIRECT_ACTION = 1
+_CLSACT, _CLSACT_HANDLE = 0xFFFFFFF1, 0xFFFF0000
+_HANDLE = 1
+_PRIORITY = 1 << 16
+_ALL_PROTOCOLS = socket.htons(3)
+
+RECEIVED, SENT = 0xFFFFFFF2, 0xFFFFFFF3
+"""Where a program sees packets: those that the interface received, or those that it is about to send."""
+
+_header = struct.Struct("=BxxxiIII")
+
+
+@dataclass(frozen=True, slots=True)
+class AttachedInfo:
+    """One program at an interface, first in the order of those at its place."""
+
+    place: int
+    program: int
+    name: str
+
+
+def new_clsact(index: int) -> Message:
+    """The place for programs, and for what filters see what an interface receives."""
+    body = _header.pack(0, index, _CLSACT_HANDLE, _CLSACT, 0) + text(_KIND, "clsact")
+    return Message(_NEW_QDISC, CREATE | EXCL, body, f"add a clsact to {named(index)}")
+
+
+def new_program(index: int, place: int, fd: int, name: str) -> Message:
+    """Attach the program ``fd`` before every filter, or put it in place of the one there: no packet passes in between."""
+    options = nest(_OPTIONS, u32(_FD, fd), text(_NAME, name), u32(_FLAGS, _DIRECT_ACTION))
+    body = _header.pack(0, index, _HANDLE, place, _PRIORITY | _ALL_PROTOCOLS) + text(_KIND, "bpf") + options
+    return Message(_NEW_FILTER, CREATE | REPLACE, body, f"attach program {name} to {named(index)}")
+
+
+def del_program(index: int, place: int) -> Message:
+    """Take the program away."""
+    body = _header.pack(0, index, _HANDLE, place, _PRIORITY | _ALL_PROTOCOLS) + text(_KIND, "bpf")
+    return Message(_DEL_FILTER, 0, body, f"detach the program of {named(index)}")
+
+
+def programs(nl: Netlink, index: int) -> list[AttachedInfo]:
+    """The programs that ``new_program`` put at an interface."""
+    found = []
+    for place in (RECEIVED, SENT):
+        request = Message(_GET_FILTER, 0, _header.pack(0, index, 0, place, 0), f"list the programs of {named(index)}")
+        for data in nl.dump(request):
+            handle, info = struct.unpack_from("=I4xI", data, 8)
+            attributes = parse(data, 20)
+            options = parse(attributes.get(_OPTIONS, b""))
+            if string(attributes.get(_KIND, b"")) == "bpf" and handle == _HANDLE and info & 0xFFFF0000 == _PRIORITY:
+                number = struct.unpack("=I", options.get(_ID, bytes(4)))[0]
+                found.append(AttachedInfo(place, number, string(options.get(_NAME, b""))))
+    return found

@@ -1,0 +1,85 @@
+"""The real programs, loaded for one test, in a namespace of its own: packets go in, events, table and counters come out."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fairlead.datapath.ebpf import programs
+from fairlead.datapath.ebpf.layout import ENTRY, EVENT, Counter, Kind, Seen
+from fairlead.datapath.ebpf.observe import Observer
+from fairlead.datapath.ebpf.programs import Programs
+from fairlead.kernel import netns, route
+from fairlead.kernel.bpf import Ring
+from fairlead.kernel.netlink import Netlink
+
+NEXT = -1
+
+
+class Kernel:
+    """What a test does with the programs."""
+
+    def __init__(self, run_dir: Path, ring: int, interfaces: tuple[int, int]) -> None:
+        self.loaded = Programs(run_dir, ring=ring)
+        self.ring = Ring(self.loaded.maps["events"])
+        self.observer = Observer(self.loaded)
+        self.one, self.other = interfaces
+
+    def send(self, packet: bytes, *, hook: str = "from_pod", at: int = 0, segments: int = 0, segment: int = 0) -> None:
+        """Let a program see a packet; whatever it is, it goes on."""
+        got = self.loaded.programs[hook].run(packet, ifindex=at or self.one, segments=segments, segment=segment)
+        assert got == NEXT
+
+    def events(self) -> list[Seen]:
+        return [Seen._make(EVENT.unpack(one)) for one in self.ring.read()]
+
+    def kinds(self) -> list[str]:
+        return [Kind(one.kind).name for one in self.events()]
+
+    def table(self) -> list[Seen]:
+        found = self.loaded.maps["connections"]
+        entries = []
+        for keys, values, count in found.chunks():
+            for at in range(count):
+                key = keys[at * found.info.key_size :][: found.info.key_size]
+                entries.append(
+                    Seen._make((*ENTRY.unpack(key + values[at * found.info.value_size :][: found.info.value_size]), 0))
+                )
+        return entries
+
+    def only(self) -> Seen:
+        (one,) = self.table()
+        return one
+
+    def counted(self, which: Counter) -> int:
+        return self.observer.counters()[which]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., Kernel]]:
+    """Loads the programs, with a ring buffer of the size asked for."""
+    fd = netns.new()
+    made: list[Kernel] = []
+    with netns.inside(fd), Netlink() as nl:
+        nl.do(*route.new_veth("one", "far", fd), *route.new_veth("other", "away", fd))
+
+        def load(ring: int = 1 << 20) -> Kernel:
+            made.append(Kernel(tmp_path, ring, (socket.if_nametoindex("one"), socket.if_nametoindex("other"))))
+            return made[-1]
+
+        yield load
+    for one in made:
+        one.ring.close()
+        one.observer.close()
+        one.loaded.close()
+    programs.remove(tmp_path)
+    os.close(fd)
+
+
+@pytest.fixture
+def kernel(make: Callable[..., Kernel]) -> Kernel:
+    return make()

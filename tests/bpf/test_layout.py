@@ -1,0 +1,81 @@
+"""What Python takes for the programs' structs is what the compiler made of them."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from fairlead.datapath.ebpf import layout
+from fairlead.datapath.ebpf.programs import OBJECTS, PROGRAMS
+from tests.bpf.btf import Btf
+
+WHERE = {
+    "low": "tuple.low.address.half[0]",
+    "low_port": "tuple.low.port",
+    "high": "tuple.high.address.half[0]",
+    "high_port": "tuple.high.port",
+    "protocol": "tuple.protocol",
+    "first": "connection.first",
+    "last": "connection.last",
+    "forth_packets": "connection.amount[0].packets",
+    "forth_bytes": "connection.amount[0].bytes",
+    "back_packets": "connection.amount[1].packets",
+    "back_bytes": "connection.amount[1].bytes",
+    "state": "connection.state",
+    "ifindex": "connection.ifindex",
+    "forth_flags": "connection.tcp_flags[0]",
+    "back_flags": "connection.tcp_flags[1]",
+    "opener_is_high": "connection.opener_is_high",
+    "outgoing": "connection.outgoing",
+    "midway": "connection.midway",
+    "kind": "kind",
+}
+"""Each field of ``Seen`` by its name in C."""
+
+
+def python_fields() -> dict[str, tuple[int, int]]:
+    """Name to (offset, size), from the format itself."""
+    found, at, names = {}, 0, iter(layout.Seen._fields)
+    for item in _items(layout.EVENT.format.lstrip("=")):
+        size = struct.calcsize("=" + item)
+        if not item.endswith("x"):
+            found[next(names)] = (at, size)
+        at += size
+    return found
+
+
+def _items(text: str) -> list[str]:
+    items, digits = [], ""
+    for letter in text:
+        if letter.isdigit():
+            digits += letter
+        elif letter in "sx":
+            items.append((digits or "1") + letter)
+            digits = ""
+        else:
+            items += [letter] * int(digits or "1")
+            digits = ""
+    return items
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_field_lies_where_the_compiler_put_it(program: str) -> None:
+    btf = Btf(OBJECTS / f"{program}.bpf.o")
+    compiled = {path: (at, size) for path, at, size in btf.fields("event")}
+    for name, (at, size) in python_fields().items():
+        there, width = compiled[WHERE[name]]
+        assert (at, size) == (there, 16 if size == 16 else width), name
+    last = max(at + size for at, size in compiled.values())
+    assert last == layout.EVENT.size
+    assert layout.ENTRY.size == compiled["kind"][0]
+    named = set(WHERE.values()) | {f"tuple.{side}.address.half[1]" for side in ("low", "high")}
+    assert {path for path in compiled if not path.endswith("zero")} == named, "nothing is left unread"
+
+
+def test_enums_have_the_same_numbers() -> None:
+    btf = Btf(OBJECTS / "from_pod.bpf.o")
+    kinds = {name.removeprefix("EVENT_"): value for name, value in btf.enum("event_kind").items()}
+    assert kinds == {one.name: one.value for one in layout.Kind if one is not layout.Kind.ACTIVE}
+    counters = {name.removeprefix("COUNTER_"): value for name, value in btf.enum("counter").items() if name != "COUNTERS"}
+    assert counters == {one.name: one.value for one in layout.Counter}
