@@ -369,6 +369,20 @@ def test_what_is_lost_comes_back(scene: Scene, lost: str) -> None:
     scene.blocks("IPv4 from a neighbour")
 
 
+def test_a_limit_on_what_it_sends_opens_no_way_round(scene: Scene) -> None:
+    """What a limited container sends is led through an interface of its own before it comes to the bridge."""
+    scene.agent.detach(scene.me)
+    made = scene.agent.attach(scene.me, "blue", bandwidth={"egressRate": 10**9, "ingressRate": 10**9})
+    assert made.endpoint.spec.bandwidth
+    me = Party(str(made.endpoint.spec.mac), address(made), address(made, 6))
+    scene.cast = replace(scene.cast, me=me)
+    with Wire(scene.me) as scene.attacks:
+        for attacks in ATTACKS.values():
+            scene.blocks(next(iter(attacks)))
+        scene.blocks("a gratuitous ARP under a priority tag")
+    assert scene.me.pings(scene.cast.victim.v6)
+
+
 def test_a_port_of_which_nothing_is_known_sends_nothing(scene: Scene) -> None:
     scene.agent.stop()
     scene.node.run("nft", "flush", "set", "bridge", "fairlead", "mac")
