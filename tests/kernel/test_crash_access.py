@@ -1,4 +1,4 @@
-"""Who may speak to the agent: root, and the members of a group if one is named; nothing that is not on the host's file system."""
+"""Who may speak to the agent: root, and a group if one is named; nothing that is not on the host's file system."""
 
 from __future__ import annotations
 
