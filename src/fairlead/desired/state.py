@@ -168,8 +168,81 @@ class Publication(Value, frozen=True, kw_only=True):
         return (str(self.protocol), self.family, self.host or "", self.first)
 
 
-Row = Bridge | Link | Sub | Guard | Guest | Chain | Limit | Segment | Publication
-R = TypeVar("R", Bridge, Link, Sub, Guard, Guest, Chain, Limit, Segment, Publication)
+class Peer(Value, frozen=True, kw_only=True):
+    """Who has the addresses of a prefix, as policies tell them apart: the number of a class of peers. Key: the prefix.
+
+    The longest prefix that holds an address counts. What no prefix holds is of class 0, everybody else.
+    """
+
+    prefix: Prefix
+    peer: int
+
+    @property
+    def key(self) -> str:
+        """The prefix."""
+        return str(self.prefix)
+
+
+class Span(Value, frozen=True, kw_only=True):
+    """What a ruling says of a run of ports of one protocol (its IP number; 0 is every protocol, and then every port)."""
+
+    protocol: int
+    first: int
+    last: int
+    allow: bool
+    rule: int
+    """The number of the rule that says so; 0: none does, the endpoint is isolated."""
+
+
+class Ruling(Value, frozen=True, kw_only=True):
+    """The verdict on every protocol and port. Key: its number, made from what it says and whose it is.
+
+    Spans do not overlap within a protocol; one of protocol 0 stands for all that no other names and is always there.
+    """
+
+    number: int
+    spans: tuple[Span, ...]
+
+    @property
+    def key(self) -> int:
+        """Its number."""
+        return self.number
+
+
+class Judgement(Value, frozen=True, kw_only=True):
+    """Which ruling a verdict on one class of peers follows, under one set of policies in one direction. Key: both.
+
+    Peer 0 is every class without a judgement of its own; each policy has one for it.
+    """
+
+    policy: int
+    peer: int
+    ruling: int
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """(policy, peer)."""
+        return (self.policy, self.peer)
+
+
+class Subject(Value, frozen=True, kw_only=True):
+    """The sets of policies that an endpoint is under; 0 is none, everything passes. Key: the host's side of its link.
+
+    A link that has none carries nothing.
+    """
+
+    host: InterfaceName
+    ingress: int = 0
+    egress: int = 0
+
+    @property
+    def key(self) -> str:
+        """The host's side of the link."""
+        return self.host
+
+
+Row = Bridge | Link | Sub | Guard | Guest | Chain | Limit | Segment | Publication | Peer | Ruling | Judgement | Subject
+R = TypeVar("R", Bridge, Link, Sub, Guard, Guest, Chain, Limit, Segment, Publication, Peer, Ruling, Judgement, Subject)
 Rows = tuple[Row, ...]
 """The rows of one owner, a Network or an Endpoint."""
 
@@ -183,7 +256,21 @@ class NodeState:
 
     __slots__ = ("_owners", "_tables")
 
-    TABLES: tuple[type[Row], ...] = (Bridge, Link, Sub, Guard, Guest, Chain, Limit, Segment, Publication)
+    TABLES: tuple[type[Row], ...] = (
+        Bridge,
+        Link,
+        Sub,
+        Guard,
+        Guest,
+        Chain,
+        Limit,
+        Segment,
+        Publication,
+        Peer,
+        Ruling,
+        Judgement,
+        Subject,
+    )
 
     def __init__(self) -> None:
         self._owners: Mapping[str, Rows] = {}

@@ -15,11 +15,13 @@ from .address import Text
 from .endpoint import Endpoint
 from .errors import Invalid
 from .meta import Object, kind
+from .namespace import Namespace
 from .network import Network
+from .policy import NetworkPolicy
 from .refusal import join, named, refusal, spelt
 from .reservation import Reservation
 
-KINDS: tuple[type[Object], ...] = (Network, Endpoint, Reservation)
+KINDS: tuple[type[Object], ...] = (Network, Endpoint, Reservation, Namespace, NetworkPolicy)
 """Every kind there is, in the order in which ``apply`` takes them."""
 
 T = TypeVar("T")
