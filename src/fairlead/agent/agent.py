@@ -31,8 +31,10 @@ from fairlead.ipam.ledger import Ledger
 from fairlead.model.address import Family, Prefix
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Invalid, Missing, Unavailable, Unsupported
-from fairlead.model.meta import Object
+from fairlead.model.meta import Object, kind
+from fairlead.model.namespace import Namespace
 from fairlead.model.network import Network
+from fairlead.model.policy import NetworkPolicy
 from fairlead.model.reservation import Reservation
 
 from .config import Settings
@@ -41,6 +43,7 @@ from .garbage import Garbage
 from .host import Host
 from .networks import Networks
 from .node import Node
+from .policies import Policies
 from .reservations import Reservations
 
 _COUNTABLE = 2**63 - 1
@@ -62,10 +65,11 @@ class Agent:
         reservations: Reservations,
         endpoints: Endpoints,
         garbage: Garbage,
+        policies: Policies,
         collector: Collector | None,
     ) -> None:
-        self.settings, self._host, self._ledger, self._collector = settings, host, ledger, collector
-        self._garbage = garbage
+        self.settings, self._host, self._ledger, self.collector = settings, host, ledger, collector
+        self._garbage, self.policies = garbage, policies
         self.node, self.networks, self.endpoints, self.reservations = node, networks, endpoints, reservations
         self._since = time.monotonic()
         self.ready = False
@@ -104,10 +108,12 @@ class Agent:
 
     async def apply(self, thing: Object) -> Applied:
         """Create a network or change it."""
-        if not isinstance(thing, Network):
-            raise Invalid("only networks are made by apply; a container that is attached makes the rest", field="kind")
         self._refuse_unready()
         async with self._changing:
+            if isinstance(thing, (Namespace, NetworkPolicy)):
+                return await self.policies.apply(thing)
+            if not isinstance(thing, Network):
+                raise Invalid(f"a {kind(thing)} is not made by apply; containers that are attached make it", field="kind")
             done = await self.networks.apply(thing, self._users(thing.name))
             await self.endpoints.follow(thing.name)
             return done
@@ -122,6 +128,9 @@ class Agent:
             return endpoint
         if plural == Reservation.plural:
             return await self.reservations.delete(name)
+        if plural in self.policies.all:
+            async with self._changing:
+                return await self.policies.delete(plural, name)
         self.objects(plural)
         async with self._changing:
             return await self.networks.delete(name, self._users(name))
@@ -135,10 +144,11 @@ class Agent:
 
     def objects(self, plural: str) -> list[Object]:
         """All objects of a kind, by name."""
-        tables: dict[str, dict[str, Network] | dict[str, Endpoint] | dict[str, Reservation]] = {
+        tables: dict[str, Mapping[str, Object]] = {
             Network.plural: self.networks.all,
             Endpoint.plural: self.endpoints.all,
             Reservation.plural: self.reservations.all,
+            **self.policies.all,
         }
         if plural not in tables:
             raise Missing(f"{plural[:80]!r} is not a kind known here; known: {', '.join(tables)}", field="kind")
@@ -171,7 +181,7 @@ class Agent:
             pending=len(self.node.leaving) + len(self.endpoints.owed),
             last_check=round(now - self.node.checked, 3),
             pools=tuple(self._pools()),
-            flows=self._collector.status() if self._collector else None,
+            flows=self.collector.status() if self.collector else None,
         )
 
     async def flows(self, query: Mapping[str, str]) -> list[Flow]:
@@ -184,9 +194,9 @@ class Agent:
 
     @property
     def _flows(self) -> Collector:
-        if self._collector is None:
+        if self.collector is None:
             raise Unsupported("flows are off; start the agent with: fairlead up --flows")
-        return self._collector
+        return self.collector
 
     async def doctor(self) -> Report:
         """Compare everything, touch nothing."""

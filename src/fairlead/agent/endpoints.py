@@ -37,6 +37,7 @@ from .bounds import refuse_unbounded, refuse_unbounded_change
 from .host import Host
 from .networks import Networks
 from .node import Node
+from .policies import Policies
 from .ports import Ports, refuse_bound
 from .reservations import Reservations
 
@@ -57,6 +58,7 @@ class Endpoints:
         networks: Networks,
         *,
         reservations: Reservations,
+        policies: Policies,
         host: Host,
     ) -> None:
         self.all: dict[str, Endpoint] = {}
@@ -64,7 +66,7 @@ class Endpoints:
         """Detached, but the store could not forget them: their addresses stay held."""
         self.ports = Ports()
         self._store, self._node, self._ledger, self._networks, self._host = store, node, ledger, networks, host
-        self._reservations = reservations
+        self._reservations, self._policies = reservations, policies
         self._together: dict[str, tuple[str, ...]] = {}  # the endpoints in each namespace
         self._busy: dict[str, asyncio.Lock] = {}
         self._leaving: dict[str, Endpoint] = {}
@@ -213,6 +215,7 @@ class Endpoints:
         self._add(stored)
         fault.point("attach.committed")
         try:
+            await self._policies.admit(stored)
             await self._node.put(name, self._rows(stored))
         except BaseException:
             await asyncio.shield(self.forget(stored))
@@ -350,6 +353,7 @@ class Endpoints:
     def _release(self, endpoint: Endpoint) -> None:
         del self._leaving[endpoint.name]
         self.ports.remove(endpoint)
+        self._policies.dismiss(endpoint)
         if endpoint.name not in self.owed:
             self._ledger.release(endpoint.name)
         fault.point("detach.released")

@@ -6,6 +6,7 @@ that come together share one.
 
 ::
 
+    program(changes)   state' = state with the rows of policies     kernel thread, before the links they are for
     put(owner, rows)   state' = state + rows      kernel thread: plane, then links      back when the kernel has them
     drop(owner)        state' = state - rows      broom thread: all that waits at once  back at once, or when it is done
     check() repair()   state compared, row by row, with what the kernel lists
@@ -16,14 +17,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
 from fairlead.api.schema import Drift
 from fairlead.datapath.base import HOOKS, Hooks, NoHooks, Plane
-from fairlead.desired.state import Bridge, Chain, Inside, Limit, Link, NodeState, Publication, Row, Rows, Sub
+from fairlead.desired.state import Bridge, Chain, Inside, Limit, Link, NodeState, Publication, Row, Rows, Sub, Subject
 from fairlead.kernel.errors import Gone, KernelError
 from fairlead.kit import fault
 from fairlead.links import bridges, chains, inside, limits
@@ -92,6 +94,34 @@ class Node:
         if any(isinstance(row, Publication) and row.protocol is not Protocol.TCP for row in rows):
             asyncio.get_running_loop().run_in_executor(self._sweep, self._broom.plane.settle, rows, ())
 
+    def adopt_all(self, changes: Mapping[str, Rows]) -> None:
+        """Make each of ``changes`` what its owner has, in the state alone: rows that are no links."""
+        self.state = self.state.replace_all(changes)
+
+    async def program(self, changes: Mapping[str, Rows]) -> None:
+        """Make each of ``changes`` what its owner has, all in one go: rows that no link is made for, those of policies.
+
+        If the kernel refuses, the state is as before, and the next comparison brings the kernel back to it.
+        """
+        before = {owner: self.state.owned(owner) for owner in changes}
+        self.adopt_all(changes)
+        new = {(type(row), row.key): row for rows in changes.values() for row in rows}
+        old = {(type(row), row.key): row for rows in before.values() for row in rows}
+        add = [row for key, row in new.items() if old.get(key) != row]
+        remove = [row for key, row in old.items() if key not in new]
+        try:
+            await self._in_kernel(self._program, add, remove)
+        except BaseException:
+            self.adopt_all(before)
+            raise
+
+    async def hook(self, make: Callable[[], Hooks]) -> None:
+        """From now on there are programs on every link; ``make`` gives each thread its own hooks."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._sweep, self._take_hooks, self._broom, make)
+        await self._in_kernel(self._take_hooks, self._hands, make)
+        await self._in_kernel(self._hook_all, self.state)
+
     def drop(self, owner: str) -> asyncio.Future[None]:
         """Forget ``owner``; the future is done when the kernel has let go of everything it had."""
         if owner in self.leaving:
@@ -107,6 +137,7 @@ class Node:
 
     async def apply(self) -> None:
         """Bring the whole kernel in line: start, restart and upgrade are this. What is right already is not touched."""
+        await self._in_kernel(lambda: self._hands.hooks.apply(self.state))
         await self.repair(await self.check())
 
     async def check(self, *, inside: bool = True) -> list[Drift]:
@@ -198,11 +229,40 @@ class Node:
         fault.point("change.plane")
         kept = {(type(row), row.key) for row in rows}
         fresh = [row for row in rows if row not in before]
-        self._hands.links.ensure(fresh)
+        self._hands.links.ensure(fresh, self._gate)
         fault.point("change.made")
-        self._hands.hooks.ensure(fresh)
         self._hands.links.remove(row for row in before if (type(row), row.key) not in kept)
         fault.point("change.removed")
+
+    @property
+    def _gate(self) -> Callable[[Link], None] | None:
+        return None if isinstance(self._hands.hooks, NoHooks) else self._guard
+
+    def _guard(self, link: Link) -> None:
+        """The programs that judge what passes, and whom they judge by: before the link carries anything."""
+        subject = self.state.table(Subject).get(link.host)
+        self._hands.hooks.ensure((link, subject) if subject else (link,))
+        fault.point("change.guarded")
+
+    def _program(self, add: Sequence[Row], remove: Sequence[Row]) -> None:
+        hooks = self._hands.hooks
+        hooks.change(add, remove)
+        for row in add:
+            if isinstance(row, Subject):
+                with suppress(Gone):  # not there yet, or destroyed: whoever makes the link sees to it
+                    hooks.ensure((row,))
+        fault.point("policy.programmed")
+
+    @staticmethod
+    def _take_hooks(hands: Hands, make: Callable[[], Hooks]) -> None:
+        hands.hooks.close()
+        hands.hooks = make()
+
+    def _hook_all(self, state: NodeState) -> None:
+        self._hands.hooks.apply(state)
+        for row in state.table(Link).values():
+            with suppress(Gone):  # the next comparison makes it anew
+                self._guard(row)
 
     @staticmethod
     def _undo(hands: Hands, rows: Rows, before: Rows) -> None:
@@ -231,9 +291,11 @@ class Node:
         rows += [(inside.TABLE, row) for row in state.table(Sub).values()]
         rows += [(limits.TABLE, row) for row in state.table(Limit).values()]
         rows += [(chains.TABLE, row) for row in state.table(Chain).values()]
-        steps += [partial(links.ensure, (row,)) for table, row in rows if (table, row.key) in wrong]
+        steps += [partial(links.ensure, (row,), self._gate) for table, row in rows if (table, row.key) in wrong]
+        if any(one.table == HOOKS for one in drift):
+            steps.append(lambda: self._hands.hooks.apply(state))
         unhooked = [row for row in state.table(Link).values() if (HOOKS, row.key) in wrong]
-        steps += [partial(self._hands.hooks.ensure, (row,)) for row in unhooked]
+        steps += [partial(self._guard, row) for row in unhooked]
         failures = []
         for step in steps:
             if failure := _attempt(step):
@@ -272,6 +334,7 @@ class Node:
             # Somebody was there before us; bring what is left in line.
             self._broom.plane.apply(self.state)
         fault.point("remove.plane")
+        self._broom.hooks.forget([Subject(host=row.host) for row in rows if isinstance(row, Link)])
         self._broom.links.remove(rows)
         fault.point("remove.links")
         self._broom.plane.settle((), rows)

@@ -131,7 +131,7 @@ class Server:
     async def _get(self, request: web.Request) -> web.Response:
         plural, name = request.match_info["plural"], request.match_info["name"]
         for thing in self._door.objects(plural):
-            if thing.name == name:
+            if name in {thing.name, "/".join(thing.key)}:
                 return _json(thing)
         raise errors.Missing(f"there is no {plural.removesuffix('s')} {name!r}", field="name")
 

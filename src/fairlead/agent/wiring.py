@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from fairlead.cni import verbs
@@ -13,8 +14,10 @@ from fairlead.docker import plugin
 from fairlead.flow.collect import Collector
 from fairlead.flow.enrich import Names
 from fairlead.ipam.ledger import Ledger
+from fairlead.kernel.errors import KernelError
 from fairlead.kit import fault
 from fairlead.links.links import Links
+from fairlead.model.errors import Unsupported
 from fairlead.store.base import Store
 
 from .agent import Agent
@@ -25,6 +28,7 @@ from .host import Host
 from .monitor import Monitor
 from .networks import Networks
 from .node import Hands, Node
+from .policies import Policies
 from .reservations import Reservations
 from .server import Server
 
@@ -43,12 +47,14 @@ class Wiring:
         self.node = Node(self._hands, settings.linger)  # the desired state, and the kernel that follows it
         self.networks = Networks(self.store, self.node, self.ledger, self.host)
         self.reservations = Reservations(self.store, self.ledger, self.networks, self.host)  # what outsiders count on
+        self.policies = Policies(self.store, self.node, self.networks, lambda: self.endpoints.all, self.enforce)  # who may talk
         self.endpoints = Endpoints(
             self.store,
             self.node,
             self.ledger,
             self.networks,
             reservations=self.reservations,
+            policies=self.policies,
             host=self.host,
         )
         self.collector = self._collector()  # what the programs tell, by names
@@ -62,24 +68,43 @@ class Wiring:
             reservations=self.reservations,
             endpoints=self.endpoints,
             garbage=self.garbage,
+            policies=self.policies,
             collector=self.collector,
         )
         self.monitor = Monitor(
-            settings, self.node, self.garbage, [self.endpoints.repay, self._finish]
+            settings, self.node, self.garbage, [self.endpoints.repay, self._finish, self.policies.retry]
         )  # hears the kernel, repairs, collects
         self.server = Server(self.agent)  # the front door
         self.docker = plugin.Plugin(self.agent)  # the door that Docker knows
 
     def _hands(self) -> Hands:
-        return Hands(Links(), Nftables(self.settings.run), hooks.TrafficHooks(self.programs) if self.programs else None)
+        return Hands(Links(), Nftables(self.settings.run), self._hooks() if self.programs else None)
+
+    async def enforce(self) -> None:
+        """Put the programs on every link, now that there is a policy; ``Unsupported`` where that cannot be."""
+        if self.settings.plane == "nftables":
+            raise Unsupported("policies need eBPF, which this agent may not use; start it with: fairlead up --plane auto")
+        if self.programs:
+            return
+        self.programs = await asyncio.to_thread(self._load)
+        await self.node.hook(self._hooks)
+        self.collector = self.agent.collector = self._collector()
+        if self.collector and self.agent.ready:
+            self.collector.start()
+
+    def _hooks(self) -> hooks.TrafficHooks:
+        assert self.programs
+        return hooks.TrafficHooks(self.programs)
+
+    def _load(self) -> Programs:
+        try:
+            return Programs(self.settings.run, ring=self.settings.flow_buffer << 10)
+        except KernelError as error:
+            raise Unsupported(f"this kernel does not run the programs that policies need: {error}") from error
 
     def _programs(self) -> Programs | None:
-        run = self.settings.run
-        if self.settings.flows:
-            return Programs(run, ring=self.settings.flow_buffer << 10)
-        if programs.present(run):  # the last agent had them
-            hooks.detach()
-            programs.remove(run)
+        if self.settings.flows or self.settings.plane == "ebpf":
+            return self._load()
         return None
 
     def _collector(self) -> Collector | None:
@@ -97,6 +122,13 @@ class Wiring:
         fault.point("start.networks")
         await self.endpoints.load()  # what an earlier boot left is released here
         fault.point("start.endpoints")
+        await self.policies.load(enforced=self.programs is not None)
+        if self.policies.enforced:
+            await self.enforce()
+        elif programs.present(self.settings.run):  # the last agent had them
+            hooks.detach()
+            programs.remove(self.settings.run)
+        fault.point("start.policies")
         await self.node.apply()  # restart, repair and upgrade are this one call
         fault.point("start.applied")
         await self.networks.ensure_defaults(ipv6=self.settings.ipv6)

@@ -30,6 +30,7 @@ class Plane(StrEnum):
 
     AUTO = "auto"
     NFTABLES = "nftables"
+    EBPF = "ebpf"
 
 
 class Level(StrEnum):

@@ -298,21 +298,25 @@ class NodeState:
 
         ``Conflict`` if a row's key is taken: two owners of one row would undo each other.
         """
-        before = self._owners.get(owner, ())
-        if before == rows:
+        return self.replace_all({owner: rows})
+
+    def replace_all(self, changes: Mapping[str, Rows]) -> NodeState:
+        """The same for several owners in one step: a row may pass from one of them to another."""
+        changes = {owner: rows for owner, rows in changes.items() if self.owned(owner) != rows}
+        if not changes:
             return self
+        gone = [row for owner in changes for row in self.owned(owner)]
         new = NodeState()
-        new._owners = {**self._owners, owner: rows}
-        if not rows:
-            del new._owners[owner]
-        changed = {type(row) for row in (*before, *rows)}
-        fresh = {of: dict(self._tables[of]) for of in changed}
-        for row in before:
+        new._owners = {owner: rows for owner, rows in {**self._owners, **changes}.items() if rows}
+        touched = {type(row) for row in gone} | {type(row) for rows in changes.values() for row in rows}
+        fresh = {of: dict(self._tables[of]) for of in touched}
+        for row in gone:
             del fresh[type(row)][row.key]
-        for row in rows:
-            if held := fresh[type(row)].get(row.key):
-                raise Conflict(f"{type(row).__name__} {row.key} of {owner} is already held by {new._holder(held)}")
-            fresh[type(row)][row.key] = row
+        for owner, rows in changes.items():
+            for row in rows:
+                if held := fresh[type(row)].get(row.key):
+                    raise Conflict(f"{type(row).__name__} {row.key} of {owner} is already held by {new._holder(held)}")
+                fresh[type(row)][row.key] = row
         new._tables = {**self._tables, **fresh}
         return new
 

@@ -29,15 +29,18 @@ class Links:
         self._behind: dict[int, set[str]] = {}
         self._nsid: dict[str, int] = {}
 
-    def ensure(self, rows: Iterable[Row]) -> None:
-        """Make what the rows say; what is there already is brought in line. Bridges first, then what stands on them."""
+    def ensure(self, rows: Iterable[Row], gate: veths.Gate | None = None) -> None:
+        """Make what the rows say; what is there already is brought in line. Bridges first, then what stands on them.
+
+        A container's link carries nothing before ``gate`` has returned for it.
+        """
         rows = list(rows)
         for row in rows:
             if isinstance(row, Bridge):
                 bridges.ensure(self._netlink, row)
         for row in rows:
             if isinstance(row, Link):
-                self._note(row, veths.ensure(self._netlink, row))
+                self._note(row, veths.ensure(self._netlink, row, gate))
             elif isinstance(row, Sub):
                 self._note(row, subs.ensure(self._netlink, row))
         for row in rows:

@@ -11,6 +11,7 @@ the addresses reserved for bridges is not bridged but comes up there, past the b
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from itertools import count
 
 from msgspec.structs import replace
@@ -29,23 +30,27 @@ from fairlead.model.errors import Conflict, Missing
 from .inside import TABLE, differences, furnish, gone, namespace
 from .mark import GROUP
 
+Gate = Callable[[Link], None]
+"""What must be done with the near end before it carries anything."""
 
-def ensure(nl: Netlink, row: Link) -> int | None:
+
+def ensure(nl: Netlink, row: Link, gate: Gate | None = None) -> int | None:
     """Make the pair and what is inside the container; where some of it is there already, add what is missing.
 
+    The near end is down until ``gate`` has returned.
     Returns the id by which the host's namespace knows the container's; None of a link that is handed over.
     """
     if row.handover:
-        _ensure_handover(nl, row)
+        _ensure_handover(nl, row, gate)
         return None
     with namespace(row.path, row.cookie) as fd:
         bridge = route.link(nl, row.bridge)
         if bridge is None:
             raise Missing(f"bridge {row.bridge} is gone; it comes back by itself, try again", field="network")
         try:
-            nl.do(*_pair(row, bridge.index, fd))
+            _make(nl, row, bridge.index, fd, gate)
         except Exists:
-            _repair_pair(nl, row, bridge.index, fd)
+            _repair_pair(nl, row, bridge.index, fd, gate)
         fault.point("veth.made")
         furnish(row, fd)
         fault.point("veth.furnished")
@@ -72,7 +77,15 @@ def check_host(row: Link, links: dict[str, LinkInfo]) -> list[Drift]:
     return differences(row.key, f"{row.host} ", want, have)
 
 
-def _pair(row: Link, bridge: int, fd: int) -> tuple[Message, ...]:
+def _make(nl: Netlink, row: Link, bridge: int, fd: int, gate: Gate | None) -> None:
+    nl.do(*_pair(row, bridge, fd, up=gate is None))
+    if gate is not None:
+        fault.point("veth.down")
+        gate(row)
+        nl.do(route.set_link(row.host, up=True))
+
+
+def _pair(row: Link, bridge: int, fd: int, *, up: bool) -> tuple[Message, ...]:
     return route.new_veth(
         row.host,
         row.name,
@@ -85,10 +98,11 @@ def _pair(row: Link, bridge: int, fd: int) -> tuple[Message, ...]:
         arp=False,
         isolated=row.alone,
         hairpin=row.hairpin,
+        up=up,
     )
 
 
-def _repair_pair(nl: Netlink, row: Link, bridge: int, fd: int) -> None:
+def _repair_pair(nl: Netlink, row: Link, bridge: int, fd: int, gate: Gate | None) -> None:
     """The pair, or only the far end's name, was there already."""
     near = route.link(nl, row.host)
     with Netlink(netns=fd) as inside:
@@ -102,20 +116,24 @@ def _repair_pair(nl: Netlink, row: Link, bridge: int, fd: int) -> None:
             raise Conflict(
                 f"the container already has an interface {row.name} that is not ours; name another", field="interface"
             )
-        nl.do(*_pair(row, bridge, fd))
+        _make(nl, row, bridge, fd, gate)
         return
+    if gate is not None:
+        gate(row)
     nl.do(
         route.set_link(near.index, master=bridge, mtu=row.mtu, arp=False, up=True, group=GROUP),
         route.bridge_port(near.index, isolated=row.alone, hairpin=row.hairpin),
     )
 
 
-def _ensure_handover(nl: Netlink, row: Link) -> None:
+def _ensure_handover(nl: Netlink, row: Link, gate: Gate | None) -> None:
     """Make the pair, its far end on the host; or, if there was one that was destroyed, inside the container it had got to."""
     bridge = route.link(nl, row.bridge)
     if bridge is None:
         raise Missing(f"bridge {row.bridge} is gone; it comes back by itself, try again", field="network")
     if ours := route.link(nl, row.host):
+        if gate is not None:
+            gate(row)
         nl.do(
             route.set_link(ours.index, master=bridge.index, mtu=row.mtu, arp=False, up=True, group=GROUP),
             route.bridge_port(ours.index, isolated=row.alone, hairpin=row.hairpin),
@@ -126,7 +144,7 @@ def _ensure_handover(nl: Netlink, row: Link) -> None:
     try:
         name = names.handover(row.key) if sandbox is None else _unused(sandbox, row.name)
         made = replace(row, name=name)
-        nl.do(*_pair(made, bridge.index, fd))
+        _make(nl, made, bridge.index, fd, gate)
         if sandbox is not None:
             furnish(made, sandbox)
     finally:

@@ -1,0 +1,381 @@
+"""NetworkPolicy in the kernel: a real agent, containers that really knock, tables of who reaches whom."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import NamedTuple
+
+import pytest
+
+from fairlead.datapath.ebpf import programs
+from fairlead.model import codec, errors
+from tests.kernel.agents import Agent, address
+from tests.net import Containers, Namespace, Node, Outside
+from tests.wait import eventually
+
+pytestmark = pytest.mark.kernel("ebpf")
+
+WHO = {
+    "web": ("shop", {"app": "web", "tier": "front"}),
+    "api": ("shop", {"app": "api"}),
+    "db": ("data", {"app": "db"}),
+    "rogue": ("default", {}),
+}
+"""Containers with their namespace and labels."""
+
+DOORS = ((80, "tcp"), (81, "tcp"), (53, "udp"))
+"""Where each of them listens."""
+
+PATIENCE = 0.5
+"""Seconds that a client waits for an answer; those that come do so in a millisecond."""
+
+HOLD = """
+import socket, sys
+address, port = sys.argv[1], int(sys.argv[2])
+sock = socket.create_connection((address, port), 2)
+sock.settimeout(0.5)
+for line in sys.stdin:
+    sock.sendall(b"hello")
+    try:
+        print("answered" if sock.recv(65535) else "closed", flush=True)
+    except TimeoutError:
+        print("silence", flush=True)
+"""
+"""A connection that stays open: one message for each line of its input."""
+
+
+class Case(NamedTuple):
+    """Policies, and the knocks that they leave unanswered: ``source>target`` or ``source>target:port``; ``*`` is everybody."""
+
+    policies: str
+    denied: tuple[str, ...]
+
+
+def policy(name: str, spec: str, namespace: str = "shop") -> str:
+    return (
+        "---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n"
+        f"metadata: {{name: {name}, namespace: {namespace}}}\nspec: {spec}\n"
+    )
+
+
+CASES = {
+    "no one selected": Case(policy("a", "{podSelector: {matchLabels: {app: nobody}}}"), ()),
+    "default deny ingress": Case(policy("a", "{podSelector: {}}"), ("*>web", "*>api")),
+    "default deny egress": Case(policy("a", "{podSelector: {}, policyTypes: [Egress]}"), ("web>*", "api>*")),
+    "deny both ways": Case(
+        policy("a", "{podSelector: {matchLabels: {app: api}}, policyTypes: [Ingress, Egress]}"), ("*>api", "api>*")
+    ),
+    "everybody": Case(policy("a", "{podSelector: {}, ingress: [{}]}"), ()),
+    "same namespace": Case(
+        policy("a", "{podSelector: {}, ingress: [{from: [{podSelector: {}}]}]}"), ("db>web", "rogue>web", "db>api", "rogue>api")
+    ),
+    "one label, one port": Case(
+        policy(
+            "a",
+            "{podSelector: {matchLabels: {app: db}}, ingress: [{from: [{namespaceSelector: {matchLabels: {team: sales}},"
+            " podSelector: {matchExpressions: [{key: tier, operator: In, values: [front, back]}]}}],"
+            " ports: [{port: 80}]}]}",
+            "data",
+        ),
+        ("api>db", "rogue>db", "web>db:81", "web>db:53"),
+    ),
+    "a namespace by its own name": Case(
+        policy(
+            "a",
+            "{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: default}}}]}]}",
+        ),
+        ("web>api", "api>web", "db>web", "db>api"),
+    ),
+    "udp alone": Case(
+        policy("a", "{podSelector: {matchLabels: {app: web}}, ingress: [{ports: [{protocol: UDP}]}]}"),
+        ("*>web:80", "*>web:81"),
+    ),
+    "a run of ports": Case(
+        policy("a", "{podSelector: {matchLabels: {app: web}}, ingress: [{ports: [{port: 60, endPort: 80}]}]}"),
+        ("*>web:81", "*>web:53"),
+    ),
+    "two policies add up": Case(
+        policy("a", "{podSelector: {matchLabels: {app: web}}, ingress: [{ports: [{port: 80}]}]}")
+        + policy("b", "{podSelector: {matchLabels: {tier: front}}, ingress: [{from: [{podSelector: {}}], ports: [{port: 81}]}]}"),
+        ("db>web:81", "rogue>web:81", "*>web:53"),
+    ),
+    "each end has a say": Case(
+        policy("a", "{podSelector: {matchLabels: {app: web}}, egress: [{ports: [{port: 80}]}], policyTypes: [Egress]}")
+        + policy("b", "{podSelector: {}, ingress: [{ports: [{port: 81}]}]}", "data"),
+        ("web>*:81", "web>*:53", "*>db:80", "*>db:53"),
+    ),
+    "not in, does not exist": Case(
+        policy(
+            "a",
+            "{podSelector: {matchExpressions: [{key: app, operator: NotIn, values: [web]}]},"
+            " ingress: [{from: [{podSelector: {matchExpressions: [{key: tier, operator: DoesNotExist}]}}]}]}",
+        ),
+        ("web>api", "db>api", "rogue>api"),
+    ),
+}
+
+
+def knocks() -> list[tuple[str, str, int, str]]:
+    return [(one, two, port, protocol) for one in WHO for two in WHO if one != two for port, protocol in DOORS]
+
+
+def shut(denied: Iterable[str]) -> set[tuple[str, str, int, str]]:
+    """The knocks that patterns mean."""
+
+    def meant(knock: tuple[str, str, int, str], pattern: str) -> bool:
+        source, _, rest = pattern.partition(">")
+        target, _, port = rest.partition(":")
+        return source in {"*", knock[0]} and target in {"*", knock[1]} and port in {"", str(knock[2])}
+
+    return {knock for knock in knocks() for pattern in denied if meant(knock, pattern)}
+
+
+class Town:
+    """An agent, and containers that all listen and all knock."""
+
+    def __init__(self, agent: Agent, containers: Containers) -> None:
+        self.agent = agent
+        self.rooms: dict[str, Namespace] = {}
+        self.addresses: dict[tuple[str, int], str] = {}
+        agent.network("town", "10.60.0.0/24", "fd60::/64")
+        for name, (namespace, labels) in WHO.items():
+            room = self.rooms[name] = containers.new(name)
+            attached = agent.attach(room, "town", namespace=namespace, labels=labels)
+            for family in (4, 6):
+                self.addresses[name, family] = address(attached, family)
+            for port, protocol in DOORS:
+                room.serve(protocol, port)
+
+    def unanswered(self, family: int) -> set[tuple[str, str, int, str]]:
+        """Who knocks in vain, everybody at everybody's doors."""
+
+        def knock(one: tuple[str, str, int, str]) -> bool:
+            source, target, port, protocol = one
+            return self.rooms[source].connects(self.addresses[target, family], port, protocol, PATIENCE)
+
+        with ThreadPoolExecutor(12) as pool:
+            answers = list(pool.map(knock, knocks()))
+        return {one for one, answered in zip(knocks(), answers, strict=True) if not answered}
+
+    def apply(self, text: str) -> list[str]:
+        """Apply objects; the names of the policies among them."""
+        things = codec.from_yaml(text)
+        for thing in things:
+            self.agent.client.apply(thing)
+        return [f"{one.metadata.namespace}/{one.name}" for one in things if one.plural == "networkpolicies"]
+
+    def forget(self, names: Iterable[str]) -> None:
+        for name in names:
+            self.agent.client.delete("networkpolicies", name)
+
+
+@pytest.fixture
+def agent(cleanup: ExitStack, node: Node) -> Agent:
+    """A real agent that may put programs on links."""
+    made = Agent(node, "--interval", "1")
+    cleanup.callback(programs.remove, node.run_dir)
+    cleanup.callback(made.remove)
+    made.start()
+    return made
+
+
+@pytest.fixture
+def town(agent: Agent, containers: Containers) -> Town:
+    made = Town(agent, containers)
+    made.apply("{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {team: sales}}}")
+    return made
+
+
+@pytest.fixture
+def hold(cleanup: ExitStack) -> Iterator[Callable[[Namespace, str, int], Callable[[], str]]]:
+    """Opens a connection that stays; what comes back says how one more message on it went."""
+
+    def begin(room: Namespace, target: str, port: int) -> Callable[[], str]:
+        import subprocess
+
+        process = subprocess.Popen(
+            ["ip", "netns", "exec", room.name, sys.executable, "-c", HOLD, target, str(port)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        cleanup.callback(lambda: (process.kill(), process.communicate()))
+
+        def say() -> str:
+            assert process.stdin
+            assert process.stdout
+            process.stdin.write("\n")
+            process.stdin.flush()
+            return process.stdout.readline().strip()
+
+        return say
+
+    yield begin
+
+
+def test_who_reaches_whom(town: Town) -> None:
+    """Every case in turn on the same containers, both families; what is deleted leaves nothing."""
+    wrong = {}
+    for name, case in CASES.items():
+        applied = town.apply(case.policies)
+        for family in (4, 6):
+            if (found := town.unanswered(family)) != shut(case.denied):
+                wrong[name, family] = sorted(found ^ shut(case.denied))
+        assert town.agent.drift() == []
+        town.forget(applied)
+    assert wrong == {}
+    assert town.unanswered(4) == set()
+
+
+def test_a_block_of_addresses(town: Town, node: Node, outside: Outside) -> None:
+    """ipBlock with an exception, for the world and for containers."""
+    outside.serve("tcp", 80)
+    web, api = town.rooms["web"], town.rooms["api"]
+    everywhere = "{cidr: 0.0.0.0/0, except: [203.0.113.0/24]}"
+    town.apply(policy("a", f"{{podSelector: {{}}, policyTypes: [Egress], egress: [{{to: [{{ipBlock: {everywhere}}}]}}]}}"))
+    assert not web.connects(outside.v4, 80, deadline=PATIENCE)
+    assert web.connects(town.addresses["db", 4], 80)
+    assert not web.connects(town.addresses["db", 6], 80, deadline=PATIENCE)
+    only = f"{town.addresses['api', 4]}/32"
+    town.apply(policy("a", f"{{podSelector: {{}}, policyTypes: [Egress], egress: [{{to: [{{ipBlock: {{cidr: {only}}}}}]}}]}}"))
+    assert web.connects(town.addresses["api", 4], 80)
+    assert not web.connects(town.addresses["db", 4], 80, deadline=PATIENCE)
+    town.agent.detach(api)
+    assert town.agent.drift() == []
+
+
+def test_the_node_reaches_its_own(town: Town, node: Node) -> None:
+    """Probes pass, whatever the policies; what a container sends to the node by itself does not."""
+    town.apply(policy("a", "{podSelector: {}, policyTypes: [Ingress, Egress]}"))
+    assert node.connects(town.addresses["web", 4], 80)
+    assert node.connects(town.addresses["web", 6], 80)
+    assert node.pings(town.addresses["web", 4])
+    assert not town.rooms["web"].pings("10.60.0.1")
+
+
+def test_a_published_port_is_no_way_round(agent: Agent, containers: Containers, node: Node, outside: Outside) -> None:
+    """Who may not reach a container directly does not reach it through the host's port either."""
+    agent.network("town", "10.60.0.0/24")
+    web, rogue = containers.new("web"), containers.new("rogue")
+    agent.attach(web, "town", namespace="shop", ports=[{"hostPort": 8080, "containerPort": 80}])
+    agent.attach(rogue, "town")
+    web.serve("tcp", 80)
+    assert rogue.connects(node.v4, 8080)
+    assert outside.connects(node.v4, 8080)
+    block = f"{{ipBlock: {{cidr: {outside.v4}/32}}}}"
+    agent.client.apply(codec.from_yaml(policy("a", f"{{podSelector: {{}}, ingress: [{{from: [{block}]}}]}}"))[0])
+    assert not rogue.connects(node.v4, 8080, deadline=PATIENCE)
+    assert outside.connects(node.v4, 8080)
+    assert web.connects(node.v4, 8080)
+
+
+def test_a_connection_is_cut(town: Town, hold: Callable[[Namespace, str, int], Callable[[], str]]) -> None:
+    """A first policy disturbs no connection that it allows; what is newly denied ends, what is allowed again may begin anew."""
+    say = hold(town.rooms["web"], town.addresses["db", 4], 80)
+    say6 = hold(town.rooms["web"], town.addresses["db", 6], 80)
+    assert (say(), say6()) == ("answered", "answered")
+    open_door = policy("a", "{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: {team: sales}}}]}]}", "data")
+    names = town.apply(open_door)
+    later = hold(town.rooms["api"], town.addresses["db", 4], 80)
+    assert (later(), later()) == ("answered", "answered")
+    town.apply("{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {team: other}}}")
+    assert (later(), say6()) == ("silence", "silence")
+    assert not town.rooms["web"].connects(town.addresses["db", 4], 80, deadline=PATIENCE)
+    town.forget(names)
+    assert town.rooms["web"].connects(town.addresses["db", 4], 80)
+
+
+def test_in_any_order(agent: Agent, containers: Containers) -> None:
+    """Policy before namespace before container."""
+    agent.client.apply(
+        codec.from_yaml(policy("a", "{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: {team: x}}}]}]}"))[0]
+    )
+    agent.network("town", "10.60.0.0/24")
+    web, friend, stranger = containers.new("web"), containers.new("friend"), containers.new("stranger")
+    target = address(agent.attach(web, "town", namespace="shop"))
+    agent.attach(friend, "town", namespace="friends")
+    agent.attach(stranger, "town", namespace="strangers")
+    web.serve("tcp", 80)
+    assert not friend.connects(target, 80, deadline=PATIENCE)
+    agent.client.apply(codec.from_yaml("{apiVersion: v1, kind: Namespace, metadata: {name: friends, labels: {team: x}}}")[0])
+    assert friend.connects(target, 80)
+    assert not stranger.connects(target, 80, deadline=PATIENCE)
+    assert agent.drift() == []
+
+
+def test_an_address_is_not_judged_by_who_had_it(agent: Agent, containers: Containers) -> None:
+    """The address of a container that was let in, given to another that is not."""
+    agent.network("town", "10.60.0.0/24")
+    web, friend, next_one = containers.new("web"), containers.new("friend"), containers.new("next")
+    target = address(agent.attach(web, "town", namespace="shop"))
+    web.serve("tcp", 80)
+    spec = "{podSelector: {}, ingress: [{from: [{namespaceSelector: {}, podSelector: {matchLabels: {friend: yes1}}}]}]}"
+    agent.client.apply(codec.from_yaml(policy("a", spec))[0])
+    agent.attach(friend, "town", labels={"friend": "yes1"}, addresses=["10.60.0.77"])
+    assert friend.connects(target, 80)
+    agent.detach(friend)
+    agent.attach(next_one, "town", addresses=["10.60.0.77"])
+    assert not next_one.connects(target, 80, deadline=PATIENCE)
+
+
+def test_nothing_passes_before_its_policy(agent: Agent, containers: Containers) -> None:
+    """A container that is isolated from its first moment gets nothing while its link is being made."""
+    agent.network("town", "10.60.0.0/24")
+    agent.client.apply(codec.from_yaml(policy("a", "{podSelector: {}}"))[0])
+    sender = containers.new("sender")
+    agent.attach(sender, "town")
+    for last in range(100, 110):
+        target = f"10.60.0.{last}"
+        sender.run("ip", "neigh", "replace", target, "lladdr", f"0a:58:0a:3c:00:{last:02x}", "dev", "eth0", "nud", "permanent")
+        storm = sender.start("ping", "-n", "-q", "-f", "-w", 20, target)
+        born = containers.new("born")
+        agent.attach(born, "town", namespace="shop", addresses=[target])
+        storm.kill()
+        storm.wait()
+        assert "IcmpInEchos 0" in " ".join(born.run("nstat", "-asz", "IcmpInEchos").split()), target
+
+
+def test_policies_outlive_the_agent(town: Town, hold: Callable[[Namespace, str, int], Callable[[], str]]) -> None:
+    """Killed and started again: what is denied stays so, what is open goes on, nothing is written anew."""
+    spec = "{podSelector: {}, ingress: [{from: [{podSelector: {}}]}]}"
+    town.apply(policy("a", spec))
+    say = hold(town.rooms["web"], town.addresses["api", 4], 80)
+    rogue, target = town.rooms["rogue"], town.addresses["web", 4]
+    assert say() == "answered"
+    for _ in range(3):
+        town.agent.kill()
+        assert not rogue.connects(target, 80, deadline=0.3)
+        assert say() == "answered"
+        town.agent.start()
+        assert not rogue.connects(target, 80, deadline=0.3)
+        assert say() == "answered"
+    assert town.agent.drift() == []
+    assert town.agent.client.status().repairs == 0
+
+
+def test_repairs(town: Town, node: Node) -> None:
+    """Programs taken off a link come back."""
+    town.apply(policy("a", "{podSelector: {}}"))
+    (port,) = {one["ifname"] for one in node.json("ip", "-json", "link") if one["ifname"] == _port(town, "web")}
+    node.run("tc", "qdisc", "del", "dev", port, "clsact")
+    eventually(lambda: not town.agent.drift(), what="the programs are back")
+    assert not town.rooms["rogue"].connects(town.addresses["web", 4], 80, deadline=PATIENCE)
+
+
+def test_without_programs_policies_are_refused(cleanup: ExitStack, node: Node) -> None:
+    """An agent that may not use eBPF takes no policy, rather than to enforce none."""
+    made = Agent(node, "--plane", "nftables")
+    cleanup.callback(made.remove)
+    made.start()
+    with pytest.raises(errors.Unsupported, match="plane"):
+        made.client.apply(codec.from_yaml(policy("a", "{podSelector: {}}"))[0])
+    assert made.client.objects("networkpolicies") == []
+
+
+def _port(town: Town, name: str) -> str:
+    from fairlead.desired import names
+
+    return str(names.veth(f"{town.rooms[name].name}:eth0"))
