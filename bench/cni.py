@@ -65,7 +65,7 @@ class Sizes:
         return self.blocks + 2 * self.bursts + self.crowd // self.edge + 4
 
 
-FULL = Sizes(blocks=16, burst=200, bursts=3, crowd=1000, peer_crowd=250, edge=50, idle=10)
+FULL = Sizes(blocks=16, burst=200, bursts=3, crowd=1000, peer_crowd=250, edge=50, idle=30)
 QUICK = Sizes(blocks=2, burst=40, bursts=1, crowd=100, peer_crowd=60, edge=20, idle=2)
 
 

@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 _FIGHT, _SHORT = 20, 4.0
 """So many repairs in so many seconds, and somebody else clearly wants it otherwise: then one a second is enough."""
 _TRUCE = 0.9
+_FEW, _TURNS = 64, 10
+"""So many containers are looked into at every turn of the timer; of more, a tenth: looking into one takes a millisecond."""
 _OUR_TABLES = frozenset(table.path for table in TABLES)
 
 
@@ -45,6 +47,7 @@ class Monitor:
         """``chores``: what else the timer sees to; each must be harmless to repeat."""
         self._settings, self._node, self._garbage, self._chores = settings, node, garbage, chores
         self._events = Events()
+        self._turn = 0
         self._host = False
         self._inside: set[str] = set()
         self._wake = asyncio.Event()
@@ -116,11 +119,19 @@ class Monitor:
     async def _on_timer(self) -> None:
         while True:
             await asyncio.sleep(self._settings.interval)
-            await self._compare(host=True, rows=self._node.state.inside())
+            await self._compare(host=True, rows=self._next())
             self._node.checked = time.monotonic()
             for chore in (self._garbage.reap, *self._chores):
                 with suppress(Problem):
                     await chore()
+
+    def _next(self) -> list[Inside]:
+        """The containers whose turn it is to be looked into: all of a few, a tenth of many. What changes in one is heard anyway."""
+        rows = self._node.state.inside()
+        some = max(_FEW, -(-len(rows) // _TURNS))
+        begin = self._turn if self._turn < len(rows) else 0
+        self._turn = begin + some
+        return rows[begin : begin + some]
 
     async def _compare(self, *, host: bool, rows: Iterable[Inside]) -> list[Drift]:
         async with self._one:
