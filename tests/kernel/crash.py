@@ -123,7 +123,7 @@ class World:
         self.agent.network("blue", *SUBNETS)
         self.bystanders = (self._containers.new("by"), self._containers.new("stander"))
         for one in self.bystanders:
-            self.agent.attach(one, "blue")
+            self.agent.attach(one, "blue", labels={"bystander": "yes"})
             self.alive(one)
 
     def container(self) -> Namespace:

@@ -18,8 +18,10 @@ from typing import Any
 
 import pytest
 
+from fairlead.datapath.ebpf import programs
 from fairlead.desired import names
-from fairlead.model import errors
+from fairlead.model import codec, errors
+from fairlead.model.policy import NetworkPolicy
 from tests.kernel.crash import World, points
 from tests.kernel.test_cni import cni, conf
 from tests.kernel.traffic import Traffic
@@ -39,6 +41,12 @@ INLINE = {
     "type": "fairlead",
     "ipam": {"ranges": [[{"subnet": "10.51.0.0/24"}]]},
 }
+SHUT = """
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: shut}
+spec: {podSelector: {matchExpressions: [{key: bystander, operator: DoesNotExist}]}, policyTypes: [Ingress, Egress]}
+"""
 
 
 @dataclass
@@ -457,6 +465,81 @@ class Purge(Case):
         """Nothing is left to clear."""
 
 
+class Ruled(Case):
+    """A policy is applied that lets nobody in, and applied again."""
+
+    def ready(self) -> None:
+        self.added()
+
+    def verb(self) -> None:
+        self._rule()
+
+    def then(self) -> None:
+        assert self._rule()
+        self.closed()
+
+    def clear(self) -> None:
+        assert self.free()
+        self.deleted()
+
+    def closed(self) -> None:
+        """Nobody gets in, and nothing gets out: what it is asked for by name is in the kernel."""
+        bystander = self.world.bystanders[0]
+        assert not self.one.pings("10.50.0.2")
+        assert not bystander.pings(self._address())
+
+    def free(self) -> bool:
+        return self._ask(lambda: self.world.agent.client.delete(NetworkPolicy.plural, "default/shut"))
+
+    def _rule(self) -> bool:
+        return self._ask(lambda: self.world.agent.client.apply(codec.from_yaml(SHUT)[0]))
+
+    def _ask(self, act: Callable[[], object]) -> bool:
+        try:
+            act()
+        except (errors.Unavailable, http.client.HTTPException):
+            return False
+        except errors.Missing:
+            pass
+        return True
+
+    def _address(self) -> str:
+        (inside,) = self.one.json("ip", "-json", "-4", "address", "show", "dev", "eth0")
+        return str(inside["addr_info"][0]["local"])
+
+
+class Freed(Ruled):
+    """A policy is deleted, and asked to be again."""
+
+    def ready(self) -> None:
+        super().ready()
+        assert self._rule()
+
+    def verb(self) -> None:
+        self.free()
+
+    def then(self) -> None:
+        assert self.free()
+        self.reaches()
+
+    def clear(self) -> None:
+        self.deleted()
+
+
+class RuledAdd(Ruled):
+    """ADD of a container that a policy waits for."""
+
+    def ready(self) -> None:
+        assert self._rule()
+
+    def verb(self) -> None:
+        self.add()
+
+    def then(self) -> None:
+        self.added()
+        self.closed()
+
+
 class Lease(Case):
     """ADD by fairlead-ipam, in host-local's files."""
 
@@ -529,6 +612,9 @@ SCENARIOS: dict[str, Callable[[World, Namespace], Any]] = {
     "network refused": CreateRefused,
     "network deleted": Remove,
     "purge": Purge,
+    "policy applied": Ruled,
+    "policy deleted": Freed,
+    "ADD under a policy": RuledAdd,
     "ipam ADD": Lease,
     "ipam DEL": LeaseDel,
 }
@@ -540,6 +626,7 @@ PASSED: dict[str, list[str]] = {}
 @pytest.fixture
 def world(cleanup: ExitStack, node: Node, outside: Outside, containers: Containers) -> Iterator[World]:
     made = World(node, outside, containers)
+    cleanup.callback(programs.remove, node.run_dir)
     cleanup.callback(made.agent.remove)
     made.begin()
     return made
