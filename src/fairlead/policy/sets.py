@@ -1,0 +1,118 @@
+"""Sets: the sets of policies that endpoints are under, and the terms in them matched against the classes of peers.
+
+Each term is matched against each class once, when the later of them appears. What a new class costs then depends on the
+sets whose terms mean it, not on all that there are.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from fairlead.desired.state import Rows
+from fairlead.model.policy import PolicyType
+
+from .compile import PolicySet, set_number
+from .identity import Face
+from .peers import Moves
+from .select import Prepared, Term
+
+
+class Turn(NamedTuple):
+    """The steps of a change: ``first`` before a peer or subject refers to what is new, ``last`` when none does to the old."""
+
+    first: tuple[tuple[str, Rows], ...]
+    last: tuple[tuple[str, Rows], ...]
+
+
+class Sets:
+    """Sets in use. Changes take effect together, with ``settle``."""
+
+    def __init__(self) -> None:
+        self._sets: dict[int, PolicySet] = {}
+        self._coming: dict[int, PolicySet] = {}
+        self._uses: Counter[int] = Counter()
+        self._terms: dict[bytes, Term] = {}
+        self._drawers: dict[str, set[bytes]] = {}
+        self._users: dict[bytes, set[int]] = {}
+        self._meant: dict[bytes, set[int]] = {}
+        self._meaning: dict[int, set[bytes]] = {}
+
+    def hold(self, direction: PolicyType, policies: list[Prepared]) -> int:
+        """Use the set of ``policies``, all of one namespace, once more: its number, 0 if there are none."""
+        policies = sorted(policies, key=lambda one: one.name)
+        own = set_number(direction, policies[0].namespace if policies else "", policies)
+        if own:
+            self._uses[own] += 1
+            if own not in self._sets and own not in self._coming:
+                self._coming[own] = PolicySet(own, direction, policies)
+        return own
+
+    def release(self, own: int) -> None:
+        """Use the set once less."""
+        if own:
+            self._uses[own] -= 1
+
+    def settle(self, moves: Moves, faces: Mapping[int, Face]) -> Turn:
+        """Make the changes so far true, with the classes that ``moves`` brings and takes; ``faces`` are all that stay."""
+        gone = {own for own, uses in self._uses.items() if not uses}
+        for own in gone:
+            del self._uses[own]
+            self._coming.pop(own, None)
+        grown = {own for peer, face in moves.born.items() for own in self._enter(peer, face)}
+        first = [(self._sets[own].owner, self._sets[own].rows()) for own in sorted(grown)]
+        shrunk = {own for peer in moves.dead for own in self._leave(peer)}
+        first += [(one.owner, one.rows()) for own in sorted(self._coming) for one in [self._open(own, faces)]]
+        last = [(self._sets[own].owner, self._sets[own].rows()) for own in sorted(shrunk - gone)]
+        last += [(self._close(own).owner, ()) for own in sorted(gone & self._sets.keys())]
+        return Turn(tuple(first), tuple(last))
+
+    def _enter(self, peer: int, face: Face) -> list[int]:
+        """A class appears; the sets that say something of it."""
+        near = [key for drawer in face.drawers() for key in self._drawers.get(drawer, ())]
+        meaning = self._meaning[peer] = {key for key in near if self._terms[key].matches(face)}
+        for key in meaning:
+            self._meant[key].add(peer)
+        return [own for own in self._speaking(meaning) if self._sets[own].judge(peer, meaning)]
+
+    def _leave(self, peer: int) -> list[int]:
+        """A class is no more; the sets that said something of it."""
+        meaning = self._meaning.pop(peer, set())
+        for key in meaning:
+            self._meant[key].discard(peer)
+        return [own for own in self._speaking(meaning) if self._sets[own].forget(peer)]
+
+    def _speaking(self, meaning: set[bytes]) -> set[int]:
+        return {own for key in meaning for own in self._users[key]}
+
+    def _open(self, own: int, faces: Mapping[int, Face]) -> PolicySet:
+        """A set comes into use."""
+        one = self._sets[own] = self._coming.pop(own)
+        for key, term in one.terms.items():
+            if key not in self._terms:
+                self._terms[key] = term
+                self._drawers.setdefault(term.drawer, set()).add(key)
+                self._users[key] = set()
+                self._meant[key] = {peer for peer, face in faces.items() if term.matches(face)}
+                for peer in self._meant[key]:
+                    self._meaning[peer].add(key)
+            self._users[key].add(own)
+        for peer in {peer for key in one.terms for peer in self._meant[key]}:
+            one.judge(peer, self._meaning[peer])
+        return one
+
+    def _close(self, own: int) -> PolicySet:
+        """A set goes out of use."""
+        one = self._sets.pop(own)
+        for key, term in one.terms.items():
+            self._users[key].discard(own)
+            if self._users[key]:
+                continue
+            for peer in self._meant.pop(key):
+                self._meaning[peer].discard(key)
+            del self._terms[key], self._users[key]
+            self._drawers[term.drawer].discard(key)
+            if not self._drawers[term.drawer]:
+                del self._drawers[term.drawer]
+        return one
