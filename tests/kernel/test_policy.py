@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from fairlead.datapath.ebpf import programs
+from fairlead.desired import names
 from fairlead.model import codec, errors
 from tests.kernel.agents import Agent, address
 from tests.net import Containers, Namespace, Node, Outside
@@ -85,7 +87,8 @@ CASES = {
     "a namespace by its own name": Case(
         policy(
             "a",
-            "{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: default}}}]}]}",
+            "{podSelector: {}, ingress: [{from:"
+            " [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: default}}}]}]}",
         ),
         ("web>api", "api>web", "db>web", "db>api"),
     ),
@@ -99,7 +102,9 @@ CASES = {
     ),
     "two policies add up": Case(
         policy("a", "{podSelector: {matchLabels: {app: web}}, ingress: [{ports: [{port: 80}]}]}")
-        + policy("b", "{podSelector: {matchLabels: {tier: front}}, ingress: [{from: [{podSelector: {}}], ports: [{port: 81}]}]}"),
+        + policy(
+            "b", "{podSelector: {matchLabels: {tier: front}}, ingress: [{from: [{podSelector: {}}], ports: [{port: 81}]}]}"
+        ),
         ("db>web:81", "rogue>web:81", "*>web:53"),
     ),
     "each end has a say": Case(
@@ -190,12 +195,10 @@ def town(agent: Agent, containers: Containers) -> Town:
 
 
 @pytest.fixture
-def hold(cleanup: ExitStack) -> Iterator[Callable[[Namespace, str, int], Callable[[], str]]]:
+def hold(cleanup: ExitStack) -> Callable[[Namespace, str, int], Callable[[], str]]:
     """Opens a connection that stays; what comes back says how one more message on it went."""
 
     def begin(room: Namespace, target: str, port: int) -> Callable[[], str]:
-        import subprocess
-
         process = subprocess.Popen(
             ["ip", "netns", "exec", room.name, sys.executable, "-c", HOLD, target, str(port)],
             stdin=subprocess.PIPE,
@@ -213,7 +216,7 @@ def hold(cleanup: ExitStack) -> Iterator[Callable[[Namespace, str, int], Callabl
 
         return say
 
-    yield begin
+    return begin
 
 
 def test_who_reaches_whom(town: Town) -> None:
@@ -230,7 +233,7 @@ def test_who_reaches_whom(town: Town) -> None:
     assert town.unanswered(4) == set()
 
 
-def test_a_block_of_addresses(town: Town, node: Node, outside: Outside) -> None:
+def test_a_block_of_addresses(town: Town, outside: Outside) -> None:
     """ipBlock with an exception, for the world and for containers."""
     outside.serve("tcp", 80)
     web, api = town.rooms["web"], town.rooms["api"]
@@ -278,13 +281,13 @@ def test_a_connection_is_cut(town: Town, hold: Callable[[Namespace, str, int], C
     say6 = hold(town.rooms["web"], town.addresses["db", 6], 80)
     assert (say(), say6()) == ("answered", "answered")
     open_door = policy("a", "{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: {team: sales}}}]}]}", "data")
-    names = town.apply(open_door)
+    applied = town.apply(open_door)
     later = hold(town.rooms["api"], town.addresses["db", 4], 80)
     assert (later(), later()) == ("answered", "answered")
     town.apply("{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {team: other}}}")
     assert (later(), say6()) == ("silence", "silence")
     assert not town.rooms["web"].connects(town.addresses["db", 4], 80, deadline=PATIENCE)
-    town.forget(names)
+    town.forget(applied)
     assert town.rooms["web"].connects(town.addresses["db", 4], 80)
 
 
@@ -376,6 +379,4 @@ def test_without_programs_policies_are_refused(cleanup: ExitStack, node: Node) -
 
 
 def _port(town: Town, name: str) -> str:
-    from fairlead.desired import names
-
     return str(names.veth(f"{town.rooms[name].name}:eth0"))

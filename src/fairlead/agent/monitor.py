@@ -126,7 +126,7 @@ class Monitor:
                     await chore()
 
     def _next(self) -> list[Inside]:
-        """The containers whose turn it is to be looked into: all of a few, a tenth of many. What changes in one is heard anyway."""
+        """The containers whose turn it is to be looked into: all of a few, a tenth of many. A change in one is heard anyway."""
         rows = self._node.state.inside()
         some = max(_FEW, -(-len(rows) // _TURNS))
         begin = self._turn if self._turn < len(rows) else 0
