@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from fairlead.desired.state import Rows
-from fairlead.model.address import Address
+from fairlead.model.address import Address, Prefix
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Missing
 from fairlead.model.namespace import DEFAULT, Namespace
@@ -15,7 +15,7 @@ from fairlead.model.policy import NetworkPolicy
 
 from .explain import Explanation, Party, explain
 from .identity import Class, Profile, profile
-from .peers import Peers
+from .peers import Peers, Steps
 from .select import DIRECTIONS, Clause, Prepared, Rule
 from .sets import Sets
 
@@ -27,7 +27,7 @@ class Delta(NamedTuple):
 
     ``steps`` are (owner, all rows of that owner from now on); an owner may come twice. Then the ``subjects``, endpoints whose
     set numbers are others now or who are new, get them. Then comes ``after``, in the form of ``steps``: what nothing refers to
-    any more. At each point in between, whatever was allowed before and is allowed after is allowed.
+    any more. While one policy changes, each endpoint is under all of the old one and then under all of the new one.
     """
 
     steps: tuple[tuple[str, Rows], ...] = ()
@@ -61,6 +61,7 @@ class Book:
         self._peers = Peers()
         self._sets = Sets()
         self._stale: set[Profile] = set()
+        self._disused: list[Prefix] = []
         self._before: dict[str, tuple[int, int] | None] = {}
 
     def put(self, *things: Thing) -> Delta:
@@ -176,7 +177,7 @@ class Book:
             self._peers.use(new.cidrs)
             policies[key] = new
         if old := self._policies.pop(key, None):
-            self._peers.disuse(old.cidrs)
+            self._disused += old.cidrs
             for clause in _clauses(old):
                 del self._rules[clause.number]
             if not new:
@@ -212,7 +213,17 @@ class Book:
             name for name, old in self._before.items() if name in self._endpoints and self._subject(name) != old
         )
         self._stale, self._before = set(), {}
-        return Delta((*turn.first, *moves.steps), subjects, turn.last)
+        return Delta((*turn.first, *moves.steps), subjects, (*turn.last, *self._retire()))
+
+    def _retire(self) -> Steps:
+        """CIDRs leave the classes only now: the sets that subjects had so far were made with them."""
+        if not self._disused:
+            return ()
+        self._peers.disuse(self._disused)
+        self._disused = []
+        moves = self._peers.settle()
+        turn = self._sets.settle(moves, self._peers.faces)
+        return (*turn.first, *moves.steps, *turn.last)
 
     def _hold(self, group: _Group) -> tuple[int, int]:
         if not group.names:

@@ -21,7 +21,7 @@ Labels = tuple[tuple[str, str], ...]
 
 def canonical(*parts: object) -> bytes:
     """One spelling of ``parts``: JSON with sorted keys."""
-    return msgspec.json.encode(parts, order="deterministic")
+    return msgspec.json.encode(parts, enc_hook=str, order="deterministic")
 
 
 def number(*parts: object) -> int:
