@@ -30,6 +30,8 @@ from fairlead.model.meta import Meta, Object
 from fairlead.model.network import Driver, Network, NetworkSpec, Range, Subnet
 
 # Strings that other readers of YAML take for something else, and whatever a person may type.
+KNOWN = "Network, Endpoint, Reservation, Namespace, NetworkPolicy"
+
 ODD = (
     "",
     "no",
@@ -193,16 +195,16 @@ NETWORK = "kind: Network\nmetadata: {name: a}\n"
         (NETWORK + "apiVersion: v1", "apiVersion", "'v1' is not one of fairlead.dev/v1"),
         ("kind: Network", "metadata", "is required"),
         ("kind: Network\nmetadata: {}", "metadata.name", "is required"),
-        ("metadata: {name: a}", "kind", "a kind is required; there are Network, Endpoint, Reservation, Namespace, NetworkPolicy"),
-        ("kind: Bridge", "kind", "'Bridge' is not a kind; there are Network, Endpoint, Reservation, Namespace, NetworkPolicy"),
-        ("kind: [Network]", "kind", "\"['Network']\" is not a kind; there are Network, Endpoint, Reservation, Namespace, NetworkPolicy"),
+        ("metadata: {name: a}", "kind", f"a kind is required; there are {KNOWN}"),
+        ("kind: Bridge", "kind", f"'Bridge' is not a kind; there are {KNOWN}"),
+        ("kind: [Network]", "kind", f"\"['Network']\" is not a kind; there are {KNOWN}"),
         ("5", "", "expected an object with apiVersion, kind, metadata and spec, not a whole number"),
         (NETWORK + "---\nkind: Network", "document 2.metadata", "is required"),
         ("kind: List\nitems: 5", "items", "expected a list of objects, not a whole number"),
         ("kind: List", "items", "expected a list of objects, not null"),
         ("kind: List\nitems:\n- {kind: Network, metadata: {name: a}}\n- {kind: X}", "items[1].kind",
-         "'X' is not a kind; there are Network, Endpoint, Reservation, Namespace, NetworkPolicy"),
-        ("{}\n---\nkind: List\nitems: [7]", "document 1.kind", "a kind is required; there are Network, Endpoint, Reservation, Namespace, NetworkPolicy"),
+         f"'X' is not a kind; there are {KNOWN}"),
+        ("{}\n---\nkind: List\nitems: [7]", "document 1.kind", f"a kind is required; there are {KNOWN}"),
     ],
 )  # fmt: skip
 def test_yaml_is_refused_with_the_field_and_what_would_be_right(text: str, field: str, message: str) -> None:
