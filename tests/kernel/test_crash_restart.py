@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, suppress
+
+from fairlead.model import errors
 from tests.kernel.agents import Agent, address
 from tests.kernel.traffic import Lost, Traffic
 from tests.net import Containers, Node, Outside
+from tests.wait import eventually
 
 ROUNDS, UPGRADES = 20, 10
 
@@ -53,4 +57,29 @@ def test_an_upgrade_that_brings_other_rules_is_not_felt(
         # A packet that is being judged in the instant of the exchange finds the old table's sets empty (docs/failure.md).
         assert lost.lost <= 3, lost
         assert lost.bytes_sent == lost.bytes_taken > 0, lost
+    assert not agent.drift()
+
+
+def test_ports_that_were_passing_on_are_published_after_a_crash(
+    cleanup: ExitStack, node: Node, outside: Outside, containers: Containers
+) -> None:
+    """Of two attachments that publish one port the first goes, and the agent dies before the other has taken it over."""
+    armed = node.run_dir.parent / "fault"
+    node.environ["FAIRLEAD_FAULT"] = f"@{armed}"
+    agent = Agent(node)
+    cleanup.callback(agent.remove)
+    agent.start()
+    one = containers.new("one")
+    for network, subnet, interface in (("red", "10.51.0.0/24", "eth0"), ("blue", "10.50.0.0/24", "eth1")):
+        agent.network(network, subnet)
+        agent.attach(one, network, interface=interface, ports=[{"hostPort": 8080, "containerPort": 80}])
+    one.serve("tcp", 80)
+    assert outside.connects(node.v4, 8080)
+    armed.write_text("detach.released")
+    with suppress(errors.Unavailable):
+        agent.detach(one, "eth0")
+    eventually(lambda: not agent.running, what="the agent has died")
+    armed.unlink()
+    agent.start()
+    assert outside.connects(node.v4, 8080)
     assert not agent.drift()

@@ -185,6 +185,13 @@ class Endpoints:
                 if self.owed.get(endpoint.name) is endpoint:
                     await self._repay(endpoint)
 
+    async def resume(self) -> None:
+        """Publish what a crash left unpublished: ports that were passing from one attachment of a container to another."""
+        for heir in list(self.all.values()):
+            theirs = {port for one in self._beside(heir) for port in one.spec.ports}
+            if orphaned := [port for port in heir.spec.standby if port not in theirs]:
+                await self._inherit(heir, orphaned)
+
     async def gone(self, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
         """Those whose namespace does not exist any more. Of what is handed over, who moves it says when it ends."""
         asked = [one for one in endpoints if not one.spec.handover]

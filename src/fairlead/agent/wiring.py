@@ -134,6 +134,7 @@ class Wiring:
         await self.networks.ensure_defaults(ipv6=self.settings.ipv6)
         fault.point("start.defaults")
         await self.garbage.reap()  # containers that ended while nobody looked
+        await self.endpoints.resume()  # ports that were passing from one attachment to another
         fault.point("start.reaped")
         await self.monitor.start()  # from here on a change of the kernel is heard
         if self.collector:
