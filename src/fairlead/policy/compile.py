@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
 import heapq
 import itertools
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 from fairlead.desired.state import Judgement, Rows, Ruling, Span
@@ -75,6 +77,8 @@ class PolicySet:
         self._keys = tuple(tuple(term.key for term in clause.terms) for clause in self.clauses)
         self._rest = self._ruling(())
         self._judged: dict[int, Judgement] = {}
+        self._order: list[int] = []
+        self._uses = Counter((self._rest.number,))
 
     @property
     def owner(self) -> str:
@@ -87,21 +91,27 @@ class PolicySet:
         if ruling.number == self._rest.number:
             return False
         self._judged[peer] = Judgement(policy=self.number, peer=peer, ruling=ruling.number)
+        bisect.insort(self._order, peer)
+        self._uses[ruling.number] += 1
         return True
 
     def forget(self, peer: int) -> bool:
         """Forget a class; whether that takes a row away."""
-        return self._judged.pop(peer, None) is not None
+        one = self._judged.pop(peer, None)
+        if one is None:
+            return False
+        del self._order[bisect.bisect_left(self._order, peer)]
+        self._uses[one.ruling] -= 1
+        if not self._uses[one.ruling]:
+            del self._uses[one.ruling]
+            self._memo = {key: kept for key, kept in self._memo.items() if kept.number != one.ruling}
+        return True
 
     def rows(self) -> Rows:
         """Its rulings, then its judgements, each in order."""
-        self._judged = dict(sorted(self._judged.items()))
-        used = {one.ruling for one in self._judged.values()}
-        used.add(self._rest.number)
-        self._memo = {key: one for key, one in self._memo.items() if one.number in used}
-        rulings = {one.number: one for one in self._memo.values()} | {self._rest.number: self._rest}
+        rulings = {one.number: one for one in self._memo.values()}
         rest = Judgement(policy=self.number, peer=0, ruling=self._rest.number)
-        return (*(rulings[one] for one in sorted(rulings)), rest, *self._judged.values())
+        return (*[rulings[one] for one in sorted(self._uses)], rest, *[self._judged[peer] for peer in self._order])
 
     def _ruling(self, meant: Collection[bytes]) -> Ruling:
         """The ruling on a class. Its number holds the set's, so that no two sets share a row."""
