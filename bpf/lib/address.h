@@ -22,6 +22,16 @@ static __always_inline struct address address_of_v6(const struct in6_addr *v6)
 	return address;
 }
 
+static __always_inline bool address_is_v4(const struct address *address)
+{
+	return !address->half[0] && bpf_be64_to_cpu(address->half[1]) >> 32 == 0xffff;
+}
+
+static __always_inline bool address_equal(const struct address *one, const struct address *other)
+{
+	return one->half[0] == other->half[0] && one->half[1] == other->half[1];
+}
+
 /* Below, equal or above zero, by address, then port, as numbers. */
 static __always_inline int party_compare(const struct party *one, const struct party *other)
 {

@@ -38,6 +38,15 @@ struct {
 	__type(value, struct connection);
 } connections SEC(".maps");
 
+/* What else is known where a connection begins. */
+struct opening {
+	__u64 now;
+	__u64 revision;		/* 0: this side has not decided */
+	__u64 rule;
+	bool by_sender;
+	bool replace;		/* what is closed */
+};
+
 static __always_inline bool source_is_high(const struct packet *packet)
 {
 	return party_compare(&packet->source, &packet->destination) > 0;
@@ -69,9 +78,8 @@ static __always_inline bool sent_by_opener(const struct packet *packet)
 	return bpf_ntohs(packet->source.port) >= bpf_ntohs(packet->destination.port);
 }
 
-static __always_inline struct connection connection_of(const struct packet *packet, __u64 now)
+static __always_inline struct connection connection_of(const struct packet *packet, bool opener, __u64 now)
 {
-	bool opener = sent_by_opener(packet);
 	struct connection connection = {
 		.first = now,
 		.last = now,
@@ -93,11 +101,18 @@ static __always_inline struct connection connection_of(const struct packet *pack
 	return connection;
 }
 
-static __always_inline void conntrack_open(const struct packet *packet, const struct tuple *tuple, __u64 now, __u64 flags)
+/* Remember the connection that the packet begins, which this side has let pass because of rule under revision. */
+static __always_inline void conntrack_open(const struct packet *packet, const struct tuple *tuple, const struct opening *opening)
 {
-	struct connection fresh = connection_of(packet, now);
-	long failed = bpf_map_update_elem(&connections, tuple, &fresh, flags);
+	struct connection fresh = connection_of(packet, opening->by_sender, opening->now);
+	long failed;
 
+	fresh.rule = opening->rule;
+	if (fresh.outgoing)
+		fresh.decided[SIDE_OPENER] = opening->revision;
+	else
+		fresh.decided[SIDE_RESPONDER] = opening->revision;
+	failed = bpf_map_update_elem(&connections, tuple, &fresh, opening->replace ? BPF_ANY : BPF_NOEXIST);
 	if (!failed)
 		flow_tell(EVENT_NEW, tuple, &fresh);
 	else if (failed != -EEXIST)	/* another CPU was first; this packet goes uncounted */
@@ -121,6 +136,13 @@ static __always_inline void conntrack_advance(struct connection *connection, enu
 		__sync_val_compare_and_swap(&connection->state, STATE_ESTABLISHED, STATE_CLOSING);
 }
 
+static __always_inline enum way way_of(const struct connection *connection, const struct packet *packet)
+{
+	if (packet->reply && address_equal(&packet->source.address, &packet->destination.address))
+		return WAY_BACK;	/* to oneself: both parties are the same */
+	return source_is_high(packet) == connection->opener_is_high ? WAY_FORTH : WAY_BACK;
+}
+
 static __always_inline bool counted_here(struct connection *connection, const struct packet *packet, __u64 now)
 {
 	if (connection->ifindex == packet->skb->ifindex)
@@ -134,12 +156,10 @@ static __always_inline bool counted_here(struct connection *connection, const st
 
 static __always_inline void conntrack_see(struct connection *connection, const struct packet *packet, const struct tuple *tuple)
 {
-	enum way way = source_is_high(packet) == connection->opener_is_high ? WAY_FORTH : WAY_BACK;
+	enum way way = way_of(connection, packet);
 	struct amount amount = packet_amount(packet);
 	bool closing = connection->state == STATE_CLOSING;
 
-	if (packet->reply)
-		way = WAY_BACK;	/* to oneself: both parties are the same */
 	__sync_fetch_and_add(&connection->amount[way].packets, amount.packets);
 	__sync_fetch_and_add(&connection->amount[way].bytes, amount.bytes);
 	if (packet->related || packet->later_fragment)
@@ -150,26 +170,13 @@ static __always_inline void conntrack_see(struct connection *connection, const s
 		conntrack_close(connection, tuple);
 }
 
-static __always_inline void conntrack(const struct packet *packet)
+static __always_inline void conntrack_count(struct connection *connection, const struct packet *packet,
+					    const struct tuple *tuple, __u64 now)
 {
-	struct tuple tuple = tuple_of(packet);
-	struct connection *connection = bpf_map_lookup_elem(&connections, &tuple);
-	__u64 now = bpf_ktime_get_boot_ns();
-
-	if (!connection) {
-		/* What ends a connection does not begin one. */
-		if (!packet->related && !packet->later_fragment && !(packet->tcp_flags & (TCP_FIN | TCP_RST)))
-			conntrack_open(packet, &tuple, now, BPF_NOEXIST);
-		return;
-	}
-	if (is_syn(packet) && connection->state == STATE_CLOSED) {
-		conntrack_open(packet, &tuple, now, BPF_ANY);
-		return;
-	}
 	if (!counted_here(connection, packet, now))
 		return;
 	connection->last = now;
-	conntrack_see(connection, packet, &tuple);
+	conntrack_see(connection, packet, tuple);
 }
 
 #endif

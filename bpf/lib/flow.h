@@ -18,6 +18,8 @@ struct {
 struct {
 	struct event event;
 	enum event_kind kind;
+	enum reason reason;
+	enum direction direction;
 } told SEC("layout") = { 0 };
 
 static __always_inline void flow_tell(enum event_kind kind, const struct tuple *tuple, const struct connection *connection)
@@ -31,7 +33,11 @@ static __always_inline void flow_tell(enum event_kind kind, const struct tuple *
 	event->tuple = *tuple;
 	event->connection = *connection;
 	event->kind = kind;
-	event->zero = 0;
+	event->reason = REASON_NONE;
+	event->direction = 0;
+	event->zero[0] = 0;
+	event->zero[1] = 0;
+	event->rule = connection->rule;
 	bpf_ringbuf_submit(event, 0);
 }
 

@@ -7,11 +7,7 @@
 #include <stdbool.h>
 
 #include "../shared/connection.h"
-
-enum direction {
-	FROM_POD,
-	TO_POD,
-};
+#include "../shared/verdict.h"
 
 struct packet {
 	struct __sk_buff *skb;
@@ -22,6 +18,7 @@ struct packet {
 	bool first_fragment;
 	bool later_fragment;
 	bool related;		/* an ICMP error: the parties are those of the packet that it is about, turned round */
+	bool stray;		/* an ICMP error that is not between those parties: nobody on the way would have sent it here */
 	bool reply;		/* says of itself that it answers: ICMP echo reply */
 	__u8 family;		/* 4 or 6 */
 	__u8 protocol;

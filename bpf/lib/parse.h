@@ -35,6 +35,7 @@
 
 enum parsed {
 	PARSED,
+	LINK_UPKEEP,		/* has no connection, and the link does not work without: ARP, neighbour discovery */
 	NOT_TRACKED,		/* has no connection */
 	MALFORMED,
 	FRAGMENT_UNMATCHED,
@@ -102,6 +103,8 @@ static __always_inline enum parsed parse_ipv6(struct packet *packet)
 	packet->family = 6;
 	packet->source.address = address_of_v6(&ip.saddr);
 	packet->destination.address = address_of_v6(&ip.daddr);
+	if (address_is_v4(&packet->source.address) || address_is_v4(&packet->destination.address))
+		return MALFORMED;	/* would pass for another's; no host sends it */
 	packet->protocol = ip.nexthdr;
 	packet->offset += sizeof(ip);
 	for (int at = 0; at < IPV6_EXTENSIONS; at++) {
@@ -137,6 +140,8 @@ static __always_inline enum parsed parse_ip(struct packet *packet, __be16 ethert
 		return parse_ipv4(packet);
 	case bpf_htons(ETH_P_IPV6):
 		return parse_ipv6(packet);
+	case bpf_htons(ETH_P_ARP):
+		return LINK_UPKEEP;
 	default:
 		return NOT_TRACKED;
 	}
@@ -166,10 +171,21 @@ static __always_inline enum parsed parse_tcp(struct packet *packet)
 	return PARSED;
 }
 
+static __always_inline bool is_icmp_echo(bool six, __u8 type)
+{
+	if (six)
+		return type == ICMPV6_ECHO_REQUEST || type == ICMPV6_ECHO_REPLY;
+	return type == ICMP_ECHO || type == ICMP_ECHOREPLY;
+}
+
 /* The error belongs to the connection of the packet that it quotes, and travels the other way. */
 static __always_inline enum parsed parse_quoted(struct packet *packet)
 {
+	struct address from = packet->source.address;
+	struct address to = packet->destination.address;
+	bool six = packet->family == 6;
 	struct party source;
+	struct icmp icmp;
 
 	if (parse_ip(packet, packet->skb->protocol) != PARSED)
 		return MALFORMED;
@@ -177,18 +193,31 @@ static __always_inline enum parsed parse_quoted(struct packet *packet)
 	case IPPROTO_TCP:
 	case IPPROTO_UDP:
 	case IPPROTO_SCTP:
+		if (packet->later_fragment)
+			return NOT_TRACKED;
+		if (parse_ports(packet) != PARSED)
+			return MALFORMED;
+		break;
+	case IPPROTO_ICMP:
+	case IPPROTO_ICMPV6:
+		if (packet->later_fragment)
+			return NOT_TRACKED;
+		if (!load(packet->skb, packet->offset, &icmp))
+			return MALFORMED;
+		if (!is_icmp_echo(six, icmp.type))
+			return NOT_TRACKED;
+		packet->source.port = icmp.identifier;
+		packet->destination.port = icmp.identifier;
 		break;
 	default:
 		return NOT_TRACKED;
 	}
-	if (packet->later_fragment)
-		return NOT_TRACKED;
-	if (parse_ports(packet) != PARSED)
-		return MALFORMED;
 	source = packet->source;
 	packet->source = packet->destination;
 	packet->destination = source;
 	packet->related = true;
+	packet->stray = !address_equal(&packet->destination.address, &to)
+			|| (packet->direction == FROM_POD && !address_equal(&packet->source.address, &from));
 	packet->first_fragment = false;
 	return PARSED;
 }
@@ -203,7 +232,6 @@ static __always_inline bool is_icmp_error(bool six, __u8 type)
 static __always_inline enum parsed parse_icmp(struct packet *packet)
 {
 	bool six = packet->protocol == IPPROTO_ICMPV6;
-	__u8 request = six ? ICMPV6_ECHO_REQUEST : ICMP_ECHO;
 	__u8 reply = six ? ICMPV6_ECHO_REPLY : ICMP_ECHOREPLY;
 	struct icmp icmp;
 
@@ -213,9 +241,9 @@ static __always_inline enum parsed parse_icmp(struct packet *packet)
 	if (is_icmp_error(six, icmp.type))
 		return parse_quoted(packet);
 	if (six && ((icmp.type >= NDISC_FIRST && icmp.type <= NDISC_LAST) || icmp.type == ICMPV6_MLD2_REPORT))
-		return NOT_TRACKED;
+		return LINK_UPKEEP;
 	packet->reply = icmp.type == reply;
-	packet->source.port = icmp.type == request || icmp.type == reply ? icmp.identifier : bpf_htons(icmp.type << 8 | icmp.code);
+	packet->source.port = is_icmp_echo(six, icmp.type) ? icmp.identifier : bpf_htons(icmp.type << 8 | icmp.code);
 	packet->destination.port = packet->source.port;
 	return PARSED;
 }
@@ -244,7 +272,7 @@ static __always_inline enum parsed parse(struct packet *packet)
 		parsed = parse_icmp(packet);
 		break;
 	case IPPROTO_IGMP:
-		parsed = NOT_TRACKED;	/* as its IPv6 counterpart */
+		parsed = LINK_UPKEEP;	/* as its IPv6 counterpart */
 		break;
 	}
 	if (parsed == PARSED && packet->first_fragment)

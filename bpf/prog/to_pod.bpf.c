@@ -3,15 +3,14 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
-#include "../lib/observe.h"
+#include "../lib/decide.h"
 
 SEC("tc")
 int to_pod(struct __sk_buff *skb)
 {
 	struct packet packet = { .skb = skb, .direction = TO_POD };
 
-	observe(&packet);
-	return TCX_NEXT;
+	return decide(&packet);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

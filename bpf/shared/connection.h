@@ -46,6 +46,13 @@ enum way {
 	WAYS,
 };
 
+/* Whose policies decide: each side's container is asked once, both of its hooks follow. */
+enum side {
+	SIDE_OPENER,
+	SIDE_RESPONDER,
+	SIDES,
+};
+
 struct connection {
 	__u64 first;		/* nanoseconds since boot */
 	__u64 last;
@@ -56,7 +63,10 @@ struct connection {
 	__u8 opener_is_high;
 	__u8 outgoing;		/* opened by the container behind ifindex */
 	__u8 midway;		/* its beginning was not seen: who opened it is a guess */
-	__u8 zero[3];
+	__u8 denied[SIDES];	/* the last decision there was against it; then the entry is CLOSED, unless it is midway */
+	__u8 zero;
+	__u64 rule;		/* the number of the rule that allowed it; 0: no policy was asked */
+	__u64 decided[SIDES];	/* the revision of the policies under which each side let it pass; 0: not yet */
 };
 
 #endif

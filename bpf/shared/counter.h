@@ -10,6 +10,7 @@ enum counter {
 	COUNTER_MALFORMED,		/* headers cut short or that contradict themselves */
 	COUNTER_FRAGMENT_UNMATCHED,	/* fragments that came before the first one */
 	COUNTER_TABLE_FULL,		/* connections that could not be remembered */
+	COUNTER_DROP_LOST,
 	COUNTERS,
 };
 

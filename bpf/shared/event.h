@@ -4,17 +4,26 @@
 #define FAIRLEAD_SHARED_EVENT_H
 
 #include "connection.h"
+#include "verdict.h"
 
 enum event_kind {
 	EVENT_NEW = 1,
 	EVENT_CLOSE,
+	EVENT_DROP = 4,		/* 3 is said by user space alone */
 };
 
+/*
+ * Of EVENT_DROP the connection is what would have been: its opener is who sent the packet, forth is that packet alone. With
+ * REASON_POLICY and rule 0 no rule allows it: the endpoint is isolated.
+ */
 struct event {
 	struct tuple tuple;
 	struct connection connection;
 	__u32 kind;		/* enum event_kind */
-	__u32 zero;
+	__u8 reason;		/* of EVENT_DROP: enum reason */
+	__u8 direction;		/* of EVENT_DROP: enum direction, the hook */
+	__u8 zero[2];
+	__u64 rule;		/* by which it was allowed or dropped; 0: none */
 };
 
 #endif

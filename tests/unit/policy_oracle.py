@@ -87,7 +87,7 @@ def has_port(rule: IngressRule | EgressRule, protocol: str, port: int) -> bool:
     if not rule.ports:
         return True
     for one in rule.ports:
-        if one.protocol != protocol:
+        if one.protocol.lower() != protocol:
             continue
         if one.port is None or port == one.port or (one.end_port is not None and int(one.port) <= port <= one.end_port):
             return True

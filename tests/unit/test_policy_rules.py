@@ -78,10 +78,10 @@ def test_peers(peers: tuple[dict[str, Any], ...], who: set[str]) -> None:
     [
         ((), {"tcp 80", "tcp 81", "udp 80", "udp 81", "icmp 0"}),
         (({"port": 80},), {"tcp 80"}),
-        (({"protocol": "udp", "port": 80},), {"udp 80"}),
-        (({"protocol": "tcp"},), {"tcp 80", "tcp 81"}),
+        (({"protocol": "UDP", "port": 80},), {"udp 80"}),
+        (({"protocol": "TCP"},), {"tcp 80", "tcp 81"}),
         (({"port": 70, "endPort": 80},), {"tcp 80"}),
-        (({"port": 81, "endPort": 81}, {"protocol": "udp", "port": 80, "endPort": 90}), {"tcp 81", "udp 80", "udp 81"}),
+        (({"port": 81, "endPort": 81}, {"protocol": "UDP", "port": 80, "endPort": 90}), {"tcp 81", "udp 80", "udp 81"}),
     ],
 )
 def test_ports(ports: tuple[dict[str, Any], ...], open_ports: set[str]) -> None:

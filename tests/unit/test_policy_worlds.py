@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fairlead.desired.state import NodeState
 from fairlead.model.address import Address, ContainerID, Interface, InterfaceName, Name, Prefix
-from fairlead.model.endpoint import Endpoint, EndpointSpec, Protocol, Sandbox
+from fairlead.model.endpoint import Endpoint, EndpointSpec, Sandbox
 from fairlead.model.meta import Meta
 from fairlead.model.namespace import Namespace
 from fairlead.model.policy import (
@@ -21,6 +21,7 @@ from fairlead.model.policy import (
     NetworkPolicySpec,
     PolicyPeer,
     PolicyPort,
+    PolicyProtocol,
     PolicyType,
 )
 from fairlead.model.selector import Operator, Requirement, Selector
@@ -65,7 +66,7 @@ def blocks(draw: Any) -> IpBlock:
 def ports(draw: Any) -> PolicyPort:
     first = draw(st.sampled_from((None, 80, 80, 81, 443)))
     last = draw(st.sampled_from((None, 90, 65535))) if first in {80, 81} else None
-    return PolicyPort(protocol=draw(st.sampled_from(Protocol)), port=first, end_port=last)
+    return PolicyPort(protocol=draw(st.sampled_from(PolicyProtocol)), port=first, end_port=last)
 
 
 PEERS = st.one_of(

@@ -130,6 +130,11 @@ class Policies:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+    def rule(self, number: int) -> str:
+        """What people call a rule: ``shop/allow-web ingress[0]``; empty if it is no more."""
+        found = self.book.rules().get(number)
+        return f"{found.policy} {found.direction}[{found.index}]" if found else ""
+
     async def settle(self) -> None:
         """Wait until nothing is on its way to the kernel."""
         while self._tasks:

@@ -111,7 +111,9 @@ class Wiring:
         if self.programs is None:
             return None
         return Collector(
-            Observer(self.programs), Names(self.endpoints.all.values, self.host.addresses, lambda: self.node.state)
+            Observer(self.programs),
+            Names(self.endpoints.all.values, self.host.addresses, lambda: self.node.state),
+            rule=self.policies.rule,
         )
 
     async def start(self) -> None:

@@ -216,9 +216,10 @@ class Peer(Value, frozen=True, kw_only=True):
 class Flow(Value, frozen=True, kw_only=True):
     """Something about one connection. ``source`` opened it, ``direction`` is the container's at which it was seen.
 
-    ``event``: new, active (went on since the last report), close (with its final amounts; by FIN, RST or silence), or lost:
+    ``event``: new, active (went on since the last report), close (with its final amounts; by FIN, RST or silence), drop
+    (a packet that was not let through; told once a second for each connection, ``source`` sent it), or lost:
     ``lost`` flows found no room on the way to this reader, and nothing else is set. ``midway``: the beginning was not seen, so
-    that who opened it is a guess.
+    that who opened it is a guess. ``reason`` says why it was dropped, ``policy`` which policy and rule decided, if one did.
     """
 
     time: str
@@ -232,6 +233,8 @@ class Flow(Value, frozen=True, kw_only=True):
     received: Amount = Amount()
     duration: float = 0.0
     midway: bool = False
+    reason: str = ""
+    policy: str = ""
     lost: int = 0
 
 

@@ -69,7 +69,7 @@ def flows(
 ) -> None:
     """Show connections: who opened which to whom, and how much went each way.
 
-    The agent must have been started with `fairlead up --flows`.
+    The agent tells of them once there is a policy, or if it was started with `fairlead up --flows`.
     """
     asked: dict[str, object] = {"from": source, "to": target, "label": label, "port": port, "protocol": protocol}
     asked |= {"verdict": verdict, "since": since, "limit": limit}
@@ -97,14 +97,15 @@ def line(one: Flow, *, colour: bool = False) -> str:
     """One flow on one line, such as ``03:04:05.678 default/web:41234 (front) -> world 192.0.2.7:443 tcp new forwarded``."""
     if one.event == "lost":
         return f"{_clock(one.time)} {_paint(f'{one.lost} flows lost: this reader is too slow', 'lost', colour=colour)}"
-    amounts = f" {_amounts(one)}" if one.event != "new" else ""
+    amounts = f" {_amounts(one)}" if one.event not in {"new", "drop"} else ""
     guess = " (begun before it was seen)" if one.midway else ""
-    what = f"{one.protocol} {one.event} {_paint(one.verdict.upper(), one.verdict, colour=colour)}{amounts}{guess}"
+    why = "".join(f" ({clean(word)})" for word in (one.reason, one.policy) if word)
+    what = f"{one.protocol} {one.event} {_paint(one.verdict.upper(), one.verdict, colour=colour)}{amounts}{guess}{why}"
     return f"{_clock(one.time)} {_who(one.source)} {_ARROWS.get(one.event, '->')} {_who(one.destination)} {what}"
 
 
 def _table(found: Iterable[Flow]) -> None:
-    titles = ["TIME", "SOURCE", "DESTINATION", "PROTOCOL", "EVENT", "VERDICT", "SENT", "RECEIVED"]
+    titles = ["TIME", "SOURCE", "DESTINATION", "PROTOCOL", "EVENT", "VERDICT", "SENT", "RECEIVED", "POLICY"]
     rows = [
         [
             _clock(o.time),
@@ -115,6 +116,7 @@ def _table(found: Iterable[Flow]) -> None:
             o.verdict,
             size(o.sent.bytes),
             size(o.received.bytes),
+            clean(o.policy or o.reason),
         ]
         for o in found
     ]

@@ -11,8 +11,11 @@ from fairlead.model import codec
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Invalid
 from fairlead.model.meta import Object, kind
+from fairlead.model.namespace import Namespace
 from fairlead.model.network import MODES, Driver, Network
+from fairlead.model.policy import NetworkPolicy
 from fairlead.model.reservation import Reservation
+from fairlead.model.selector import Selector
 
 from .out import Column, Listing, age
 
@@ -26,6 +29,12 @@ NAMES: dict[str, type[Object]] = {
     "reservations": Reservation,
     "reservation": Reservation,
     "res": Reservation,
+    "namespaces": Namespace,
+    "namespace": Namespace,
+    "ns": Namespace,
+    "networkpolicies": NetworkPolicy,
+    "networkpolicy": NetworkPolicy,
+    "netpol": NetworkPolicy,
 }
 """Every word that means a kind: plural, singular, short."""
 
@@ -34,8 +43,12 @@ def parse(word: str) -> type[Object]:
     """The kind that ``word`` means."""
     found = NAMES.get(word.lower())
     if found is None:
-        kinds = "networks (network, net), endpoints (endpoint, ep) or reservations (reservation, res)"
-        raise Invalid(f"{word!r} is not a kind; use {kinds}", field="kind")
+        plurals = list(dict.fromkeys(NAMES.values()))
+        kinds = [
+            f"{one.plural} ({', '.join(word for word, of in NAMES.items() if of is one)[len(one.plural) + 2 :]})"
+            for one in plurals
+        ]
+        raise Invalid(f"{word!r} is not a kind; use {', '.join(kinds[:-1])} or {kinds[-1]}", field="kind")
     return found
 
 
@@ -51,7 +64,13 @@ def tree(thing: Object) -> dict[str, Any]:
 
 def listing(of: type[Object], pools: Sequence[Pool] = ()) -> Listing[Any]:
     """How a kind is listed. ``pools`` tell how full the networks are."""
-    return networks(pools) if of is Network else ENDPOINTS if of is Endpoint else RESERVATIONS
+    fixed: dict[type[Object], Listing[Any]] = {
+        Endpoint: ENDPOINTS,
+        Reservation: RESERVATIONS,
+        Namespace: NAMESPACES,
+        NetworkPolicy: POLICIES,
+    }
+    return networks(pools) if of is Network else fixed[of]
 
 
 def networks(pools: Sequence[Pool]) -> Listing[Network]:
@@ -141,4 +160,41 @@ RESERVATIONS: Listing[Reservation] = Listing(
     name=label,
     tree=tree,
     empty="No reservations. Docker makes them as it needs them.",
+)
+
+
+def selected(selector: Selector) -> str:
+    """A selector as kubectl shows it: ``app=web,tier in (front, back)``."""
+    words = [f"{key}={value}" for key, value in selector.match_labels.items()]
+    for one in selector.match_expressions:
+        listed = f" ({', '.join(one.values)})" if one.values else ""
+        word = {"In": " in", "NotIn": " notin", "Exists": "", "DoesNotExist": ""}[one.operator]
+        words.append(f"{'!' if one.operator == 'DoesNotExist' else ''}{one.key}{word}{listed}")
+    return ",".join(words) or "<all>"
+
+
+NAMESPACES: Listing[Namespace] = Listing(
+    columns=(
+        Column("NAME", lambda one: one.name, style="bold"),
+        Column("LABELS", lambda one: [f"{k}={v}" for k, v in one.labels.items()]),
+        Column("AGE", lambda one: age(one.metadata.creation_timestamp), right=True, spare=1),
+    ),
+    name=label,
+    tree=tree,
+    empty="No namespaces were made; one that is only named has its name as its label.",
+)
+
+
+POLICIES: Listing[NetworkPolicy] = Listing(
+    columns=(
+        Column("NAMESPACE", lambda one: one.metadata.namespace, style="cyan"),
+        Column("NAME", lambda one: one.name, style="bold"),
+        Column("POD-SELECTOR", lambda one: selected(one.spec.pod_selector)),
+        Column("TYPES", lambda one: [str(each) for each in one.spec.types]),
+        Column("RULES", lambda one: f"{len(one.spec.ingress)} in, {len(one.spec.egress)} out", wide=True),
+        Column("AGE", lambda one: age(one.metadata.creation_timestamp), right=True, spare=1),
+    ),
+    name=label,
+    tree=tree,
+    empty="No network policies: everybody may talk to everybody. Write one: fairlead apply -f FILE",
 )

@@ -114,13 +114,14 @@ def ls(
     selector: options.Selector = None,
 ) -> None:
     """List networks."""
-    objects.show(Client(), Network, (), output, parse.labels(selector or (), "selector"))
+    labels = parse.labels(selector or (), "selector")
+    objects.show(Client(), Network, (), output, lambda thing: objects.matches(thing, labels))
 
 
 @networks.command(no_args_is_help=True)
 def inspect(names: _Names, output: options.Output = Format.YAML) -> None:
     """Show everything known of networks."""
-    objects.show(Client(), Network, names, output, {})
+    objects.show(Client(), Network, names, output, lambda _: True)
 
 
 @networks.command(no_args_is_help=True)

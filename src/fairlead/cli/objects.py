@@ -13,7 +13,9 @@ from fairlead.api.client import Client
 from fairlead.model import codec
 from fairlead.model.errors import Invalid, Missing, Problem, Unavailable
 from fairlead.model.meta import Object
+from fairlead.model.namespace import DEFAULT
 from fairlead.model.network import Network
+from fairlead.model.policy import NetworkPolicy
 
 from . import fault, kinds, options, parse
 from .out import Format
@@ -27,7 +29,8 @@ _SUFFIXES = {".yaml", ".yml", ".json"}
 _Files = Annotated[
     list[str] | None, options.text("--filename", "-f", metavar="FILE", help="A file, a directory of them, or - for stdin.")
 ]
-_KIND = "networks (net) or endpoints (ep); also KIND/NAME."
+_KIND = "networks (net), endpoints (ep), networkpolicies (netpol), namespaces (ns) or reservations (res); also KIND/NAME."
+_Namespace = Annotated[str, options.text("--namespace", "-n", metavar="NAME", help="Of network policies: only in this one.")]
 
 
 @app.command(rich_help_panel=_PANEL, no_args_is_help=True, epilog="Example: fairlead apply -f networks.yaml")
@@ -45,12 +48,15 @@ def get(
     what: Annotated[str, typer.Argument(metavar="KIND", help=_KIND)],
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Only these.", show_default=False)] = None,
     *,
+    namespace: _Namespace = "",
     output: options.Output = Format.TABLE,
     selector: options.Selector = None,
 ) -> None:
     """List objects of a kind, or show some by name."""
     of, wanted = _wanted(what, names or ())
-    show(Client(), of, wanted, output, parse.labels(selector or (), "selector"))
+    wanted = [_full(of, name, namespace) for name in wanted]
+    labels = parse.labels(selector or (), "selector")
+    show(Client(), of, wanted, output, lambda thing: matches(thing, labels, namespace))
 
 
 @app.command(rich_help_panel=_PANEL, no_args_is_help=True, epilog="Example: fairlead delete network front")
@@ -58,25 +64,40 @@ def delete(
     what: Annotated[str, typer.Argument(metavar="KIND", help=_KIND, show_default=False)] = "",
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Which.", show_default=False)] = None,
     filename: _Files = None,
+    namespace: _Namespace = "",
 ) -> None:
     """Remove objects, by name or as files name them."""
     client = Client()
     if filename:
         if what:
             raise Invalid("give a kind and names, or files with -f, not both", field="filename")
-        things: list[tuple[type[Object], str]] = [(type(thing), thing.name) for thing in reversed(_read(filename))]
+        things: list[tuple[type[Object], str]] = [
+            (type(thing), _full(type(thing), thing.name, thing.metadata.namespace)) for thing in reversed(_read(filename))
+        ]
     else:
         of, wanted = _wanted(what, names or ())
         if not wanted:
             raise Missing("say which", field="name")
-        things = [(of, name) for name in wanted]
+        things = [(of, _full(of, name, namespace)) for name in wanted]
     each(things, lambda thing: f"{kinds.label(client.delete(thing[0].plural, thing[1]))} deleted", "fairlead delete")
 
 
-def show(client: Client, of: type[Object], names: Sequence[str], form: Format, labels: dict[str, str]) -> None:
-    """Print objects of a kind: all with these labels, or those named."""
+def matches(thing: Object, labels: dict[str, str], namespace: str = "") -> bool:
+    """Whether it has the labels and, if one is named, is in the namespace."""
+    return labels.items() <= thing.metadata.labels.items() and namespace in {"", thing.metadata.namespace}
+
+
+def _full(of: type[Object], name: str, namespace: str) -> str:
+    """How the agent is asked for an object: of a kind that lives in namespaces with the namespace."""
+    if of is not NetworkPolicy or "/" in name:
+        return name
+    return f"{namespace or DEFAULT}/{name}"
+
+
+def show(client: Client, of: type[Object], names: Sequence[str], form: Format, wanted: Callable[[Object], bool]) -> None:
+    """Print objects of a kind that are wanted: all, or those named."""
     found = [client.object(of.plural, name) for name in names] if names else client.objects(of.plural)
-    chosen = [thing for thing in found if labels.items() <= thing.metadata.labels.items()]
+    chosen = [thing for thing in found if wanted(thing)]
     table = form in {Format.TABLE, Format.WIDE}
     pools = client.status().pools if table and of is Network else ()
     kinds.listing(of, pools).show(chosen, form, single=len(names) == 1)

@@ -40,8 +40,20 @@ HOOKS = "hooks"
 class Hooks(Protocol):
     """Programs on the links of containers. Like a plane's verbs, these run in the agent's kernel thread."""
 
+    def change(self, add: Iterable[Row], remove: Iterable[Row]) -> None:
+        """Have the programs know what policies say; rows of links are passed over."""
+
     def ensure(self, rows: Iterable[Row]) -> None:
-        """Put the programs on every link of ``rows``, which exists; those that are there and others are replaced or left."""
+        """Put the programs on every link of ``rows``, which exists; those that are there and others are replaced or left.
+
+        A subject counts from now on for the link it names; ``Gone`` if there is no such link.
+        """
+
+    def forget(self, rows: Iterable[Row]) -> None:
+        """The links of these subjects are about to go."""
+
+    def apply(self, state: NodeState) -> None:
+        """Have the programs know what ``state`` says, and nothing else."""
 
     def check(self, state: NodeState) -> list[Drift]:
         """Name every link whose programs are not there, or are not these."""
@@ -56,8 +68,17 @@ class Hooks(Protocol):
 class NoHooks:
     """No programs on any link."""
 
+    def change(self, add: Iterable[Row], remove: Iterable[Row]) -> None:
+        """Nobody to tell."""
+
     def ensure(self, rows: Iterable[Row]) -> None:
         """Nothing to put anywhere."""
+
+    def forget(self, rows: Iterable[Row]) -> None:
+        """Nothing is there."""
+
+    def apply(self, state: NodeState) -> None:
+        """Nobody to tell."""
 
     def check(self, state: NodeState) -> list[Drift]:  # noqa: ARG002  # the protocol's signature
         """Nothing to miss."""

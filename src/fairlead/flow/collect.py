@@ -16,7 +16,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 
 from fairlead.api.schema import Flow, FlowStatus
@@ -42,6 +42,10 @@ _SIGN_OF_LIFE = 1.0
 _SWEEPS = 10.0
 
 
+def _no_rule(_: int) -> str:
+    return ""
+
+
 class Follower:
     """One reader of what comes: a bounded queue, and how much found no room in it."""
 
@@ -65,9 +69,11 @@ class Follower:
 class Collector:
     """Runs between ``start`` and ``stop`` in the agent's loop."""
 
-    def __init__(self, observer: Observer, names: Names, *, interval: float = _SWEEPS) -> None:
-        """``interval``: seconds between two sweeps of the table."""
-        self._observer, self._names, self._interval = observer, names, interval
+    def __init__(
+        self, observer: Observer, names: Names, *, rule: Callable[[int], str] = _no_rule, interval: float = _SWEEPS
+    ) -> None:
+        """``rule`` names the rule of a number; ``interval``: seconds between two sweeps of the table."""
+        self._observer, self._names, self._rule, self._interval = observer, names, rule, interval
         self._kept: deque[Record] = deque(maxlen=LIMIT)
         self._followers: set[Follower] = set()
         self._seen = self._opened = self._missed = self._connections = 0
@@ -138,7 +144,7 @@ class Collector:
         return FlowStatus(
             seen=self._seen,
             opened=self._opened,
-            lost=counted[Counter.NEW_LOST] + counted[Counter.CLOSE_LOST],
+            lost=counted[Counter.NEW_LOST] + counted[Counter.CLOSE_LOST] + counted[Counter.DROP_LOST],
             lost_new=counted[Counter.NEW_LOST],
             missed=self._missed,
             connections=self._connections,
@@ -173,7 +179,8 @@ class Collector:
             self._seen += 1
             self._opened += seen.kind == Kind.NEW
             moment = (seen.first if seen.kind == Kind.NEW else seen.last) / 1e9 + since_boot
-            record = Record.of(moment, seen, of(seen.source), of(seen.destination))
+            rule = self._rule(seen.rule) if seen.rule else ""
+            record = Record.of(moment, seen, of(seen.source), of(seen.destination), rule)
             self._kept.append(record)
             for follower in self._followers:
                 follower.offer(record)

@@ -12,11 +12,11 @@ from fairlead.model.errors import Invalid
 from fairlead.model.meta import check_label
 
 from .enrich import HOST, WORLD, Party, address
-from .record import FORWARDED, PROTOCOLS, Record, protocol
+from .record import DROPPED, FORWARDED, PROTOCOLS, Record, protocol, verdict
 
 LIMIT = 16384
 _DEFAULT = 100
-_VERDICTS = (FORWARDED, "dropped")
+_VERDICTS = (FORWARDED, DROPPED)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,252}(/[A-Za-z0-9][A-Za-z0-9_.:-]{0,252})?")
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(s|m|h|d)?")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, None: 1}
@@ -46,7 +46,7 @@ class Query:
         return (
             record.time >= self.since
             and (not self._protocol or protocol(seen) == self._protocol)
-            and (not self._verdict or self._verdict == FORWARDED)
+            and (not self._verdict or self._verdict == verdict(seen))
             and (not self._port or self._port in {seen.destination_port, seen.source_port})
             and (self._from is None or self._from.is_(record.source, seen.source))
             and (self._to is None or self._to.is_(record.destination, seen.destination))

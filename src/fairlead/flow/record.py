@@ -6,14 +6,24 @@ from datetime import UTC, datetime
 from typing import NamedTuple, Self
 
 from fairlead.api.schema import Amount, Flow, Peer
-from fairlead.datapath.ebpf.layout import EVENT, Kind, Seen
+from fairlead.datapath.ebpf.layout import EVENT, Kind, Reason, Seen
 
 from .enrich import Party, address
 
 PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp"}
 WITHOUT_PORTS = {1, 58}
-_EVENTS = {Kind.NEW: "new", Kind.CLOSE: "close", Kind.ACTIVE: "active"}
-FORWARDED = "forwarded"
+_EVENTS = {Kind.NEW: "new", Kind.CLOSE: "close", Kind.ACTIVE: "active", Kind.DROP: "drop"}
+FORWARDED, DROPPED = "forwarded", "dropped"
+_REASONS = {
+    Reason.POLICY: "denied by policy",
+    Reason.NO_RULING: "no ruling on this peer is in the kernel",
+    Reason.NO_ENDPOINT: "the link has no endpoint",
+    Reason.NOT_TRACKED: "isolated, and neither TCP, UDP, SCTP nor ICMP",
+    Reason.MALFORMED: "isolated, and its headers contradict themselves",
+    Reason.FRAGMENT_UNMATCHED: "isolated, and a fragment whose first one was not seen",
+    Reason.RELATED_UNKNOWN: "isolated, and an ICMP error about no known connection",
+}
+_DEFAULT = "default deny"
 
 
 class Record(NamedTuple):
@@ -23,25 +33,32 @@ class Record(NamedTuple):
     event: bytes
     source: Party
     destination: Party
+    policy: str = ""
 
     @classmethod
-    def of(cls, moment: float, seen: Seen, source: Party, destination: Party) -> Self:
-        """Pack what was seen."""
-        return cls(moment, EVENT.pack(*seen), source, destination)
+    def of(cls, moment: float, seen: Seen, source: Party, destination: Party, policy: str = "") -> Self:
+        """Pack what was seen. ``policy``: the rule that decided, by name."""
+        return cls(moment, EVENT.pack(*seen), source, destination, policy)
 
     @property
     def seen(self) -> Seen:
         """What was seen, unpacked."""
         return Seen._make(EVENT.unpack(self.event))
 
+    @property
+    def verdict(self) -> str:
+        """What became of it."""
+        return verdict(self.seen)
+
     def flow(self) -> Flow:
         """As it is sent."""
         seen = self.seen
+        dropped = seen.kind == Kind.DROP
         ports = seen.protocol not in WITHOUT_PORTS
         return Flow(
             time=stamp(self.time),
             event=_EVENTS[Kind(seen.kind)],
-            verdict=FORWARDED,
+            verdict=verdict(seen),
             direction="egress" if seen.outgoing else "ingress",
             protocol=protocol(seen),
             source=_peer(self.source, seen.source, seen.source_port if ports else 0),
@@ -50,7 +67,14 @@ class Record(NamedTuple):
             received=Amount(packets=seen.back_packets, bytes=seen.back_bytes),
             duration=round((seen.last - seen.first) / 1e9, 6),
             midway=bool(seen.midway),
+            reason=_REASONS.get(Reason(seen.reason), "") if dropped else "",
+            policy=self.policy or (_DEFAULT if dropped and seen.reason == Reason.POLICY else ""),
         )
+
+
+def verdict(seen: Seen) -> str:
+    """``forwarded`` or ``dropped``."""
+    return DROPPED if seen.kind == Kind.DROP else FORWARDED
 
 
 def protocol(seen: Seen) -> str:

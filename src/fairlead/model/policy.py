@@ -12,7 +12,6 @@ from typing import ClassVar, Literal
 import msgspec
 
 from .address import Prefix
-from .endpoint import Protocol
 from .meta import Object, Value
 from .selector import Selector
 
@@ -24,10 +23,18 @@ class PolicyType(StrEnum):
     EGRESS = "Egress"
 
 
+class PolicyProtocol(StrEnum):
+    """A protocol with ports, as policies spell it (core/v1 Protocol)."""
+
+    TCP = "TCP"
+    UDP = "UDP"
+    SCTP = "SCTP"
+
+
 class PolicyPort(Value, frozen=True, kw_only=True):
     """Ports of one protocol: one number, a run up to ``endPort``, or all of them where ``port`` is left out."""
 
-    protocol: Protocol = Protocol.TCP
+    protocol: PolicyProtocol = PolicyProtocol.TCP
     port: int | str | None = None
     end_port: int | None = None
 

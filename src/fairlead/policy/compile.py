@@ -9,13 +9,12 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 from fairlead.desired.state import Judgement, Rows, Ruling, Span
-from fairlead.model.endpoint import Protocol
-from fairlead.model.policy import PolicyType
+from fairlead.model.policy import PolicyProtocol, PolicyType
 
 from .identity import number
 from .select import Clause, Prepared
 
-PROTOCOLS = {Protocol.TCP: 6, Protocol.UDP: 17, Protocol.SCTP: 132}
+PROTOCOLS = {PolicyProtocol.TCP: 6, PolicyProtocol.UDP: 17, PolicyProtocol.SCTP: 132}
 """The protocols that have ports, by their numbers in IP."""
 
 

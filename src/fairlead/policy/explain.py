@@ -103,7 +103,7 @@ def _allows(clause: Clause, protocol: str, port: int) -> bool:
 
 def _number(protocol: str) -> int:
     """The number by which spans know a protocol; of those without ports, 0."""
-    return next((number for one, number in PROTOCOLS.items() if one.value == protocol.lower()), 0)
+    return next((number for one, number in PROTOCOLS.items() if one.value == protocol.upper()), 0)
 
 
 def _what(protocol: str, port: int) -> str:
@@ -112,6 +112,7 @@ def _what(protocol: str, port: int) -> str:
 
 def _port(one: PolicyPort) -> str:
     first, last = one.span
+    protocol = one.protocol.lower()
     if one.port is None:
-        return f"every {one.protocol} port"
-    return f"{one.protocol} {first}" if first == last else f"{one.protocol} {first}-{last}"
+        return f"every {protocol} port"
+    return f"{protocol} {first}" if first == last else f"{protocol} {first}-{last}"

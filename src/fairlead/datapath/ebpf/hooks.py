@@ -6,12 +6,13 @@ from collections.abc import Iterable
 
 from fairlead.api.schema import Drift
 from fairlead.datapath.base import HOOKS
-from fairlead.desired.state import Link, NodeState, Row
+from fairlead.desired.state import Link, NodeState, Row, Subject
 from fairlead.kernel import route
 from fairlead.kernel.errors import Exists, Gone
 from fairlead.kernel.netlink import Netlink
 
 from .programs import Programs
+from .tables import Tables
 
 _PLACES = {route.RECEIVED: "from_pod", route.SENT: "to_pod"}
 
@@ -21,27 +22,43 @@ class TrafficHooks:
 
     def __init__(self, programs: Programs) -> None:
         self._programs = programs
+        self._tables = Tables(programs)
         self._netlink = Netlink()
 
+    def change(self, add: Iterable[Row], remove: Iterable[Row]) -> None:
+        """Into the maps and out of them."""
+        self._tables.change(add, remove)
+
     def ensure(self, rows: Iterable[Row]) -> None:
-        """Attach to each link, or replace what is attached."""
+        """Seat subjects, then attach to links, or replace what is attached."""
+        rows = list(rows)
+        for subject in rows:
+            if isinstance(subject, Subject):
+                self._tables.seat(self._index(subject.host), subject)
         for row in rows:
             if isinstance(row, Link):
-                link = route.link(self._netlink, row.host)
-                if link is None:
-                    raise Gone(0, f"attach programs to {row.host}", "the interface is gone")
-                self._attach(link.index)
+                self._attach(self._index(row.host))
+
+    def forget(self, rows: Iterable[Row]) -> None:
+        """Unseat the subjects of links that are about to go."""
+        for row in rows:
+            if isinstance(row, Subject) and (link := route.link(self._netlink, row.host)):
+                self._tables.unseat(link.index)
+
+    def apply(self, state: NodeState) -> None:
+        """Bring the maps in line."""
+        self._tables.apply(state, self._links())
 
     def check(self, state: NodeState) -> list[Drift]:
         """Compare what is attached with the programs in use."""
-        links = {one.name: one.index for one in route.links(self._netlink)}
+        links = self._links()
         want = {name: self._programs.programs[name].info.id for name in _PLACES.values()}
         drift = []
         for row in state.table(Link).values():
             found = route.programs(self._netlink, links[row.host]) if row.host in links else []
             have = {_PLACES[one.place]: one.program for one in found}
             drift += [_drift(row, name, want[name], have.get(name)) for name in want if have.get(name) != want[name]]
-        return drift
+        return [*drift, *self._tables.check(state, links)]
 
     def purge(self) -> None:
         """Forget the pins."""
@@ -50,6 +67,15 @@ class TrafficHooks:
     def close(self) -> None:
         """Close the socket."""
         self._netlink.close()
+
+    def _links(self) -> dict[str, int]:
+        return {one.name: one.index for one in route.links(self._netlink)}
+
+    def _index(self, host: str) -> int:
+        link = route.link(self._netlink, host)
+        if link is None:
+            raise Gone(0, f"put programs on {host}", "the interface is gone")
+        return link.index
 
     def _attach(self, index: int) -> None:
         loaded = self._programs.programs

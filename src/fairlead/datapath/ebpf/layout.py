@@ -6,9 +6,9 @@ import struct
 from enum import IntEnum
 from typing import NamedTuple
 
-ENTRY = struct.Struct("=16s2s6x16s2s6xB7xQQQQQQIIBBBBB3x")
+ENTRY = struct.Struct("=16s2s6x16s2s6xB7xQQQQQQIIBBBBBBBxQQQ")
 """A connection's key and its value, one after the other."""
-EVENT = struct.Struct(ENTRY.format + "I4x")
+EVENT = struct.Struct(ENTRY.format + "IBB2xQ")
 
 
 class Kind(IntEnum):
@@ -17,6 +17,7 @@ class Kind(IntEnum):
     NEW = 1
     CLOSE = 2
     ACTIVE = 3
+    DROP = 4
 
 
 class State(IntEnum):
@@ -28,6 +29,19 @@ class State(IntEnum):
     CLOSED = 4
 
 
+class Reason(IntEnum):
+    """``enum reason``: why a packet was dropped."""
+
+    NONE = 0
+    POLICY = 1
+    NO_RULING = 2
+    NO_ENDPOINT = 3
+    NOT_TRACKED = 4
+    MALFORMED = 5
+    FRAGMENT_UNMATCHED = 6
+    RELATED_UNKNOWN = 7
+
+
 class Counter(IntEnum):
     """``enum counter``."""
 
@@ -37,6 +51,7 @@ class Counter(IntEnum):
     MALFORMED = 3
     FRAGMENT_UNMATCHED = 4
     TABLE_FULL = 5
+    DROP_LOST = 6
 
 
 class Seen(NamedTuple):
@@ -60,7 +75,15 @@ class Seen(NamedTuple):
     opener_is_high: int
     outgoing: int
     midway: int
+    opener_denied: int
+    responder_denied: int
+    allowed_by: int
+    opener_decided: int
+    responder_decided: int
     kind: int
+    reason: int = 0
+    direction: int = 0
+    rule: int = 0
 
     @property
     def source(self) -> bytes:

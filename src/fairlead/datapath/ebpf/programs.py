@@ -21,7 +21,19 @@ from fairlead.model.errors import Unsupported
 
 OBJECTS = Path(__file__).with_name("obj")
 PROGRAMS = ("from_pod", "to_pod")
-MAPS = ("connections", "counters", "events", "fragments")
+MAPS = (
+    "config",
+    "connections",
+    "counters",
+    "drop_counters",
+    "drops",
+    "endpoints",
+    "events",
+    "fragments",
+    "judgements",
+    "peers",
+    "rulings",
+)
 RING = 1 << 20
 """Bytes of the ring buffer: 7,710 events."""
 

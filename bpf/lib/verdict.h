@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The one way out of a program: a packet goes on, or it is dropped, counted and, once a second for each connection, told. */
+#ifndef FAIRLEAD_LIB_VERDICT_H
+#define FAIRLEAD_LIB_VERDICT_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include <linux/pkt_cls.h>
+
+#include "../shared/policy.h"
+#include "conntrack.h"
+#include "counter.h"
+#include "flow.h"
+#include "packet.h"
+
+#define TCX_NEXT -1	/* whoever else is attached decides; the same number as TC_ACT_UNSPEC */
+
+struct verdict {
+	__u64 rule;		/* that says so; 0: none */
+	enum reason reason;	/* REASON_NONE: it passes */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1 << 13);
+	__type(key, struct drop_key);
+	__type(value, __u64);	/* when it was told last */
+} drops SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, REASONS);
+	__type(key, enum reason);
+	__type(value, __u64);	/* packets */
+} drop_counters SEC(".maps");
+
+static __always_inline void drop_count(const struct packet *packet, enum reason reason)
+{
+	__u32 key = reason;
+	__u64 *value = bpf_map_lookup_elem(&drop_counters, &key);
+
+	if (value)
+		*value += packet_amount(packet).packets;
+}
+
+/* Whether nobody told of it within the last second. */
+static __always_inline bool drop_is_news(const struct drop_key *key, __u64 now)
+{
+	__u64 *told_at = bpf_map_lookup_elem(&drops, key);
+	__u64 before;
+
+	if (!told_at)
+		return !bpf_map_update_elem(&drops, key, &now, BPF_NOEXIST);
+	before = *told_at;
+	return (__s64)(now - before) >= SECOND && __sync_val_compare_and_swap(told_at, before, now) == before;
+}
+
+static __always_inline void drop_tell(const struct packet *packet, const struct verdict *verdict)
+{
+	struct drop_key key = { .tuple = tuple_of(packet), .reason = verdict->reason, .ifindex = packet->skb->ifindex };
+	__u64 now = bpf_ktime_get_boot_ns();
+	struct event *event;
+
+	if (!drop_is_news(&key, now))
+		return;
+	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	if (!event) {
+		count(COUNTER_DROP_LOST);
+		return;
+	}
+	__builtin_memset(event, 0, sizeof(*event));
+	event->tuple = key.tuple;
+	event->connection.first = now;
+	event->connection.last = now;
+	event->connection.amount[WAY_FORTH] = packet_amount(packet);
+	event->connection.state = STATE_CLOSED;
+	event->connection.ifindex = packet->skb->ifindex;
+	event->connection.tcp_flags[WAY_FORTH] = packet->tcp_flags;
+	event->connection.opener_is_high = source_is_high(packet);
+	event->connection.outgoing = packet->direction == FROM_POD;
+	event->kind = EVENT_DROP;
+	event->reason = verdict->reason;
+	event->direction = packet->direction;
+	event->rule = verdict->rule;
+	bpf_ringbuf_submit(event, 0);
+}
+
+static __always_inline int verdict_execute(const struct packet *packet, const struct verdict *verdict)
+{
+	if (verdict->reason == REASON_NONE)
+		return TCX_NEXT;
+	drop_count(packet, verdict->reason);
+	drop_tell(packet, verdict);
+	return TC_ACT_SHOT;
+}
+
+#endif

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What policies say, as user space writes it (fairlead/datapath/ebpf/tables.py). Policy sets, classes of peers, rulings and
+ * rules are 64-bit numbers, never 0; 0 means no policy, any other peer, no rule.
+ *
+ *	endpoints   interface                -> the policy set of each direction
+ *	peers       address                  -> the class of peers that has it
+ *	judgements  policy set, class        -> ruling
+ *	rulings     ruling, protocol, port   -> allow or not, and the rule that says so
+ */
+#ifndef FAIRLEAD_SHARED_POLICY_H
+#define FAIRLEAD_SHARED_POLICY_H
+
+#include <linux/types.h>
+
+#include "connection.h"
+
+struct endpoint {
+	__u64 ingress;		/* 0: not isolated */
+	__u64 egress;
+};
+
+struct peer_key {
+	__u32 prefixlen;	/* of IPv4: 96 more */
+	__u8 address[16];
+};
+
+struct judgement_key {
+	__u64 policy;
+	__u64 peer;		/* 0: every class that has no judgement of its own */
+};
+
+/* One longest-prefix match finds the port, else the protocol, else the ruling alone: 96, 80 and 64 bits, ports also between. */
+struct ruling_key {
+	__u32 prefixlen;
+	__u64 ruling;
+	__u8 protocol;
+	__u8 zero;
+	__be16 port;
+} __attribute__((packed));
+
+struct ruling_value {
+	__u64 rule;
+	__u8 allow;
+	__u8 zero[7];
+};
+
+struct config {
+	__u64 revision;		/* another number after each change of these maps; 0: nobody has written them yet */
+	__u32 node_reaches_pods;	/* what this node itself sends is not asked about */
+	__u32 zero;
+};
+
+/* What was dropped at one hook for one reason. */
+struct drop_key {
+	struct tuple tuple;
+	__u32 reason;
+	__u32 ifindex;
+};
+
+#endif
