@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 
 from fairlead.datapath.ebpf import programs
-from fairlead.datapath.ebpf.layout import ENTRY, EVENT, Counter, Kind, Seen
+from fairlead.datapath.ebpf.layout import EVENT, Counter, Kind, Seen, seen
 from fairlead.datapath.ebpf.observe import Observer
 from fairlead.datapath.ebpf.programs import Programs
+from fairlead.datapath.ebpf.tables import Tables
 from fairlead.kernel import netns, route
 from fairlead.kernel.bpf import Ring
 from fairlead.kernel.netlink import Netlink
 
-NEXT = -1
+NEXT, SHOT = -1, 2
 
 
 class Kernel:
@@ -28,11 +29,21 @@ class Kernel:
         self.ring = Ring(self.loaded.maps["events"])
         self.observer = Observer(self.loaded)
         self.one, self.other = interfaces
+        self.tables = Tables(self.loaded.maps)
+        self.tables.put(dict.fromkeys(interfaces, (0, 0)))
 
     def send(self, packet: bytes, *, hook: str = "from_pod", at: int = 0, segments: int = 0, segment: int = 0) -> None:
         """Let a program see a packet; whatever it is, it goes on."""
-        got = self.loaded.programs[hook].run(packet, ifindex=at or self.one, segments=segments, segment=segment)
+        index = at or self.one
+        got = self.loaded.programs[hook].run(packet, ifindex=index, ingress=index, segments=segments, segment=segment)
         assert got == NEXT
+
+    def passes(self, packet: bytes, *, hook: str = "from_pod", at: int = 0, ours: bool = False) -> bool:
+        """Whether a packet passes; ``ours``: this node made it."""
+        index = at or self.one
+        got = self.loaded.programs[hook].run(packet, ifindex=index, ingress=0 if ours else index)
+        assert got in {NEXT, SHOT}
+        return got == NEXT
 
     def events(self) -> list[Seen]:
         return [Seen._make(EVENT.unpack(one)) for one in self.ring.read()]
@@ -46,9 +57,7 @@ class Kernel:
         for keys, values, count in found.chunks():
             for at in range(count):
                 key = keys[at * found.info.key_size :][: found.info.key_size]
-                entries.append(
-                    Seen._make((*ENTRY.unpack(key + values[at * found.info.value_size :][: found.info.value_size]), 0))
-                )
+                entries.append(seen(key + values[at * found.info.value_size :][: found.info.value_size], 0)[0])
         return entries
 
     def only(self) -> Seen:

@@ -23,7 +23,7 @@ SIDES = {
     4: (Side("10.0.0.2", 40000), Side("10.0.0.9", 80)),
     6: (Side("fd00::2", 40000), Side("fd00::9", 80)),
 }
-BUDGET = 8000
+BUDGET = 60000
 """Instructions that the verifier may walk through for one program; the kernel allows a million."""
 Make = Callable[[Side, Side], bytes]
 PROTOCOLS: dict[str, Make] = {

@@ -41,22 +41,25 @@ class Hooks(Protocol):
     """Programs on the links of containers. Like a plane's verbs, these run in the agent's kernel thread."""
 
     def change(self, add: Iterable[Row], remove: Iterable[Row]) -> None:
-        """Have the programs know what policies say; rows of links are passed over."""
+        """Program what policies say (Peer, Ruling, Judgement), forget what is removed and not added again.
+
+        Then have every connection decided again. Other rows are ignored; removing what is not there is no error.
+        """
 
     def ensure(self, rows: Iterable[Row]) -> None:
-        """Put the programs on every link of ``rows``, which exists; those that are there and others are replaced or left.
+        """Put every endpoint (Subject) under its policies, then the programs on every link of ``rows``; the links exist.
 
-        A subject counts from now on for the link it names; ``Gone`` if there is no such link.
+        Programs that are there and others are replaced or left. ``Gone`` if a link is not there.
         """
 
     def forget(self, rows: Iterable[Row]) -> None:
-        """The links of these subjects are about to go."""
-
-    def apply(self, state: NodeState) -> None:
-        """Have the programs know what ``state`` says, and nothing else."""
+        """Links of these endpoints (Subject) are about to be deleted: from now on they carry nothing. Gone is no error."""
 
     def check(self, state: NodeState) -> list[Drift]:
-        """Name every link whose programs are not there, or are not these."""
+        """Name every link whose programs are not there, or are not these; what the maps lack, have wrong or too many."""
+
+    def apply(self, state: NodeState) -> None:
+        """Make what the programs know of policies and endpoints equal ``state``; only what differs is written."""
 
     def purge(self) -> None:
         """Once every link is gone: leave no program or map in the kernel."""
@@ -75,10 +78,10 @@ class NoHooks:
         """Nothing to put anywhere."""
 
     def forget(self, rows: Iterable[Row]) -> None:
-        """Nothing is there."""
+        """Nothing is known."""
 
     def apply(self, state: NodeState) -> None:
-        """Nobody to tell."""
+        """Nothing to bring in line."""
 
     def check(self, state: NodeState) -> list[Drift]:  # noqa: ARG002  # the protocol's signature
         """Nothing to miss."""

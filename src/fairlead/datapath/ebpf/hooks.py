@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from sys import byteorder
 
 from fairlead.api.schema import Drift
 from fairlead.datapath.base import HOOKS
-from fairlead.desired.state import Link, NodeState, Row, Subject
+from fairlead.desired.state import Judgement, Link, NodeState, Peer, Row, Ruling, Subject
 from fairlead.kernel import route
 from fairlead.kernel.errors import Exists, Gone
 from fairlead.kernel.netlink import Netlink
 
 from .programs import Programs
-from .tables import Tables
+from .tables import Tables, describe
 
 _PLACES = {route.RECEIVED: "from_pod", route.SENT: "to_pod"}
 
@@ -22,43 +23,57 @@ class TrafficHooks:
 
     def __init__(self, programs: Programs) -> None:
         self._programs = programs
-        self._tables = Tables(programs)
+        self._tables = Tables(programs.maps)
         self._netlink = Netlink()
-
-    def change(self, add: Iterable[Row], remove: Iterable[Row]) -> None:
-        """Into the maps and out of them."""
-        self._tables.change(add, remove)
+        self._indexes: dict[str, int] = {}
+        """Of the links that have an endpoint: when one is to be forgotten it may be gone."""
 
     def ensure(self, rows: Iterable[Row]) -> None:
-        """Seat subjects, then attach to links, or replace what is attached."""
+        """Say under which policies each endpoint is; then attach to each link, or replace what is attached."""
         rows = list(rows)
-        for subject in rows:
-            if isinstance(subject, Subject):
-                self._tables.seat(self._index(subject.host), subject)
+        subjects = [row for row in rows if isinstance(row, Subject)]
+        found = {row.host: self._index(row.host) for row in rows if isinstance(row, Link | Subject)}
+        self._tables.put({found[row.host]: (row.ingress, row.egress) for row in subjects})
+        self._indexes |= {row.host: found[row.host] for row in subjects}
         for row in rows:
             if isinstance(row, Link):
-                self._attach(self._index(row.host))
+                self._attach(found[row.host])
+
+    def change(self, add: Iterable[Row], remove: Iterable[Row]) -> None:
+        """Write what policies say, then remove what they no longer say."""
+        self._tables.change(add, remove)
 
     def forget(self, rows: Iterable[Row]) -> None:
-        """Unseat the subjects of links that are about to go."""
+        """Links without their endpoints carry nothing."""
+        indexes = []
         for row in rows:
-            if isinstance(row, Subject) and (link := route.link(self._netlink, row.host)):
-                self._tables.unseat(link.index)
+            if isinstance(row, Subject):
+                known = self._indexes.pop(row.host, None)
+                link = route.link(self._netlink, row.host)
+                indexes += [one for one in (known, link.index if link else None) if one is not None]
+        self._tables.drop(dict.fromkeys(indexes))
 
     def apply(self, state: NodeState) -> None:
-        """Bring the maps in line."""
-        self._tables.apply(state, self._links())
+        """Make the maps say what ``state`` does; programs stay as they are."""
+        links = {one.name: one.index for one in route.links(self._netlink)}
+        subjects = [row for row in state.table(Subject).values() if row.host in links]
+        self._tables.apply(_policies(state), {links[row.host]: (row.ingress, row.egress) for row in subjects})
+        self._indexes = {row.host: links[row.host] for row in subjects}
+
+    def fill(self) -> dict[str, tuple[int, int]]:
+        """By map: how many entries it holds, and how many it can hold."""
+        return self._tables.fill()
 
     def check(self, state: NodeState) -> list[Drift]:
-        """Compare what is attached with the programs in use."""
-        links = self._links()
+        """Compare what is attached with the programs in use, and the maps with the rows."""
+        links = {one.name: one.index for one in route.links(self._netlink)}
         want = {name: self._programs.programs[name].info.id for name in _PLACES.values()}
         drift = []
         for row in state.table(Link).values():
             found = route.programs(self._netlink, links[row.host]) if row.host in links else []
             have = {_PLACES[one.place]: one.program for one in found}
             drift += [_drift(row, name, want[name], have.get(name)) for name in want if have.get(name) != want[name]]
-        return [*drift, *self._tables.check(state, links)]
+        return drift + self._check_tables(state, links)
 
     def purge(self) -> None:
         """Forget the pins."""
@@ -68,13 +83,21 @@ class TrafficHooks:
         """Close the socket."""
         self._netlink.close()
 
-    def _links(self) -> dict[str, int]:
-        return {one.name: one.index for one in route.links(self._netlink)}
+    def _check_tables(self, state: NodeState, links: dict[str, int]) -> list[Drift]:
+        """A link that is missing is for others to name; what is left of one does no harm."""
+        subjects = [row for row in state.table(Subject).values() if row.host in links]
+        sets = {links[row.host]: (row.ingress, row.egress) for row in subjects}
+        existing = {index.to_bytes(4, byteorder) for index in links.values()}
+        drift = []
+        for name, (want, have) in self._tables.differences(_policies(state), sets).items():
+            keys = [key for key in want | have if name != "endpoints" or key in existing]
+            drift += [_entry_drift(describe(name, key), want.get(key), have.get(key)) for key in keys]
+        return drift
 
     def _index(self, host: str) -> int:
         link = route.link(self._netlink, host)
         if link is None:
-            raise Gone(0, f"put programs on {host}", "the interface is gone")
+            raise Gone(0, f"attach programs to {host}", "the interface is gone")
         return link.index
 
     def _attach(self, index: int) -> None:
@@ -113,3 +136,12 @@ def _drift(row: Link, name: str, want: int, have: int | None) -> Drift:
         want=f"program {name} (id {want}) on {row.host}",
         have="" if have is None else f"id {have}",
     )
+
+
+def _policies(state: NodeState) -> list[Row]:
+    return [*state.table(Ruling).values(), *state.table(Judgement).values(), *state.table(Peer).values()]
+
+
+def _entry_drift(key: str, want: bytes | None, have: bytes | None) -> Drift:
+    kind = "missing" if have is None else "unexpected" if want is None else "different"
+    return Drift(table=HOOKS, key=key, kind=kind, want=(want or b"").hex(), have=(have or b"").hex())

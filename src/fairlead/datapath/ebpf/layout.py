@@ -6,9 +6,18 @@ import struct
 from enum import IntEnum
 from typing import NamedTuple
 
-ENTRY = struct.Struct("=16s2s6x16s2s6xB7xQQQQQQIIBBBBBBBxQQQ")
-"""A connection's key and its value, one after the other."""
-EVENT = struct.Struct(ENTRY.format + "IBB2xQ")
+ENTRY = struct.Struct("=16s2s6x16s2s6xB7xQQQQQQIIBBBBBBBxQ16x")
+"""A connection's key and its value, one after the other: what ``Seen`` has of it, who denies it, the rule that allowed it."""
+EVENT = struct.Struct("=16s2s6x16s2s6xB7xQQQQQQIIBBBBB27xIBB2xQ")
+ENDPOINT = struct.Struct("=QQ")
+"""Policy sets: ingress, egress."""
+PEER_KEY = struct.Struct("=I16s")
+NUMBER = struct.Struct("=Q")
+JUDGEMENT_KEY = struct.Struct("=QQ")
+RULING_KEY = struct.Struct("=IQBx2s")
+"""Prefix length, ruling, protocol, port in network order."""
+RULING_VALUE = struct.Struct("=QB7x")
+CONFIG = struct.Struct("=QI4x")
 
 
 class Kind(IntEnum):
@@ -29,19 +38,6 @@ class State(IntEnum):
     CLOSED = 4
 
 
-class Reason(IntEnum):
-    """``enum reason``: why a packet was dropped."""
-
-    NONE = 0
-    POLICY = 1
-    NO_RULING = 2
-    NO_ENDPOINT = 3
-    NOT_TRACKED = 4
-    MALFORMED = 5
-    FRAGMENT_UNMATCHED = 6
-    RELATED_UNKNOWN = 7
-
-
 class Counter(IntEnum):
     """``enum counter``."""
 
@@ -54,8 +50,32 @@ class Counter(IntEnum):
     DROP_LOST = 6
 
 
+class Direction(IntEnum):
+    """``enum direction``: the hook, from the container's point of view."""
+
+    FROM_POD = 0
+    TO_POD = 1
+
+
+class Reason(IntEnum):
+    """``enum reason``: why a packet is dropped."""
+
+    NONE = 0
+    POLICY = 1
+    NO_RULING = 2
+    NO_ENDPOINT = 3
+    NOT_TRACKED = 4
+    MALFORMED = 5
+    FRAGMENT_UNMATCHED = 6
+    RELATED_UNKNOWN = 7
+
+
 class Seen(NamedTuple):
-    """What was seen of one connection: ``struct event``, flat. Addresses are 16 bytes, ports two, in network order."""
+    """What was seen of one connection: ``struct event``, flat. Addresses are 16 bytes, ports two, in network order.
+
+    Of ``Kind.DROP`` the opener is who sent the packet, which was dropped at the hook ``direction`` of ``ifindex``. ``rule`` is
+    the number of the rule that allowed or dropped it, 0 if none did.
+    """
 
     low: bytes
     low_port: bytes
@@ -75,14 +95,9 @@ class Seen(NamedTuple):
     opener_is_high: int
     outgoing: int
     midway: int
-    opener_denied: int
-    responder_denied: int
-    allowed_by: int
-    opener_decided: int
-    responder_decided: int
     kind: int
-    reason: int = 0
-    direction: int = 0
+    reason: int = Reason.NONE
+    direction: int = Direction.FROM_POD
     rule: int = 0
 
     @property
@@ -104,3 +119,9 @@ class Seen(NamedTuple):
     def destination_port(self) -> int:
         """The other party's port."""
         return int.from_bytes(self.low_port if self.opener_is_high else self.high_port, "big")
+
+
+def seen(entry: bytes, kind: int) -> tuple[Seen, bool]:
+    """A connection's key and value as ``kind`` of sight, and whether one of its sides denies it."""
+    *found, one, other, rule = ENTRY.unpack(entry)
+    return Seen._make((*found, kind, Reason.NONE, Direction.FROM_POD, rule)), bool(one or other)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from fairlead.kernel.bpf import Ring
 
-from .layout import ENTRY, EVENT, Counter, Kind, Seen, State
+from .layout import EVENT, Counter, Kind, Reason, Seen, State, seen
 from .programs import Programs
 
 _NANO = 1_000_000_000
@@ -41,7 +41,8 @@ class Observer:
         """The table, a chunk at a time: what there is to tell, and how many live connections the chunk held.
 
         To tell of are connections that are over by silence, which are removed, and those that began before the last sweep and
-        had traffic since. What was reset or closed is removed silently: an event has told of it.
+        had traffic since. What was reset or closed is removed silently: an event has told of it. What was cut stays longer, so that what its
+        parties still send is not taken for a new connection.
         """
         since, self._swept = self._swept, time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         table = self._maps["connections"]
@@ -50,8 +51,8 @@ class Observer:
             found, live = [], 0
             for at in range(count):
                 key = keys[at * key_size : (at + 1) * key_size]
-                one = Seen._make((*ENTRY.unpack(key + values[at * value_size : (at + 1) * value_size]), Kind.ACTIVE))
-                if self._swept - one.last > _patience(one) * _NANO:
+                one, denied = seen(key + values[at * value_size : (at + 1) * value_size], Kind.ACTIVE)
+                if self._swept - one.last > (IDLE_TCP if denied else _patience(one)) * _NANO:
                     if table.delete(key) and one.state != State.CLOSED:
                         found.append(one._replace(kind=Kind.CLOSE))
                 elif one.state != State.CLOSED:
@@ -66,6 +67,14 @@ class Observer:
         for counter in Counter:
             values = self._maps["counters"].lookup(struct.pack("=I", counter)) or b""
             found[counter] = sum(value for (value,) in struct.iter_unpack("=Q", values))
+        return found
+
+    def dropped(self) -> dict[Reason, int]:
+        """Packets that were dropped for each reason, all CPUs together, since the programs were first loaded."""
+        found: dict[Reason, int] = {}
+        for reason in [one for one in Reason if one is not Reason.NONE]:
+            values = self._maps["drop_counters"].lookup(struct.pack("=I", reason)) or b""
+            found[reason] = sum(value for (value,) in struct.iter_unpack("=Q", values))
         return found
 
     def close(self) -> None:

@@ -35,7 +35,7 @@ MAPS = (
     "rulings",
 )
 RING = 1 << 20
-"""Bytes of the ring buffer: 7,710 events."""
+"""Bytes of the ring buffer: 6,168 events."""
 
 
 class Programs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -74,6 +74,24 @@ class Map:
         memory, new = Memory(key), Memory(value)
         bpf(syscall.MAP_UPDATE, _element.pack(self.fd, memory.address, new.address, 0), f"write to map {self.name}")
 
+    def write(self, entries: Mapping[bytes, bytes]) -> None:
+        """Set many entries, in order; those before one that fails are written. LPM tries too: Linux 5.13."""
+        items = list(entries.items())
+        for start in range(0, len(items), _CHUNK):
+            part = items[start : start + _CHUNK]
+            keys, values = Memory(b"".join(key for key, _ in part)), Memory(b"".join(value for _, value in part))
+            attributes = _batch.pack(0, 0, keys.address, values.address, len(part), self.fd, 0, 0)
+            bpf(syscall.UPDATE_BATCH, attributes, f"write {len(part)} entries to map {self.name}")
+
+    def entries(self) -> dict[bytes, bytes]:
+        """Every entry, as ``chunks`` finds them."""
+        key_size, room = self.info.key_size, self._room
+        return {
+            keys[at * key_size : (at + 1) * key_size]: values[at * room : (at + 1) * room]
+            for keys, values, count in self.chunks()
+            for at in range(count)
+        }
+
     def delete(self, key: bytes) -> bool:
         """Remove ``key``; whether it was there."""
         memory = Memory(key)
@@ -84,7 +102,7 @@ class Map:
         return True
 
     def chunks(self) -> Iterator[tuple[bytes, bytes, int]]:
-        """Every entry, many at a time: keys one after another, values one after another, how many. Linux 5.6.
+        """Every entry, many at a time: keys one after another, values one after another, how many. Linux 5.6, of LPM tries 5.13.
 
         What programs change meanwhile may be seen or not.
         """

@@ -17,7 +17,7 @@ _test = struct.Struct("=IIIIQQIIIIQQ")
 _context = struct.Struct("=192s")
 _load = struct.Struct("=IIQQIIQII16s")
 _EXIT_NEXT = struct.pack("=BBhiBBhi", 0xB7, 0, 0, -1, 0x95, 0, 0, 0)
-_IFINDEX_AT, _GSO_SEGS_AT, _GSO_SIZE_AT = 40, 164, 176
+_INGRESS_AT, _IFINDEX_AT, _GSO_SEGS_AT, _GSO_SIZE_AT = 36, 40, 164, 176
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +54,14 @@ class Program:
         """Keep it under ``path``."""
         syscall.pin(self.fd, path)
 
-    def run(self, packet: bytes, *, ifindex: int = 0, segments: int = 0, segment: int = 0) -> int:
-        """Run it once on ``packet``, as if that passed interface ``ifindex`` here; return what the program returns."""
+    def run(self, packet: bytes, *, ifindex: int = 0, ingress: int = 0, segments: int = 0, segment: int = 0) -> int:
+        """Run it once on ``packet``, as if that passed interface ``ifindex`` here; return what the program returns.
+
+        ``ingress``: the interface by which the packet came to this machine, 0 if it was made here.
+        """
         context = bytearray(_context.size)
         struct.pack_into("=I", context, _IFINDEX_AT, ifindex)
+        struct.pack_into("=I", context, _INGRESS_AT, ingress)
         struct.pack_into("=I", context, _GSO_SEGS_AT, segments)
         struct.pack_into("=I", context, _GSO_SIZE_AT, segment)
         data, given = Memory(packet), Memory(bytes(context))

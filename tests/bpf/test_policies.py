@@ -1,0 +1,355 @@
+"""The programs decide: what policies do not allow is dropped and told, answers pass, a change counts for what goes on."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+import pytest
+
+from fairlead.datapath.ebpf.hooks import TrafficHooks
+from fairlead.datapath.ebpf.layout import Direction, Kind, Reason, State
+from fairlead.desired.state import Judgement, NodeState, Peer, Row, Ruling, Span, Subject
+from fairlead.model.address import InterfaceName, Prefix
+from tests.bpf.conftest import Kernel
+from tests.bpf.packets import ACK, FIN, PSH, RST, SYN, Side, echo, fragments, sctp, tcp, udp, unreachable
+
+pytestmark = pytest.mark.kernel("ebpf")
+
+A = {4: Side("10.0.0.2", 40000), 6: Side("fd00::2", 40000)}
+B = {4: Side("10.0.0.9", 80), 6: Side("fd00::9", 80)}
+INGRESS, EGRESS = 0xA1, 0xA2
+FRIEND = 0xC1
+NOTHING, WEB, ALL = 0xD0, 0xD1, 0xD2
+RULE, DENIES = 0xE1, 0xE2
+DENY = Span(protocol=0, first=0, last=65535, allow=False, rule=0)
+RULINGS = (
+    Ruling(number=NOTHING, spans=(DENY,)),
+    Ruling(
+        number=WEB,
+        spans=(
+            DENY,
+            Span(protocol=6, first=80, last=80, allow=True, rule=RULE),
+            Span(protocol=6, first=1000, last=2999, allow=True, rule=RULE),
+            Span(protocol=17, first=0, last=65535, allow=True, rule=RULE),
+        ),
+    ),
+    Ruling(number=ALL, spans=(Span(protocol=0, first=0, last=65535, allow=True, rule=RULE),)),
+)
+
+
+def judgement(policy: int, peer: int, ruling: int) -> Judgement:
+    return Judgement(policy=policy, peer=peer, ruling=ruling)
+
+
+def only_friends(policy: int, ruling: int = WEB) -> tuple[Row, ...]:
+    """Peers of class FRIEND as ``ruling`` says, nobody else."""
+    return (*RULINGS, judgement(policy, 0, NOTHING), judgement(policy, FRIEND, ruling))
+
+
+def friend(side: Side) -> Peer:
+    return Peer(prefix=Prefix(f"{side.address}/{32 if side.family == 4 else 128}"), peer=FRIEND)
+
+
+def isolate(kernel: Kernel, *, ingress: int = 0, egress: int = 0, at: int = 0) -> None:
+    kernel.tables.put({at or kernel.one: (ingress, egress)})
+
+
+each_family = pytest.mark.parametrize("family", [4, 6])
+
+
+@each_family
+def test_ingress_isolation(kernel: Kernel, family: int) -> None:
+    client, server = A[family], B[family]
+    kernel.tables.change(only_friends(INGRESS), ())
+    isolate(kernel, ingress=INGRESS)
+    assert not kernel.passes(tcp(client, server, SYN), hook="to_pod"), "nobody is a friend yet"
+    assert kernel.table() == []
+    assert kernel.passes(tcp(server, client, SYN)), "egress is open"
+    kernel.tables.change((friend(client),), ())
+    client = Side(client.address, 40001)
+    assert kernel.passes(tcp(client, server, SYN), hook="to_pod")
+    assert kernel.passes(tcp(server, client, SYN | ACK)), "an answer"
+    assert kernel.passes(tcp(client, server, PSH | ACK), hook="to_pod")
+    assert {one.rule for one in kernel.table()} == {0, RULE}
+
+
+@each_family
+def test_egress_isolation(kernel: Kernel, family: int) -> None:
+    client, server = A[family], B[family]
+    kernel.tables.change(only_friends(EGRESS), ())
+    isolate(kernel, egress=EGRESS)
+    assert not kernel.passes(tcp(client, server, SYN))
+    assert kernel.passes(tcp(server, client, SYN), hook="to_pod"), "ingress is open"
+    assert kernel.passes(tcp(client, server, SYN | ACK)), "an answer passes though it could not begin"
+    kernel.tables.change((friend(server),), ())
+    client = Side(client.address, 40001)
+    assert kernel.passes(tcp(client, server, SYN))
+    assert kernel.passes(tcp(server, client, SYN | ACK), hook="to_pod")
+
+
+@each_family
+def test_ports_and_protocols(kernel: Kernel, family: int) -> None:
+    client, server = A[family], B[family]
+    kernel.tables.change((*only_friends(INGRESS), friend(client)), ())
+    isolate(kernel, ingress=INGRESS)
+
+    def reaches(port: int) -> bool:
+        return kernel.passes(tcp(client, Side(server.address, port), SYN), hook="to_pod")
+
+    assert {port for port in (1, 79, 80, 81, 999, 1000, 1023, 1024, 2048, 2999, 3000, 65535) if reaches(port)} == {
+        80,
+        1000,
+        1023,
+        1024,
+        2048,
+        2999,
+    }
+    assert kernel.passes(udp(client, Side(server.address, 7)), hook="to_pod")
+    assert not kernel.passes(sctp(client, server), hook="to_pod")
+    assert not kernel.passes(echo(client, server, 5), hook="to_pod")
+
+
+@each_family
+def test_everything_of_a_peer(kernel: Kernel, family: int) -> None:
+    client, server = A[family], B[family]
+    kernel.tables.change((*only_friends(INGRESS, ALL), friend(client)), ())
+    isolate(kernel, ingress=INGRESS)
+    for packet in (sctp(client, server), echo(client, server, 5), tcp(client, server, SYN), udp(client, server)):
+        assert kernel.passes(packet, hook="to_pod")
+
+
+@each_family
+def test_the_longest_prefix_says_who_it_is(kernel: Kernel, family: int) -> None:
+    client, server = A[family], B[family]
+    net, every = ("10.0.0.0/24", "0.0.0.0/0") if family == 4 else ("fd00::/64", "::/0")
+    isolate(kernel, ingress=INGRESS)
+    rows = only_friends(INGRESS)
+    kernel.tables.change((*rows, Peer(prefix=Prefix(net), peer=FRIEND), Peer(prefix=Prefix(every), peer=9)), ())
+    assert kernel.passes(tcp(client, server, SYN), hook="to_pod")
+    own = Peer(prefix=friend(client).prefix, peer=5)
+    kernel.tables.change((own,), ())
+    assert not kernel.passes(tcp(Side(client.address, 3), server, SYN), hook="to_pod")
+    kernel.tables.change((), (own,))
+    assert kernel.passes(tcp(Side(client.address, 4), server, SYN), hook="to_pod")
+
+
+def test_a_prefix_of_every_ipv6_address_holds_no_ipv4(kernel: Kernel) -> None:
+    kernel.tables.change((*only_friends(INGRESS), Peer(prefix=Prefix("::/0"), peer=FRIEND)), ())
+    isolate(kernel, ingress=INGRESS)
+    assert kernel.passes(tcp(A[6], B[6], SYN), hook="to_pod")
+    assert not kernel.passes(tcp(A[4], B[4], SYN), hook="to_pod")
+    four = Peer(prefix=Prefix("0.0.0.0/0"), peer=FRIEND)
+    kernel.tables.change((four,), ())
+    assert kernel.passes(tcp(A[4], B[4], SYN), hook="to_pod")
+    kernel.tables.change((), (four,))
+    assert not kernel.passes(tcp(Side("10.0.0.3", 1), B[4], SYN), hook="to_pod")
+
+
+def test_a_link_without_an_endpoint_carries_nothing(kernel: Kernel) -> None:
+    assert kernel.passes(tcp(A[4], B[4], SYN))
+    kernel.tables.drop([kernel.one])
+    arp = bytes(12) + b"\x08\x06" + bytes(28)
+    for packet in (tcp(A[4], B[4], ACK), udp(A[6], B[6]), arp):
+        assert not kernel.passes(packet)
+        assert not kernel.passes(packet, hook="to_pod")
+    assert kernel.observer.dropped()[Reason.NO_ENDPOINT] == 6
+
+
+def test_what_is_not_in_the_maps_is_dropped(kernel: Kernel) -> None:
+    isolate(kernel, ingress=INGRESS)
+    assert not kernel.passes(tcp(A[4], B[4], SYN), hook="to_pod")
+    kernel.tables.change((judgement(INGRESS, 0, ALL),), ())
+    assert not kernel.passes(tcp(A[4], B[4], SYN), hook="to_pod")
+    assert kernel.observer.dropped()[Reason.NO_RULING] == 2
+    kernel.tables.change(RULINGS, ())
+    assert kernel.passes(tcp(A[4], B[4], SYN), hook="to_pod")
+
+
+@each_family
+def test_a_change_cuts_what_goes_on(kernel: Kernel, family: int) -> None:
+    client, server = A[family], B[family]
+    kernel.tables.change((*only_friends(INGRESS), friend(client)), ())
+    isolate(kernel, ingress=INGRESS)
+    for make in (lambda a, b: tcp(a, b, SYN if a is client else SYN | ACK), udp):
+        assert kernel.passes(make(client, server), hook="to_pod")
+        assert kernel.passes(make(server, client))
+    kernel.events()
+    kernel.tables.change((), (friend(client),))
+    assert not kernel.passes(tcp(client, server, ACK), hook="to_pod")
+    assert not kernel.passes(tcp(server, client, ACK)), "its answers too"
+    assert not kernel.passes(udp(server, client))
+    assert not kernel.passes(udp(client, server), hook="to_pod")
+    assert {one.state for one in kernel.table()} == {State.CLOSED}
+    assert kernel.kinds().count("CLOSE") == 2
+    kernel.tables.change((friend(client),), ())
+    assert kernel.passes(udp(client, server), hook="to_pod")
+    assert kernel.passes(tcp(client, server, SYN), hook="to_pod")
+    assert State.CLOSED not in {one.state for one in kernel.table()}
+
+
+def test_a_change_that_allows_as_before_cuts_nothing(kernel: Kernel) -> None:
+    kernel.tables.change((*only_friends(INGRESS), friend(A[4])), ())
+    isolate(kernel, ingress=INGRESS)
+    assert kernel.passes(tcp(A[4], B[4], SYN), hook="to_pod")
+    kernel.tables.bump()
+    assert kernel.passes(tcp(B[4], A[4], SYN | ACK)), "the port of the responder counts, whoever sends"
+    assert kernel.only().state == State.ESTABLISHED
+
+
+def test_who_was_asked_in_vain_may_ask(kernel: Kernel) -> None:
+    """Both use the same port: what one may not begin the other may."""
+    one, other = Side("10.0.0.2", 500), Side("10.0.0.9", 500)
+    kernel.tables.change(only_friends(INGRESS), ())
+    isolate(kernel, ingress=INGRESS, at=kernel.other)
+    assert kernel.passes(udp(one, other), at=kernel.one)
+    assert not kernel.passes(udp(one, other), hook="to_pod", at=kernel.other)
+    assert kernel.passes(udp(other, one), at=kernel.other)
+    assert kernel.passes(udp(other, one), hook="to_pod", at=kernel.one)
+    assert kernel.passes(udp(one, other), at=kernel.one)
+    assert kernel.passes(udp(one, other), hook="to_pod", at=kernel.other), "now an answer"
+
+
+def test_an_answering_port_opens_nothing(kernel: Kernel) -> None:
+    """A SYN through the ports of a connection that goes on is a connection of its own."""
+    kernel.tables.change(only_friends(INGRESS), ())
+    isolate(kernel, ingress=INGRESS)
+    assert kernel.passes(tcp(A[4], B[4], SYN))
+    assert kernel.passes(tcp(B[4], A[4], SYN | ACK), hook="to_pod")
+    assert not kernel.passes(tcp(B[4], A[4], SYN), hook="to_pod")
+    assert kernel.passes(tcp(B[4], A[4], ACK), hook="to_pod")
+
+
+@each_family
+def test_errors_about_what_is_known(kernel: Kernel, family: int) -> None:
+    client, server = A[family], B[family]
+    router = Side("10.9.9.9" if family == 4 else "fd09::9")
+    kernel.tables.change((*only_friends(EGRESS), *only_friends(INGRESS), friend(server)), ())
+    isolate(kernel, ingress=INGRESS, egress=EGRESS)
+    assert kernel.passes(udp(client, server))
+    assert kernel.passes(unreachable(router, client, udp(client, server)), hook="to_pod")
+    unknown = udp(client, Side(server.address, 81))
+    assert not kernel.passes(unreachable(router, client, unknown), hook="to_pod")
+    assert kernel.observer.dropped()[Reason.RELATED_UNKNOWN] == 1
+    kernel.tables.change((), (friend(server),))
+    assert not kernel.passes(unreachable(router, client, udp(client, server)), hook="to_pod"), "denied by now"
+    assert kernel.passes(unreachable(router, client, unknown), hook="to_pod", at=kernel.other), "not isolated"
+
+
+@each_family
+def test_fragments(kernel: Kernel, family: int) -> None:
+    client, server = A[family], B[family]
+    kernel.tables.change((*only_friends(INGRESS), friend(client)), ())
+    isolate(kernel, ingress=INGRESS)
+    first, later = fragments(client, server, 5)
+    assert not kernel.passes(later, hook="to_pod")
+    assert kernel.passes(first, hook="to_pod")
+    assert kernel.passes(later, hook="to_pod")
+    denied = fragments(Side(server.address, 1), client, 6)
+    assert [kernel.passes(one, hook="to_pod") for one in denied] == [False, False]
+    assert kernel.observer.dropped()[Reason.FRAGMENT_UNMATCHED] == 1
+
+
+@each_family
+def test_what_this_node_sends_passes(kernel: Kernel, family: int) -> None:
+    node, pod = A[family], B[family]
+    kernel.tables.change((*only_friends(INGRESS), *only_friends(EGRESS)), ())
+    isolate(kernel, ingress=INGRESS, egress=EGRESS)
+    assert kernel.passes(tcp(node, pod, SYN), hook="to_pod", ours=True)
+    assert kernel.passes(tcp(pod, node, SYN | ACK)), "and its answer"
+    kernel.tables.bump()
+    assert kernel.passes(tcp(node, pod, ACK), hook="to_pod", ours=True)
+    assert not kernel.passes(tcp(Side(node.address, 3), pod, SYN), hook="to_pod"), "the same from elsewhere"
+    late = Side(node.address, 4)
+    assert kernel.passes(tcp(late, pod, ACK), hook="to_pod", ours=True)
+    assert not kernel.passes(tcp(pod, late, ACK)), "in the midst of a connection the container is asked about"
+
+
+@each_family
+def test_begun_before_it_was_seen(kernel: Kernel, family: int) -> None:
+    client, server = A[family], B[family]
+    kernel.tables.change((*only_friends(INGRESS), friend(client)), ())
+    isolate(kernel, ingress=INGRESS)
+    assert kernel.passes(tcp(client, server, ACK), hook="to_pod")
+    assert kernel.only().midway
+    assert kernel.passes(tcp(server, client, ACK))
+    stranger = Side(client.address, 40001)
+    kernel.tables.change((), (friend(client),))
+    assert not kernel.passes(tcp(stranger, server, ACK), hook="to_pod"), "whatever the port numbers say"
+    assert not kernel.passes(tcp(client, server, ACK), hook="to_pod")
+
+
+@pytest.mark.parametrize("flags", [RST, FIN | ACK])
+def test_an_end_without_a_connection(kernel: Kernel, flags: int) -> None:
+    kernel.tables.change((*only_friends(INGRESS), friend(A[4])), ())
+    isolate(kernel, ingress=INGRESS)
+    assert kernel.passes(tcp(A[4], B[4], flags), hook="to_pod")
+    assert not kernel.passes(tcp(Side("10.0.0.3", 1), B[4], flags), hook="to_pod")
+    assert kernel.table() == []
+
+
+def test_what_policies_cannot_speak_of(kernel: Kernel) -> None:
+    kernel.tables.change(only_friends(INGRESS), ())
+    isolate(kernel, ingress=INGRESS)
+    arp = bytes(12) + b"\x08\x06" + bytes(28)
+    neighbour = bytes(12) + b"\x86\xdd" + struct.pack("!IHBB", 6 << 28, 24, 58, 255) + bytes(32) + bytes([135]) + bytes(23)
+    vlan = bytes(12) + b"\x81\x00\x00\x05\x08\x00" + tcp(A[4], B[4], SYN)[14:]
+    mapped = udp(Side("::ffff:a00:2", 1), B[6])
+    own = udp(B[4], Side(B[4].address, 7))
+    assert [kernel.passes(one, hook="to_pod") for one in (arp, neighbour, own)] == [True, True, True]
+    assert [kernel.passes(one, hook="to_pod") for one in (vlan, mapped)] == [False, False]
+    dropped = kernel.observer.dropped()
+    assert (dropped[Reason.NOT_TRACKED], dropped[Reason.MALFORMED]) == (1, 1)
+
+
+@each_family
+def test_drops_are_told_once_a_second_and_counted_always(kernel: Kernel, family: int) -> None:
+    client, server = A[family], B[family]
+    span = Span(protocol=17, first=80, last=80, allow=False, rule=DENIES)
+    kernel.tables.change((Ruling(number=1, spans=(DENY, span)), judgement(INGRESS, 0, 1)), ())
+    isolate(kernel, ingress=INGRESS)
+    for _ in range(5):
+        assert not kernel.passes(udp(client, server), hook="to_pod")
+    assert not kernel.passes(tcp(client, server, SYN), hook="to_pod")
+    first, *_, other = found = kernel.events()
+    assert len(found) <= 3, "five within a second, or two where the machine was slow"
+    assert (first.kind, first.reason, first.rule, first.direction) == (Kind.DROP, Reason.POLICY, DENIES, Direction.TO_POD)
+    assert (first.source, first.destination, first.destination_port) == (client.mapped, server.mapped, 80)
+    assert (first.ifindex, first.outgoing, first.forth_packets) == (kernel.one, 0, 1)
+    assert (other.protocol, other.rule) == (6, 0), "nothing allows it"
+    assert kernel.observer.dropped()[Reason.POLICY] == 6
+
+
+@pytest.fixture
+def hooks(kernel: Kernel) -> Iterator[TrafficHooks]:
+    found = TrafficHooks(kernel.loaded)
+    yield found
+    found.close()
+
+
+def test_maps_follow_the_state(kernel: Kernel, hooks: TrafficHooks) -> None:
+    subject = Subject(host=InterfaceName("one"), ingress=INGRESS)
+    rows = (*only_friends(INGRESS), friend(A[4]), friend(A[6]), subject, Subject(host=InterfaceName("other")))
+    state = NodeState().replace("all", rows)
+    assert {one.kind for one in hooks.check(state)} == {"missing", "different"}
+    hooks.apply(state)
+    assert hooks.check(state) == []
+    before = kernel.tables.revision
+    hooks.apply(state)
+    assert kernel.tables.revision == before, "nothing was different"
+    assert kernel.passes(tcp(A[4], B[4], SYN), hook="to_pod")
+    fewer = NodeState().replace("all", rows[:-1])
+    assert [(one.kind, one.key) for one in hooks.check(fewer)] == [("unexpected", f"interface {kernel.other}")]
+    kernel.loaded.maps["rulings"].delete(next(iter(kernel.loaded.maps["rulings"].entries())))
+    hooks.apply(fewer)
+    assert hooks.check(fewer) == []
+    hooks.forget((subject,))
+    hooks.forget((subject,))
+    assert not kernel.passes(tcp(A[4], B[4], ACK), hook="to_pod")
+    hooks.apply(NodeState())
+    assert {name: used for name, (used, _) in hooks.fill().items()} == {
+        "rulings": 0,
+        "judgements": 0,
+        "peers": 1,
+        "endpoints": 0,
+    }
