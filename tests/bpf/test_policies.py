@@ -9,6 +9,7 @@ import pytest
 
 from fairlead.datapath.ebpf.hooks import TrafficHooks
 from fairlead.datapath.ebpf.layout import Direction, Kind, Reason, State
+from fairlead.datapath.ebpf.tables import Tables
 from fairlead.desired.state import Judgement, NodeState, Peer, Row, Ruling, Span, Subject
 from fairlead.model.address import InterfaceName, Prefix
 from tests.bpf.conftest import Kernel
@@ -188,6 +189,16 @@ def test_a_change_cuts_what_goes_on(kernel: Kernel, family: int) -> None:
     assert State.CLOSED not in {one.state for one in kernel.table()}
 
 
+def test_a_change_of_egress_cuts_too(kernel: Kernel) -> None:
+    kernel.tables.change((*only_friends(EGRESS), friend(B[4])), ())
+    isolate(kernel, egress=EGRESS)
+    assert kernel.passes(tcp(A[4], B[4], SYN))
+    assert kernel.passes(tcp(B[4], A[4], SYN | ACK), hook="to_pod")
+    kernel.tables.change((), (friend(B[4]),))
+    assert not kernel.passes(tcp(B[4], A[4], ACK), hook="to_pod")
+    assert not kernel.passes(tcp(A[4], B[4], ACK))
+
+
 def test_a_change_that_allows_as_before_cuts_nothing(kernel: Kernel) -> None:
     kernel.tables.change((*only_friends(INGRESS), friend(A[4])), ())
     isolate(kernel, ingress=INGRESS)
@@ -353,3 +364,34 @@ def test_maps_follow_the_state(kernel: Kernel, hooks: TrafficHooks) -> None:
         "peers": 1,
         "endpoints": 0,
     }
+
+
+def test_many_rows(hooks: TrafficHooks) -> None:
+    peers = tuple(Peer(prefix=Prefix(f"10.{at >> 8}.{at & 255}.0/24"), peer=FRIEND) for at in range(5000))
+    judged = tuple(judgement(INGRESS, at, WEB) for at in range(1, 3000))
+    state = NodeState().replace("all", (*RULINGS, *peers, *judged))
+    hooks.apply(state)
+    assert hooks.check(state) == []
+    assert hooks.fill()["peers"][0] == 5001
+    hooks.change((), peers[1:])
+    assert hooks.fill()["peers"][0] == 2
+
+
+def test_the_node_may_be_a_stranger(kernel: Kernel) -> None:
+    kernel.tables.change(only_friends(INGRESS), ())
+    isolate(kernel, ingress=INGRESS)
+    Tables(kernel.loaded.maps, node_reaches_pods=False)
+    assert not kernel.passes(tcp(A[4], B[4], SYN), hook="to_pod", ours=True)
+
+
+def test_an_error_in_the_name_of_others(kernel: Kernel) -> None:
+    """A container knows of a connection between others: quoting it, it reaches neither."""
+    kernel.tables.change(only_friends(EGRESS), ())
+    kernel.tables.change(RULINGS, ())
+    isolate(kernel, egress=EGRESS)
+    known, evil = udp(A[4], B[4]), Side("10.0.0.66")
+    assert kernel.passes(known, at=kernel.other)
+    assert kernel.passes(known, hook="to_pod")
+    assert not kernel.passes(unreachable(evil, A[4], known))
+    assert not kernel.passes(unreachable(B[4], evil, known))
+    assert kernel.passes(unreachable(B[4], A[4], known)), "who was asked may say that it cannot"

@@ -367,6 +367,24 @@ def test_repairs(town: Town, node: Node) -> None:
     assert not town.rooms["rogue"].connects(town.addresses["web", 4], 80, deadline=PATIENCE)
 
 
+def test_drops_are_told_with_who_and_why(town: Town) -> None:
+    """Once a second for each connection, by names; what is let through says by which rule."""
+    town.apply(policy("a", "{podSelector: {}, ingress: [{from: [{podSelector: {}}]}]}"))
+    assert not town.rooms["rogue"].connects(town.addresses["web", 4], 80, deadline=PATIENCE)
+    assert town.rooms["api"].connects(town.addresses["web", 4], 80)
+    client = town.agent.client
+    told = eventually(lambda: client.flows(verdict="dropped"), what="a drop is told")
+    assert {(one.source.endpoint, one.destination.endpoint, one.destination.port) for one in told} == {("rogue", "web", 80)}
+    assert {(one.event, one.reason, one.policy, one.direction) for one in told} == {
+        ("drop", "denied by policy", "default deny", "ingress")
+    }
+    rules = eventually(
+        lambda: {one.policy for one in client.flows(**{"from": "shop/api", "to": "shop/web"}) if one.event == "close"},
+        what="the connection that was let through is closed",
+    )
+    assert rules == {"shop/a ingress[0]"}
+
+
 def test_without_programs_policies_are_refused(cleanup: ExitStack, node: Node) -> None:
     """An agent that may not use eBPF takes no policy, rather than to enforce none."""
     made = Agent(node, "--plane", "nftables")

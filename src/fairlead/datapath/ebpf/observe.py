@@ -41,8 +41,8 @@ class Observer:
         """The table, a chunk at a time: what there is to tell, and how many live connections the chunk held.
 
         To tell of are connections that are over by silence, which are removed, and those that began before the last sweep and
-        had traffic since. What was reset or closed is removed silently: an event has told of it. What was cut stays longer, so that what its
-        parties still send is not taken for a new connection.
+        had traffic since. What was reset or closed is removed silently: an event has told of it. What was cut stays longer, so
+        that what its parties still send is not taken for a new connection.
         """
         since, self._swept = self._swept, time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         table = self._maps["connections"]

@@ -96,11 +96,14 @@ def describe(table: str, key: bytes) -> str:
 class Tables:
     """Writes the maps; the only one to do so."""
 
-    def __init__(self, maps: Mapping[str, Map]) -> None:
-        """Of fresh maps this sets the configuration; what is there stays."""
+    def __init__(self, maps: Mapping[str, Map], *, node_reaches_pods: bool = True) -> None:
+        """Set the configuration; what fresh maps begin with is never a revision that connections remember.
+
+        ``node_reaches_pods``: what this node itself sends to containers, such as probes, passes whatever policies say.
+        """
         self._maps = maps
-        if not self.revision:
-            self._configure(time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+        self._node_reaches_pods = node_reaches_pods
+        self._configure(self.revision or time.clock_gettime_ns(time.CLOCK_BOOTTIME))
         if maps["peers"].lookup(next(iter(EVERY_V4))) is None:
             maps["peers"].write(EVERY_V4)
 
@@ -182,4 +185,4 @@ class Tables:
         return False
 
     def _configure(self, revision: int) -> None:
-        self._maps["config"].update(_ONLY, CONFIG.pack(revision, 1))
+        self._maps["config"].update(_ONLY, CONFIG.pack(revision, self._node_reaches_pods))

@@ -102,7 +102,7 @@ class Map:
         return True
 
     def chunks(self) -> Iterator[tuple[bytes, bytes, int]]:
-        """Every entry, many at a time: keys one after another, values one after another, how many. Linux 5.6, of LPM tries 5.13.
+        """Every entry, many at a time: keys and values, each one after another, how many. Linux 5.6, of LPM tries 5.13.
 
         What programs change meanwhile may be seen or not.
         """
