@@ -466,9 +466,11 @@ class Purge(Case):
 
 
 class Ruled(Case):
-    """A policy is applied that lets nobody in, and applied again."""
+    """A policy is applied that lets nobody in, the first one since the agent was started, and applied again."""
 
     def ready(self) -> None:
+        self.world.agent.kill()
+        self.world.agent.start()
         self.added()
 
     def verb(self) -> None:
@@ -512,7 +514,7 @@ class Freed(Ruled):
     """A policy is deleted, and asked to be again."""
 
     def ready(self) -> None:
-        super().ready()
+        self.added()
         assert self._rule()
 
     def verb(self) -> None:

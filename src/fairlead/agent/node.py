@@ -283,7 +283,7 @@ class Node:
         steps: list[Callable[[], object]] = []
         if any(one.table.startswith("nftables") for one in drift):
             steps.append(lambda: self._hands.plane.apply(state))
-        if any(one.kind == "unexpected" and not one.table.startswith("nftables") for one in drift):
+        if any(one.kind == "unexpected" and not one.table.startswith(("nftables", HOOKS)) for one in drift):
             steps.append(lambda: links.prune(state))
         wrong = {(one.table, one.key) for one in drift}
         rows: list[tuple[str, Row]] = [(bridges.TABLE, row) for row in state.table(Bridge).values()]

@@ -141,13 +141,18 @@ class Policies:
             await asyncio.wait(self._tasks)
 
     async def _start(self) -> None:
-        """Before the first policy: programs on every link, which let pass what passed before."""
+        """Before the first policy: programs on every link, which let pass what passed before, from their first moment."""
         if self.enforced:
             return
-        await self._enforce()
-        if not self.enforced:
-            self._open()
+        self._open()
+        try:
             await self._flush()
+            await self._enforce()
+        except BaseException:
+            self.enforced, self.book = False, Book()
+            self._changes, self._flips, self._unused = {}, set(), {}
+            self._node.adopt_all(dict.fromkeys(self._owners(), ()))
+            raise
 
     def _open(self) -> None:
         self.enforced = True
@@ -189,6 +194,10 @@ class Policies:
             await self._flush()
         except Problem as problem:
             log.warning("not removed, the next comparison will: %s", problem)
+
+    def _owners(self) -> list[str]:
+        """Those who have rows of ours in the state of the node."""
+        return [one for one in self._node.state.owners() if one.startswith(("policy/", "peers/", "block/", "subject/"))]
 
     def _subjects(self, endpoints: Iterable[str]) -> Iterator[tuple[str, Rows]]:
         for name in endpoints:
