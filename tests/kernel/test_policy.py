@@ -397,3 +397,31 @@ def test_without_programs_policies_are_refused(cleanup: ExitStack, node: Node) -
 
 def _port(town: Town, name: str) -> str:
     return str(names.veth(f"{town.rooms[name].name}:eth0"))
+
+
+def test_an_explanation_agrees_with_the_kernel(town: Town) -> None:
+    """Every knock of some cases, asked and tried."""
+    for name in ("one label, one port", "each end has a say"):
+        applied = town.apply(CASES[name].policies)
+        denied = {
+            (source, target, port, protocol)
+            for source, target, port, protocol in knocks()
+            if not town.agent.client.explain(
+                **{"from": source, "to": f"{WHO[target][0]}/{target}", "port": str(port), "protocol": protocol}
+            ).allowed
+        }
+        assert denied == shut(CASES[name].denied) == town.unanswered(4)
+        town.forget(applied)
+
+
+def test_a_question_that_cannot_be_answered(town: Town) -> None:
+    for query, field in (
+        ({"from": "web", "to": "nobody", "port": "80"}, "to"),
+        ({"from": "web", "port": "80"}, "to"),
+        ({"from": "web", "to": "db", "port": "0"}, "port"),
+        ({"from": "web", "to": "db", "port": "80", "protocol": "quic"}, "protocol"),
+        ({"from": "web", "to": "db", "port": "80", "colour": "red"}, "colour"),
+    ):
+        with pytest.raises(errors.Problem) as refused:
+            town.agent.client.explain(**query)
+        assert refused.value.field == field

@@ -201,11 +201,11 @@ def test_an_explanation_names_what_matched_and_what_did_not() -> None:
     )
     told = book.explain(WEB, DB, "tcp", 80)
     assert [one.text for one in told.steps] == [
-        "web:eth0 is not isolated: no policy selects it for egress",
-        "policy shop/p selects db:eth0",
+        "shop/web is not isolated: no policy selects it for egress",
+        "policy shop/p selects shop/db",
         "rule 0 matches",
         "allowed by rule 0 of shop/p",
-        "web:eth0 to db:eth0, tcp port 80: allowed",
+        "shop/web to shop/db, tcp port 80: allowed",
     ]
     assert "it allows tcp 80, not tcp port 81" in book.explain(WEB, DB, "tcp", 81).steps[2].text
     assert "none of its peers is 192.0.2.1" in book.explain(OUTSIDE, DB, "tcp", 80).steps[2].text

@@ -17,6 +17,7 @@ from fairlead.api.schema import (
     Detach,
     Detached,
     Drift,
+    Explained,
     Flow,
     Pool,
     Report,
@@ -39,6 +40,7 @@ from fairlead.model.reservation import Reservation
 
 from .config import Settings
 from .endpoints import Endpoints
+from .explain import explain
 from .garbage import Garbage
 from .host import Host
 from .networks import Networks
@@ -183,6 +185,10 @@ class Agent:
             pools=tuple(self._pools()),
             flows=self.collector.status() if self.collector else None,
         )
+
+    def explain(self, query: Mapping[str, str]) -> Explained:
+        """Whether one may talk to another, and why."""
+        return explain(self.policies.book, self.endpoints.all.values(), query)
 
     async def flows(self, query: Mapping[str, str]) -> list[Flow]:
         """The last flows that match."""

@@ -180,8 +180,8 @@ class Node:
 
     @property
     def plane(self) -> str:
-        """The name of the plane in use."""
-        return self._hands.plane.name
+        """The name of what enforces policies, or would."""
+        return self._hands.plane.name if isinstance(self._hands.hooks, NoHooks) else "ebpf"
 
     def behind(self, nsid: int) -> set[str]:
         """The owners of links whose container the kernel knows by this namespace id."""

@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 Thing = Namespace | NetworkPolicy
 
+_WORDS = {Namespace.plural: "namespace", NetworkPolicy.plural: "policy"}
+
 
 class Policies:
     """Every policy and namespace of the node, in memory as in the store."""
@@ -103,7 +105,7 @@ class Policies:
         """Remove it, and answer when the kernel does not judge by it any more."""
         thing = self.all[plural].get(name)
         if thing is None:
-            raise Missing(f"there is no {plural.removesuffix('s')} {name!r}", field="name")
+            raise Missing(f"there is no {_WORDS[plural]} {name!r}", field="name")
         if isinstance(thing, Namespace) and (users := self._in(thing.name)):
             raise Conflict(f"namespace {name} holds {', '.join(users[:10])}; remove them first", field="metadata.name")
         await self._store.commit(Delete(plural, thing.key))

@@ -65,6 +65,7 @@ class Server:
                 web.post("/v1/detach", self._detach),
                 web.delete("/v1/node", self._purge),
                 web.get("/v1/flows", self._flows),
+                web.get("/v1/policy/explain", self._explain),
                 web.post("/cni", self._cni),
             ]
         )
@@ -150,6 +151,9 @@ class Server:
     async def _purge(self, _: web.Request) -> web.Response:
         await self._door.purge()
         return web.json_response({})
+
+    async def _explain(self, request: web.Request) -> web.Response:
+        return _json(self._door.explain(request.query))
 
     async def _flows(self, request: web.Request) -> web.StreamResponse:
         if request.query.get("follow", "false") == "false":

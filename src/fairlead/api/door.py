@@ -14,7 +14,7 @@ from fairlead.model.meta import Object
 from fairlead.model.network import Network
 from fairlead.model.reservation import Reservation
 
-from .schema import Applied, Attach, Attached, Change, Detach, Detached, Drift, Flow, Report, Reserve, Status
+from .schema import Applied, Attach, Attached, Change, Detach, Detached, Drift, Explained, Flow, Report, Reserve, Status
 
 
 class Door(Protocol):
@@ -66,6 +66,9 @@ class Door(Protocol):
 
     async def doctor(self) -> Report:
         """Compare everything, touch nothing."""
+
+    def explain(self, query: Mapping[str, str]) -> Explained:
+        """Whether one may open a connection to another, and why; the words are ``from``, ``to``, ``protocol``, ``port``."""
 
     async def flows(self, query: Mapping[str, str]) -> list[Flow]:
         """The last flows that match the words of ``query``; ``Unsupported`` if flows are off."""

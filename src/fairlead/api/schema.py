@@ -13,6 +13,7 @@ POST      /v1/attach                   ``Attach`` → ``Attached``
 POST      /v1/detach                   ``Detach`` → ``Detached``
 DELETE    /v1/node                     every endpoint goes, and all that Fairlead made in the kernel
 GET       /v1/flows                    filters in the query → JSON array of ``Flow``; follow=true: lines of JSON without end
+GET       /v1/policy/explain           from, to, protocol, port in the query → ``Explained``
 POST      /cni                         CNI stdin, the environment in X-CNI-* headers → CNI result or error
 ========  ===========================  =====================================================================
 
@@ -236,6 +237,22 @@ class Flow(Value, frozen=True, kw_only=True):
     reason: str = ""
     policy: str = ""
     lost: int = 0
+
+
+class Explaining(Value, frozen=True, kw_only=True):
+    """One line of an explanation. ``direction``: egress, ingress, or empty for the verdict; ``allows``: None if it is none."""
+
+    direction: str = ""
+    text: str
+    policy: str = ""
+    allows: bool | None = None
+
+
+class Explained(Value, frozen=True, kw_only=True):
+    """Whether one may open a connection to another, and why. Each direction ends with its verdict, all with the whole."""
+
+    allowed: bool
+    steps: tuple[Explaining, ...] = ()
 
 
 class FlowStatus(Value, frozen=True, kw_only=True):

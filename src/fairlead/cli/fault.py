@@ -52,6 +52,8 @@ def explain(problem: errors.Problem, command: str) -> tuple[str, str]:
         return message, start
     if isinstance(problem, errors.Missing | errors.Conflict) and "network" in message:
         return message, "fairlead network ls"
+    if isinstance(problem, errors.Missing) and "no policy" in message:
+        return message, "fairlead get netpol"
     return message, _BY_KIND.get(type(problem), f"{command} --help")
 
 

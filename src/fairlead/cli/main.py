@@ -47,13 +47,14 @@ COMMANDS: dict[str, str] = {
     "apply": "objects",
     "get": "objects",
     "delete": "objects",
+    "policy": "policy",
     "cni": "cni",
     "version": "node",
 }
 """Every command and the module that holds it, in the order of ``--help``."""
 
 
-_GROUPS = {"network", "cni"}
+_GROUPS = {"network", "policy", "cni"}
 
 _LINES = re.compile(r"(?<!\n)\n(?!\n)")
 """Where a docstring's line ends for the editor's sake alone; the terminal has a width of its own."""

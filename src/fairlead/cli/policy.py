@@ -1,0 +1,76 @@
+"""``fairlead policy``: who may talk to whom, and why."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Annotated
+
+import typer
+
+from fairlead.api.client import Client
+from fairlead.api.schema import Explained
+from fairlead.model import codec
+from fairlead.model.errors import Invalid
+
+from . import fault, options
+from .out import Format, clean, write
+
+app = typer.Typer(rich_markup_mode="rich")
+policies = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
+app.add_typer(policies, name="policy", help="Ask who may talk to whom, and why.", rich_help_panel="Objects")
+
+_WHO = r"(?P<who>\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)"
+_TARGETS = (
+    re.compile(_WHO + r":(?P<port>\d{1,5})(?:/(?P<protocol>[A-Za-z]+))?"),
+    re.compile(_WHO + r"/(?P<protocol>icmp)(?P<port>)"),
+)
+_PAINT = {True: "32", False: "31"}
+_MARK = {True: "✓", False: "✗", None: "·"}
+
+
+@policies.command(no_args_is_help=True, epilog="Example: fairlead policy explain web db:5432")
+def explain(
+    source: Annotated[str, typer.Argument(metavar="FROM", help="A container, namespace/container or an address.")],
+    target: Annotated[
+        str,
+        typer.Argument(metavar="TO:PORT[/PROTOCOL]", help="The same with a port, or with /icmp; an IPv6 address in brackets."),
+    ],
+    output: options.Output = Format.TABLE,
+) -> None:
+    """Say whether one may open a connection to another, and which policies and rules decide.
+
+    It asks what the agent wrote to the kernel, for both ends: egress of the one, ingress of the other.
+    """
+    told = Client().explain(**_words(source, target))
+    if output is Format.TABLE:
+        for line in lines(told, colour=fault.coloured(sys.stdout)):
+            write(line)
+    else:
+        write(codec.encode(told).decode())
+
+
+def lines(told: Explained, *, colour: bool = False) -> list[str]:
+    """The story as people read it: a head for each direction, its steps, and the verdict last."""
+    shown, direction = [], ""
+    for one in told.steps:
+        if one.direction and one.direction != direction:
+            direction = one.direction
+            shown.append(direction)
+        text = f"{_MARK[one.allows]} {clean(one.text)}"
+        if colour and one.allows is not None:
+            text = f"\033[{_PAINT[one.allows]}m{text}\033[0m"
+        shown.append(f"  {text}" if one.direction else text)
+    return shown
+
+
+def _words(source: str, target: str) -> dict[str, str]:
+    found = next((match for one in _TARGETS if (match := one.fullmatch(target))), None)
+    if found is None:
+        raise Invalid(f"{target[:80]!r} is not TO:PORT[/PROTOCOL], such as db:5432, shop/db:53/udp or db/icmp", field="to")
+    return {
+        "from": source.strip("[]"),
+        "to": found["who"].strip("[]"),
+        "protocol": found["protocol"] or "tcp",
+        "port": found["port"],
+    }
