@@ -212,6 +212,7 @@ class Agent:
                 drift=tuple(await self.node.check()),
                 dead=tuple(one.display for one in dead),
                 pools=tuple(self._pools()),
+                maps=await self.node.fill(),
                 capabilities=await self._host.capabilities(),
                 forwards=self._host.forwards(),
                 uplink_mtu=self._host.mtu(),

@@ -191,6 +191,10 @@ class Node:
         """The link whose host side has this name."""
         return self._hosts.get(host)
 
+    async def fill(self) -> dict[str, tuple[int, int]]:
+        """How full the maps of policies are."""
+        return await self._in_kernel(self._hands.hooks.fill)
+
     async def purge(self) -> None:
         """Remove everything that Fairlead made from the kernel."""
         self.state = NodeState()

@@ -273,6 +273,8 @@ class FlowStatus(Value, frozen=True, kw_only=True):
     not_tracked: int = 0
     fragments_unmatched: int = 0
     table_full: int = 0
+    dropped: dict[str, int] = {}
+    """Packets by reason."""
 
 
 class Status(Value, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fairlead.api.schema import Pool, Status
+from fairlead.api.schema import FlowStatus, Pool, Status
 
 from .kinds import count
 from .out import clean, duration, plain, size, terminal, write
@@ -43,8 +43,13 @@ def facts(now: Status, containers: int) -> list[tuple[str, str]]:
         ("endpoints", f"{now.endpoints}{waiting}"),
         ("containers", f"{containers} by fairlead run"),
         ("repairs", f"{now.repairs}, last compared {duration(now.last_check)} ago"),
-        ("flows", f"{now.flows.seen} seen, {now.flows.lost + now.flows.missed} lost" if now.flows else "off"),
+        ("flows", _flows(now.flows) if now.flows else "off"),
     ]
+
+
+def _flows(of: FlowStatus) -> str:
+    dropped = sum(of.dropped.values())
+    return f"{of.seen} seen, {of.lost + of.missed} lost" + (f", {dropped} packets dropped" if dropped else "")
 
 
 def _rich(now: Status, containers: int) -> None:

@@ -61,6 +61,9 @@ class Hooks(Protocol):
     def apply(self, state: NodeState) -> None:
         """Make what the programs know of policies and endpoints equal ``state``; only what differs is written."""
 
+    def fill(self) -> dict[str, tuple[int, int]]:
+        """By map of policies: how many entries it holds, and how many it can hold."""
+
     def purge(self) -> None:
         """Once every link is gone: leave no program or map in the kernel."""
 
@@ -86,6 +89,10 @@ class NoHooks:
     def check(self, state: NodeState) -> list[Drift]:  # noqa: ARG002  # the protocol's signature
         """Nothing to miss."""
         return []
+
+    def fill(self) -> dict[str, tuple[int, int]]:
+        """There are no maps."""
+        return {}
 
     def purge(self) -> None:
         """Nothing is there."""

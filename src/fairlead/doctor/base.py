@@ -23,6 +23,8 @@ class Facts(Value, frozen=True, kw_only=True):
     dead: tuple[str, ...] = ()
     """Containers whose namespace is gone."""
     pools: tuple[Pool, ...] = ()
+    maps: dict[str, tuple[int, int]] = {}
+    """Of each map of policies how many entries it has and can have; none without programs."""
     capabilities: tuple[Capability, ...] = ()
     forwards: bool = True
     uplink_mtu: int = 1500

@@ -27,7 +27,7 @@ from fairlead.model.errors import Exhausted
 
 from .enrich import Names
 from .filter import LIMIT, Query
-from .record import Record, stamp
+from .record import REASONS, Record, stamp
 
 log = logging.getLogger(__name__)
 
@@ -153,6 +153,7 @@ class Collector:
             not_tracked=counted[Counter.NOT_TRACKED],
             fragments_unmatched=counted[Counter.FRAGMENT_UNMATCHED],
             table_full=counted[Counter.TABLE_FULL],
+            dropped={REASONS[reason]: count for reason, count in self._observer.dropped().items() if count},
         )
 
     def _wake(self) -> None:

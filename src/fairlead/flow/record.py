@@ -14,7 +14,7 @@ PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp"}
 WITHOUT_PORTS = {1, 58}
 _EVENTS = {Kind.NEW: "new", Kind.CLOSE: "close", Kind.ACTIVE: "active", Kind.DROP: "drop"}
 FORWARDED, DROPPED = "forwarded", "dropped"
-_REASONS = {
+REASONS = {
     Reason.POLICY: "denied by policy",
     Reason.NO_RULING: "no ruling on this peer is in the kernel",
     Reason.NO_ENDPOINT: "the link has no endpoint",
@@ -23,6 +23,7 @@ _REASONS = {
     Reason.FRAGMENT_UNMATCHED: "isolated, and a fragment whose first one was not seen",
     Reason.RELATED_UNKNOWN: "isolated, and an ICMP error about no known connection",
 }
+"""Why a packet is dropped, in words."""
 _DEFAULT = "default deny"
 
 
@@ -67,7 +68,7 @@ class Record(NamedTuple):
             received=Amount(packets=seen.back_packets, bytes=seen.back_bytes),
             duration=round((seen.last - seen.first) / 1e9, 6),
             midway=bool(seen.midway),
-            reason=_REASONS.get(Reason(seen.reason), "") if dropped else "",
+            reason=REASONS.get(Reason(seen.reason), "") if dropped else "",
             policy=self.policy or (_DEFAULT if dropped and seen.reason == Reason.POLICY else ""),
         )
 
