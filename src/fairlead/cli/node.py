@@ -48,7 +48,9 @@ def up(
     foreground: Annotated[bool, options.flag("--foreground", help="Stay here, and log to the terminal.")] = False,
     group: Annotated[str, options.text("--group", metavar="NAME", help="A group that may use the agent's socket.")] = "",
     node: Annotated[str, options.text("--node", metavar="NAME", help="The node's name; the host's if left out.")] = "",
-    plane: Annotated[Plane, typer.Option(help="What filters and translates packets.")] = Plane.AUTO,
+    plane: Annotated[
+        Plane, typer.Option(help="What enforces policies: eBPF from the first one on, from the start, or never.")
+    ] = Plane.AUTO,
     ipv6: Annotated[
         bool, options.flag("--ipv6", help="Give the default network an IPv6 subnet too, when it is created.")
     ] = False,
