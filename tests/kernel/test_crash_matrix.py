@@ -468,6 +468,9 @@ class Purge(Case):
 class Ruled(Case):
     """A policy is applied that lets nobody in, the first one since the agent was started, and applied again."""
 
+    spares = 8
+    """The first programs on a link that is up: the kernel exchanges its queue, and what is just then in it goes (docs/policy.md)."""
+
     def ready(self) -> None:
         self.world.agent.kill()
         self.world.agent.start()
@@ -656,7 +659,8 @@ def test_killed_at_every_step(world: World, what: str, record_matrix: dict[str, 
             len(PASSED[what]),
             f"{lost.sent} pings and {lost.bytes_taken >> 10} KiB beside it, {lost.lost} lost",
         )
-        assert lost.nothing, lost
+        spares = getattr(make, "spares", 0)
+        assert lost.nothing or (lost.lost <= spares and lost.bytes_sent == lost.bytes_taken > 0), lost
 
 
 def test_every_point_is_passed() -> None:
