@@ -469,7 +469,7 @@ class Ruled(Case):
     """A policy is applied that lets nobody in, the first one since the agent was started, and applied again."""
 
     spares = 8
-    """The first programs on a link that is up: the kernel exchanges its queue, and what is just then in it goes (docs/policy.md)."""
+    """Packets that the first programs on a link that is up may cost: the kernel exchanges its queue (docs/policy.md)."""
 
     def ready(self) -> None:
         self.world.agent.kill()
