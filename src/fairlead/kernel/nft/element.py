@@ -10,10 +10,12 @@ of a set with a single field is two elements, made by ``interval``: the first ke
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
+from fairlead.kernel.errors import KernelError
 from fairlead.kernel.netlink import CREATE, Message, Netlink, attr, be32, each, nest, parse, text
 from fairlead.kernel.nft.wire import header, kind, transact
 
@@ -25,6 +27,9 @@ _VALUE = 1
 _INTERVAL_END = 1
 _CHUNK = 400
 """Elements a message: an attribute ends at 64 KiB, and an element with three IPv6 concatenations has 150 bytes."""
+
+_READINGS = 16
+"""How often a set is read until its hash table stood still meanwhile; a resize takes one or two readings."""
 
 
 class Element(NamedTuple):
@@ -82,10 +87,20 @@ def change(nl: Netlink, changes: Iterable[Change]) -> None:
 
 
 def elements(nl: Netlink, family: str, table: str, name: str) -> set[Element]:
-    """Every element of a set."""
+    """Every element of a set.
+
+    The kernel lists a large set in several parts and finds its place again by counting. A hash table that grows or shrinks
+    between two parts (it does so some time after a change) puts elements in another order: some then come twice, and as many
+    never. So a listing that names one twice is read again.
+    """
     body = header(family) + text(_TABLE, table) + text(_SET, name)
-    rows = nl.dump(Message(kind(_GET), 0, body, f"list the elements of {table} {name}"))
-    return {_element(data) for row in rows for _, data in each(parse(row, 4).get(_ELEMENTS, b""))}
+    message = Message(kind(_GET), 0, body, f"list the elements of {table} {name}")
+    for _ in range(_READINGS):
+        listed = [_element(data) for row in nl.dump(message) for _, data in each(parse(row, 4).get(_ELEMENTS, b""))]
+        found = set(listed)
+        if len(found) == len(listed):
+            return found
+    raise KernelError.of(errno.EINTR, message.doing, f"its order changed during each of {_READINGS} readings")
 
 
 def _messages(what: int, where: Change, rows: Iterable[Element]) -> Iterator[Message]:
