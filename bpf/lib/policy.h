@@ -116,6 +116,18 @@ static __always_inline struct verdict policy_judge(const struct packet *packet, 
 			  opener_sends ? packet->destination.port : packet->source.port);
 }
 
+/* What begins a connection: who sends it opens it. */
+static __always_inline struct verdict policy_first(const struct packet *packet, const struct endpoint *endpoint)
+{
+	return policy_judge(packet, endpoint, packet->direction == FROM_POD ? SIDE_OPENER : SIDE_RESPONDER, true);
+}
+
+/* To itself; an ICMP error between other parties is not. */
+static __always_inline bool is_to_itself(const struct packet *packet)
+{
+	return address_equal(&packet->source.address, &packet->destination.address) && !packet->related;
+}
+
 /* Made by this node itself: probes of containers' health must reach them. Nothing else comes with no interface it came by. */
 static __always_inline bool policy_exempt(const struct packet *packet, const struct config *config)
 {
@@ -141,15 +153,14 @@ static __always_inline struct verdict policy_begin(const struct packet *packet, 
 	bool exempt = policy_exempt(packet, config);
 	struct opening opening = { .now = now, .revision = config->revision, .replace = replace };
 	struct verdict verdict = { .reason = REASON_NONE };
-	bool self = address_equal(&packet->source.address, &packet->destination.address) && !packet->related;
 
 	if (!endpoint)
 		return (struct verdict){ .reason = REASON_NO_ENDPOINT };
 	opening.by_sender = is_isolated(endpoint) || replace || sent_by_opener(packet);
-	if (is_isolated(endpoint) && !exempt && !self) {
+	if (is_isolated(endpoint) && !exempt && !is_to_itself(packet)) {
 		if (packet->related)
 			return (struct verdict){ .reason = REASON_RELATED_UNKNOWN };
-		verdict = policy_judge(packet, endpoint, packet->direction == FROM_POD ? SIDE_OPENER : SIDE_RESPONDER, true);
+		verdict = policy_first(packet, endpoint);
 		if (verdict.reason != REASON_NONE)
 			return verdict;
 	}
@@ -256,8 +267,7 @@ static __always_inline struct verdict policy_connection(const struct packet *pac
 	barrier();
 	if (!connection || policy_anew(connection, packet))
 		return policy_begin(packet, &tuple, &in_force, now, connection);
-	if (!policy_decided(connection, packet, in_force.revision)
-	    && !(address_equal(&packet->source.address, &packet->destination.address) && !packet->related))
+	if (!policy_decided(connection, packet, in_force.revision) && !is_to_itself(packet))
 		verdict = policy_again(connection, packet, &tuple, &in_force, now);
 	if (verdict.reason == REASON_NONE)
 		conntrack_count(connection, packet, &tuple, now);

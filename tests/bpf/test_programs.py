@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fairlead.datapath.ebpf.layout import Counter, State
+from fairlead.datapath.ebpf.programs import PROGRAMS
 from fairlead.kernel.errors import KernelError
 from tests.bpf import packets
 from tests.bpf.conftest import Kernel
@@ -35,7 +36,7 @@ PROTOCOLS: dict[str, Make] = {
 each_family = pytest.mark.parametrize("family", [4, 6])
 
 
-@pytest.mark.parametrize("program", ["from_pod", "to_pod"])
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_the_verifier_s_work_is_known(kernel: Kernel, program: str, record_property: Callable[[str, object], None]) -> None:
     verified = kernel.loaded.programs[program].info.verified
     record_property(f"{program} verified instructions", verified)

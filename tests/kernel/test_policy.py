@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
+from fairlead.api.schema import Asked
 from fairlead.datapath.ebpf import programs
 from fairlead.desired import names
 from fairlead.model import codec, errors
@@ -419,15 +420,41 @@ def test_an_explanation_agrees_with_the_kernel(town: Town) -> None:
     """Every knock of some cases, asked and tried."""
     for name in ("one label, one port", "each end has a say"):
         applied = town.apply(CASES[name].policies)
-        denied = {
-            (source, target, port, protocol)
-            for source, target, port, protocol in knocks()
-            if not town.agent.client.explain(
+        told = {
+            (source, target, port, protocol): town.agent.client.explain(
                 **{"from": source, "to": f"{WHO[target][0]}/{target}", "port": str(port), "protocol": protocol}
-            ).allowed
+            )
+            for source, target, port, protocol in knocks()
         }
+        denied = {knock for knock, one in told.items() if not one.allowed}
         assert denied == shut(CASES[name].denied) == town.unanswered(4)
+        for one in told.values():
+            assert [end.direction for end in one.kernel] == ["egress", "ingress"]
+            assert all(end.agrees for end in one.kernel)
+            assert one.allowed == all(end.allowed for end in one.kernel)
         town.forget(applied)
+
+
+def test_a_kernel_that_says_otherwise(town: Town, node: Node) -> None:
+    """What the programs would do is asked of them, and told even if it is not what the policies say."""
+    applied = town.apply(CASES["one label, one port"].policies)
+    loaded = programs.Programs(node.run_dir)
+    try:
+        query = {"from": "web", "to": "data/db", "port": "80", "protocol": "tcp"}
+        assert all(one.agrees for one in town.agent.client.explain(**query).kernel)
+
+        def broken() -> list[Asked]:
+            """The agent repairs it once a second."""
+            for key in loaded.maps["rulings"].entries():
+                loaded.maps["rulings"].delete(key)
+            return [one for one in town.agent.client.explain(**query).kernel if not one.agrees]
+
+        (wrong,) = eventually(broken)
+        assert (wrong.direction, wrong.allowed) == ("ingress", False)
+        assert wrong.reason == "no ruling on this peer is in the kernel"
+    finally:
+        loaded.close()
+    town.forget(applied)
 
 
 def test_a_question_that_cannot_be_answered(town: Town) -> None:

@@ -33,9 +33,15 @@ def policy(spec: dict[str, Any], name: str = "p", namespace: str = "shop") -> Ne
 
 
 def reach(book: Book, to: Endpoint, port: int = 80, protocol: str = "tcp") -> set[str]:
-    """Who can open a connection to ``to``."""
+    """Who else can open a connection to ``to``; it always reaches itself."""
     ends: dict[str, Endpoint | Address] = {"web": WEB, "db": DB, "spy": SPY, "bare": BARE, "outside": OUTSIDE}
-    return {name for name, one in ends.items() if book.explain(one, to, protocol, port).allowed}
+    return {name for name, one in ends.items() if one is not to and book.explain(one, to, protocol, port).allowed}
+
+
+def test_everybody_reaches_itself() -> None:
+    told = world(policy({"policyTypes": ["Ingress", "Egress"]})).explain(DB, DB, "tcp", 80)
+    assert [one.text for one in told.steps[:2]] == ["shop/db always reaches itself"] * 2
+    assert told.allowed
 
 
 def world(*policies: NetworkPolicy) -> Book:
@@ -70,7 +76,7 @@ TEAM = {"matchLabels": {"team": "red"}}
     ],
 )
 def test_peers(peers: tuple[dict[str, Any], ...], who: set[str]) -> None:
-    assert reach(world(policy(ingress(*peers))), DB) == who
+    assert reach(world(policy(ingress(*peers))), DB) == who - {"db"}
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,9 @@ def test_the_explanation_ends_in_the_verdict(things: list[Any], source: Address,
     book, there = Book(), world(things)
     book.put(*things)
     told = book.explain(source, to, protocol, port)
-    assert told.allowed == told.steps[-1].allows == allowed(there, source, to, protocol, port)
+    assert told.allowed == told.steps[-1].allows == (source == to or allowed(there, source, to, protocol, port))
+    if source == to:
+        return
     receiver = owner(there, to)
     if told.allowed and receiver:
         _, rule = direction_allows(there, PolicyType.INGRESS, receiver, source, protocol, port)

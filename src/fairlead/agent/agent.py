@@ -186,9 +186,9 @@ class Agent:
             flows=self.collector.status() if self.collector else None,
         )
 
-    def explain(self, query: Mapping[str, str]) -> Explained:
+    async def explain(self, query: Mapping[str, str]) -> Explained:
         """Whether one may talk to another, and why."""
-        return explain(self.policies.book, self.endpoints.all.values(), query)
+        return await explain(self.policies.book, self.endpoints.all.values(), query, self.node.ask)
 
     async def flows(self, query: Mapping[str, str]) -> list[Flow]:
         """The last flows that match."""

@@ -24,7 +24,7 @@ from functools import partial
 from typing import TypeVar
 
 from fairlead.api.schema import Drift
-from fairlead.datapath.base import HOOKS, Hooks, NoHooks, Plane
+from fairlead.datapath.base import HOOKS, Answer, Hooks, NoHooks, Plane, Question
 from fairlead.desired.state import Bridge, Chain, Inside, Limit, Link, NodeState, Publication, Row, Rows, Sub, Subject
 from fairlead.kernel.errors import Gone, KernelError
 from fairlead.kit import fault
@@ -190,6 +190,12 @@ class Node:
     def at(self, host: str) -> Link | None:
         """The link whose host side has this name."""
         return self._hosts.get(host)
+
+    async def ask(self, question: Question) -> Answer | None:
+        """What the kernel would do with the first packet of a connection; None: no policies are enforced on that link."""
+        if question.host not in self._hosts:
+            return None
+        return await self._in_kernel(self._hands.hooks.ask, question)
 
     async def fill(self) -> dict[str, tuple[int, int]]:
         """How full the maps of policies are."""

@@ -153,7 +153,7 @@ class Server:
         return web.json_response({})
 
     async def _explain(self, request: web.Request) -> web.Response:
-        return _json(self._door.explain(request.query))
+        return _json(await self._door.explain(request.query))
 
     async def _flows(self, request: web.Request) -> web.StreamResponse:
         if request.query.get("follow", "false") == "false":

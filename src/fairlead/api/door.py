@@ -67,7 +67,7 @@ class Door(Protocol):
     async def doctor(self) -> Report:
         """Compare everything, touch nothing."""
 
-    def explain(self, query: Mapping[str, str]) -> Explained:
+    async def explain(self, query: Mapping[str, str]) -> Explained:
         """Whether one may open a connection to another, and why; the words are ``from``, ``to``, ``protocol``, ``port``."""
 
     async def flows(self, query: Mapping[str, str]) -> list[Flow]:

@@ -248,11 +248,26 @@ class Explaining(Value, frozen=True, kw_only=True):
     allows: bool | None = None
 
 
+class Asked(Value, frozen=True, kw_only=True):
+    """What the kernel says of one end, asked for the first packet. ``rule``: what decided; ``agrees``: with the explanation."""
+
+    direction: str
+    link: str
+    allowed: bool
+    reason: str = ""
+    rule: str = ""
+    agrees: bool
+
+
 class Explained(Value, frozen=True, kw_only=True):
-    """Whether one may open a connection to another, and why. Each direction ends with its verdict, all with the whole."""
+    """Whether one may open a connection to another, and why. Each direction ends with its verdict, all with the whole.
+
+    ``kernel`` has an end only if the kernel decides there: a container of this node, under policies that are enforced.
+    """
 
     allowed: bool
     steps: tuple[Explaining, ...] = ()
+    kernel: tuple[Asked, ...] = ()
 
 
 class FlowStatus(Value, frozen=True, kw_only=True):

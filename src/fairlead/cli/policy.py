@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from fairlead.api.client import Client
-from fairlead.api.schema import Explained
+from fairlead.api.schema import Asked, Explained
 from fairlead.model import codec
-from fairlead.model.errors import Invalid
+from fairlead.model.errors import Failed, Invalid
 
 from . import fault, options
 from .out import Format, clean, write
@@ -40,7 +40,8 @@ def explain(
 ) -> None:
     """Say whether one may open a connection to another, and which policies and rules decide.
 
-    It asks what the agent wrote to the kernel, for both ends: egress of the one, ingress of the other.
+    It asks what the agent wrote to the kernel, for both ends: egress of the one, ingress of the other. Then it asks the
+    kernel's own programs the same; if these say otherwise, that is an error.
     """
     told = Client().explain(**_words(source, target))
     if output is Format.TABLE:
@@ -48,6 +49,8 @@ def explain(
             write(line)
     else:
         write(codec.encode(told).decode())
+    if not all(one.agrees for one in told.kernel):
+        raise Failed("the kernel says otherwise than the policies; fairlead doctor names what differs")
 
 
 def lines(told: Explained, *, colour: bool = False) -> list[str]:
@@ -61,7 +64,19 @@ def lines(told: Explained, *, colour: bool = False) -> list[str]:
         if colour and one.allows is not None:
             text = f"\033[{_PAINT[one.allows]}m{text}\033[0m"
         shown.append(f"  {text}" if one.direction else text)
-    return shown
+    return [*shown[:-1], *_kernel(told), shown[-1]]
+
+
+def _kernel(told: Explained) -> list[str]:
+    """What the programs in the kernel say of each end."""
+    said = [f"  {_MARK[one.allowed]} {one.direction} on {one.link}: {_said(one)}" for one in told.kernel]
+    return ["kernel", *said] if said else []
+
+
+def _said(one: Asked) -> str:
+    by = f"by {one.rule}" if one.rule else ""
+    words = f"passes {by}".rstrip() if one.allowed else f"{one.reason} {by}".rstrip()
+    return words if one.agrees else f"{words}, against the above"
 
 
 def _words(source: str, target: str) -> dict[str, str]:

@@ -6,10 +6,11 @@ Beside it stand the hooks: eBPF programs on containers' links, or none.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from fairlead.api.schema import Drift
 from fairlead.desired.state import NodeState, Row
+from fairlead.model.address import Address
 
 
 class Plane(Protocol):
@@ -37,6 +38,28 @@ HOOKS = "hooks"
 """The table that drift of hooks names."""
 
 
+class Question(NamedTuple):
+    """What a container's link would do with the first packet of a connection; ``sends``: the container is who opens it.
+
+    ``protocol`` is IP's number; ``port`` the destination's, 0 where the protocol has none.
+    """
+
+    host: str
+    sends: bool
+    source: Address
+    destination: Address
+    protocol: int
+    port: int
+
+
+class Answer(NamedTuple):
+    """Whether the kernel lets it pass, the reason in words if not, and the number of the rule that decided or 0."""
+
+    allowed: bool
+    reason: str
+    rule: int
+
+
 class Hooks(Protocol):
     """Programs on the links of containers. Like a plane's verbs, these run in the agent's kernel thread."""
 
@@ -60,6 +83,9 @@ class Hooks(Protocol):
 
     def apply(self, state: NodeState) -> None:
         """Make what the programs know of policies and endpoints equal ``state``; only what differs is written."""
+
+    def ask(self, question: Question) -> Answer | None:
+        """Have the kernel answer, as it would for a packet; nothing is remembered or reported. None: nobody there decides."""
 
     def fill(self) -> dict[str, tuple[int, int]]:
         """By map of policies: how many entries it holds, and how many it can hold."""
@@ -89,6 +115,10 @@ class NoHooks:
     def check(self, state: NodeState) -> list[Drift]:  # noqa: ARG002  # the protocol's signature
         """Nothing to miss."""
         return []
+
+    def ask(self, question: Question) -> Answer | None:  # noqa: ARG002  # the protocol's signature
+        """Nobody decides."""
+        return None
 
     def fill(self) -> dict[str, tuple[int, int]]:
         """There are no maps."""

@@ -20,14 +20,14 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 
 from fairlead.api.schema import Flow, FlowStatus
-from fairlead.datapath.ebpf.layout import Counter, Kind, Seen
+from fairlead.datapath.ebpf.layout import REASONS, Counter, Kind, Seen
 from fairlead.datapath.ebpf.observe import Observer
 from fairlead.kernel.errors import KernelError
 from fairlead.model.errors import Exhausted
 
 from .enrich import Names
 from .filter import LIMIT, Query
-from .record import REASONS, Record, stamp
+from .record import Record, stamp
 
 log = logging.getLogger(__name__)
 

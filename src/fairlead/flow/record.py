@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple, Self
 
 from fairlead.api.schema import Amount, Flow, Peer
-from fairlead.datapath.ebpf.layout import EVENT, Kind, Reason, Seen
+from fairlead.datapath.ebpf.layout import EVENT, REASONS, Kind, Reason, Seen
 
 from .enrich import Party, address
 
@@ -14,16 +14,6 @@ PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp"}
 WITHOUT_PORTS = {1, 58}
 _EVENTS = {Kind.NEW: "new", Kind.CLOSE: "close", Kind.ACTIVE: "active", Kind.DROP: "drop"}
 FORWARDED, DROPPED = "forwarded", "dropped"
-REASONS = {
-    Reason.POLICY: "denied by policy",
-    Reason.NO_RULING: "no ruling on this peer is in the kernel",
-    Reason.NO_ENDPOINT: "the link has no endpoint",
-    Reason.NOT_TRACKED: "isolated, and neither TCP, UDP, SCTP nor ICMP",
-    Reason.MALFORMED: "isolated, and its headers contradict themselves",
-    Reason.FRAGMENT_UNMATCHED: "isolated, and a fragment whose first one was not seen",
-    Reason.RELATED_UNKNOWN: "isolated, and an ICMP error about no known connection",
-}
-"""Why a packet is dropped, in words."""
 _DEFAULT = "default deny"
 
 

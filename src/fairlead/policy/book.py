@@ -132,7 +132,7 @@ class Book:
         labels = dict(who.labels)
         near = self._inside.get(who.namespace, (set(), {}))[1].values()
         selecting = [policy for policy in sorted(near, key=lambda one: one.name) if policy.selects(who, labels)]
-        return Party(f"{who.namespace}/{found.display}", address, Class(who, blocks), selecting)
+        return Party(f"{who.namespace}/{found.display}", address, Class(who, blocks), selecting, found.name)
 
     def _subject(self, name: str) -> tuple[int, int] | None:
         who = self._profiles.get(name)

@@ -21,6 +21,8 @@ class Party(NamedTuple):
     address: Address | None
     of: Class
     selecting: list[Prepared] | None
+    endpoint: str = ""
+    """The endpoint's own name, if it is one."""
 
 
 class Step(NamedTuple):
@@ -38,6 +40,8 @@ class Explanation(NamedTuple):
 
     allowed: bool
     steps: tuple[Step, ...]
+    source: Party
+    destination: Party
 
 
 def explain(source: Party, destination: Party, protocol: str, port: int) -> Explanation:
@@ -45,14 +49,19 @@ def explain(source: Party, destination: Party, protocol: str, port: int) -> Expl
     steps: list[Step] = []
     ends = ((PolicyType.EGRESS, source, destination), (PolicyType.INGRESS, destination, source))
     verdicts: list[Step] = []
+    itself = source.address is not None and source.address == destination.address
     for direction, subject, peer in ends:
-        steps += _narrate(direction, subject, peer, protocol, port)
+        steps += _itself(direction, subject) if itself else _narrate(direction, subject, peer, protocol, port)
         verdicts.append(steps[-1])
     allowed = all(one.allows for one in verdicts)
     deciding = next((one for one in verdicts if not one.allows), verdicts[1] if verdicts[1].rule else verdicts[0])
     way = f"{source.name} to {destination.name}, {_what(protocol, port)}"
     final = f"{way}: {'allowed' if allowed else f'denied by {deciding.direction}'}"
-    return Explanation(allowed, (*steps, Step("", final, deciding.policy, deciding.rule, allowed)))
+    return Explanation(allowed, (*steps, Step("", final, deciding.policy, deciding.rule, allowed)), source, destination)
+
+
+def _itself(direction: PolicyType, subject: Party) -> Iterator[Step]:
+    yield Step(direction.value.lower(), f"{subject.name} always reaches itself", allows=True)
 
 
 def _narrate(direction: PolicyType, subject: Party, peer: Party, protocol: str, port: int) -> Iterator[Step]:

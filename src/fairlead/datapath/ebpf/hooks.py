@@ -6,13 +6,15 @@ from collections.abc import Iterable
 from sys import byteorder
 
 from fairlead.api.schema import Drift
-from fairlead.datapath.base import HOOKS
+from fairlead.datapath.base import HOOKS, Answer, Question
 from fairlead.desired.state import Judgement, Link, NodeState, Peer, Row, Ruling, Subject
 from fairlead.kernel import route
 from fairlead.kernel.errors import Exists, Gone
 from fairlead.kernel.netlink import Netlink
 
+from .layout import REASONS, Direction, Reason
 from .programs import Programs
+from .question import packet
 from .tables import Tables, describe
 
 _PLACES = {route.RECEIVED: "from_pod", route.SENT: "to_pod"}
@@ -59,6 +61,15 @@ class TrafficHooks:
         subjects = [row for row in state.table(Subject).values() if row.host in links]
         self._tables.apply(_policies(state), {links[row.host]: (row.ingress, row.egress) for row in subjects})
         self._indexes = {row.host: links[row.host] for row in subjects}
+
+    def ask(self, question: Question) -> Answer | None:
+        """Run the program that goes the way of those on the links, with their maps."""
+        direction = Direction.FROM_POD if question.sends else Direction.TO_POD
+        program, index = self._programs.programs["ask"], self._index(question.host)
+        said, data = program.ask(packet(question), ifindex=index, mark=direction)
+        reason = Reason(said)
+        rule = 0 if reason is Reason.NO_ENDPOINT else int.from_bytes(data[:8], byteorder)
+        return Answer(reason is Reason.NONE, REASONS.get(reason, ""), rule)
 
     def fill(self) -> dict[str, tuple[int, int]]:
         """By map: how many entries it holds, and how many it can hold."""

@@ -70,6 +70,18 @@ class Reason(IntEnum):
     RELATED_UNKNOWN = 7
 
 
+REASONS = {
+    Reason.POLICY: "denied by policy",
+    Reason.NO_RULING: "no ruling on this peer is in the kernel",
+    Reason.NO_ENDPOINT: "the link has no endpoint",
+    Reason.NOT_TRACKED: "isolated, and neither TCP, UDP, SCTP nor ICMP",
+    Reason.MALFORMED: "isolated, and its headers contradict themselves",
+    Reason.FRAGMENT_UNMATCHED: "isolated, and a fragment whose first one was not seen",
+    Reason.RELATED_UNKNOWN: "isolated, and an ICMP error about no known connection",
+}
+"""Why a packet is dropped, in words."""
+
+
 class Seen(NamedTuple):
     """What was seen of one connection: ``struct event``, flat. Addresses are 16 bytes, ports two, in network order.
 

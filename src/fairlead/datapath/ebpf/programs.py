@@ -20,7 +20,7 @@ from fairlead.kernel.errors import Gone
 from fairlead.model.errors import Unsupported
 
 OBJECTS = Path(__file__).with_name("obj")
-PROGRAMS = ("from_pod", "to_pod")
+PROGRAMS = ("from_pod", "to_pod", "ask")
 MAPS = (
     "config",
     "connections",

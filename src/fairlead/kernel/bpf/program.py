@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -17,7 +18,7 @@ _test = struct.Struct("=IIIIQQIIIIQQ")
 _context = struct.Struct("=192s")
 _load = struct.Struct("=IIQQIIQII16s")
 _EXIT_NEXT = struct.pack("=BBhiBBhi", 0xB7, 0, 0, -1, 0x95, 0, 0, 0)
-_INGRESS_AT, _IFINDEX_AT, _GSO_SEGS_AT, _GSO_SIZE_AT = 36, 40, 164, 176
+_MARK_AT, _INGRESS_AT, _IFINDEX_AT, _GSO_SEGS_AT, _GSO_SIZE_AT = 8, 36, 40, 164, 176
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +60,23 @@ class Program:
 
         ``ingress``: the interface by which the packet came to this machine, 0 if it was made here.
         """
+        given = {_IFINDEX_AT: ifindex, _INGRESS_AT: ingress, _GSO_SEGS_AT: segments, _GSO_SIZE_AT: segment}
+        return self._test(packet, given)[0]
+
+    def ask(self, packet: bytes, *, ifindex: int, mark: int) -> tuple[int, bytes]:
+        """Run it once on ``packet`` that bears ``mark``; return what the program returns and what it made of the packet."""
+        return self._test(packet, {_IFINDEX_AT: ifindex, _MARK_AT: mark})
+
+    def _test(self, packet: bytes, given: Mapping[int, int]) -> tuple[int, bytes]:
         context = bytearray(_context.size)
-        struct.pack_into("=I", context, _IFINDEX_AT, ifindex)
-        struct.pack_into("=I", context, _INGRESS_AT, ingress)
-        struct.pack_into("=I", context, _GSO_SEGS_AT, segments)
-        struct.pack_into("=I", context, _GSO_SIZE_AT, segment)
-        data, given = Memory(packet), Memory(bytes(context))
-        attributes = _test.pack(self.fd, 0, len(packet), 0, data.address, 0, 1, 0, len(context), 0, given.address, 0)
-        _, number, answer = syscall.attempt(syscall.TEST_RUN, attributes)
+        for place, value in given.items():
+            struct.pack_into("=I", context, place, value)
+        data, before, after = Memory(packet), Memory(bytes(context)), Memory(len(packet))
+        sizes = (len(packet), len(packet), data.address, after.address, 1, 0, len(context), 0, before.address, 0)
+        _, number, answer = syscall.attempt(syscall.TEST_RUN, _test.pack(self.fd, 0, *sizes))
         if number:
             raise KernelError.of(number, f"run program {self.info.name} on a packet of {len(packet)} bytes")
-        return int(struct.unpack_from("=i", answer, 4)[0])
+        return int(struct.unpack_from("=i", answer, 4)[0]), after.read()
 
     def close(self) -> None:
         """Close the descriptor."""
