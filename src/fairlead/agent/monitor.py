@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 
 from fairlead.api.schema import Drift
-from fairlead.datapath.nftables.plane import TABLES
+from fairlead.datapath.filter.filter import TABLES
 from fairlead.desired import names
 from fairlead.desired.state import Bridge, Inside, Limit, Link, Sub
 from fairlead.kernel.events import Event, Events

@@ -29,7 +29,7 @@ class Links:
         self._behind: dict[int, set[str]] = {}
         self._nsid: dict[str, int] = {}
 
-    def ensure(self, rows: Iterable[Row], gate: veths.Gate | None = None) -> None:
+    def ensure(self, rows: Iterable[Row], gate: veths.Gate) -> None:
         """Make what the rows say; what is there already is brought in line. Bridges first, then what stands on them.
 
         A container's link carries nothing before ``gate`` has returned for it.

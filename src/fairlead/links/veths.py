@@ -34,7 +34,7 @@ Gate = Callable[[Link], None]
 """What must be done with the near end before it carries anything."""
 
 
-def ensure(nl: Netlink, row: Link, gate: Gate | None = None) -> int | None:
+def ensure(nl: Netlink, row: Link, gate: Gate) -> int | None:
     """Make the pair and what is inside the container; where some of it is there already, add what is missing.
 
     The near end is down until ``gate`` has returned.
@@ -77,15 +77,14 @@ def check_host(row: Link, links: dict[str, LinkInfo]) -> list[Drift]:
     return differences(row.key, f"{row.host} ", want, have)
 
 
-def _make(nl: Netlink, row: Link, bridge: int, fd: int, gate: Gate | None) -> None:
-    nl.do(*_pair(row, bridge, fd, up=gate is None))
-    if gate is not None:
-        fault.point("veth.down")
-        gate(row)
-        nl.do(route.set_link(row.host, up=True))
+def _make(nl: Netlink, row: Link, bridge: int, fd: int, gate: Gate) -> None:
+    nl.do(*_pair(row, bridge, fd))
+    fault.point("veth.down")
+    gate(row)
+    nl.do(route.set_link(row.host, up=True))
 
 
-def _pair(row: Link, bridge: int, fd: int, *, up: bool) -> tuple[Message, ...]:
+def _pair(row: Link, bridge: int, fd: int) -> tuple[Message, ...]:
     return route.new_veth(
         row.host,
         row.name,
@@ -98,11 +97,11 @@ def _pair(row: Link, bridge: int, fd: int, *, up: bool) -> tuple[Message, ...]:
         arp=False,
         isolated=row.alone,
         hairpin=row.hairpin,
-        up=up,
+        up=False,
     )
 
 
-def _repair_pair(nl: Netlink, row: Link, bridge: int, fd: int, gate: Gate | None) -> None:
+def _repair_pair(nl: Netlink, row: Link, bridge: int, fd: int, gate: Gate) -> None:
     """The pair, or only the far end's name, was there already."""
     near = route.link(nl, row.host)
     with Netlink(netns=fd) as inside:
@@ -118,22 +117,20 @@ def _repair_pair(nl: Netlink, row: Link, bridge: int, fd: int, gate: Gate | None
             )
         _make(nl, row, bridge, fd, gate)
         return
-    if gate is not None:
-        gate(row)
+    gate(row)
     nl.do(
         route.set_link(near.index, master=bridge, mtu=row.mtu, arp=False, up=True, group=GROUP),
         route.bridge_port(near.index, isolated=row.alone, hairpin=row.hairpin),
     )
 
 
-def _ensure_handover(nl: Netlink, row: Link, gate: Gate | None) -> None:
+def _ensure_handover(nl: Netlink, row: Link, gate: Gate) -> None:
     """Make the pair, its far end on the host; or, if there was one that was destroyed, inside the container it had got to."""
     bridge = route.link(nl, row.bridge)
     if bridge is None:
         raise Missing(f"bridge {row.bridge} is gone; it comes back by itself, try again", field="network")
     if ours := route.link(nl, row.host):
-        if gate is not None:
-            gate(row)
+        gate(row)
         nl.do(
             route.set_link(ours.index, master=bridge.index, mtu=row.mtu, arp=False, up=True, group=GROUP),
             route.bridge_port(ours.index, isolated=row.alone, hairpin=row.hairpin),
