@@ -101,7 +101,10 @@ class Monitor:
         if row is None:
             return False
         link = event.link
-        altered = not link.master or link.arp if isinstance(row, Link) else link.snooping or link.reserved_learning
+        if isinstance(row, Link):
+            altered = bool(link.master) != bool(row.bridge) or link.arp
+        else:
+            altered = link.snooping or link.reserved_learning
         return event.deleted or not link.up or link.mtu != row.mtu or altered
 
     async def _on_events(self) -> None:

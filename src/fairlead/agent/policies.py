@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from msgspec.structs import replace
 
 from fairlead.api.schema import Applied
-from fairlead.desired import names
+from fairlead.desired import build, names
 from fairlead.desired.state import Rows, Subject
 from fairlead.kit import fault
 from fairlead.model import namespace
@@ -26,7 +26,6 @@ from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Conflict, Invalid, Missing, Problem
 from fairlead.model.meta import kind
 from fairlead.model.namespace import Namespace
-from fairlead.model.network import Driver
 from fairlead.model.policy import NetworkPolicy
 from fairlead.policy.book import Book, Delta
 from fairlead.store.base import Delete, Put, Store
@@ -179,7 +178,7 @@ class Policies:
 
     def _has_link(self, endpoint: Endpoint) -> bool:
         network = self._networks.all.get(endpoint.spec.network)
-        return not endpoint.spec.chained and network is not None and network.spec.driver is Driver.BRIDGE
+        return network is not None and build.has_link(endpoint, network)
 
     def _in(self, name: str) -> list[str]:
         """What is in a namespace, as people know it."""
