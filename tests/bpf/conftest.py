@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from fairlead.datapath.ebpf import programs
-from fairlead.datapath.ebpf.layout import EVENT, Counter, Kind, Seen, seen
+from fairlead.datapath.ebpf.layout import EVENT, Counter, seen
 from fairlead.datapath.ebpf.observe import Observer
 from fairlead.datapath.ebpf.programs import Programs
 from fairlead.datapath.ebpf.tables import Tables
+from fairlead.datapath.seen import Kind, Seen
 from fairlead.kernel import netns, route
 from fairlead.kernel.bpf import Ring
 from fairlead.kernel.netlink import Netlink

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fairlead.datapath.ebpf.layout import Direction, Kind, Reason, State
+from fairlead.datapath.seen import Direction, Kind, Reason, State
 from fairlead.datapath.ebpf.plane import Ebpf
 from fairlead.datapath.ebpf.tables import Tables
 from fairlead.desired.state import Judgement, NodeState, Peer, Row, Ruling, Span, Subject

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fairlead.datapath.ebpf.layout import Counter, State
+from fairlead.datapath.ebpf.layout import Counter
+from fairlead.datapath.seen import State
 from fairlead.datapath.ebpf.programs import PROGRAMS
 from fairlead.kernel.errors import KernelError
 from tests.bpf import packets

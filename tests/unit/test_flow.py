@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fairlead.api.schema import Flow
 from fairlead.cli.flows import line
-from fairlead.datapath.ebpf.layout import Kind, Seen
+from fairlead.datapath.seen import Kind, Seen
 from fairlead.flow.collect import Follower
 from fairlead.flow.enrich import Names, address, packed
 from fairlead.flow.filter import Query

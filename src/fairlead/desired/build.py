@@ -13,7 +13,7 @@ from fairlead.model.endpoint import Endpoint, PublishedPort
 from fairlead.model.network import GATEWAYS, MODES, SUBS, Driver, Network
 
 from . import names
-from .state import Bridge, Chain, Guard, Guest, Hop, Limit, Link, NodeState, Publication, Realm, Row, Rows, Segment, Sub
+from .state import Bridge, Chain, Guard, Guest, Hop, Limit, Link, NodeState, Publication, Realm, Row, Rows, Segment, Sub, Subject
 
 _ANYWHERE = {4: Prefix("0.0.0.0/0"), 6: Prefix("::/0")}
 
@@ -158,12 +158,22 @@ def _sub(endpoint: Endpoint, network: Network) -> Sub:
 
 
 def _guard(link: Link, network: Network) -> Guard:
+    spec = network.spec
+    return Guard(host=link.host, mac=link.mac, addresses=_own(link), checked=spec.anti_spoofing, routed=spec.routed)
+
+
+def subject(endpoint: Endpoint, network: Network, ingress: int, egress: int) -> Subject:
+    """The sets of policies that an endpoint with a link is under."""
+    link = _link(endpoint, network)
+    return Subject(host=link.host, ingress=ingress, egress=egress, via=link.bridge or link.host, addresses=_own(link))
+
+
+def _own(link: Link) -> tuple[Address, ...]:
     """Its addresses; and where one is of IPv6, the link-local one that the container's kernel makes of its MAC."""
     addresses = tuple(interface.address for interface in link.addresses)
     if any(address.family == 6 for address in addresses):
         addresses += (link.mac.link_local,)
-    spec = network.spec
-    return Guard(host=link.host, mac=link.mac, addresses=addresses, checked=spec.anti_spoofing, routed=spec.routed)
+    return addresses
 
 
 def _hops(endpoint: Endpoint, network: Network) -> Iterable[Hop]:

@@ -20,8 +20,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 
 from fairlead.api.schema import Flow, FlowStatus
-from fairlead.datapath.ebpf.layout import REASONS, Counter, Kind, Seen
-from fairlead.datapath.ebpf.observe import Observer
+from fairlead.datapath.seen import REASONS, Kind, Observer, Seen
 from fairlead.kernel.errors import KernelError
 from fairlead.model.errors import Exhausted
 
@@ -140,19 +139,19 @@ class Collector:
 
     def status(self) -> FlowStatus:
         """In numbers."""
-        counted = self._observer.counters()
+        counted = self._observer.counts()
         return FlowStatus(
             seen=self._seen,
             opened=self._opened,
-            lost=counted[Counter.NEW_LOST] + counted[Counter.CLOSE_LOST] + counted[Counter.DROP_LOST],
-            lost_new=counted[Counter.NEW_LOST],
+            lost=counted.lost_new + counted.lost_close + counted.lost_drop,
+            lost_new=counted.lost_new,
             missed=self._missed,
             connections=self._connections,
             followers=len(self._followers),
-            malformed=counted[Counter.MALFORMED],
-            not_tracked=counted[Counter.NOT_TRACKED],
-            fragments_unmatched=counted[Counter.FRAGMENT_UNMATCHED],
-            table_full=counted[Counter.TABLE_FULL],
+            malformed=counted.malformed,
+            not_tracked=counted.not_tracked,
+            fragments_unmatched=counted.fragments_unmatched,
+            table_full=counted.table_full,
             dropped={REASONS[reason]: count for reason, count in self._observer.dropped().items() if count},
         )
 

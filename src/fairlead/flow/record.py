@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple, Self
 
 from fairlead.api.schema import Amount, Flow, Peer
-from fairlead.datapath.ebpf.layout import EVENT, REASONS, Kind, Reason, Seen
+from fairlead.datapath.seen import PACKED, REASONS, Kind, Reason, Seen
 
 from .enrich import Party, address
 
@@ -18,7 +18,7 @@ _DEFAULT = "default deny"
 
 
 class Record(NamedTuple):
-    """As it is kept, 300 bytes: most are never asked for, so what was seen stays as the program wrote it."""
+    """As it is kept, 300 bytes: most are never asked for, so what was seen stays packed."""
 
     time: float
     event: bytes
@@ -29,12 +29,12 @@ class Record(NamedTuple):
     @classmethod
     def of(cls, moment: float, seen: Seen, source: Party, destination: Party, policy: str = "") -> Self:
         """Pack what was seen. ``policy``: the rule that decided, by name."""
-        return cls(moment, EVENT.pack(*seen), source, destination, policy)
+        return cls(moment, PACKED.pack(*seen), source, destination, policy)
 
     @property
     def seen(self) -> Seen:
         """What was seen, unpacked."""
-        return Seen._make(EVENT.unpack(self.event))
+        return Seen._make(PACKED.unpack(self.event))
 
     @property
     def verdict(self) -> str:

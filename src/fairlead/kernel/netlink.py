@@ -243,6 +243,8 @@ class Netlink:
             if len(body) & 3:
                 parts.append(_PADDING[len(body) & 3])
         data = b"".join(parts)
+        if len(data) > _BUFFER:
+            self._set(socket.SOL_SOCKET, _SO_SNDBUFFORCE, len(data))
         try:
             self.socket.send(data)
         except OSError as error:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import struct
 from enum import IntEnum
-from typing import NamedTuple
+
+from fairlead.datapath.seen import Direction, Reason, Seen
 
 ENTRY = struct.Struct("=16s2s6x16s2s6xB7xQQQQQQIIBBBBBBBxQ16x")
 """A connection's key and its value, one after the other: what ``Seen`` has of it, who denies it, the rule that allowed it."""
@@ -20,24 +21,6 @@ RULING_VALUE = struct.Struct("=QB7x")
 CONFIG = struct.Struct("=QI4x")
 
 
-class Kind(IntEnum):
-    """``enum event_kind``; ``ACTIVE`` is said by the sweep, never by a program."""
-
-    NEW = 1
-    CLOSE = 2
-    ACTIVE = 3
-    DROP = 4
-
-
-class State(IntEnum):
-    """``enum state``."""
-
-    OPENING = 1
-    ESTABLISHED = 2
-    CLOSING = 3
-    CLOSED = 4
-
-
 class Counter(IntEnum):
     """``enum counter``."""
 
@@ -48,89 +31,6 @@ class Counter(IntEnum):
     FRAGMENT_UNMATCHED = 4
     TABLE_FULL = 5
     DROP_LOST = 6
-
-
-class Direction(IntEnum):
-    """``enum direction``: the hook, from the container's point of view."""
-
-    FROM_POD = 0
-    TO_POD = 1
-
-
-class Reason(IntEnum):
-    """``enum reason``: why a packet is dropped."""
-
-    NONE = 0
-    POLICY = 1
-    NO_RULING = 2
-    NO_ENDPOINT = 3
-    NOT_TRACKED = 4
-    MALFORMED = 5
-    FRAGMENT_UNMATCHED = 6
-    RELATED_UNKNOWN = 7
-
-
-REASONS = {
-    Reason.POLICY: "denied by policy",
-    Reason.NO_RULING: "no ruling on this peer is in the kernel",
-    Reason.NO_ENDPOINT: "the link has no endpoint",
-    Reason.NOT_TRACKED: "isolated, and neither TCP, UDP, SCTP nor ICMP",
-    Reason.MALFORMED: "isolated, and its headers contradict themselves",
-    Reason.FRAGMENT_UNMATCHED: "isolated, and a fragment whose first one was not seen",
-    Reason.RELATED_UNKNOWN: "isolated, and an ICMP error about no known connection",
-}
-"""Why a packet is dropped, in words."""
-
-
-class Seen(NamedTuple):
-    """What was seen of one connection: ``struct event``, flat. Addresses are 16 bytes, ports two, in network order.
-
-    Of ``Kind.DROP`` the opener is who sent the packet, which was dropped at the hook ``direction`` of ``ifindex``. ``rule`` is
-    the number of the rule that allowed or dropped it, 0 if none did.
-    """
-
-    low: bytes
-    low_port: bytes
-    high: bytes
-    high_port: bytes
-    protocol: int
-    first: int
-    last: int
-    forth_packets: int
-    forth_bytes: int
-    back_packets: int
-    back_bytes: int
-    state: int
-    ifindex: int
-    forth_flags: int
-    back_flags: int
-    opener_is_high: int
-    outgoing: int
-    midway: int
-    kind: int
-    reason: int = Reason.NONE
-    direction: int = Direction.FROM_POD
-    rule: int = 0
-
-    @property
-    def source(self) -> bytes:
-        """The address of the party that opened the connection."""
-        return self.high if self.opener_is_high else self.low
-
-    @property
-    def destination(self) -> bytes:
-        """The other party's address."""
-        return self.low if self.opener_is_high else self.high
-
-    @property
-    def source_port(self) -> int:
-        """The opener's port; of ICMP its identifier, or type and code."""
-        return int.from_bytes(self.high_port if self.opener_is_high else self.low_port, "big")
-
-    @property
-    def destination_port(self) -> int:
-        """The other party's port."""
-        return int.from_bytes(self.low_port if self.opener_is_high else self.high_port, "big")
 
 
 def seen(entry: bytes, kind: int) -> tuple[Seen, bool]:

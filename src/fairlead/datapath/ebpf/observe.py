@@ -9,9 +9,10 @@ import struct
 import time
 from collections.abc import Iterator
 
+from fairlead.datapath.seen import Counts, Kind, Reason, Seen, State
 from fairlead.kernel.bpf import Ring
 
-from .layout import EVENT, Counter, Kind, Reason, Seen, State, seen
+from .layout import EVENT, Counter, seen
 from .programs import Programs
 
 _NANO = 1_000_000_000
@@ -69,10 +70,23 @@ class Observer:
             found[counter] = sum(value for (value,) in struct.iter_unpack("=Q", values))
         return found
 
+    def counts(self) -> Counts:
+        """The counters as every plane tells them."""
+        counted = self.counters()
+        return Counts(
+            lost_new=counted[Counter.NEW_LOST],
+            lost_close=counted[Counter.CLOSE_LOST],
+            lost_drop=counted[Counter.DROP_LOST],
+            malformed=counted[Counter.MALFORMED],
+            not_tracked=counted[Counter.NOT_TRACKED],
+            fragments_unmatched=counted[Counter.FRAGMENT_UNMATCHED],
+            table_full=counted[Counter.TABLE_FULL],
+        )
+
     def dropped(self) -> dict[Reason, int]:
         """Packets that were dropped for each reason, all CPUs together, since the programs were first loaded."""
         found: dict[Reason, int] = {}
-        for reason in [one for one in Reason if one is not Reason.NONE]:
+        for reason in [one for one in Reason if Reason.NONE < one < Reason.STRAY]:
             values = self._maps["drop_counters"].lookup(struct.pack("=I", reason)) or b""
             found[reason] = sum(value for (value,) in struct.iter_unpack("=Q", values))
         return found

@@ -10,12 +10,12 @@ from sys import byteorder
 
 from fairlead.api.schema import Drift
 from fairlead.datapath.base import PLANE, Answer, Question
+from fairlead.datapath.seen import REASONS, Direction, Reason
 from fairlead.desired.state import Judgement, Link, NodeState, Peer, Row, Ruling, Subject
 from fairlead.kernel import route
 from fairlead.kernel.errors import Exists, Gone
 from fairlead.kernel.netlink import Netlink
 
-from .layout import REASONS, Direction, Reason
 from .programs import Programs
 from .question import packet
 from .tables import Tables, describe

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from fairlead.kernel.errors import KernelError
 from fairlead.kernel.netlink import CREATE, Message, Netlink, attr, be32, each, nest, parse, text
+from fairlead.kernel.nft.rule import Verdict, decode_data, encode_verdict
 from fairlead.kernel.nft.wire import header, kind, transact
 
 _NEW, _GET, _DEL = 12, 13, 14
@@ -37,7 +38,7 @@ class Element(NamedTuple):
 
     key: bytes
     end: bytes | None = None
-    data: bytes | None = None
+    data: bytes | Verdict | None = None
     stop: bool = False
 
 
@@ -61,7 +62,7 @@ def ifname(name: str) -> bytes:
     return name.encode().ljust(16, b"\0")
 
 
-def interval(first: bytes, last: bytes, data: bytes | None = None) -> tuple[Element, ...]:
+def interval(first: bytes, last: bytes, data: bytes | Verdict | None = None) -> tuple[Element, ...]:
     """The elements of the interval ``first`` to ``last`` (inclusive) of a set with a single field."""
     size = len(first)
     behind = int.from_bytes(last, "big") + 1
@@ -78,12 +79,21 @@ def change(nl: Netlink, changes: Iterable[Change]) -> None:
     ``Gone``. Either way nothing was changed. To give a key other data, remove it and add it.
     """
     listed = list(changes)
-    messages = [
-        *(m for one in listed for m in _messages(_DEL, one, one.remove)),
-        *(m for one in listed for m in _messages(_NEW, one, one.add)),
+    wanted = [
+        *(m for one in listed for m in messages(one.family, one.table, one.set, remove=one.remove)),
+        *(m for one in listed for m in messages(one.family, one.table, one.set, add=one.add)),
     ]
-    if messages:
-        transact(nl, messages)
+    if wanted:
+        transact(nl, wanted)
+
+
+def messages(
+    family: str, table: str, name: str, *, add: Iterable[Element] = (), remove: Iterable[Element] = ()
+) -> Iterator[Message]:
+    """What removes elements of one set and then adds others."""
+    start = header(family) + text(_TABLE, table) + text(_SET, name)
+    yield from _messages(_DEL, start, remove, f"remove {{}} elements from {table} {name}")
+    yield from _messages(_NEW, start, add, f"add {{}} elements to {table} {name}")
 
 
 def elements(nl: Netlink, family: str, table: str, name: str) -> set[Element]:
@@ -103,13 +113,11 @@ def elements(nl: Netlink, family: str, table: str, name: str) -> set[Element]:
     raise KernelError.of(errno.EINTR, message.doing, f"its order changed during each of {_READINGS} readings")
 
 
-def _messages(what: int, where: Change, rows: Iterable[Element]) -> Iterator[Message]:
-    start = header(where.family) + text(_TABLE, where.table) + text(_SET, where.set)
+def _messages(what: int, start: bytes, rows: Iterable[Element], doing: str) -> Iterator[Message]:
     left = iter(rows)
     while chunk := tuple(islice(left, _CHUNK)):
         body = nest(_ELEMENTS, *(_encoded(row, with_data=what == _NEW) for row in chunk))
-        act = f"add {len(chunk)} elements to" if what == _NEW else f"remove {len(chunk)} elements from"
-        yield Message(kind(what), CREATE if what == _NEW else 0, start + body, f"{act} {where.table} {where.set}")
+        yield Message(kind(what), CREATE if what == _NEW else 0, start + body, doing.format(len(chunk)))
 
 
 def _encoded(row: Element, *, with_data: bool) -> bytes:
@@ -118,7 +126,7 @@ def _encoded(row: Element, *, with_data: bool) -> bytes:
     if end is not None:
         parts.append(nest(_KEY_END, attr(_VALUE, end)))
     if data is not None and with_data:
-        parts.append(nest(_DATA, attr(_VALUE, data)))
+        parts.append(nest(_DATA, encode_verdict(data) if isinstance(data, Verdict) else attr(_VALUE, data)))
     if stop:
         parts.append(be32(_FLAGS, _INTERVAL_END))
     return nest(_LIST_ELEMENT, *parts)
@@ -127,7 +135,8 @@ def _encoded(row: Element, *, with_data: bool) -> bytes:
 def _element(data: bytes) -> Element:
     found = parse(data)
     flags = int.from_bytes(found.get(_FLAGS, b""), "big")
-    return Element(_value(found, _KEY) or b"", _value(found, _KEY_END), _value(found, _DATA), bool(flags & _INTERVAL_END))
+    data = decode_data(found[_DATA]) if _DATA in found else None
+    return Element(_value(found, _KEY) or b"", _value(found, _KEY_END), data, bool(flags & _INTERVAL_END))
 
 
 def _value(found: dict[int, bytes], what: int) -> bytes | None:

@@ -10,6 +10,8 @@ from fairlead.kernel.netlink import ACK, ERROR, Message, Netlink, refusal
 FAMILIES = {"inet": 1, "ip": 2, "arp": 3, "netdev": 5, "bridge": 7, "ip6": 10}
 
 _SUBSYSTEM = 10
+_FEW = 256
+"""Of so many messages each is acknowledged by itself; of more the last one alone, or the answers would not find room."""
 _header = struct.Struct("=BxH")
 
 
@@ -27,7 +29,9 @@ def transact(nl: Netlink, messages: Sequence[Message]) -> None:
     """Do all of ``messages`` or none; raise the first refusal, whose ``failures`` lists every one."""
     fence = _header.pack(0, _SUBSYSTEM << 8)
     begin, end = Message(16, 0, fence, messages[0].doing), Message(17, 0, fence, messages[0].doing)
-    first = nl.send((begin, *(message._replace(flags=message.flags | ACK) for message in messages), end), 0)
+    asked = messages if len(messages) <= _FEW else messages[-1:]
+    silent = messages[: len(messages) - len(asked)]
+    first = nl.send((begin, *silent, *(message._replace(flags=message.flags | ACK) for message in asked), end), 0)
     last = first + len(messages)
     failures = []
     done = False

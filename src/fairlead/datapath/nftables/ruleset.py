@@ -1,0 +1,236 @@
+"""The chains and maps that are always there, in two tables: ``inet`` judges connections, ``bridge`` what is no connection.
+
+Each packet is judged by the tuple of its connection, not by its own addresses: so answers, and ICMP errors about a connection,
+go the way of what began it, and one that is newly denied is cut at its next packet. The original tuple is what the opener sees
+on its link, before anything is translated; the reply tuple is what the other end sees on its own::
+
+    input        to the node itself             -> opener
+    forward      untracked, invalid             -> stray
+                 all others                     -> opener, and if the connection is not its first packet: responder
+    postrouting  a connection's first packet    -> responder: only here the addresses are those that the other end will see
+
+    opener       ct original saddr              -> egress-SET of the container that opened the connection
+    responder    ct reply saddr                 -> ingress-SET of the container that was asked
+
+    egress-SET   ct original daddr              -> ruling      (``sets.py``; of ingress: ct reply daddr)
+    ruling       ct protocol . proto-dst        -> allow-RULE or deny-RULE
+
+Every address of a container is in ``opener``, ``responder`` and ``either``; one under no policy with the verdict ``continue``. So
+what changes is what an element says, never whether there is one.
+
+What this node sends itself is not judged, and passes ``postrouting`` alone: there it has neither come in by an interface nor has
+it an Ethernet header. A frame that a bridge hands on has the latter.
+
+Through ``bridge`` go frames between containers that conntrack does not see as any connection: what is not IP, and what is sent
+to many. Whether there is a connection is known to ``inet`` alone, which meets frames of a bridge only if the bridge has
+``nf_call_iptables`` set (``bridges.py``).
+"""
+
+from __future__ import annotations
+
+import sys
+
+from fairlead.kernel.nft import Chain, Collection, Hook, Rule
+from fairlead.kernel.nft.rule import (
+    ACCEPT,
+    DROP,
+    RETURN,
+    choose,
+    count,
+    ct,
+    differs,
+    equal,
+    goto,
+    has,
+    jump,
+    log,
+    member,
+    meta,
+    payload,
+    remember,
+    stranger,
+    verdict,
+)
+from fairlead.kernel.nft.structure import IFNAME, IPV4, IPV6, PROTOCOL, SERVICE
+
+from .words import Direction, Reason, prefix
+
+NAME = "fairlead-policy"
+"""What both tables are called."""
+GROUP = 0x666C
+"""Of nflog, to which drops are told."""
+SNAPLEN = 128
+"""Bytes of a dropped packet that are told: its headers."""
+
+FAMILIES = (4, 6)
+PARTS = {4: IPV4, 6: IPV6}
+SIZE = {4: 4, 6: 16}
+
+_SOURCE = {4: (19, 4), 6: (21, 16)}
+_DESTINATION = {4: (20, 4), 6: (22, 16)}
+_ORIGINAL, _REPLY = 0, 1
+STATE, STATUS, CT_DIRECTION, CT_PROTOCOL = ct(0, 4), ct(2, 4), ct(1, 1), ct(10, 1)
+OPENER = {n: ct(*_SOURCE[n], _ORIGINAL) for n in FAMILIES}
+RESPONDER = {n: ct(*_SOURCE[n], _REPLY) for n in FAMILIES}
+PEER = {
+    Direction.EGRESS: {n: ct(*_DESTINATION[n], _ORIGINAL) for n in FAMILIES},
+    Direction.INGRESS: {n: ct(*_DESTINATION[n], _REPLY) for n in FAMILIES},
+}
+"""Whom a container of one direction talks to, as it sees them."""
+PORT = {Direction.EGRESS: ct(12, 2, _ORIGINAL), Direction.INGRESS: ct(11, 2, _REPLY)}
+"""The port that was asked for, as each end sees it."""
+IIF, IIFNAME, OIFNAME, NFPROTO, L4PROTO = meta(4, 4), meta(6, 16), meta(7, 16), meta(15, 1), meta(16, 1)
+_LINK, _NETWORK, _TRANSPORT = 0, 1, 2
+FRAME = payload(_LINK, 1, 4)
+"""Some bytes of an Ethernet header: no name of a field that nft knows stands for them. Never zero, since they hold a MAC's."""
+ETHERTYPE = payload(_LINK, 12, 2)
+FROM = {4: payload(_NETWORK, 12, 4), 6: payload(_NETWORK, 8, 16)}
+TO = {4: payload(_NETWORK, 16, 4), 6: payload(_NETWORK, 24, 16)}
+SPORT, DPORT, ICMP_TYPE = payload(_TRANSPORT, 0, 2), payload(_TRANSPORT, 2, 2), payload(_TRANSPORT, 0, 1)
+
+_FAMILY = {4: b"\x02", 6: b"\x0a"}
+_ETHERTYPES = {4: b"\x08\x00", 6: b"\x86\xdd"}
+_ARP = b"\x08\x06"
+ICMP, IGMP, ICMPV6 = b"\x01", b"\x02", b"\x3a"
+_LINK_LOCAL = (b"\xfe\x80", b"\xff\xc0")
+_UPKEEP = (*range(130, 138), 143)
+"""Types of ICMPv6 by which a link lives: listeners, routers, neighbours."""
+
+
+def _bits(number: int) -> bytes:
+    """A number of the kernel's own, which it holds as the machine does."""
+    return number.to_bytes(4, sys.byteorder)
+
+
+INVALID, UNTRACKED = 1, 1 << 6
+CONFIRMED = _bits(1 << 3)
+_NOBODY = _bits(0)
+_REPLYING = b"\x01"
+
+
+def _local(kind: str) -> str:
+    return f"{kind}6-local"
+
+
+def places(kind: str, n: int) -> tuple[Rule, ...]:
+    """Ask a map about one end of the connection; of IPv6, about a link-local address together with the interface."""
+    field = (OPENER if kind == "opener" else RESPONDER)[n]
+    rules: tuple[Rule, ...] = (choose(f"{kind}{n}", field),)
+    if n == 6:
+        rules += (choose(_local(kind), IIFNAME if kind == "opener" else OIFNAME, field),)
+    return rules
+
+
+def _drop(reason: Reason, direction: Direction | None = None, rule: int = 0, counter: str = "") -> tuple[Rule, ...]:
+    """Count, tell once a second, drop."""
+    return (
+        count(counter or reason.value),
+        jump("news"),
+        (*log(GROUP, prefix(reason, direction, rule), SNAPLEN), *verdict(DROP)),
+    )
+
+
+def deny(name: str, reason: Reason, direction: Direction | None = None, rule: int = 0) -> Chain:
+    """A chain that drops; its counter has its name."""
+    return Chain(name, _drop(reason, direction, rule, name))
+
+
+def _news(n: int) -> tuple[Rule, ...]:
+    """Go back to be told, or drop what was told of within the last second. Pings are told apart by their addresses alone."""
+    name, start = f"told{n}", equal(NFPROTO, _FAMILY[n])
+    plain = (FROM[n], TO[n], L4PROTO, SPORT, DPORT)
+    ping = (FROM[n], TO[n], L4PROTO, SPORT, SPORT)
+    echo = equal(L4PROTO, ICMP if n == 4 else ICMPV6)
+    return (
+        (*start, *echo, *member(name, *ping), *verdict(DROP)),
+        (*start, *echo, *remember(name, *ping), *verdict(RETURN)),
+        (*start, *member(name, *plain), *verdict(DROP)),
+        (*start, *remember(name, *plain), *verdict(RETURN)),
+    )
+
+
+def _upkeep() -> tuple[Rule, ...]:
+    """What every link lives by passes."""
+    return (
+        *((*equal(L4PROTO, ICMPV6), *equal(ICMP_TYPE, bytes([one])), *verdict(ACCEPT)) for one in _UPKEEP),
+        (*equal(L4PROTO, IGMP), *verdict(ACCEPT)),
+    )
+
+
+def _stray() -> tuple[Rule, ...]:
+    """What belongs to no connection passes where nobody is isolated."""
+    found = list(_upkeep())
+    for n in FAMILIES:
+        start = equal(NFPROTO, _FAMILY[n])
+        found += [(*start, *choose(f"either{n}", one)) for one in (FROM[n], TO[n])]
+    start = equal(NFPROTO, _FAMILY[6])
+    found.append((*start, *choose(_local("either"), IIFNAME, FROM[6])))
+    found.append((*start, *choose(_local("either"), OIFNAME, TO[6])))
+    return tuple(found)
+
+
+def _judge(kind: str) -> tuple[Rule, ...]:
+    return tuple(one for n in FAMILIES for one in places(kind, n))
+
+
+_FORWARD, _INPUT, _POSTROUTING = 2, 1, 4
+_AFTER_FILTER, _AFTER_SOURCE_NAT = 10, 150
+NOBODY, STRAY = "nobody", "stray-denied"
+
+INET = (
+    Chain("forward", (), Hook(_FORWARD, _AFTER_FILTER)),
+    Chain("input", (), Hook(_INPUT, _AFTER_FILTER)),
+    Chain("postrouting", (), Hook(_POSTROUTING, _AFTER_SOURCE_NAT)),
+)
+"""Placeholders of the hooks; ``chains`` has their rules."""
+
+
+def inet() -> dict[str, Chain]:
+    """The chains of the table that judges connections, by name."""
+    stray = (*has(STATE, _bits(INVALID | UNTRACKED)), *goto("stray"))
+    upkeep = (*equal(L4PROTO, IGMP), *verdict(ACCEPT))
+    first = has(STATUS, CONFIRMED, any_of=False)
+    found = [
+        Chain(
+            "forward",
+            (stray, upkeep, *_judge("opener"), (*first, *verdict(ACCEPT)), *_judge("responder")),
+            Hook(_FORWARD, _AFTER_FILTER),
+        ),
+        # A connection that the node began is answered in the reply direction.
+        Chain("input", ((*equal(CT_DIRECTION, _REPLYING), *verdict(ACCEPT)), *_judge("opener")), Hook(_INPUT, _AFTER_FILTER)),
+        Chain(
+            "postrouting",
+            (
+                (*has(STATUS, CONFIRMED), *verdict(ACCEPT)),
+                (*differs(IIF, _NOBODY), *goto("first")),
+                (*differs(FRAME, _NOBODY), *goto("first")),
+            ),
+            Hook(_POSTROUTING, _AFTER_SOURCE_NAT),
+        ),
+        Chain("first", (upkeep, *_judge("responder"))),
+        Chain("stray", _stray()),
+        Chain("news", (*(one for n in FAMILIES for one in _news(n)), (*count("untold"), *verdict(DROP)))),
+        deny(STRAY, Reason.NOT_TRACKED),
+        deny(NOBODY, Reason.NO_ENDPOINT),
+    ]
+    return {one.name: one for one in found}
+
+
+def bridge() -> dict[str, Chain]:
+    """The chains of the table that looks at frames, by name."""
+    plain = tuple((*equal(ETHERTYPE, one), *verdict(RETURN)) for one in (*_ETHERTYPES.values(), _ARP))
+    own = tuple(
+        (*equal(ETHERTYPE, _ETHERTYPES[n]), *member(f"own{n}", OIFNAME, TO[n]), *verdict(RETURN)) for n in FAMILIES
+    )
+    found = [
+        Chain("forward", (choose("from", IIFNAME), choose("to", OIFNAME)), Hook(_FORWARD, _AFTER_FILTER)),
+        # Of a container that is isolated: anything but IP and ARP.
+        Chain("isolated", (*plain, goto(STRAY))),
+        # To one whose ingress is: what is not for its own addresses, and so for many.
+        Chain("closed", ((*equal(ETHERTYPE, _ARP), *verdict(RETURN)), *_upkeep(), *own, goto(MANY))),
+        Chain("news", (*(one for n in FAMILIES for one in _news(n)), (*count("untold"), *verdict(DROP)))),
+        deny(STRAY, Reason.NOT_TRACKED),
+        deny(MANY, Reason.MANY, Direction.INGRESS),
+        deny(NOBODY, Reason.NO_ENDPOINT),
+    ]
+    return {one.name: one for one in found}
