@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from fairlead.datapath.seen import Direction, Kind, Reason, State
 from fairlead.datapath.ebpf.plane import Ebpf
 from fairlead.datapath.ebpf.tables import Tables
+from fairlead.datapath.seen import Direction, Kind, Reason, State
 from fairlead.desired.state import Judgement, NodeState, Peer, Row, Ruling, Span, Subject
 from fairlead.model.address import InterfaceName, Prefix
 from tests.bpf.conftest import Kernel

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fairlead.datapath.ebpf.layout import Counter
-from fairlead.datapath.seen import State
 from fairlead.datapath.ebpf.programs import PROGRAMS
+from fairlead.datapath.seen import State
 from fairlead.kernel.errors import KernelError
 from tests.bpf import packets
 from tests.bpf.conftest import Kernel

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import machine
 from tests.kernel.agents import Agent
 from tests.kernel.room import nft_nl, nl, room  # noqa: F401  # fixtures of the tests of fairlead.kernel
 from tests.net import Containers, Node, Outside, kept
@@ -80,6 +81,14 @@ def node(cleanup: ExitStack, outside: Outside, tmp_path: Path) -> Node:
 def containers(cleanup: ExitStack) -> Containers:
     """A factory of containers."""
     return Containers(cleanup)
+
+
+@pytest.fixture(params=["ebpf", "nftables"])
+def plane(request: pytest.FixtureRequest) -> str:
+    """Each plane in turn; eBPF where the kernel has it."""
+    if request.param == "ebpf" and (reason := machine.lacking_features(["ebpf"])):
+        pytest.skip(reason)
+    return str(request.param)
 
 
 @pytest.fixture

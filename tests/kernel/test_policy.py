@@ -19,8 +19,6 @@ from tests.kernel.agents import Agent, address
 from tests.net import Containers, Namespace, Node, Outside
 from tests.wait import eventually
 
-pytestmark = pytest.mark.kernel("ebpf")
-
 WHO = {
     "web": ("shop", {"app": "web", "tier": "front"}),
     "api": ("shop", {"app": "api"}),
@@ -179,9 +177,9 @@ class Town:
 
 
 @pytest.fixture
-def agent(cleanup: ExitStack, node: Node) -> Agent:
-    """A real agent that may put programs on links."""
-    made = Agent(node, "--interval", "1")
+def agent(cleanup: ExitStack, node: Node, plane: str) -> Agent:
+    """A real agent, on each plane."""
+    made = Agent(node, "--interval", "1", "--plane", plane)
     cleanup.callback(made.remove)
     made.start()
     return made

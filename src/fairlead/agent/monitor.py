@@ -18,6 +18,7 @@ from contextlib import suppress
 
 from fairlead.api.schema import Drift
 from fairlead.datapath.filter.filter import TABLES
+from fairlead.datapath.nftables import tables as policies
 from fairlead.desired import names
 from fairlead.desired.state import Bridge, Inside, Limit, Link, Sub
 from fairlead.kernel.events import Event, Events
@@ -37,7 +38,7 @@ _FIGHT, _SHORT = 20, 4.0
 _TRUCE = 0.9
 _FEW, _TURNS = 64, 10
 """So many containers are looked into at every turn of the timer; of more, a tenth: looking into one takes a millisecond."""
-_OUR_TABLES = frozenset(table.path for table in TABLES)
+_OUR_TABLES = frozenset(table.path for table in TABLES) | policies.PATHS
 
 
 class Monitor:

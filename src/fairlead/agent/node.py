@@ -245,8 +245,11 @@ class Node:
     def _program(self, add: Sequence[Row], remove: Sequence[Row]) -> None:
         plane = self._hands.plane
         plane.change(add, remove)
-        for row in add:
-            if isinstance(row, Subject):
+        subjects = [row for row in add if isinstance(row, Subject)]
+        try:
+            plane.ensure(subjects)
+        except Gone:
+            for row in subjects:
                 with suppress(Gone):  # not there yet, or destroyed: whoever makes the link sees to it
                     plane.ensure((row,))
         fault.point("policy.programmed")
@@ -321,7 +324,8 @@ class Node:
             # Somebody was there before us; bring what is left in line.
             self._broom.filter.apply(self.state)
         fault.point("remove.filter")
-        self._broom.plane.forget([Subject(host=row.host) for row in rows if isinstance(row, Link)])
+        under = self.state.table(Subject)
+        self._broom.plane.forget([under.get(row.host, Subject(host=row.host)) for row in rows if isinstance(row, Link)])
         self._broom.links.remove(rows)
         fault.point("remove.links")
         self._broom.filter.settle((), rows)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from msgspec.structs import replace
 
 from fairlead.api.schema import Applied
-from fairlead.desired import build, names
+from fairlead.desired import build
 from fairlead.desired.state import Rows, Subject
 from fairlead.kit import fault
 from fairlead.model import namespace
@@ -173,8 +173,7 @@ class Policies:
             yield f"subject/{name}", (self._subject(endpoint),) if endpoint and self._has_link(endpoint) else ()
 
     def _subject(self, endpoint: Endpoint) -> Subject:
-        ingress, egress = self.book.subject(endpoint)
-        return Subject(host=names.veth(endpoint.name), ingress=ingress, egress=egress)
+        return build.subject(endpoint, self._networks.get(endpoint.spec.network), *self.book.subject(endpoint))
 
     def _has_link(self, endpoint: Endpoint) -> bool:
         network = self._networks.all.get(endpoint.spec.network)

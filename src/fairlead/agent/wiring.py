@@ -11,7 +11,8 @@ from fairlead.datapath.ebpf import plane as ebpf
 from fairlead.datapath.ebpf import programs
 from fairlead.datapath.ebpf.observe import Observer
 from fairlead.datapath.filter.filter import Filter
-from fairlead.datapath.nftables.plane import Nftables
+from fairlead.datapath.nftables import plane as nftables
+from fairlead.desired.state import Bridge
 from fairlead.docker import plugin
 from fairlead.flow.collect import Collector
 from fairlead.flow.enrich import Names
@@ -80,7 +81,7 @@ class Wiring:
         self.docker = plugin.Plugin(self.agent)  # the door that Docker knows
 
     def _hands(self) -> Hands:
-        plane: Plane = ebpf.Ebpf(self.programs) if self.programs else Nftables()
+        plane: Plane = ebpf.Ebpf(self.programs) if self.programs else nftables.Nftables()
         return Hands(Links(), Filter(self.settings.run), plane)
 
     def _collector(self) -> Collector | None:
@@ -106,6 +107,8 @@ class Wiring:
         if not self.programs and programs.present(self.settings.run):  # the last agent's plane
             ebpf.detach()
             programs.remove(self.settings.run)
+        if self.programs and nftables.present():
+            nftables.remove(self.node.state.table(Bridge).values())
         fault.point("start.applied")
         await self.networks.ensure_defaults(ipv6=self.settings.ipv6)
         fault.point("start.defaults")

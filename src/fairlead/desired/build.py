@@ -13,7 +13,23 @@ from fairlead.model.endpoint import Endpoint, PublishedPort
 from fairlead.model.network import GATEWAYS, MODES, SUBS, Driver, Network
 
 from . import names
-from .state import Bridge, Chain, Guard, Guest, Hop, Limit, Link, NodeState, Publication, Realm, Row, Rows, Segment, Sub, Subject
+from .state import (
+    Bridge,
+    Chain,
+    Guard,
+    Guest,
+    Hop,
+    Limit,
+    Link,
+    NodeState,
+    Publication,
+    Realm,
+    Row,
+    Rows,
+    Segment,
+    Sub,
+    Subject,
+)
 
 _ANYWHERE = {4: Prefix("0.0.0.0/0"), 6: Prefix("::/0")}
 

@@ -251,8 +251,8 @@ class Judgement(Value, frozen=True, kw_only=True):
 class Subject(Value, frozen=True, kw_only=True):
     """The sets of policies that an endpoint is under; 0 is none, everything passes. Key: the host's side of its link.
 
-    A link that has none carries nothing. ``addresses``: all by which it is known on that link, link-local ones too; ``via``: the
-    interface by which the host's network layer meets it, its bridge or the link itself.
+    A link that has none carries nothing. ``addresses``: all by which it is known on that link, link-local ones too; ``via``:
+    the interface by which the host's network layer meets it, its bridge or the link itself.
     """
 
     host: InterfaceName

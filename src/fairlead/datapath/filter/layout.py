@@ -27,7 +27,7 @@ def text(layout: Layout, element: Element) -> str:
         last = _fields(layout.key, element.end)
         first = [low if low == high else f"{low}-{high}" for low, high in zip(first, last, strict=True)]
     line = " . ".join(first)
-    if element.data is not None:
+    if isinstance(element.data, bytes):
         line += " : " + " . ".join(_fields(layout.data, element.data))
     return line
 

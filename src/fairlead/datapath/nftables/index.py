@@ -1,7 +1,7 @@
 """Index: the rows of policies by what they are asked for, so that a change costs what it touches.
 
 The kernel's maps of this plane hold the join of two tables, ``Peer`` (who is of which class) and ``Judgement`` (what a set of
-policies says of a class): a set has an element for each address of which it says something. Pure: nothing here knows the kernel.
+policies says of a class): a set has an element for each address of which it says something. Nothing here knows the kernel.
 """
 
 from __future__ import annotations
@@ -59,9 +59,14 @@ class Index:
         """What a ruling says; None if it is not known."""
         return self._rulings.get(ruling) if ruling is not None else None
 
-    def known(self, own: int) -> bool:
-        """Whether anything is said of a set."""
-        return own in self._judged
+    def policies(self) -> Iterable[int]:
+        """The sets of which anything is said."""
+        return self._judged.keys()
+
+    def fill(self) -> dict[str, int]:
+        """How many rows there are of each kind."""
+        judgements = sum(map(len, self._judged.values()))
+        return {"peers": len(self._classes), "judgements": judgements, "rulings": len(self._rulings)}
 
     def rulings(self, own: int) -> set[int | None]:
         """The rulings that a set's verdicts may follow; None where something that it needs is not known."""
@@ -139,6 +144,29 @@ class Index:
                 self._forget(row)
         for row in add:
             self._know(row)
+
+    def prior(self, rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
+        """What ``apply`` takes to undo a change of ``rows``: what is known now under their keys, and what is not."""
+        known, fresh = [], []
+        for row in rows:
+            was = self._row(row)
+            if was:
+                known.append(was)
+            else:
+                fresh.append(row)
+        return known, fresh
+
+    def _row(self, like: Row) -> Row | None:
+        """What is known under the key of a row."""
+        match like:
+            case Peer() if (peer := self._classes.get(like.prefix)) is not None:
+                return Peer(prefix=like.prefix, peer=peer)
+            case Judgement() if (ruling := self._judged.get(like.policy, {}).get(like.peer)) is not None:
+                return Judgement(policy=like.policy, peer=like.peer, ruling=ruling)
+            case Ruling() if (spans := self._rulings.get(like.number)) is not None:
+                return Ruling(number=like.number, spans=spans)
+            case _:
+                return None
 
     def _touch_prefix(self, row: Peer, came: dict[int, set[int]], found: Touched) -> None:
         prefix = row.prefix

@@ -1,50 +1,151 @@
-"""The nftables plane: policies without eBPF."""
+"""The nftables plane: policies as chains and maps of two tables, for machines without the eBPF that the other needs.
+
+What packets meet is in ``ruleset.py`` and ``sets.py``; ``model.py`` knows what should be there, ``tables.py`` how to make it
+so. Here the one becomes the other, each act as one transaction a table.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 
 from fairlead.api.schema import Drift
 from fairlead.datapath.base import Answer, Question
-from fairlead.desired.state import NodeState, Row, Subject
-from fairlead.model.errors import Unsupported
+from fairlead.desired.state import Bridge, Judgement, Link, NodeState, Peer, Row, Ruling, Subject
+from fairlead.kernel import nft, route
+from fairlead.kernel.errors import Exists, Gone, KernelError
+from fairlead.kernel.netlink import NETFILTER, Message, Netlink
+
+from . import bridges, subjects, tables
+from .model import Change, Model
+from .ruleset import NAME
+
+_POLICIES = (Peer, Judgement, Ruling)
+_FEW = 16
 
 
 class Nftables:
-    """Lets endpoints be that are under no policy; every other is refused."""
+    """Holds a socket of nftables and one of interfaces; not for several threads at once."""
 
     name = "nftables"
 
+    def __init__(self) -> None:
+        self._nft, self._links = Netlink(NETFILTER), Netlink()
+        self._model = Model()
+
     def change(self, add: Iterable[Row], remove: Iterable[Row]) -> None:
-        """Nobody is judged by them."""
+        """Write what policies say, in one transaction with what they no longer say; forget containers that are no more."""
+        add, remove = list(add), list(remove)
+        kept = {row.host for row in add if isinstance(row, Subject)}
+        said = [row for row in add if isinstance(row, _POLICIES)], [row for row in remove if isinstance(row, _POLICIES)]
+        if any(said):
+            self._commit(self._model.change(*said))
+        if left := [row.host for row in remove if isinstance(row, Subject) and row.host not in kept]:
+            self._commit(self._model.drop(left, gone=self._gone(left)))
 
     def ensure(self, rows: Iterable[Row]) -> None:
-        """Refuse who is under a policy."""
-        for row in rows:
-            if isinstance(row, Subject) and (row.ingress or row.egress):
-                raise Unsupported("policies need eBPF, which this agent may not use; start it with: fairlead up --plane auto")
+        """Put containers under their policies, and see that what goes over a bridge comes by here."""
+        rows = list(rows)
+        links = [row for row in rows if isinstance(row, Link)]
+        under = [row for row in rows if isinstance(row, Subject)]
+        bridges.ensure(self._links, links)
+        known = {row.host for row in under}
+        strange = [subjects.nobody(row) for row in links if row.host not in known]
+        if under or strange:
+            self._commit(self._model.put(under, strange, sure=not links))
 
     def forget(self, rows: Iterable[Row]) -> None:
-        """Nothing is known."""
+        """Say of every address that it carries nothing. This may be another thread's than the one that knows the rest."""
+        for row in rows:
+            if isinstance(row, Subject):
+                said = subjects.places(row, shut=True)
+                for family in tables.FAMILIES:
+                    was, now = subjects.parts(subjects.doubted(said), family), subjects.parts(said, family)
+                    try:
+                        self._transact(tables.difference(family, was, now))
+                    except (Gone, Exists):
+                        continue  # nothing is known of it, or somebody else writes it right now: what is there is compared
 
-    def check(self, state: NodeState) -> list[Drift]:  # noqa: ARG002  # the protocol's signature
-        """Nothing to miss."""
-        return []
+    def check(self, state: NodeState) -> list[Drift]:
+        """Compare every chain, rule, map and element, and what bridges hand over."""
+        model = Model.of(state)
+        drift = [one for family in tables.FAMILIES for one in self._drifts(family, model)]
+        return drift + bridges.check(self._links, state.table(Link).values())
 
     def apply(self, state: NodeState) -> None:
-        """Nothing to bring in line."""
-        self.ensure(state.table(Subject).values())
+        """Make the tables what ``state`` comes to; what is right is not touched."""
+        self._model = Model.of(state)
+        bridges.ensure(self._links, state.table(Link).values())
+        self._mend()
 
-    def ask(self, question: Question) -> Answer | None:  # noqa: ARG002  # the protocol's signature
-        """Nobody decides."""
+    def ask(self, question: Question) -> Answer | None:
+        """Not yet."""
+        del question
         return None
 
     def fill(self) -> dict[str, tuple[int, int]]:
-        """There are no maps."""
+        """Of each kind of rows how many there are; there is no limit but memory."""
         return {}
 
     def purge(self) -> None:
-        """Nothing is there."""
+        """Remove the tables."""
+        remove()
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Close the sockets."""
+        self._nft.close()
+        self._links.close()
+
+    def _commit(self, change: Change) -> None:
+        """Have the kernel do it. Where it has something else than it was told, everything is compared and put right."""
+        try:
+            try:
+                for family, (before, after) in change.touched.items():
+                    self._transact(tables.difference(family, before, after))
+            except (Gone, Exists):
+                self._mend()
+        except KernelError:
+            change.undo()
+            raise
+
+    def _mend(self) -> None:
+        for family in tables.FAMILIES:
+            want = self._model.parts(family)
+            have = tables.read(self._nft, family, want)
+            if have is None or have.foreign:
+                self._transact(tables.anew(family, want, there=have is not None))
+            else:
+                self._transact(tables.difference(family, have.parts, want))
+
+    def _drifts(self, family: str, model: Model) -> Iterator[Drift]:
+        want = model.parts(family)
+        unused = model.unused()
+        for one in tables.drifts(family, tables.read(self._nft, family, want), want):
+            if one.kind != "unexpected" or not any(chain in one.key for chain in unused):
+                yield one
+
+    def _transact(self, messages: Iterable[Message]) -> None:
+        if several := list(messages):
+            nft.transact(self._nft, several)
+
+    def _gone(self, hosts: Sequence[str]) -> Callable[[str], bool]:
+        if len(hosts) > _FEW:
+            there = {one.name for one in route.links(self._links)}
+            return lambda host: host not in there
+        return lambda host: route.link(self._links, host) is None
+
+
+def present() -> bool:
+    """Whether an agent has made our tables."""
+    with Netlink(NETFILTER) as nl:
+        return any(nft.table_exists(nl, family, NAME) for family in tables.FAMILIES)
+
+
+def remove(rows: Iterable[Bridge] = ()) -> None:
+    """Remove both tables; these bridges hand nothing over any more."""
+    with Netlink(NETFILTER) as nl:
+        for family in tables.FAMILIES:
+            with suppress(Gone):
+                nft.delete_table(nl, family, NAME)
+    with Netlink() as nl:
+        bridges.release(nl, rows)

@@ -15,11 +15,11 @@ on its link, before anything is translated; the reply tuple is what the other en
     egress-SET   ct original daddr              -> ruling      (``sets.py``; of ingress: ct reply daddr)
     ruling       ct protocol . proto-dst        -> allow-RULE or deny-RULE
 
-Every address of a container is in ``opener``, ``responder`` and ``either``; one under no policy with the verdict ``continue``. So
-what changes is what an element says, never whether there is one.
+Every address of a container is in ``opener``, ``responder`` and ``either``; one under no policy with the verdict ``continue``.
+So what changes is what an element says, never whether there is one.
 
-What this node sends itself is not judged, and passes ``postrouting`` alone: there it has neither come in by an interface nor has
-it an Ethernet header. A frame that a bridge hands on has the latter.
+What this node sends itself is not judged, and passes ``postrouting`` alone: there it has neither come in by an interface, nor
+has it an Ethernet header. A frame that a bridge hands on has the latter.
 
 Through ``bridge`` go frames between containers that conntrack does not see as any connection: what is not IP, and what is sent
 to many. Whether there is a connection is known to ``inet`` alone, which meets frames of a bridge only if the bridge has
@@ -30,7 +30,8 @@ from __future__ import annotations
 
 import sys
 
-from fairlead.kernel.nft import Chain, Collection, Hook, Rule
+from fairlead.datapath.seen import Reason
+from fairlead.kernel.nft import Chain, Collection, Element, Hook, Part, Rule
 from fairlead.kernel.nft.rule import (
     ACCEPT,
     DROP,
@@ -48,12 +49,12 @@ from fairlead.kernel.nft.rule import (
     meta,
     payload,
     remember,
-    stranger,
     verdict,
 )
 from fairlead.kernel.nft.structure import IFNAME, IPV4, IPV6, PROTOCOL, SERVICE
 
-from .words import Direction, Reason, prefix
+from . import words
+from .words import Direction
 
 NAME = "fairlead-policy"
 """What both tables are called."""
@@ -92,7 +93,7 @@ _FAMILY = {4: b"\x02", 6: b"\x0a"}
 _ETHERTYPES = {4: b"\x08\x00", 6: b"\x86\xdd"}
 _ARP = b"\x08\x06"
 ICMP, IGMP, ICMPV6 = b"\x01", b"\x02", b"\x3a"
-_LINK_LOCAL = (b"\xfe\x80", b"\xff\xc0")
+_ICMPV6_TYPE = Part(29, 1)
 _UPKEEP = (*range(130, 138), 143)
 """Types of ICMPv6 by which a link lives: listeners, routers, neighbours."""
 
@@ -108,96 +109,72 @@ _NOBODY = _bits(0)
 _REPLYING = b"\x01"
 
 
-def _local(kind: str) -> str:
-    return f"{kind}6-local"
+_IP = {n: equal(NFPROTO, _FAMILY[n]) for n in FAMILIES}
+_FRAME_OF = {n: equal(ETHERTYPE, _ETHERTYPES[n]) for n in FAMILIES}
+_FORWARD, _INPUT, _POSTROUTING = 2, 1, 4
+_AFTER_FILTER, _AFTER_SOURCE_NAT = 10, 150
+_TELL_AGAIN, _TOLD = 1000, 1 << 14
 
-
-def places(kind: str, n: int) -> tuple[Rule, ...]:
-    """Ask a map about one end of the connection; of IPv6, about a link-local address together with the interface."""
-    field = (OPENER if kind == "opener" else RESPONDER)[n]
-    rules: tuple[Rule, ...] = (choose(f"{kind}{n}", field),)
-    if n == 6:
-        rules += (choose(_local(kind), IIFNAME if kind == "opener" else OIFNAME, field),)
-    return rules
-
-
-def _drop(reason: Reason, direction: Direction | None = None, rule: int = 0, counter: str = "") -> tuple[Rule, ...]:
-    """Count, tell once a second, drop."""
-    return (
-        count(counter or reason.value),
-        jump("news"),
-        (*log(GROUP, prefix(reason, direction, rule), SNAPLEN), *verdict(DROP)),
-    )
+ENDS = ("opener", "responder", "either")
+LOCAL = {kind: f"{kind}6-local" for kind in ENDS}
+"""Maps of link-local addresses, which mean something on one interface alone."""
+NOBODY, STRAY, MANY, UNTOLD = "nobody", "stray-denied", "many-denied", "untold"
+ISOLATED, CLOSED = "isolated", "closed"
+"""Chains of frames: from and to who is isolated, anything but IP and ARP; to one whose ingress is, what is for many."""
 
 
 def deny(name: str, reason: Reason, direction: Direction | None = None, rule: int = 0) -> Chain:
-    """A chain that drops; its counter has its name."""
-    return Chain(name, _drop(reason, direction, rule, name))
+    """A chain that counts, tells once a second, and drops; its counter has its name."""
+    told = (*log(GROUP, words.prefix(reason, direction, rule), SNAPLEN), *verdict(DROP))
+    return Chain(name, (count(name), jump("news"), told))
 
 
-def _news(n: int) -> tuple[Rule, ...]:
+def _news(start: dict[int, Rule]) -> Chain:
     """Go back to be told, or drop what was told of within the last second. Pings are told apart by their addresses alone."""
-    name, start = f"told{n}", equal(NFPROTO, _FAMILY[n])
-    plain = (FROM[n], TO[n], L4PROTO, SPORT, DPORT)
-    ping = (FROM[n], TO[n], L4PROTO, SPORT, SPORT)
-    echo = equal(L4PROTO, ICMP if n == 4 else ICMPV6)
-    return (
-        (*start, *echo, *member(name, *ping), *verdict(DROP)),
-        (*start, *echo, *remember(name, *ping), *verdict(RETURN)),
-        (*start, *member(name, *plain), *verdict(DROP)),
-        (*start, *remember(name, *plain), *verdict(RETURN)),
-    )
-
-
-def _upkeep() -> tuple[Rule, ...]:
-    """What every link lives by passes."""
-    return (
-        *((*equal(L4PROTO, ICMPV6), *equal(ICMP_TYPE, bytes([one])), *verdict(ACCEPT)) for one in _UPKEEP),
-        (*equal(L4PROTO, IGMP), *verdict(ACCEPT)),
-    )
-
-
-def _stray() -> tuple[Rule, ...]:
-    """What belongs to no connection passes where nobody is isolated."""
-    found = list(_upkeep())
+    found: list[Rule] = []
     for n in FAMILIES:
-        start = equal(NFPROTO, _FAMILY[n])
-        found += [(*start, *choose(f"either{n}", one)) for one in (FROM[n], TO[n])]
-    start = equal(NFPROTO, _FAMILY[6])
-    found.append((*start, *choose(_local("either"), IIFNAME, FROM[6])))
-    found.append((*start, *choose(_local("either"), OIFNAME, TO[6])))
-    return tuple(found)
+        plain = (FROM[n], TO[n], L4PROTO, SPORT, DPORT)
+        ping = (FROM[n], TO[n], L4PROTO, SPORT, SPORT)
+        echo = (*start[n], *equal(L4PROTO, ICMP if n == 4 else ICMPV6))
+        for head, fields in ((echo, ping), (start[n], plain)):
+            found.append((*head, *member(f"told{n}", *fields), *verdict(DROP)))
+            found.append((*head, *remember(f"told{n}", *fields), *verdict(RETURN)))
+    return Chain("news", (*found, (*count(UNTOLD), *verdict(DROP))))
+
+
+def _upkeep(then: int) -> tuple[Rule, ...]:
+    """What every link lives by."""
+    return (
+        (*equal(L4PROTO, ICMPV6), *member("upkeep", ICMP_TYPE), *verdict(then)),
+        (*equal(L4PROTO, IGMP), *verdict(then)),
+    )
+
+
+def _stray() -> Chain:
+    """What belongs to no connection passes where nobody is isolated."""
+    found = list(_upkeep(ACCEPT))
+    for n in FAMILIES:
+        found += [(*_IP[n], *choose(f"either{n}", one)) for one in (FROM[n], TO[n])]
+    found += [(*_IP[6], *choose(LOCAL["either"], *pair)) for pair in ((IIFNAME, FROM[6]), (OIFNAME, TO[6]))]
+    return Chain("stray", tuple(found))
 
 
 def _judge(kind: str) -> tuple[Rule, ...]:
-    return tuple(one for n in FAMILIES for one in places(kind, n))
-
-
-_FORWARD, _INPUT, _POSTROUTING = 2, 1, 4
-_AFTER_FILTER, _AFTER_SOURCE_NAT = 10, 150
-NOBODY, STRAY = "nobody", "stray-denied"
-
-INET = (
-    Chain("forward", (), Hook(_FORWARD, _AFTER_FILTER)),
-    Chain("input", (), Hook(_INPUT, _AFTER_FILTER)),
-    Chain("postrouting", (), Hook(_POSTROUTING, _AFTER_SOURCE_NAT)),
-)
-"""Placeholders of the hooks; ``chains`` has their rules."""
+    """Ask a map about one end of the connection; of IPv6, about a link-local address together with the interface."""
+    fields, interface = (OPENER, IIFNAME) if kind == "opener" else (RESPONDER, OIFNAME)
+    plain = tuple(choose(f"{kind}{n}", fields[n]) for n in FAMILIES)
+    return (*plain, choose(LOCAL[kind], interface, fields[6]))
 
 
 def inet() -> dict[str, Chain]:
     """The chains of the table that judges connections, by name."""
     stray = (*has(STATE, _bits(INVALID | UNTRACKED)), *goto("stray"))
     upkeep = (*equal(L4PROTO, IGMP), *verdict(ACCEPT))
-    first = has(STATUS, CONFIRMED, any_of=False)
-    found = [
-        Chain(
-            "forward",
-            (stray, upkeep, *_judge("opener"), (*first, *verdict(ACCEPT)), *_judge("responder")),
-            Hook(_FORWARD, _AFTER_FILTER),
-        ),
-        # A connection that the node began is answered in the reply direction.
-        Chain("input", ((*equal(CT_DIRECTION, _REPLYING), *verdict(ACCEPT)), *_judge("opener")), Hook(_INPUT, _AFTER_FILTER)),
+    first = (*has(STATUS, CONFIRMED, any_of=False), *verdict(ACCEPT))
+    answer = (*equal(CT_DIRECTION, _REPLYING), *verdict(ACCEPT))
+    return _named(
+        Chain("forward", (stray, upkeep, *_judge("opener"), first, *_judge("responder")), Hook(_FORWARD, _AFTER_FILTER)),
+        Chain("input", (stray, answer, *_judge("opener")), Hook(_INPUT, _AFTER_FILTER)),
         Chain(
             "postrouting",
             (
@@ -208,29 +185,46 @@ def inet() -> dict[str, Chain]:
             Hook(_POSTROUTING, _AFTER_SOURCE_NAT),
         ),
         Chain("first", (upkeep, *_judge("responder"))),
-        Chain("stray", _stray()),
-        Chain("news", (*(one for n in FAMILIES for one in _news(n)), (*count("untold"), *verdict(DROP)))),
-        deny(STRAY, Reason.NOT_TRACKED),
+        _stray(),
+        _news(_IP),
+        deny(STRAY, Reason.STRAY),
         deny(NOBODY, Reason.NO_ENDPOINT),
-    ]
-    return {one.name: one for one in found}
+    )
 
 
 def bridge() -> dict[str, Chain]:
     """The chains of the table that looks at frames, by name."""
-    plain = tuple((*equal(ETHERTYPE, one), *verdict(RETURN)) for one in (*_ETHERTYPES.values(), _ARP))
-    own = tuple(
-        (*equal(ETHERTYPE, _ETHERTYPES[n]), *member(f"own{n}", OIFNAME, TO[n]), *verdict(RETURN)) for n in FAMILIES
-    )
-    found = [
+    arp = (*equal(ETHERTYPE, _ARP), *verdict(RETURN))
+    ip = tuple((*_FRAME_OF[n], *verdict(RETURN)) for n in FAMILIES)
+    own = tuple((*_FRAME_OF[n], *member(f"own{n}", OIFNAME, TO[n]), *verdict(RETURN)) for n in FAMILIES)
+    return _named(
         Chain("forward", (choose("from", IIFNAME), choose("to", OIFNAME)), Hook(_FORWARD, _AFTER_FILTER)),
-        # Of a container that is isolated: anything but IP and ARP.
-        Chain("isolated", (*plain, goto(STRAY))),
-        # To one whose ingress is: what is not for its own addresses, and so for many.
-        Chain("closed", ((*equal(ETHERTYPE, _ARP), *verdict(RETURN)), *_upkeep(), *own, goto(MANY))),
-        Chain("news", (*(one for n in FAMILIES for one in _news(n)), (*count("untold"), *verdict(DROP)))),
+        Chain(ISOLATED, (arp, *ip, goto(STRAY))),
+        Chain(CLOSED, (arp, *_upkeep(RETURN), *own, goto(MANY))),
+        _news(_FRAME_OF),
         deny(STRAY, Reason.NOT_TRACKED),
         deny(MANY, Reason.MANY, Direction.INGRESS),
         deny(NOBODY, Reason.NO_ENDPOINT),
-    ]
+    )
+
+
+def collections(family: str) -> dict[str, Collection]:
+    """The sets and maps of one of the tables, by name."""
+    told = {n: (PARTS[n], PARTS[n], PROTOCOL, SERVICE, SERVICE) for n in FAMILIES}
+    found = [Collection(f"told{n}", told[n], timeout=_TELL_AGAIN, size=_TOLD) for n in FAMILIES]
+    found.append(Collection("upkeep", (_ICMPV6_TYPE,)))
+    if family == "inet":
+        found += [Collection(f"{kind}{n}", (PARTS[n],), verdicts=True) for kind in ENDS for n in FAMILIES]
+        found += [Collection(name, (IFNAME, IPV6), verdicts=True) for name in LOCAL.values()]
+    else:
+        found += [Collection(name, (IFNAME,), verdicts=True) for name in ("from", "to")]
+        found += [Collection(f"own{n}", (IFNAME, PARTS[n])) for n in FAMILIES]
     return {one.name: one for one in found}
+
+
+UPKEEP = frozenset(Element(bytes([one])) for one in _UPKEEP)
+"""What the set ``upkeep`` always holds."""
+
+
+def _named(*chains: Chain) -> dict[str, Chain]:
+    return {one.name: one for one in chains}

@@ -135,8 +135,8 @@ def _encoded(row: Element, *, with_data: bool) -> bytes:
 def _element(data: bytes) -> Element:
     found = parse(data)
     flags = int.from_bytes(found.get(_FLAGS, b""), "big")
-    data = decode_data(found[_DATA]) if _DATA in found else None
-    return Element(_value(found, _KEY) or b"", _value(found, _KEY_END), data, bool(flags & _INTERVAL_END))
+    said = decode_data(found[_DATA]) if _DATA in found else None
+    return Element(_value(found, _KEY) or b"", _value(found, _KEY_END), said, bool(flags & _INTERVAL_END))
 
 
 def _value(found: dict[int, bytes], what: int) -> bytes | None:

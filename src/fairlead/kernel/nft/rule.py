@@ -5,7 +5,7 @@ A rule is a tuple of expressions, each a name with the attributes that say what 
 
 The functions below build the parts of a rule, as nft does it, so that ``nft list`` shows what it would have made itself::
 
-    (*equal(CT_PROTOCOL, b"\\6"), *choose("ports", CT_PROTOCOL, port))     ct protocol tcp ct protocol . ct ... vmap @ports
+    (*equal(L4PROTO, TCP), *choose("ports", CT_PROTOCOL, CT_PORT))    meta l4proto tcp ct protocol . ct ... vmap @ports
 
 Several fields side by side are a concatenation: each begins at a register of its own, four bytes wide.
 """

@@ -32,7 +32,7 @@ _ADDRESS, _IFNAME, _MTU, _LINK, _MASTER, _PROTINFO, _LINKINFO, _IFALIAS = 1, 3, 
 _AF_SPEC, _GROUP, _NET_NS_FD, _EXT_MASK, _LINK_NETNSID = 26, 27, 28, 29, 37
 _INFO_KIND, _INFO_DATA, _INFO_SLAVE_KIND, _INFO_SLAVE_DATA = 1, 2, 4, 5
 _VETH_PEER = 1
-_BR_FORWARD_DELAY, _BR_STP_STATE, _BR_MCAST_SNOOPING, _BR_BOOLEANS = 1, 5, 23, 46
+_BR_FORWARD_DELAY, _BR_STP_STATE, _BR_MCAST_SNOOPING, _BR_CALL_IPTABLES, _BR_CALL_IP6TABLES, _BR_BOOLEANS = 1, 5, 23, 36, 37, 46
 _NO_LINK_LOCAL_LEARNING = 1
 _BRPORT_MODE, _BRPORT_LEARNING, _BRPORT_UNICAST_FLOOD, _BRPORT_MCAST_FLOOD = 4, 8, 9, 27
 _BRPORT_BCAST_FLOOD, _BRPORT_NEIGH_SUPPRESS, _BRPORT_ISOLATED = 30, 32, 33
@@ -54,7 +54,7 @@ _LEAN = u32(_EXT_MASK, _SKIP_STATS)
 class LinkInfo:
     """One interface. ``master`` is 0 and texts are empty where there is none; ``peer_nsid`` is None in this namespace.
 
-    ``snooping`` and ``reserved_learning`` are a bridge's, as ``new_bridge`` sets them.
+    ``snooping``, ``reserved_learning`` and ``netfilter`` are a bridge's, as ``set_bridge`` sets them.
     """
 
     index: int
@@ -74,6 +74,7 @@ class LinkInfo:
     hairpin: bool
     snooping: bool
     reserved_learning: bool
+    netfilter: bool
     flags: int
 
     @property
@@ -143,6 +144,7 @@ def parse_link(data: bytes) -> LinkInfo:
         port.get(_BRPORT_MODE) == b"\1",
         bridge.get(_BR_MCAST_SNOOPING) == b"\1",
         bool(bridge) and not _number(bridge.get(_BR_BOOLEANS, b"")[:4]) & _NO_LINK_LOCAL_LEARNING,
+        bridge.get(_BR_CALL_IPTABLES) == bridge.get(_BR_CALL_IP6TABLES) == b"\1",
         flags,
     )
 
@@ -166,10 +168,15 @@ def new_bridge(
     return new_link(name, "bridge", data, mac=mac, mtu=mtu, group=group, up=up)
 
 
-def set_bridge(which: int | str, *, snooping: bool | None = None, reserved_learning: bool | None = None) -> Message:
-    """Change what is given of a bridge."""
+def set_bridge(
+    which: int | str, *, snooping: bool | None = None, reserved_learning: bool | None = None, netfilter: bool | None = None
+) -> Message:
+    """Change what is given of a bridge. ``netfilter``: it hands IP packets to the hooks of IP."""
     index, name = _which(which)
-    info = nest(_LINKINFO, text(_INFO_KIND, "bridge"), nest(_INFO_DATA, _bridge(snooping, reserved_learning)))
+    told = _bridge(snooping, reserved_learning)
+    if netfilter is not None:
+        told += u8(_BR_CALL_IPTABLES, netfilter) + u8(_BR_CALL_IP6TABLES, netfilter)
+    info = nest(_LINKINFO, text(_INFO_KIND, "bridge"), nest(_INFO_DATA, told))
     return Message(_NEW, 0, _header.pack(0, 0, index, 0, 0) + name + info, f"change the bridge {named(which)}")
 
 

@@ -1,0 +1,206 @@
+"""What the tables should hold: the index of policies, the containers under them, and which sets are in use. Pure.
+
+A set is made when the first container comes under it, since only then is it known which direction it judges; it goes when no
+container is under it and nothing is said of it any more. Each act answers with the parts it touches, before and after.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from fairlead.desired.state import Judgement, Link, NodeState, Peer, Row, Ruling, Subject
+
+from . import ruleset, sets, subjects, tables
+from .index import Host, Index
+from .sets import Part, Parts
+from .subjects import Places
+from .words import Direction, Use
+
+
+class Change(NamedTuple):
+    """What an act touches: by the family of the table, parts before and after; and how to take it back if it is refused."""
+
+    touched: dict[str, tuple[Parts, Parts]]
+    undo: Callable[[], None]
+
+
+class Model:
+    """Rows go in, parts come out."""
+
+    def __init__(self, rows: Iterable[Row] = (), under: Iterable[Subject] = (), shut: Iterable[Subject] = ()) -> None:
+        """``shut``: links that carry nothing, since it is not known whose they are."""
+        self._index = Index(rows)
+        self._under: dict[str, Subject] = {row.host: row for row in under}
+        self._shut: dict[str, Subject] = {row.host: row for row in shut}
+        self._users = Counter(use for row in self._under.values() for use in subjects.uses(row))
+        self._live: set[Use] = set()
+        self._leads: Counter[tuple[str, str]] = Counter()  # parts that sets share, and how many lead to each
+        for use in self._users:
+            self._enliven(use)
+
+    @classmethod
+    def of(cls, state: NodeState) -> Model:
+        """What a node's state comes to."""
+        under = state.table(Subject)
+        strange = [subjects.nobody(row) for row in state.table(Link).values() if row.host not in under]
+        rows: list[Row] = [*state.table(Ruling).values(), *state.table(Judgement).values(), *state.table(Peer).values()]
+        return cls(rows, under.values(), strange)
+
+    def parts(self, family: str) -> Parts:
+        """Everything that one of the tables should hold."""
+        found = tables.fixed(family)
+        if family == "inet":
+            for use in self._live:
+                found |= sets.shared(self._index, use)
+                found |= sets.own(self._index, use)
+        said: Places = {}
+        for row in sorted(self._shut.values(), key=lambda one: one.host):
+            said |= subjects.places(row, shut=True)
+        for row in sorted(self._under.values(), key=lambda one: one.host):
+            said |= subjects.places(row)
+        return tables.merged(found, subjects.parts(said, family))
+
+    def fill(self) -> dict[str, int]:
+        """How many there are of what people know."""
+        return {"endpoints": len(self._under), **self._index.fill()}
+
+    def unused(self) -> set[str]:
+        """The chains of sets that no container is under, though something is said of them: nothing of them need be there."""
+        named = {Use(one, policy) for policy in self._index.policies() for one in Direction}
+        return {use.chain for use in named - self._live}
+
+    def change(self, add: Iterable[Row], remove: Iterable[Row]) -> Change:
+        """Policies say something else."""
+        add, remove = list(add), list(remove)
+        touched = self._index.touched(add, remove).only(use.policy for use in self._live)
+        hosts: dict[int, set[Host]] = {}
+        for policy, host in touched.hosts:
+            hosts.setdefault(policy, set()).add(host)
+        judged = {row.policy for row in remove if isinstance(row, Judgement)}
+        whole = [use for use in self._live if use.policy in touched.whole or (use.policy in judged and not self._users[use])]
+        some = [use for use in self._live if use.policy in hosts and use not in whole]
+        known, undo = self._index.prior([*add, *remove]), self._keep()
+        before, led = self._picture(whole, some, hosts), self._shared([*whole, *some])
+        self._index.apply(add, remove)
+        dead = {use for use in whole if not self._users[use] and use.policy not in self._index.policies()}
+        self._live -= dead
+        stay = [use for use in whole if use not in dead]
+        after, leads = self._picture(stay, some, hosts), self._shared([*stay, *some])
+        self._lead(led, leads, before, after)
+
+        def take_back() -> None:
+            self._index.apply(*known)
+            undo()
+
+        return Change({"inet": (before, after)}, take_back)
+
+    def put(self, rows: Iterable[Subject], shut: Iterable[Subject] = (), *, sure: bool = True) -> Change:
+        """Containers are under these sets; or ``shut``: links that carry nothing.
+
+        Not ``sure`` that the kernel has what it was last told of them: it is told again.
+        """
+        undo, made = self._keep(), Parts()
+        was: Places = {}
+        now: Places = {}
+        for row in rows:
+            was |= self._said(row.host)
+            now |= subjects.places(row)
+            self._leave(row.host)
+            self._under[row.host] = row
+            self._users.update(subjects.uses(row))
+            for use in subjects.uses(row) - self._live:
+                made |= self._enliven(use)
+        for row in shut:
+            was |= self._said(row.host)
+            now |= subjects.places(row, shut=True)
+            self._leave(row.host)
+            self._shut[row.host] = row
+        return Change(_touched(was if sure else subjects.doubted(was), now, made), undo)
+
+    def drop(self, hosts: Iterable[str], *, gone: Callable[[str], bool]) -> Change:
+        """Containers are under nothing any more. A link that is not ``gone`` carries nothing from now on."""
+        undo = self._keep()
+        was: Places = {}
+        now: Places = {}
+        for host in hosts:
+            row = self._under.get(host) or self._shut.get(host)
+            if row is None:
+                continue
+            was |= self._said(host)
+            self._leave(host)
+            if not gone(host):
+                now |= subjects.places(row, shut=True)
+                self._shut[host] = row
+        return Change(_touched(subjects.doubted(was), now, Parts()), undo)
+
+    def _said(self, host: str) -> Places:
+        if row := self._under.get(host):
+            return subjects.places(row)
+        return subjects.places(self._shut[host], shut=True) if host in self._shut else {}
+
+    def _leave(self, host: str) -> None:
+        self._shut.pop(host, None)
+        if row := self._under.pop(host, None):
+            self._users -= Counter(subjects.uses(row))
+
+    def _enliven(self, use: Use) -> Parts:
+        """A set comes into use; the parts that are not there yet."""
+        self._live.add(use)
+        shared = sets.shared(self._index, use)
+        fresh = {key: part for key, part in shared.items() if not self._leads[key]}
+        self._leads.update(shared.keys())
+        return fresh | sets.own(self._index, use)
+
+    def _picture(self, whole: Iterable[Use], some: Iterable[Use], hosts: dict[int, set[Host]]) -> Parts:
+        """Sets with all that is theirs, and what others say of some addresses."""
+        found: Parts = {}
+        for use in whole:
+            found |= sets.own(self._index, use)
+        for use in some:
+            for family in ruleset.FAMILIES:
+                near = (sets.element(self._index, use, one) for one in hosts[use.policy] if one.family == family)
+                part = Part(collection=sets.hosts_map(use, family), elements=frozenset(one for one in near if one))
+                found[part.key] = part
+        return found
+
+    def _shared(self, uses: Iterable[Use]) -> list[Parts]:
+        return [sets.shared(self._index, use) for use in uses]
+
+    def _lead(self, led: list[Parts], leads: list[Parts], before: Parts, after: Parts) -> None:
+        """Sets lead elsewhere: what none led to is new, what none leads to any more is gone."""
+        change = Counter(key for parts in leads for key in parts)
+        change.subtract(key for parts in led for key in parts)
+        known = {key: part for parts in (*led, *leads) for key, part in parts.items()}
+        for key in change:
+            was = self._leads[key]
+            self._leads[key] += change[key]
+            if not was and self._leads[key]:
+                after[key] = known[key]
+            elif was and not self._leads[key]:
+                before[key] = known[key]
+        self._leads = +self._leads
+
+    def _keep(self) -> Callable[[], None]:
+        """How containers and sets are, to be put back."""
+        under, shut, live = dict(self._under), dict(self._shut), set(self._live)
+        users, leads = self._users.copy(), self._leads.copy()
+
+        def undo() -> None:
+            self._under, self._shut, self._live, self._users, self._leads = under, shut, live, users, leads
+
+        return undo
+
+
+def _touched(was: Places, now: Places, made: Parts) -> dict[str, tuple[Parts, Parts]]:
+    """Elements of both tables; and parts that are made for them."""
+    found = {}
+    for family in tables.FAMILIES:
+        before, after = subjects.parts(was, family), subjects.parts(now, family)
+        # A map of which only one side says something is no map that comes or goes.
+        for key in before.keys() ^ after.keys():
+            side, other = (before, after) if key in before else (after, before)
+            other[key] = side[key]._replace(elements=frozenset())
+        found[family] = (before, after | made if family == "inet" else after)
+    return found

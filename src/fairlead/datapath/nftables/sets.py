@@ -1,0 +1,160 @@
+"""A set of policies as chains and maps; pure: from the index to parts of the table.
+
+::
+
+    egress-SET     ct original daddr   -> egress-SET-hosts4, -hosts6      an address of which it says something of its own
+                                       -> egress-SET-blocks4, -blocks6    runs of addresses, if it has any
+                                       -> otherwise what it says of everybody
+    egress-ports-DIGEST                -> by protocol and port; a ruling that tells none apart is left out
+    allow-RULE, egress-deny-RULE       counted; let pass by going back to where the hook goes on, dropped and told
+
+Every packet takes the same few steps, however many peers and rules there are. Chains of rulings and rules are shared by all
+sets that lead to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from fairlead.datapath.seen import Reason
+from fairlead.desired.state import Span
+from fairlead.kernel.nft import Chain, Collection, Element, Rule, Verdict, field, interval
+from fairlead.kernel.nft.rule import GOTO, choose, count, equal, goto, has
+from fairlead.kernel.nft.structure import PROTOCOL, SERVICE
+from fairlead.model.address import Family
+
+from . import words
+from .index import Host, Index
+from .ruleset import CONFIRMED, CT_PROTOCOL, FAMILIES, ICMP, ICMPV6, L4PROTO, PARTS, PEER, PORT, SIZE, STATUS, deny
+from .words import Direction, Use
+
+
+class Part(NamedTuple):
+    """A chain, a map with its elements, or a counter; exactly one. Its name is its key within its kind."""
+
+    chain: Chain | None = None
+    collection: Collection | None = None
+    elements: frozenset[Element] = frozenset()
+    counter: str = ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(kind, name)."""
+        if self.chain:
+            return "chain", self.chain.name
+        if self.collection:
+            return "map", self.collection.name
+        return "counter", self.counter
+
+
+Parts = dict[tuple[str, str], Part]
+
+
+def shared(index: Index, use: Use) -> Parts:
+    """What the set's verdicts lead to, and other sets' may too."""
+    found: Parts = {}
+    for ruling in index.rulings(use.policy):
+        for part in _ruling(use.direction, index.spans(ruling)):
+            found[part.key] = part
+    return found
+
+
+def own(index: Index, use: Use) -> Parts:
+    """The chain and the maps of the set alone."""
+    parts = [Part(collection=hosts_map(use, n), elements=frozenset(hosts(index, use, n))) for n in FAMILIES]
+    parts += [one for n in FAMILIES for one in [blocks(index, use, n)] if one.elements]
+    chain = Chain(use.chain, tuple(_rules(index, use, [one.collection for one in parts if one.collection])))
+    return {one.key: one for one in (Part(chain=chain), *parts)}
+
+
+def hosts(index: Index, use: Use, family: Family) -> Iterator[Element]:
+    """The elements of the addresses that the set must name."""
+    return (one for host in index.named(use.policy, family) if (one := element(index, use, host)))
+
+
+def hosts_map(use: Use, family: Family) -> Collection:
+    """The map of these elements."""
+    return Collection(f"{use.chain}-hosts{family}", (PARTS[family],), verdicts=True)
+
+
+def element(index: Index, use: Use, host: Host) -> Element | None:
+    """The element of one address; None if the set need not name it."""
+    if not index.apart(use.policy, host):
+        return None
+    return Element(host.packed, None, _target(index, use, index.on(use.policy, *host)))
+
+
+def blocks(index: Index, use: Use, family: Family) -> Part:
+    """Runs of addresses. They may be none: then the set has no such map."""
+    found: list[Element] = []
+    for run in index.runs(use.policy, family):
+        first, last = (number.to_bytes(SIZE[family], "big") for number in (run.first, run.last))
+        found += interval(first, last, _target(index, use, run.label))
+    name = f"{use.chain}-blocks{family}"
+    return Part(collection=Collection(name, (PARTS[family],), verdicts=True, interval=True), elements=frozenset(found))
+
+
+def _rules(index: Index, use: Use, maps: Iterable[Collection]) -> Iterator[Rule]:
+    for one in maps:
+        family = next(n for n in FAMILIES if one.key == (PARTS[n],))
+        yield choose(one.name, PEER[use.direction][family])
+    yield goto(_chain(use.direction, index.spans(index.rest(use.policy))))
+
+
+def _target(index: Index, use: Use, ruling: int | None) -> Verdict:
+    return Verdict(GOTO, _chain(use.direction, index.spans(ruling)))
+
+
+def _chain(direction: Direction, spans: tuple[Span, ...] | None) -> str:
+    """Where a ruling leads."""
+    if spans is None:
+        return words.unknown(direction)
+    if len(spans) == 1:
+        return _leaf(direction, spans[0])
+    return words.ports(direction, spans)
+
+
+def _leaf(direction: Direction, span: Span) -> str:
+    return words.allow(span.rule) if span.allow else words.deny(direction, span.rule)
+
+
+def _ruling(direction: Direction, spans: tuple[Span, ...] | None) -> Iterator[Part]:
+    if spans is None:
+        name = words.unknown(direction)
+        yield Part(counter=name)
+        yield Part(chain=deny(name, Reason.NO_RULING, direction))
+        return
+    for span in spans:
+        name = _leaf(direction, span)
+        yield Part(counter=name)
+        if span.allow:
+            first = (*has(STATUS, CONFIRMED, any_of=False), *count(name))
+            yield Part(chain=Chain(name, (first,)))
+        else:
+            yield Part(chain=deny(name, Reason.POLICY, direction, span.rule))
+    if len(spans) > 1:
+        yield from _ports(direction, spans)
+
+
+def _ports(direction: Direction, spans: tuple[Span, ...]) -> Iterator[Part]:
+    """By protocol and port of the connection.
+
+    nft reads no rule back that speaks of a connection's port before it has spoken of a protocol: so there is one for each
+    protocol that a packet can be, which for an ICMP error about a connection is not the connection's own.
+    """
+    name = words.ports(direction, spans)
+    listed = [span for span in spans if span.protocol]
+    (rest,) = (span for span in spans if not span.protocol)
+    ranges = any(span.first != span.last for span in listed)
+    elements = frozenset(_span(span, Verdict(GOTO, _leaf(direction, span)), ranges=ranges) for span in listed)
+    carriers = dict.fromkeys([*(bytes([span.protocol]) for span in listed), ICMP, ICMPV6])
+    asked = (CT_PROTOCOL, PORT[direction])
+    rules = [(*equal(L4PROTO, carrier), *choose(name, *asked)) for carrier in carriers]
+    yield Part(collection=Collection(name, (PROTOCOL, SERVICE), verdicts=True, interval=ranges), elements=elements)
+    yield Part(chain=Chain(name, (*rules, goto(_leaf(direction, rest)))))
+
+
+def _span(span: Span, verdict: Verdict, *, ranges: bool) -> Element:
+    first, last = (field(bytes([span.protocol])) + field(port.to_bytes(2, "big")) for port in (span.first, span.last))
+    return Element(first, last if ranges else None, verdict)

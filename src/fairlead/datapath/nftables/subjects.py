@@ -1,0 +1,96 @@
+"""Containers as elements: each address in the same maps always, and what the element says is under which policies it is.
+
+So a container that comes under policies, changes them or leaves is elements whose verdicts change, and none is ever missing: an
+address that is not here belongs to nobody of ours.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from fairlead.desired.state import Link, Subject
+from fairlead.kernel.nft import Element, Verdict, ifname
+from fairlead.kernel.nft.rule import BREAK, CONTINUE, GOTO, JUMP
+from fairlead.model.address import Address
+
+from . import ruleset
+from .ruleset import CLOSED, ISOLATED, LOCAL, NOBODY, STRAY
+from .sets import Part, Parts
+from .words import Direction, Use
+
+OPEN = Verdict(CONTINUE)
+SHUT = Verdict(GOTO, NOBODY)
+_SOMETHING = Verdict(BREAK)
+"""What an element says of which it is only known that it is there."""
+
+
+class Place(NamedTuple):
+    """Where an element is: the table's family, the map or set, the key."""
+
+    family: str
+    name: str
+    key: bytes
+
+
+Places = dict[Place, Verdict | None]
+"""What is said at each place; None: being there is all."""
+
+
+def places(row: Subject, *, shut: bool = False) -> Places:
+    """All elements of a container; ``shut``: its link carries nothing."""
+    egress, ingress = (_judged(use) for use in (Use(Direction.EGRESS, row.egress), Use(Direction.INGRESS, row.ingress)))
+    stray = Verdict(GOTO, STRAY) if row.egress or row.ingress else OPEN
+    said = {"opener": egress, "responder": ingress, "either": stray}
+    found: Places = {}
+    for address in row.addresses:
+        for end, verdict in said.items():
+            found[_place(end, row, address)] = SHUT if shut else verdict
+    if row.via == row.host:
+        return found
+    host = ifname(row.host)
+    isolated = Verdict(JUMP, ISOLATED) if row.egress or row.ingress else OPEN
+    to = Verdict(JUMP, CLOSED) if row.ingress else isolated
+    found[Place("bridge", "from", host)] = SHUT if shut else isolated
+    found[Place("bridge", "to", host)] = SHUT if shut else to
+    for address in row.addresses:
+        found[Place("bridge", f"own{address.family}", host + address.packed)] = None
+    return found
+
+
+def uses(row: Subject) -> set[Use]:
+    """The sets that a container is under."""
+    found = {Use(Direction.EGRESS, row.egress), Use(Direction.INGRESS, row.ingress)}
+    return {one for one in found if one.policy}
+
+
+def nobody(row: Link) -> Subject:
+    """The subject of a link of which nothing is known, to be shut."""
+    addresses = tuple(one.address for one in row.addresses)
+    local = (row.mac.link_local,) if any(one.family == 6 for one in addresses) else ()
+    return Subject(host=row.host, via=row.bridge or row.host, addresses=addresses + local)
+
+
+def parts(said: Places, family: str) -> Parts:
+    """Elements as parts of the maps of one table."""
+    found: dict[str, set[Element]] = {}
+    for place, verdict in said.items():
+        if place.family == family:
+            found.setdefault(place.name, set()).add(Element(place.key, None, verdict))
+    made = ruleset.collections(family)
+    several = (Part(collection=made[name], elements=frozenset(elements)) for name, elements in found.items())
+    return {one.key: one for one in several}
+
+
+def doubted(said: Places) -> Places:
+    """The same places, whatever is said there: so that what should be there is written even if it is there already."""
+    return {place: None if verdict is None else _SOMETHING for place, verdict in said.items()}
+
+
+def _judged(use: Use) -> Verdict:
+    return Verdict(JUMP, use.chain) if use.policy else OPEN
+
+
+def _place(end: str, row: Subject, address: Address) -> Place:
+    if address.family == 6 and address.ip.is_link_local:
+        return Place("inet", LOCAL[end], ifname(row.via or row.host) + address.packed)
+    return Place("inet", f"{end}{address.family}", address.packed)

@@ -1,0 +1,200 @@
+"""Tables as parts by name: what a table has, what it should have, and the transaction that makes the one the other.
+
+The same difference serves a change, where both sides are the few parts that it touches, and a comparison, where they are all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from fairlead.api.schema import Drift
+from fairlead.datapath.base import PLANE
+from fairlead.kernel import nft
+from fairlead.kernel.netlink import Message, Netlink
+from fairlead.kernel.nft import Element, Maker
+from fairlead.kernel.nft.rule import same
+
+from . import ruleset
+from .ruleset import NAME
+from .sets import Part, Parts
+
+FAMILIES = ("inet", "bridge")
+PATHS = frozenset(f"{family} {NAME}" for family in FAMILIES)
+"""Both tables, as the kernel's events name them."""
+
+
+class Have(NamedTuple):
+    """What the kernel has. ``foreign``: parts under names of ours that are made otherwise, so that only a new table helps."""
+
+    parts: Parts
+    foreign: frozenset[tuple[str, str]]
+
+
+def fixed(family: str) -> Parts:
+    """The parts of a table that are always there, without the elements of containers."""
+    chains = ruleset.inet() if family == "inet" else ruleset.bridge()
+    found = [Part(counter=name) for name in dict.fromkeys(_counters(chains.values()))]
+    found += [Part(chain=one) for one in chains.values()]
+    for one in ruleset.collections(family).values():
+        found.append(Part(collection=one, elements=ruleset.UPKEEP if one.name == "upkeep" else frozenset()))
+    return {one.key: one for one in found}
+
+
+def read(nl: Netlink, family: str, want: Parts) -> Have | None:
+    """The table as it is; what is as it should be is the very part that is wanted. None if there is no table."""
+    if not nft.table_exists(nl, family, NAME):
+        return None
+    parts: Parts = {}
+    foreign = set()
+    for name, chain in nft.chains(nl, family, NAME).items():
+        wanted = want.get(("chain", name))
+        if wanted and wanted.chain and wanted.chain.hook != chain.hook:
+            foreign.add(("chain", name))
+        right = wanted and wanted.chain and same(wanted.chain.rules, chain.rules)
+        parts["chain", name] = wanted if wanted and right else Part(chain=chain)
+    for name, info in nft.collections(nl, family, NAME).items():
+        wanted = want.get(("map", name))
+        if wanted and wanted.collection and not wanted.collection.is_(info):
+            foreign.add(("map", name))
+        made = wanted.collection if wanted and wanted.collection else nft.Collection(name, ())
+        filled = frozenset() if made.timeout else frozenset(nft.elements(nl, family, NAME, name))
+        parts["map", name] = wanted if wanted and wanted.elements == filled else Part(collection=made, elements=filled)
+    for name in nft.counters(nl, family, NAME):
+        parts["counter", name] = Part(counter=name)
+    return Have(parts, frozenset(foreign))
+
+
+def anew(family: str, want: Parts, *, there: bool) -> Iterator[Message]:
+    """A whole table, in place of one that is there."""
+    make = Maker(family, NAME)
+    if there:
+        yield from make.no_table()
+    yield from make.table()
+    yield from difference(family, {}, want)
+
+
+def difference(family: str, have: Parts, want: Parts) -> Iterator[Message]:
+    """What makes ``want`` of ``have``: what is referred to comes first and goes last."""
+    make = Maker(family, NAME)
+    new = [part for key, part in want.items() if key not in have]
+    old = [part for key, part in have.items() if key not in want]
+    both = [(have[key], part) for key, part in want.items() if key in have and have[key] != part]
+    filled = [(name, *_filling(before, after)) for before, after in both for name in _named(after)]
+    for name, _, gone in filled:
+        yield from make.elements(name, remove=gone)
+    yield from _created(make, new)
+    for name, come, _ in filled:
+        yield from make.elements(name, add=come)
+    for _, after in both:
+        if after.chain:
+            yield from make.no_rules(after.chain.name)
+            yield from make.rules(after.chain.name, after.chain.rules)
+    yield from _removed(make, old)
+
+
+def drifts(family: str, have: Have | None, want: Parts) -> Iterator[Drift]:
+    """What differs, for people."""
+    if have is None:
+        yield Drift(table=f"{PLANE} tables", key=f"{family} {NAME}", kind="missing", want=f"table {family} {NAME}")
+        return
+    for key, part in want.items():
+        found = have.parts.get(key)
+        if found is None:
+            yield _drift(family, key, "missing")
+        elif part.collection and key not in have.foreign:
+            yield from (_element_drift(family, key[1], one, "missing") for one in part.elements - found.elements)
+            yield from (_element_drift(family, key[1], one, "unexpected") for one in found.elements - part.elements)
+        elif found != part or key in have.foreign:
+            yield _drift(family, key, "different")
+    yield from (_drift(family, key, "unexpected") for key in have.parts if key not in want)
+
+
+def _counters(chains: Iterable[nft.Chain]) -> Iterator[str]:
+    """The counters that rules count in."""
+    expressions = (one for chain in chains for rule in chain.rules for one in rule)
+    yield from (str(dict(one.told)["object"]) for one in expressions if one.name == "objref")
+
+
+def _created(make: Maker, parts: Iterable[Part]) -> Iterator[Message]:
+    parts = list(parts)
+    for part in parts:
+        if part.counter:
+            yield from make.counter(part.counter)
+    for part in parts:
+        if part.chain:
+            yield from make.chain(part.chain.name, part.chain.hook)
+        elif part.collection:
+            yield from make.collection(part.collection)
+    for part in parts:
+        if part.collection:
+            yield from make.elements(part.collection.name, add=_ordered(part.elements))
+    for part in parts:
+        if part.chain:
+            yield from make.rules(part.chain.name, part.chain.rules)
+
+
+def _removed(make: Maker, parts: Iterable[Part]) -> Iterator[Message]:
+    parts = list(parts)
+    for part in parts:
+        if part.chain:
+            yield from make.no_rules(part.chain.name)
+    for part in parts:
+        if part.collection:
+            yield from make.no_collection(part.collection.name)
+    for part in parts:
+        if part.chain:
+            yield from make.no_chain(part.chain.name)
+    for part in parts:
+        if part.counter:
+            yield from make.no_counter(part.counter)
+
+
+def _filling(before: Part, after: Part) -> tuple[Iterable[Element], Iterable[Element]]:
+    """Elements to come and to go. Runs are parts of one another's ends: if one changes, all are put in anew."""
+    if after.collection and after.collection.interval and len(after.collection.key) == 1:
+        return _ordered(after.elements), before.elements
+    return after.elements - before.elements, before.elements - after.elements
+
+
+def _ordered(elements: Iterable[Element]) -> list[Element]:
+    """In the order of their keys, and where one run ends and another begins the end first."""
+    return sorted(elements, key=lambda one: (one.key, not one.stop))
+
+
+def _named(part: Part) -> Iterator[str]:
+    if part.collection:
+        yield part.collection.name
+
+
+def _drift(family: str, key: tuple[str, str], kind: str) -> Drift:
+    text = f"{key[0]} {key[1]}"
+    return Drift(
+        table=f"{PLANE} {family}",
+        key=text,
+        kind=kind,
+        want="" if kind == "unexpected" else text,
+        have="" if kind == "missing" else "changed by somebody else" if kind == "different" else text,
+    )
+
+
+def _element_drift(family: str, name: str, element: Element, kind: str) -> Drift:
+    said = element.data
+    text = element.key.hex() + (f" -> {said.chain or said.code}" if isinstance(said, nft.Verdict) else "")
+    return Drift(
+        table=f"{PLANE} {family}",
+        key=f"element of {name}",
+        kind=kind,
+        want=text if kind == "missing" else "",
+        have="" if kind == "missing" else text,
+    )
+
+
+def merged(*several: Mapping[tuple[str, str], Part]) -> Parts:
+    """Parts together; elements of one map are put together."""
+    found: Parts = {}
+    for parts in several:
+        for key, part in parts.items():
+            known = found.get(key)
+            found[key] = part._replace(elements=known.elements | part.elements) if known else part
+    return found
