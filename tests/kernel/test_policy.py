@@ -356,13 +356,36 @@ def test_policies_outlive_the_agent(town: Town, hold: Callable[[Namespace, str, 
     assert town.agent.client.status().repairs == 0
 
 
-def test_repairs(town: Town, node: Node) -> None:
-    """Programs taken off a link come back."""
+HARM = {
+    "ebpf": ("tc qdisc del dev {port} clsact",),
+    "nftables": (
+        "nft delete table inet fairlead-policy",
+        "nft flush table inet fairlead-policy",
+        "nft flush ruleset",
+        "nft delete table bridge fairlead-policy",
+        "nft delete element inet fairlead-policy responder4 {{ {address} }}",
+        "nft flush map inet fairlead-policy responder4",
+        "nft insert rule inet fairlead-policy forward accept",
+        "nft flush chain inet fairlead-policy first",
+        "nft add element inet fairlead-policy opener4 {{ 10.9.9.9 : drop }}",
+        "ip link set {bridge} type bridge nf_call_iptables 0",
+    ),
+}
+
+
+def test_repairs(town: Town, node: Node, plane: str) -> None:
+    """What somebody took away or changed is as it was within a second or so."""
     town.apply(policy("a", "{podSelector: {}}"))
-    (port,) = {one["ifname"] for one in node.json("ip", "-json", "link") if one["ifname"] == _port(town, "web")}
-    node.run("tc", "qdisc", "del", "dev", port, "clsact")
-    eventually(lambda: not town.agent.drift(), what="the programs are back")
-    assert not town.rooms["rogue"].connects(town.addresses["web", 4], 80, deadline=PATIENCE)
+    target = town.addresses["web", 4]
+    words = {"port": _port(town, "web"), "address": target, "bridge": "fl-town"}
+    node.run("sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0", "net.bridge.bridge-nf-call-ip6tables=0")
+    for harm in HARM[plane]:
+        before = town.agent.client.status().repairs
+        node.run(*harm.format(**words).split())
+        eventually(lambda before=before: town.agent.client.status().repairs > before, what=f"after {harm}: it is repaired")  # type: ignore[misc]
+        assert not town.agent.drift(), harm
+        assert not town.rooms["rogue"].connects(target, 80, deadline=0.3), harm
+        assert node.connects(target, 80), harm
 
 
 def test_drops_are_told_with_who_and_why(town: Town) -> None:
@@ -411,26 +434,43 @@ def test_an_explanation_agrees_with_the_kernel(town: Town) -> None:
         town.forget(applied)
 
 
-def test_a_kernel_that_says_otherwise(town: Town, node: Node) -> None:
-    """What the programs would do is asked of them, and told even if it is not what the policies say."""
+def test_a_kernel_that_says_otherwise(town: Town, node: Node, plane: str) -> None:
+    """What the kernel would do is asked of it, and told even if it is not what the policies say."""
     applied = town.apply(CASES["one label, one port"].policies)
-    loaded = programs.Programs(node.run_dir)
-    try:
-        query = {"from": "web", "to": "data/db", "port": "80", "protocol": "tcp"}
-        assert all(one.agrees for one in town.agent.client.explain(**query).kernel)
+    query = {"from": "web", "to": "data/db", "port": "80", "protocol": "tcp"}
+    assert all(one.agrees for one in town.agent.client.explain(**query).kernel)
+    harm, reason = {"ebpf": _without_rulings, "nftables": _without_peers}[plane](node)
 
-        def broken() -> list[Asked]:
-            """The agent repairs it once a second."""
-            for key in loaded.maps["rulings"].entries():
-                loaded.maps["rulings"].delete(key)
-            return [one for one in town.agent.client.explain(**query).kernel if not one.agrees]
+    def broken() -> list[Asked]:
+        """The agent repairs it within a moment, or once a second."""
+        harm()
+        return [one for one in town.agent.client.explain(**query).kernel if not one.agrees]
 
-        (wrong,) = eventually(broken)
-        assert (wrong.direction, wrong.allowed) == ("ingress", False)
-        assert wrong.reason == "no ruling on this peer is in the kernel"
-    finally:
-        loaded.close()
+    (wrong,) = eventually(broken)
+    assert (wrong.direction, wrong.allowed) == ("ingress", False)
+    assert wrong.reason == reason
     town.forget(applied)
+
+
+def _without_rulings(node: Node) -> tuple[Callable[[], None], str]:
+    def harm() -> None:
+        loaded = programs.Programs(node.run_dir)
+        for key in loaded.maps["rulings"].entries():
+            loaded.maps["rulings"].delete(key)
+        loaded.close()
+
+    return harm, "no ruling on this peer is in the kernel"
+
+
+def _without_peers(node: Node) -> tuple[Callable[[], None], str]:
+    listed = node.json("nft", "-j", "list", "maps", "inet")["nftables"]
+    names = [one["map"]["name"] for one in listed if "map" in one and one["map"]["name"].endswith("-hosts4")]
+
+    def harm() -> None:
+        for name in names:
+            node.run("nft", "flush", "map", "inet", "fairlead-policy", name)
+
+    return harm, "denied by policy"
 
 
 def test_a_question_that_cannot_be_answered(town: Town) -> None:

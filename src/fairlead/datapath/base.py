@@ -39,6 +39,13 @@ class Answer(NamedTuple):
     rule: int
 
 
+class Hits(NamedTuple):
+    """How often a rule decided since counting began: connections that it let pass, packets that it dropped."""
+
+    connections: int = 0
+    drops: int = 0
+
+
 class Plane(Protocol):
     """Decides by policies. All verbs run in the agent's kernel thread and return when the kernel has acknowledged."""
 

@@ -28,15 +28,11 @@ class Host(NamedTuple):
 
 
 class Touched(NamedTuple):
-    """What a change may alter: of some sets what they say of some addresses, of others everything."""
+    """What a change may alter: what some sets say of some addresses, the rulings of some sets, of others everything."""
 
-    hosts: set[tuple[int, Host]]
+    hosts: dict[int, set[Host]]
+    judged: set[int]
     whole: set[int]
-
-    def only(self, used: Iterable[int]) -> Touched:
-        """Of these sets alone."""
-        known = set(used)
-        return Touched({one for one in self.hosts if one[0] in known and one[0] not in self.whole}, self.whole & known)
 
 
 class Index:
@@ -54,6 +50,11 @@ class Index:
         self._rulings: dict[int, tuple[Span, ...]] = {}
         self._following: dict[int, Counter[int]] = {}  # ruling -> sets, and how many of their judgements follow it
         self.apply(rows, ())
+
+    @property
+    def rows(self) -> tuple[dict[Prefix, int], dict[int, dict[int, int]], dict[int, tuple[Span, ...]]]:
+        """All that is known, to be compared with another's: classes by prefix, rulings by set and class, spans by ruling."""
+        return self._classes, self._judged, self._rulings
 
     def spans(self, ruling: int | None) -> tuple[Span, ...] | None:
         """What a ruling says; None if it is not known."""
@@ -117,18 +118,20 @@ class Index:
 
     def touched(self, add: Iterable[Row], remove: Iterable[Row]) -> Touched:
         """What ``apply`` with the same rows will alter at most."""
-        found = Touched(set(), set())
+        found = Touched({}, set(), set())
         came: dict[int, set[int]] = {}
         judgements = [row for row in (*add, *remove) if isinstance(row, Judgement)]
         for row in judgements:
             came.setdefault(row.peer, set()).add(row.policy)
+            found.judged.add(row.policy)
         fresh: dict[int, list[Prefix]] = {}
         for one in (row for row in (*add, *remove) if isinstance(row, Peer)):
             fresh.setdefault(one.peer, []).append(one.prefix)
             self._touch_prefix(one, came, found)
         for row in judgements:
-            found.hosts.update((row.policy, host) for host in self._members.get(row.peer, ()))
-            found.hosts.update((row.policy, _host(one)) for one in fresh.get(row.peer, ()) if _is_host(one))
+            near = found.hosts.setdefault(row.policy, set())
+            near.update(self._members.get(row.peer, ()))
+            near.update(_host(one) for one in fresh.get(row.peer, ()) if _is_host(one))
             if row.peer == 0 or row.peer in self._wide or not all(map(_is_host, fresh.get(row.peer, ()))):
                 found.whole.add(row.policy)
         for ruling in (row for row in (*add, *remove) if isinstance(row, Ruling)):
@@ -175,7 +178,8 @@ class Index:
         peers = {row.peer, self._classes.get(prefix, 0), around} - {0}
         sets = {own for peer in peers for own in (*self._judging.get(peer, ()), *came.get(peer, ()))}
         if _is_host(prefix):
-            found.hosts.update((own, _host(prefix)) for own in sets)
+            for own in sets:
+                found.hosts.setdefault(own, set()).add(_host(prefix))
         else:
             found.whole.update(sets)
 

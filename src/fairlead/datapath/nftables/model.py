@@ -7,7 +7,8 @@ container is under it and nothing is said of it any more. Each act answers with 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from fairlead.desired.state import Judgement, Link, NodeState, Peer, Row, Ruling, Subject
@@ -31,10 +32,12 @@ class Model:
 
     def __init__(self, rows: Iterable[Row] = (), under: Iterable[Subject] = (), shut: Iterable[Subject] = ()) -> None:
         """``shut``: links that carry nothing, since it is not known whose they are."""
+        under, shut = list(under), list(shut)
         self._index = Index(rows)
         self._under: dict[str, Subject] = {row.host: row for row in under}
         self._shut: dict[str, Subject] = {row.host: row for row in shut}
-        self._users = Counter(use for row in self._under.values() for use in subjects.uses(row))
+        self._known = Counter(address for row in (*under, *shut) for address in row.addresses)
+        self._users = Counter(use for row in under for use in subjects.uses(row))
         self._live: set[Use] = set()
         self._leads: Counter[tuple[str, str]] = Counter()  # parts that sets share, and how many lead to each
         for use in self._users:
@@ -55,12 +58,16 @@ class Model:
             for use in self._live:
                 found |= sets.shared(self._index, use)
                 found |= sets.own(self._index, use)
-        said: Places = {}
-        for row in sorted(self._shut.values(), key=lambda one: one.host):
-            said |= subjects.places(row, shut=True)
-        for row in sorted(self._under.values(), key=lambda one: one.host):
-            said |= subjects.places(row)
-        return tables.merged(found, subjects.parts(said, family))
+        return tables.merged(found, subjects.parts(self._said({**self._under, **self._shut}), family))
+
+    def same(self, other: Model) -> bool:
+        """Whether both come to the same."""
+        return (self._under, self._shut) == (other._under, other._shut) and self._index.rows == other._index.rows
+
+    def via(self, host: str) -> str:
+        """The interface by which the host's network layer meets a container; empty if it is not known."""
+        row = self._under.get(host)
+        return (row.via or "") if row else ""
 
     def fill(self) -> dict[str, int]:
         """How many there are of what people know."""
@@ -74,20 +81,16 @@ class Model:
     def change(self, add: Iterable[Row], remove: Iterable[Row]) -> Change:
         """Policies say something else."""
         add, remove = list(add), list(remove)
-        touched = self._index.touched(add, remove).only(use.policy for use in self._live)
-        hosts: dict[int, set[Host]] = {}
-        for policy, host in touched.hosts:
-            hosts.setdefault(policy, set()).add(host)
-        judged = {row.policy for row in remove if isinstance(row, Judgement)}
-        whole = [use for use in self._live if use.policy in touched.whole or (use.policy in judged and not self._users[use])]
-        some = [use for use in self._live if use.policy in hosts and use not in whole]
+        hosts, judged, broad = self._index.touched(add, remove)
+        whole = {use for use in self._live if use.policy in broad or (use.policy in judged and not self._users[use])}
+        some = {use for use in self._live if use.policy in hosts} - whole
+        told = {use for use in self._live if use.policy in judged} | whole
         known, undo = self._index.prior([*add, *remove]), self._keep()
-        before, led = self._picture(whole, some, hosts), self._shared([*whole, *some])
+        before, led = self._picture(whole, some, hosts), self._shared(told)
         self._index.apply(add, remove)
         dead = {use for use in whole if not self._users[use] and use.policy not in self._index.policies()}
         self._live -= dead
-        stay = [use for use in whole if use not in dead]
-        after, leads = self._picture(stay, some, hosts), self._shared([*stay, *some])
+        after, leads = self._picture(whole - dead, some, hosts), self._shared(told - dead)
         self._lead(led, leads, before, after)
 
         def take_back() -> None:
@@ -101,49 +104,55 @@ class Model:
 
         Not ``sure`` that the kernel has what it was last told of them: it is told again.
         """
-        undo, made = self._keep(), Parts()
-        was: Places = {}
-        now: Places = {}
-        for row in rows:
-            was |= self._said(row.host)
-            now |= subjects.places(row)
-            self._leave(row.host)
-            self._under[row.host] = row
-            self._users.update(subjects.uses(row))
-            for use in subjects.uses(row) - self._live:
-                made |= self._enliven(use)
-        for row in shut:
-            was |= self._said(row.host)
-            now |= subjects.places(row, shut=True)
-            self._leave(row.host)
-            self._shut[row.host] = row
-        return Change(_touched(was if sure else subjects.doubted(was), now, made), undo)
+        under: dict[str, Subject] = {row.host: row for row in rows}
+        closed: dict[str, Subject] = {row.host: row for row in shut}
+        return self._seat(under, closed, under.keys() | closed.keys(), sure=sure)
 
     def drop(self, hosts: Iterable[str], *, gone: Callable[[str], bool]) -> Change:
         """Containers are under nothing any more. A link that is not ``gone`` carries nothing from now on."""
+        known = {host: row for host in hosts if (row := self._under.get(host) or self._shut.get(host))}
+        return self._seat({}, {host: row for host, row in known.items() if not gone(host)}, known.keys(), sure=False)
+
+    def _seat(
+        self, under: Mapping[str, Subject], shut: Mapping[str, Subject], hosts: AbstractSet[str], *, sure: bool
+    ) -> Change:
+        """Of ``hosts`` those of ``under`` are under their sets from now on, those of ``shut`` carry nothing, others are not."""
         undo = self._keep()
-        was: Places = {}
-        now: Places = {}
+        old = [row for host in hosts if (row := self._under.get(host) or self._shut.get(host))]
+        near = hosts | self._sharing([*old, *under.values(), *shut.values()])
+        was = self._said(near)
         for host in hosts:
-            row = self._under.get(host) or self._shut.get(host)
-            if row is None:
-                continue
-            was |= self._said(host)
-            self._leave(host)
-            if not gone(host):
-                now |= subjects.places(row, shut=True)
-                self._shut[host] = row
-        return Change(_touched(subjects.doubted(was), now, Parts()), undo)
+            self._shut.pop(host, None)
+            if row := self._under.pop(host, None):
+                self._users.subtract(subjects.uses(row))
+        self._known.subtract(address for row in old for address in row.addresses)
+        self._under |= under
+        self._shut |= shut
+        self._known.update(address for row in (*under.values(), *shut.values()) for address in row.addresses)
+        self._users.update(use for row in under.values() for use in subjects.uses(row))
+        made, lost = Parts(), Parts()
+        for use in {use for row in under.values() for use in subjects.uses(row)} - self._live:
+            made |= self._enliven(use)
+        for use in {use for row in old for use in subjects.uses(row)}:
+            if use in self._live and not self._users[use] and use.policy not in self._index.policies():
+                lost |= self._bury(use)
+        return Change(_touched(was if sure else subjects.doubted(was), self._said(near), lost, made), undo)
 
-    def _said(self, host: str) -> Places:
-        if row := self._under.get(host):
-            return subjects.places(row)
-        return subjects.places(self._shut[host], shut=True) if host in self._shut else {}
+    def _sharing(self, rows: Iterable[Subject]) -> set[str]:
+        """Containers that have an address which one of ``rows`` has or had too: the first by its host's interface counts."""
+        twice = {address for row in rows for address in row.addresses if self._known[address]}
+        several = (*self._under.values(), *self._shut.values()) if twice else ()
+        return {row.host for row in several if not twice.isdisjoint(row.addresses)}
 
-    def _leave(self, host: str) -> None:
-        self._shut.pop(host, None)
-        if row := self._under.pop(host, None):
-            self._users -= Counter(subjects.uses(row))
+    def _said(self, hosts: Iterable[str]) -> Places:
+        """What is said of these containers."""
+        found: Places = {}
+        for host in sorted(hosts, reverse=True):
+            if row := self._under.get(host):
+                found |= subjects.places(row)
+            elif row := self._shut.get(host):
+                found |= subjects.places(row, shut=True)
+        return found
 
     def _enliven(self, use: Use) -> Parts:
         """A set comes into use; the parts that are not there yet."""
@@ -152,6 +161,15 @@ class Model:
         fresh = {key: part for key, part in shared.items() if not self._leads[key]}
         self._leads.update(shared.keys())
         return fresh | sets.own(self._index, use)
+
+    def _bury(self, use: Use) -> Parts:
+        """A set goes out of use; the parts that nothing needs any more."""
+        self._live.discard(use)
+        shared = sets.shared(self._index, use)
+        self._leads.subtract(shared.keys())
+        found = {key: part for key, part in shared.items() if not self._leads[key]}
+        self._leads = +self._leads
+        return found | sets.own(self._index, use)
 
     def _picture(self, whole: Iterable[Use], some: Iterable[Use], hosts: dict[int, set[Host]]) -> Parts:
         """Sets with all that is theirs, and what others say of some addresses."""
@@ -185,16 +203,17 @@ class Model:
     def _keep(self) -> Callable[[], None]:
         """How containers and sets are, to be put back."""
         under, shut, live = dict(self._under), dict(self._shut), set(self._live)
-        users, leads = self._users.copy(), self._leads.copy()
+        known, users, leads = self._known.copy(), self._users.copy(), self._leads.copy()
 
         def undo() -> None:
-            self._under, self._shut, self._live, self._users, self._leads = under, shut, live, users, leads
+            self._under, self._shut, self._live = under, shut, live
+            self._known, self._users, self._leads = known, users, leads
 
         return undo
 
 
-def _touched(was: Places, now: Places, made: Parts) -> dict[str, tuple[Parts, Parts]]:
-    """Elements of both tables; and parts that are made for them."""
+def _touched(was: Places, now: Places, lost: Parts, made: Parts) -> dict[str, tuple[Parts, Parts]]:
+    """Elements of both tables; and parts that are made for them or lost with them, of the one that judges."""
     found = {}
     for family in tables.FAMILIES:
         before, after = subjects.parts(was, family), subjects.parts(now, family)
@@ -202,5 +221,5 @@ def _touched(was: Places, now: Places, made: Parts) -> dict[str, tuple[Parts, Pa
         for key in before.keys() ^ after.keys():
             side, other = (before, after) if key in before else (after, before)
             other[key] = side[key]._replace(elements=frozenset())
-        found[family] = (before, after | made if family == "inet" else after)
+        found[family] = (before | lost, after | made) if family == "inet" else (before, after)
     return found

@@ -10,18 +10,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from fairlead.api.schema import Drift
-from fairlead.datapath.base import Answer, Question
+from fairlead.datapath.base import Answer, Hits, Question
 from fairlead.desired.state import Bridge, Judgement, Link, NodeState, Peer, Row, Ruling, Subject
 from fairlead.kernel import nft, route
 from fairlead.kernel.errors import Exists, Gone, KernelError
 from fairlead.kernel.netlink import NETFILTER, Message, Netlink
 
-from . import bridges, subjects, tables
+from . import bridges, subjects, tables, words
 from .model import Change, Model
+from .question import ask
 from .ruleset import NAME
 
 _POLICIES = (Peer, Judgement, Ruling)
 _FEW = 16
+_BOUNDLESS = 2**32 - 1
 
 
 class Nftables:
@@ -32,6 +34,8 @@ class Nftables:
     def __init__(self) -> None:
         self._nft, self._links = Netlink(NETFILTER), Netlink()
         self._model = Model()
+        self._right: nft.Mark | None = None
+        """When the tables were seen to be what the model says. As long as nobody else changes anything they stay it."""
 
     def change(self, add: Iterable[Row], remove: Iterable[Row]) -> None:
         """Write what policies say, in one transaction with what they no longer say; forget containers that are no more."""
@@ -67,9 +71,13 @@ class Nftables:
                         continue  # nothing is known of it, or somebody else writes it right now: what is there is compared
 
     def check(self, state: NodeState) -> list[Drift]:
-        """Compare every chain, rule, map and element, and what bridges hand over."""
-        model = Model.of(state)
-        drift = [one for family in tables.FAMILIES for one in self._drifts(family, model)]
+        """Compare every chain, rule, map and element, if anybody has changed any since; and what bridges hand over."""
+        model, now = Model.of(state), nft.mark(self._nft)
+        known = model.same(self._model)
+        drift: list[Drift] = []
+        if not (known and self._right and nft.untouched(self._nft, self._right)):
+            drift = [one for family in tables.FAMILIES for one in self._drifts(family, model)]
+            self._right = now if known and not drift else None
         return drift + bridges.check(self._links, state.table(Link).values())
 
     def apply(self, state: NodeState) -> None:
@@ -79,13 +87,23 @@ class Nftables:
         self._mend()
 
     def ask(self, question: Question) -> Answer | None:
-        """Not yet."""
-        del question
-        return None
+        """Go the way of a packet through what the kernel says it has."""
+        return ask(self._nft, question, self._model.via(question.host))
 
     def fill(self) -> dict[str, tuple[int, int]]:
         """Of each kind of rows how many there are; there is no limit but memory."""
-        return {}
+        return {name: (count, _BOUNDLESS) for name, count in self._model.fill().items()}
+
+    def hits(self) -> dict[int, Hits]:
+        """Read the counters."""
+        found: dict[int, Hits] = {}
+        for name, tally in self._counters().items():
+            if said := words.rule_of(name):
+                rule, allows = said
+                was = found.get(rule, Hits())
+                more = (tally.packets, 0) if allows else (0, tally.packets)
+                found[rule] = Hits(was.connections + more[0], was.drops + more[1])
+        return {rule: one for rule, one in found.items() if any(one)}
 
     def purge(self) -> None:
         """Remove the tables."""
@@ -109,6 +127,7 @@ class Nftables:
             raise
 
     def _mend(self) -> None:
+        now = nft.mark(self._nft)
         for family in tables.FAMILIES:
             want = self._model.parts(family)
             have = tables.read(self._nft, family, want)
@@ -116,6 +135,7 @@ class Nftables:
                 self._transact(tables.anew(family, want, there=have is not None))
             else:
                 self._transact(tables.difference(family, have.parts, want))
+        self._right = now
 
     def _drifts(self, family: str, model: Model) -> Iterator[Drift]:
         want = model.parts(family)
@@ -127,6 +147,12 @@ class Nftables:
     def _transact(self, messages: Iterable[Message]) -> None:
         if several := list(messages):
             nft.transact(self._nft, several)
+
+    def _counters(self) -> dict[str, nft.Tally]:
+        try:
+            return nft.counters(self._nft, "inet", NAME)
+        except Gone:
+            return {}
 
     def _gone(self, hosts: Sequence[str]) -> Callable[[str], bool]:
         if len(hosts) > _FEW:

@@ -6,12 +6,12 @@ messages for elements of sets and maps: for each container, as libnftables lists
 Each is one transaction: all of it happens or nothing does, and no packet sees a half.
 """
 
-from fairlead.kernel.nft.element import Change, Element, change, elements, field, ifname, interval
+from fairlead.kernel.nft.element import Change, Element, change, element, elements, field, ifname, interval
 from fairlead.kernel.nft.library import run
 from fairlead.kernel.nft.rule import Expression, Field, Rule, Verdict
-from fairlead.kernel.nft.structure import Chain, Collection, Hook, Maker, Part, Tally, chains, collections, counters
-from fairlead.kernel.nft.table import SetInfo, delete_table, fingerprint, generation, sets, table_exists
-from fairlead.kernel.nft.wire import transact
+from fairlead.kernel.nft.structure import Chain, Collection, Hook, Maker, Part, Tally, chains, collections, counters, rules
+from fairlead.kernel.nft.table import SetInfo, delete_table, fingerprint, sets, table_exists
+from fairlead.kernel.nft.wire import Mark, generation, mark, transact, untouched
 
 __all__ = [
     "Chain",
@@ -22,6 +22,7 @@ __all__ = [
     "Field",
     "Hook",
     "Maker",
+    "Mark",
     "Part",
     "Rule",
     "SetInfo",
@@ -32,14 +33,18 @@ __all__ = [
     "collections",
     "counters",
     "delete_table",
+    "element",
     "elements",
     "field",
     "fingerprint",
     "generation",
     "ifname",
     "interval",
+    "mark",
+    "rules",
     "run",
     "sets",
     "table_exists",
     "transact",
+    "untouched",
 ]

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
-from fairlead.kernel.errors import KernelError
+from fairlead.kernel.errors import Gone, KernelError
 from fairlead.kernel.netlink import CREATE, Message, Netlink, attr, be32, each, nest, parse, text
 from fairlead.kernel.nft.rule import Verdict, decode_data, encode_verdict
 from fairlead.kernel.nft.wire import header, kind, transact
@@ -94,6 +94,17 @@ def messages(
     start = header(family) + text(_TABLE, table) + text(_SET, name)
     yield from _messages(_DEL, start, remove, f"remove {{}} elements from {table} {name}")
     yield from _messages(_NEW, start, add, f"add {{}} elements to {table} {name}")
+
+
+def element(nl: Netlink, family: str, table: str, name: str, key: bytes) -> Element | None:
+    """The element of one key of a set without intervals; None if it is not there."""
+    wanted = nest(_ELEMENTS, nest(_LIST_ELEMENT, nest(_KEY, attr(_VALUE, key))))
+    body = header(family) + text(_TABLE, table) + text(_SET, name) + wanted
+    try:
+        answers = nl.ask(Message(kind(_GET), 0, body, f"look an element up in {table} {name}"))
+    except Gone:
+        return None
+    return next((_element(data) for row in answers for _, data in each(parse(row, 4).get(_ELEMENTS, b""))), None)
 
 
 def elements(nl: Netlink, family: str, table: str, name: str) -> set[Element]:

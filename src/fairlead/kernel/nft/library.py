@@ -7,12 +7,12 @@ import errno
 import os
 import re
 from functools import cache
-from threading import Lock
 
 from fairlead.kernel.errors import KernelError, Unsupported
+from fairlead.kernel.netlink import NETFILTER, Netlink
+from fairlead.kernel.nft.wire import ours
 
 _LIBRARY = "libnftables.so.1"
-_one_at_a_time = Lock()
 _ERRORS = {os.strerror(number): number for number in errno.errorcode}
 _REASON = re.compile(r"Error: (?:Could not process rule: )?([^;:\n]+)")
 
@@ -23,7 +23,8 @@ def run(text: str) -> str:
     A context belongs to the namespace it was made in and keeps what it listed, so each call has its own: 0.1 ms.
     """
     library = _library()
-    with _one_at_a_time:  # the library's parser is not known to be safe in two threads
+    # The library's parser is not known to be safe in two threads; to have nobody else at work is what ``ours`` is for.
+    with Netlink(NETFILTER) as nl, ours(nl):
         context = library.nft_ctx_new(0)
         if not context:
             raise KernelError.of(errno.ENOMEM, "start libnftables")

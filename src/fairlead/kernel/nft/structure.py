@@ -11,9 +11,8 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from fairlead.kernel.netlink import APPEND, CREATE, Message, Netlink, attr, be32, nest, parse, string, text
-from fairlead.kernel.nft import rule as rules
 from fairlead.kernel.nft.element import Element, messages
-from fairlead.kernel.nft.rule import Rule
+from fairlead.kernel.nft.rule import Rule, decode, encode
 from fairlead.kernel.nft.table import SetInfo, sets
 from fairlead.kernel.nft.wire import header, kind
 
@@ -131,7 +130,7 @@ class Maker:
     def rules(self, chain: str, wanted: Iterable[Rule]) -> Iterator[Message]:
         """Rules at the end of a chain."""
         for one in wanted:
-            body = text(_RULE_CHAIN, chain) + nest(_RULE_EXPRESSIONS, rules.encode(one))
+            body = text(_RULE_CHAIN, chain) + nest(_RULE_EXPRESSIONS, encode(one))
             yield self._message(_NEW_RULE, body, CREATE | APPEND, f"add a rule to chain {chain} of")
 
     def no_rules(self, chain: str) -> Iterator[Message]:
@@ -189,8 +188,16 @@ def chains(nl: Netlink, family: str, table: str) -> dict[str, Chain]:
             hooks[string(row[_CHAIN_NAME])] = _hook(row)
     for data in _rows(nl, _GET_RULE, family, table):
         row = parse(data, 4)
-        found.setdefault(string(row[_RULE_CHAIN]), []).append(rules.decode(row.get(_RULE_EXPRESSIONS, b"")))
+        found.setdefault(string(row[_RULE_CHAIN]), []).append(decode(row.get(_RULE_EXPRESSIONS, b"")))
     return {name: Chain(name, tuple(found.get(name, ())), hook) for name, hook in hooks.items()}
+
+
+def rules(nl: Netlink, family: str, table: str, chain: str) -> list[Rule]:
+    """The rules of one chain."""
+    body = header(family) + text(_TABLE, table) + text(_RULE_CHAIN, chain)
+    rows = (parse(row, 4) for row in nl.dump(Message(kind(_GET_RULE), 0, body, f"list chain {chain} of {family} {table}")))
+    # Older kernels list the rules of every chain.
+    return [decode(row.get(_RULE_EXPRESSIONS, b"")) for row in rows if string(row[_RULE_CHAIN]) == chain]
 
 
 def collections(nl: Netlink, family: str, table: str) -> dict[str, SetInfo]:

@@ -10,7 +10,7 @@ from fairlead.kernel.errors import Gone
 from fairlead.kernel.netlink import Message, Netlink, attr, each, parse, string, text
 from fairlead.kernel.nft.wire import header, kind, transact
 
-_GET_TABLE, _DEL_TABLE, _GET_CHAIN, _GET_RULE, _GET_SET, _GET_GENERATION, _GET_OBJECT = 1, 2, 4, 7, 10, 16, 19
+_GET_TABLE, _DEL_TABLE, _GET_CHAIN, _GET_RULE, _GET_SET, _GET_OBJECT = 1, 2, 4, 7, 10, 19
 _TABLE = 1
 _NAME = 2
 _TABLE_FLAGS = 2
@@ -54,12 +54,6 @@ def sets(nl: Netlink, family: str, table: str) -> list[SetInfo]:
         for row in rows
     ]
     return sorted((row for row in found if not row.flags & ANONYMOUS), key=lambda row: row.name)
-
-
-def generation(nl: Netlink) -> int:
-    """A number that every transaction of anybody raises: while it stands, nothing has changed."""
-    answer = nl.ask(Message(kind(_GET_GENERATION), 0, header("inet"), "read the generation of nftables"))
-    return _number(parse(answer[0], 4), 1)
 
 
 def fingerprint(nl: Netlink, family: str, table: str) -> str | None:
