@@ -19,8 +19,6 @@ from tests.kernel.agents import Agent
 from tests.net import Containers, Namespace, Node, Outside
 from tests.wait import eventually
 
-pytestmark = pytest.mark.kernel("ebpf")
-
 SEND = """
 import socket, sys
 server = socket.create_server(("::", 7000), family=socket.AF_INET6, dualstack_ipv6=True) if sys.argv[1] == "serve" else None
@@ -52,12 +50,16 @@ for _ in range(int(sys.argv[2])):
 """Connections that are reset as soon as they are there."""
 
 
+PROGRAMS = pytest.mark.parametrize("plane", ["ebpf"], indirect=True)
+"""What only the programs have."""
+
+
 @pytest.fixture
-def start(cleanup: ExitStack, node: Node) -> Callable[..., Agent]:
-    """Starts an agent with flows; ``more`` options."""
+def start(cleanup: ExitStack, node: Node, plane: str) -> Callable[..., Agent]:
+    """Starts an agent; ``more`` options."""
 
     def begin(*more: str) -> Agent:
-        made = Agent(node, "--interval", "1", *more)
+        made = Agent(node, "--interval", "1", "--plane", plane, *more)
         cleanup.callback(made.remove)
         made.start()
         return made
@@ -141,16 +143,19 @@ def test_flows_have_names(watched: Agent, node: Node, outside: Outside, containe
     assert seen(watched, to="10.50.0.0/24", port="80")
 
 
-def test_bytes_are_those_that_were_sent(watched: Agent, containers: Containers) -> None:
+def test_bytes_are_those_that_were_sent(watched: Agent, containers: Containers, plane: str) -> None:
     one, two = pair(watched, containers)
     with Transfer(one, two, "10.50.0.2") as transfer:
         transfer.send(3_000_000)
     flow = closed(watched, port="7000")
     assert 3_000_000 < flow.sent.bytes < 3_000_000 * 1.06, "headers of 66 bytes in 1514"
-    assert 3_000_000 / 1448 <= flow.sent.packets < 3_000_000 / 1448 * 1.05 + 10
+    # What leaves as one large send is one packet to the kernel's tracker.
+    least = 3_000_000 / 1448 if plane == "ebpf" else 3_000_000 / 65_536
+    assert least <= flow.sent.packets < 3_000_000 / 1448 * 1.05 + 10
     assert flow.received.packets > 2
 
 
+@PROGRAMS
 def test_the_programs_go_on_without_the_agent(watched: Agent, containers: Containers) -> None:
     one, two = pair(watched, containers)
     with Transfer(one, two, "fd50::2") as transfer:
@@ -165,6 +170,7 @@ def test_the_programs_go_on_without_the_agent(watched: Agent, containers: Contai
     assert watched.client.status().repairs == 0, "what was there was used again"
 
 
+@PROGRAMS
 def test_an_upgrade_keeps_the_connections(watched: Agent, containers: Containers) -> None:
     """A buffer of another size is another build: its programs replace those on the links."""
     one, two = pair(watched, containers)
@@ -178,6 +184,7 @@ def test_an_upgrade_keeps_the_connections(watched: Agent, containers: Containers
     assert not watched.drift()
 
 
+@PROGRAMS
 def test_what_the_buffer_has_no_room_for_is_counted(start: Callable[..., Agent], containers: Containers) -> None:
     watched = start("--flow-buffer", "4")
     watched.network("blue", "10.50.0.0/24")
@@ -199,6 +206,7 @@ def test_what_the_buffer_has_no_room_for_is_counted(start: Callable[..., Agent],
     eventually(settled, what="new and closed connections, seen or lost, are all there were")
 
 
+@PROGRAMS
 @pytest.mark.parametrize(
     "harm",
     [
@@ -218,6 +226,7 @@ def test_a_lost_program_comes_back(watched: Agent, node: Node, containers: Conta
     assert seen(watched, protocol="icmp")
 
 
+@PROGRAMS
 def test_limits_and_programs_share_a_link(watched: Agent, node: Node, containers: Containers) -> None:
     one = containers.new("one")
     interface = watched.attach(one, "blue", bandwidth={"egressRate": 8_000_000, "ingressRate": 8_000_000}).host_interface

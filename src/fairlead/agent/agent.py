@@ -31,7 +31,7 @@ from fairlead.flow.filter import Query
 from fairlead.ipam.ledger import Ledger
 from fairlead.model.address import Family, Prefix
 from fairlead.model.endpoint import Endpoint
-from fairlead.model.errors import Invalid, Missing, Unavailable, Unsupported
+from fairlead.model.errors import Invalid, Missing, Unavailable
 from fairlead.model.meta import Object, kind
 from fairlead.model.namespace import Namespace
 from fairlead.model.network import Network
@@ -68,7 +68,7 @@ class Agent:
         endpoints: Endpoints,
         garbage: Garbage,
         policies: Policies,
-        collector: Collector | None,
+        collector: Collector,
     ) -> None:
         self.settings, self._host, self._ledger, self.collector = settings, host, ledger, collector
         self._garbage, self.policies = garbage, policies
@@ -183,7 +183,7 @@ class Agent:
             pending=len(self.node.leaving) + len(self.endpoints.owed),
             last_check=round(now - self.node.checked, 3),
             pools=tuple(self._pools()),
-            flows=self.collector.status() if self.collector else None,
+            flows=self.collector.status(),
         )
 
     async def explain(self, query: Mapping[str, str]) -> Explained:
@@ -192,17 +192,11 @@ class Agent:
 
     async def flows(self, query: Mapping[str, str]) -> list[Flow]:
         """The last flows that match."""
-        return await self._flows.query(Query(query))
+        return await self.collector.query(Query(query))
 
     def follow(self, query: Mapping[str, str]) -> AsyncIterator[list[Flow]]:
         """What matches from now on."""
-        return self._flows.follow(Query(query))
-
-    @property
-    def _flows(self) -> Collector:
-        if self.collector is None:
-            raise Unsupported("flows are seen by the eBPF plane, and this agent enforces by nftables", field="plane")
-        return self.collector
+        return self.collector.follow(Query(query))
 
     async def doctor(self) -> Report:
         """Compare everything, touch nothing."""

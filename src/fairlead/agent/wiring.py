@@ -7,11 +7,13 @@ import logging
 from fairlead.cni import verbs
 from fairlead.datapath import choose
 from fairlead.datapath.base import Plane
+from fairlead.datapath.ebpf import observe as ebpf_observe
 from fairlead.datapath.ebpf import plane as ebpf
 from fairlead.datapath.ebpf import programs
-from fairlead.datapath.ebpf.observe import Observer
 from fairlead.datapath.filter.filter import Filter
+from fairlead.datapath.nftables import observe as nftables_observe
 from fairlead.datapath.nftables import plane as nftables
+from fairlead.datapath.seen import Observer
 from fairlead.desired.state import Bridge
 from fairlead.docker import plugin
 from fairlead.flow.collect import Collector
@@ -60,7 +62,7 @@ class Wiring:
             policies=self.policies,
             host=self.host,
         )
-        self.collector = self._collector()  # what the programs tell, by names
+        self.collector = self._collector()  # what the plane tells, by names
         self.garbage = Garbage(self.store, self.endpoints, settings.gc_grace)  # what ended without a word
         self.agent = Agent(
             settings,
@@ -84,14 +86,14 @@ class Wiring:
         plane: Plane = ebpf.Ebpf(self.programs) if self.programs else nftables.Nftables()
         return Hands(Links(), Filter(self.settings.run), plane)
 
-    def _collector(self) -> Collector | None:
-        if self.programs is None:
-            return None
-        return Collector(
-            Observer(self.programs),
-            Names(self.endpoints.all.values, self.host.addresses, lambda: self.node.state),
-            rule=self.policies.rule,
-        )
+    def _collector(self) -> Collector:
+        names = Names(self.endpoints.all.values, self.host.addresses, lambda: self.node.state)
+        return Collector(self._observer(), names, rule=self.policies.rule)
+
+    def _observer(self) -> Observer:
+        if self.programs:
+            return ebpf_observe.Observer(self.programs)
+        return nftables_observe.Observer(lambda: self.node.state)
 
     async def start(self) -> None:
         """Read, bring the kernel in line, listen; only then may containers start."""
@@ -116,8 +118,7 @@ class Wiring:
         await self.endpoints.resume()  # ports that were passing from one attachment to another
         fault.point("start.reaped")
         await self.monitor.start()  # from here on a change of the kernel is heard
-        if self.collector:
-            self.collector.start()
+        self.collector.start()
         self.agent.ready = True
         await self.server.start(self.settings.run / "agent.sock", self.settings.group)
         if path := plugin.socket():
@@ -132,8 +133,7 @@ class Wiring:
     async def stop(self) -> None:
         """The reverse; the kernel keeps everything."""
         self.agent.ready = False
-        if self.collector:
-            await self.collector.stop()
+        await self.collector.stop()
         await self.docker.stop()
         await self.server.stop()
         await self.monitor.stop()

@@ -1,0 +1,237 @@
+"""What the kernel tells on this plane: connections by its tracker, drops by nflog, and what was lost of either.
+
+The tracker knows every connection of the machine. Those of containers are told, as the container sees them that has a part in
+it: what it opened by the addresses it asked for, what it was asked by those that reached it. Of a large send it counts as one
+packet what goes out as many, and it counts from the network header on.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+from fairlead.datapath.seen import Counts, Direction, Kind, Reason, Seen, State
+from fairlead.desired.state import NodeState
+from fairlead.kernel import nft, tracking
+from fairlead.kernel.errors import Gone, KernelError
+from fairlead.kernel.netlink import NETFILTER, Netlink
+from fairlead.kernel.nflog import Log, Logged
+from fairlead.kernel.tracking import CLOSE, ENDED, NEW, SYN_SENT, TIME_WAIT, Ends, Tracked, Tracking
+
+from . import headers, words
+from .rules import Rules
+from .ruleset import GROUP, NAME, SNAPLEN, UNTOLD
+from .tables import FAMILIES
+
+log = logging.getLogger(__name__)
+
+_MAPPED = bytes(10) + b"\xff\xff"
+_REMEMBERED = 1 << 16
+_TCP = 6
+_OVER = {TIME_WAIT, CLOSE}
+_STRAY = {"stray-denied": Reason.STRAY, "many-denied": Reason.MANY, "nobody": Reason.NO_ENDPOINT}
+
+
+class Observer:
+    """Reads both sockets as one; the only one to do so."""
+
+    def __init__(self, state: Callable[[], NodeState]) -> None:
+        """``state`` answers with the node's state as it is."""
+        self._rules = Rules(state)
+        self._nft = Netlink(NETFILTER)
+        self._tracking = Tracking()
+        self._log = _listen()
+        self._told: OrderedDict[int, None] = OrderedDict()  # that they are over, though the tracker still has them
+        self._carried: dict[int, int] = {}  # packets of each connection at the last sweep
+        self._swept = 0
+        self._poll = select.epoll()
+        for one in (self._tracking, self._log):
+            if one:
+                self._poll.register(one.fileno(), select.EPOLLIN)
+        self.fd = self._poll.fileno()
+        for words_ in tracking.enable():
+            log.warning("flows are told without what they carry: %s", words_)
+
+    def events(self, most: int) -> Iterator[Seen]:
+        """What happened since the last call, at most so many."""
+        self._rules.refresh()
+        found = (one for several in (self._drops(most), self._connections(most)) for one in several)
+        yield from islice(found, most)
+
+    def sweep(self) -> Iterator[tuple[list[Seen], int]]:
+        """The tracker's table: those that began before the last sweep and carried something since."""
+        self._rules.refresh()
+        since, self._swept = self._swept, time.time_ns()
+        before, self._carried = self._carried, {}
+        for several in self._tracking.all():
+            found, live = [], 0
+            for one in several:
+                if one.tcp in _OVER or not (seen := self._seen(one, Kind.ACTIVE)):
+                    continue
+                live += 1
+                packets = one.forth_packets + one.back_packets
+                if len(self._carried) < _REMEMBERED:
+                    self._carried[one.id] = packets
+                if one.start < since and before.get(one.id, packets) != packets:
+                    found.append(seen)
+            yield found, live
+
+    def counts(self) -> Counts:
+        """What the sockets had no room for, and drops that were one too many to be told."""
+        untold = sum(self._counted(family).get(UNTOLD, 0) for family in FAMILIES)
+        stray = sum(self._counted(family).get("stray-denied", 0) for family in FAMILIES)
+        return Counts(
+            lost_close=self._tracking.lost,
+            lost_drop=untold + (self._log.lost if self._log else 0),
+            not_tracked=stray,
+        )
+
+    def dropped(self) -> dict[Reason, int]:
+        """The counters of the chains that drop."""
+        found: dict[Reason, int] = {}
+        for family in FAMILIES:
+            for name, packets in self._counted(family).items():
+                rule = words.rule_of(name)
+                reason = _STRAY.get(name)
+                if name.endswith("-unknown"):
+                    reason = Reason.NO_RULING
+                elif rule and not rule[1]:
+                    reason = Reason.POLICY
+                if reason:
+                    found[reason] = found.get(reason, 0) + packets
+        return found
+
+    def close(self) -> None:
+        """Close the sockets; the kernel goes on."""
+        self._poll.close()
+        self._tracking.close()
+        self._nft.close()
+        if self._log:
+            self._log.close()
+
+    def _counted(self, family: str) -> dict[str, int]:
+        try:
+            return {name: tally.packets for name, tally in nft.counters(self._nft, family, NAME).items()}
+        except Gone:
+            return {}
+
+    def _drops(self, most: int) -> Iterator[Seen]:
+        for one in self._log.read(most) if self._log else ():
+            if seen := _drop(one):
+                yield seen
+
+    def _connections(self, most: int) -> Iterator[Seen]:
+        for one in self._tracking.read(most):
+            if one.what == NEW:
+                seen = self._seen(one, Kind.NEW)
+            elif one.what == ENDED:
+                seen = None if self._recall(one.id) else self._seen(one, Kind.CLOSE)
+            else:
+                seen = self._over(one)
+            if seen:
+                yield seen
+
+    def _over(self, one: Tracked) -> Seen | None:
+        """Both sides closed it, or one reset it: told now, with what it carried."""
+        if one.tcp not in _OVER or one.id in self._told or not self._seen(one, Kind.CLOSE):
+            return None
+        self._told[one.id] = None
+        if len(self._told) > _REMEMBERED:
+            self._told.popitem(last=False)
+        return self._seen(self._tracking.ask(one) or one, Kind.CLOSE)
+
+    def _recall(self, number: int) -> bool:
+        """Whether it was told already that this one is over."""
+        return self._told.pop(number, self) is None
+
+    def _seen(self, one: Tracked, kind: Kind) -> Seen | None:
+        """As one of our containers sees it; None if none has a part in it."""
+        opener, asked = _mapped(one.original.source), _mapped(one.reply.source)
+        outgoing = self._rules.knows(opener)
+        if not outgoing and not self._rules.knows(asked):
+            return None
+        ends = one.original if outgoing else Ends(*_turned(one.reply))
+        source, destination = _mapped(ends.source), _mapped(ends.destination)
+        high = (source, ends.source_port) > (destination, ends.destination_port)
+        lower, upper = (ends.destination_port, ends.source_port) if high else (ends.source_port, ends.destination_port)
+        now, boot = time.time_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        first = (one.start or now) - now + boot
+        rule = self._rules.of(one) if kind is not Kind.ACTIVE or outgoing else 0
+        return Seen(
+            low=destination if high else source,
+            low_port=lower.to_bytes(2, "big"),
+            high=source if high else destination,
+            high_port=upper.to_bytes(2, "big"),
+            protocol=one.protocol,
+            first=max(first, 0),
+            last=max((one.stop or now) - now + boot, 0),
+            forth_packets=one.forth_packets,
+            forth_bytes=one.forth_bytes,
+            back_packets=one.back_packets,
+            back_bytes=one.back_bytes,
+            state=State.CLOSED if kind is Kind.CLOSE else State.ESTABLISHED if one.back_packets else State.OPENING,
+            ifindex=0,
+            forth_flags=0,
+            back_flags=0,
+            opener_is_high=high,
+            outgoing=outgoing,
+            midway=kind is Kind.NEW and one.protocol == _TCP and one.tcp != SYN_SENT,
+            kind=kind,
+            rule=rule,
+        )
+
+
+def _listen() -> Log | None:
+    try:
+        return Log(GROUP, snaplen=SNAPLEN)
+    except KernelError as error:
+        log.warning("drops are counted, not told: %s", error)
+        return None
+
+
+def _drop(one: Logged) -> Seen | None:
+    told, header = words.told(one.prefix), headers.read(one.payload)
+    if told is None or header is None:
+        return None
+    high = (header.source, header.source_port) > (header.destination, header.destination_port)
+    low_port, high_port = (
+        (header.destination_port, header.source_port) if high else (header.source_port, header.destination_port)
+    )
+    egress = told.direction is words.Direction.EGRESS
+    now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    return Seen(
+        low=header.destination if high else header.source,
+        low_port=low_port.to_bytes(2, "big"),
+        high=header.source if high else header.destination,
+        high_port=high_port.to_bytes(2, "big"),
+        protocol=header.protocol,
+        first=now,
+        last=now,
+        forth_packets=1,
+        forth_bytes=header.length,
+        back_packets=0,
+        back_bytes=0,
+        state=State.CLOSED,
+        ifindex=one.arrived if egress else one.leaves,
+        forth_flags=0,
+        back_flags=0,
+        opener_is_high=high,
+        outgoing=egress,
+        midway=False,
+        kind=Kind.DROP,
+        reason=told.reason,
+        direction=Direction.FROM_POD if egress else Direction.TO_POD,
+        rule=told.rule,
+    )
+
+
+def _turned(ends: Ends) -> Ends:
+    return Ends(ends.destination, ends.source, ends.destination_port, ends.source_port)
+
+
+def _mapped(packed: bytes) -> bytes:
+    return packed if len(packed) == 16 else _MAPPED + packed
