@@ -235,36 +235,37 @@ def test_limits_and_programs_share_a_link(watched: Agent, node: Node, containers
     assert not watched.drift()
 
 
+@pytest.mark.kernel("ebpf")
 def test_planes_are_exchanged_under_running_containers(agent: Agent, node: Node, containers: Containers) -> None:
     one = containers.new("one")
-    agent.stop()
-    agent.options = ("--plane", "nftables")
-    agent.start()
+
+    def restart(plane: str) -> None:
+        agent.stop()
+        agent.options = ("--plane", plane)
+        agent.start()
+
+    restart("nftables")
     interface = agent.attach(one, bandwidth={"egressRate": 8_000_000}).host_interface
-    assert hooked(node, interface) == []
-    assert "clsact" not in node.run("tc", "qdisc", "show", "dev", interface)
-    assert not programs.present(node.run_dir)
-    assert agent.client.status().flows is None
-    with pytest.raises(errors.Unsupported, match="nftables"):
-        agent.client.flows()
-    agent.stop()
-    agent.options = ()
-    agent.start()
-    assert hooked(node, interface) == ["from_pod", "to_pod"]
-    assert "mirred" in node.run("tc", "filter", "show", "dev", interface, "ingress"), "the limit is still there"
-    agent.stop()
-    agent.options = ("--plane", "nftables")
-    agent.start()
-    assert hooked(node, interface) == []
-    assert not programs.present(node.run_dir)
-    assert "mirred" in node.run("tc", "filter", "show", "dev", interface, "ingress")
-    assert not agent.drift()
+    for plane in ("nftables", "ebpf", "nftables", "ebpf"):
+        restart(plane)
+        tables = node.run("nft", "list", "tables")
+        assert (hooked(node, interface), programs.present(node.run_dir), "fairlead-policy" in tables) == (
+            (["from_pod", "to_pod"], True, False) if plane == "ebpf" else ([], False, True)
+        )
+        bridge = node.run("ip", "-d", "link", "show", "fairlead0")
+        assert f"nf_call_iptables {int(plane == 'nftables')}" in bridge
+        assert "mirred" in node.run("tc", "filter", "show", "dev", interface, "ingress"), "the limit is still there"
+        assert agent.client.status().plane == plane
+        assert not agent.drift()
+        assert one.pings("10.208.0.1")
+        assert seen(agent, protocol="icmp")
 
 
 def test_purge_leaves_nothing(watched: Agent, node: Node, containers: Containers) -> None:
     pair(watched, containers)
     watched.client.purge()
     assert not programs.present(node.run_dir)
+    assert not node.run("nft", "list", "tables")
     watched.stop()
     assert "fl" not in {name[:2] for name, *_ in node.links()}
 

@@ -28,7 +28,7 @@ _FLUSH = 5
 """Hundredths of a second that the kernel waits for company."""
 _TOGETHER = 32
 _group = struct.Struct(">BBH")
-_header = struct.Struct("=HHIII")
+_header = struct.Struct("=IHHII")
 
 
 class Logged(NamedTuple):

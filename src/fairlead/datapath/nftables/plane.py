@@ -34,6 +34,7 @@ class Nftables:
     def __init__(self) -> None:
         self._nft, self._links = Netlink(NETFILTER), Netlink()
         self._model = Model()
+        self._purged = False
         self._right: nft.Mark | None = None
         """When the tables were seen to be what the model says. As long as nobody else changes anything they stay it."""
 
@@ -106,7 +107,8 @@ class Nftables:
         return {rule: one for rule, one in found.items() if any(one)}
 
     def purge(self) -> None:
-        """Remove the tables."""
+        """Remove the tables; what is still on its way finds none, and makes none."""
+        self._purged = True
         remove()
 
     def close(self) -> None:
@@ -116,6 +118,8 @@ class Nftables:
 
     def _commit(self, change: Change) -> None:
         """Have the kernel do it. Where it has something else than it was told, everything is compared and put right."""
+        if self._purged:
+            return
         try:
             try:
                 for family, (before, after) in change.touched.items():
