@@ -137,8 +137,8 @@ class Node(Namespace):
             host.run("ip", "address", "add", f"{host.v4}/24", "dev", "eth0")
             host.run("ip", "address", "add", f"{host.v6}/64", "dev", "eth0", "nodad")
             host.run("ip", "link", "set", "eth0", "up")
-        self.run("ip", "-4", "route", "add", "default", "via", outside.v4)
-        self.run("ip", "-6", "route", "add", "default", "via", outside.v6)
+        for family, via in ((4, outside.v4), (6, outside.v6)):
+            self.run("ip", f"-{family}", "route", "add", "default", "via", via, "dev", "eth0", "onlink")
 
 
 class Outside(Namespace):

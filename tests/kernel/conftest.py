@@ -83,7 +83,7 @@ def containers(cleanup: ExitStack) -> Containers:
     return Containers(cleanup)
 
 
-@pytest.fixture(params=["ebpf", "nftables"])
+@pytest.fixture(scope="module", params=["ebpf", "nftables"])
 def plane(request: pytest.FixtureRequest) -> str:
     """Each plane in turn; eBPF where the kernel has it."""
     if request.param == "ebpf" and (reason := machine.lacking_features(["ebpf"])):
