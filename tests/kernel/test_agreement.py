@@ -113,6 +113,9 @@ class Wire:
         under = {index: subjects.get(name, (0, 0)) for index, name in zip(self.indexes, NAMES, strict=False)}
         self.maps.apply(policies, under)
         self._tracker.do(Message(FORGET_ALL, 0, bytes(4), "forget all connections"))
+        known = self._loaded.maps["connections"]
+        for key in known.entries():
+            known.delete(key)
 
     def knocks(self, there: World) -> list[Knock]:
         """Everybody at everybody else, by every protocol."""

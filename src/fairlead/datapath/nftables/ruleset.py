@@ -82,8 +82,8 @@ PORT = {Direction.EGRESS: ct(12, 2, _ORIGINAL), Direction.INGRESS: ct(11, 2, _RE
 """The port that was asked for, as each end sees it."""
 IIF, IIFNAME, OIFNAME, NFPROTO, L4PROTO = meta(4, 4), meta(6, 16), meta(7, 16), meta(15, 1), meta(16, 1)
 _LINK, _NETWORK, _TRANSPORT = 0, 1, 2
-FRAME = payload(_LINK, 1, 4)
-"""Some bytes of an Ethernet header: no name of a field that nft knows stands for them. Never zero, since they hold a MAC's."""
+FRAME = payload(_LINK, 11, 3)
+"""The end of an Ethernet header: no name that nft knows stands for it. Never zero, since it holds the number of a protocol."""
 ETHERTYPE = payload(_LINK, 12, 2)
 FROM = {4: payload(_NETWORK, 12, 4), 6: payload(_NETWORK, 8, 16)}
 TO = {4: payload(_NETWORK, 16, 4), 6: payload(_NETWORK, 24, 16)}
@@ -106,6 +106,7 @@ def _bits(number: int) -> bytes:
 INVALID, UNTRACKED = 1, 1 << 6
 CONFIRMED = _bits(1 << 3)
 _NOBODY = _bits(0)
+_NO_FRAME = bytes(3)
 _REPLYING = b"\x01"
 
 
@@ -180,7 +181,7 @@ def inet() -> dict[str, Chain]:
             (
                 (*has(STATUS, CONFIRMED), *verdict(ACCEPT)),
                 (*differs(IIF, _NOBODY), *goto("first")),
-                (*differs(FRAME, _NOBODY), *goto("first")),
+                (*differs(FRAME, _NO_FRAME), *goto("first")),
             ),
             Hook(_POSTROUTING, _AFTER_SOURCE_NAT),
         ),
