@@ -1,8 +1,8 @@
 """Three who must agree: policies read slowly from their references, the eBPF programs, and the nftables plane.
 
-Hypothesis invents policies and containers. Then everybody knocks at everybody by every protocol: the oracle says what must happen,
-the programs are run on the packet (BPF_PROG_TEST_RUN), and the same packet is put on a real wire and looked for at the other
-end. What may pass is answered, and the answer must pass too::
+Hypothesis invents policies and containers. Then everybody knocks at everybody by every protocol: the oracle says what must
+happen, the programs are run on the packet (BPF_PROG_TEST_RUN), and the same packet is put on a real wire and looked for at the
+other end. What may pass is answered, and the answer must pass too::
 
     far away    c0 ─┐        ┌─ here     flv0 ─┐
                 c1 ─┼─ veth ─┤           flv1 ─┼─ bridge, tables of the plane
@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from fairlead.datapath.ebpf import programs
 from fairlead.datapath.ebpf.programs import Programs
@@ -240,8 +241,6 @@ def _apart(things: list[Any]) -> list[Any]:
 
 
 def _with_addresses(one: Endpoint, own: Any) -> Endpoint:
-    from msgspec.structs import replace
-
     return replace(one, spec=replace(one.spec, addresses=own))
 
 
