@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from fairlead.datapath.ebpf import programs
+from fairlead.datapath.ebpf.entries import entries
 from fairlead.datapath.ebpf.layout import EVENT, Counter, Kind, Seen, seen
 from fairlead.datapath.ebpf.observe import Observer
 from fairlead.datapath.ebpf.programs import Programs
 from fairlead.datapath.ebpf.tables import Tables
+from fairlead.desired.state import Guard, Row, Subject
 from fairlead.kernel import netns, route
 from fairlead.kernel.bpf import Ring
 from fairlead.kernel.netlink import Netlink
+from fairlead.model.address import InterfaceName, Mac
 
-NEXT, SHOT = -1, 2
+NEXT, SHOT, REDIRECT = -1, 2, 7
+LINKS = (InterfaceName("one"), InterfaceName("other"))
 
 
 class Kernel:
@@ -29,8 +33,18 @@ class Kernel:
         self.ring = Ring(self.loaded.maps["events"])
         self.observer = Observer(self.loaded)
         self.one, self.other = interfaces
+        self.links = dict(zip(LINKS, interfaces, strict=True))
         self.tables = Tables(self.loaded.maps)
-        self.tables.put(dict.fromkeys(interfaces, (0, 0)))
+        for link in LINKS:
+            self.put(Subject(host=link), Guard(host=link, mac=Mac("02:00:00:00:00:01"), addresses=(), checked=False))
+
+    def put(self, *rows: Row) -> None:
+        """Write what rows say."""
+        self.tables.put(entries(rows, self.links))
+
+    def change(self, add: Iterable[Row], remove: Iterable[Row] = ()) -> None:
+        """Write what rows say, and forget what others said."""
+        self.tables.change(entries(add, self.links), entries(remove, self.links))
 
     def send(self, packet: bytes, *, hook: str = "from_pod", at: int = 0, segments: int = 0, segment: int = 0) -> None:
         """Let a program see a packet; whatever it is, it goes on."""
@@ -77,7 +91,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Kernel]]:
         nl.do(*route.new_veth("one", "far", fd), *route.new_veth("other", "away", fd))
 
         def load(ring: int = 1 << 20) -> Kernel:
-            made.append(Kernel(tmp_path, ring, (socket.if_nametoindex("one"), socket.if_nametoindex("other"))))
+            made.append(Kernel(tmp_path, ring, (socket.if_nametoindex(LINKS[0]), socket.if_nametoindex(LINKS[1]))))
             return made[-1]
 
         yield load

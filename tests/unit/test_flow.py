@@ -39,7 +39,7 @@ WEB = endpoint("web", "10.0.0.2/24", "fd00::2/64", tier="web")
 def seen(source: str, target: str, *, port: int = 80, protocol: int = 6, high: bool = False, **more: Any) -> Seen:
     sides = [(packed(source), b"\x9c\x40"), (packed(target), port.to_bytes(2, "big"))]
     (low, low_port), (top, top_port) = sides[::-1] if high else sides
-    base = Seen(low, low_port, top, top_port, protocol, 0, 0, 1, 74, 0, 0, 1, 7, 2, 0, int(high), 1, 0, Kind.NEW)
+    base = Seen(low, top, low_port, top_port, protocol, 0, 0, 1, 74, 0, 0, 1, 7, 2, 0, int(high), 1, 0, Kind.NEW)
     return base._replace(**more)
 
 
@@ -124,7 +124,7 @@ def test_no_words_do_harm(words: dict[str, str]) -> None:
 
 def test_a_name_stays_until_somebody_else_has_the_address() -> None:
     holders: list[Endpoint] = [WEB]
-    names = Names(lambda: holders, lambda: ["10.0.0.1"], lambda: tuple(holders))
+    names = Names(lambda: holders, lambda: ["10.0.0.1"], lambda: tuple(holders), {})
     names.refresh()
     assert names.of(packed("10.0.0.1")) == "host"
     holders.clear()

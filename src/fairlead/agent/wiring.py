@@ -80,15 +80,19 @@ class Wiring:
         self.docker = plugin.Plugin(self.agent)  # the door that Docker knows
 
     def _hands(self) -> Hands:
-        plane: Plane = ebpf.Ebpf(self.programs) if self.programs else Nftables()
-        return Hands(Links(), Filter(self.settings.run), plane)
+        return Hands(Links(), Filter(self.settings.run), self._plane())
+
+    def _plane(self) -> Plane:
+        if self.programs is None:
+            return Nftables()
+        return ebpf.Ebpf(self.programs, node_access=self.settings.node_access, short_way=self.settings.short_way)
 
     def _collector(self) -> Collector | None:
         if self.programs is None:
             return None
         return Collector(
             Observer(self.programs),
-            Names(self.endpoints.all.values, self.host.addresses, lambda: self.node.state),
+            Names(self.endpoints.all.values, self.host.addresses, lambda: self.node.state, self.programs.links),
             rule=self.policies.rule,
         )
 

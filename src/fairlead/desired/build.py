@@ -13,7 +13,7 @@ from fairlead.model.endpoint import Endpoint, PublishedPort
 from fairlead.model.network import GATEWAYS, MODES, SUBS, Driver, Network
 
 from . import names
-from .state import Bridge, Chain, Guard, Guest, Hop, Limit, Link, NodeState, Publication, Realm, Row, Rows, Segment, Sub
+from .state import Bridge, Chain, Guard, Guest, Hop, Limit, Link, Local, NodeState, Publication, Realm, Row, Rows, Segment, Sub
 
 _ANYWHERE = {4: Prefix("0.0.0.0/0"), 6: Prefix("::/0")}
 
@@ -99,7 +99,7 @@ def endpoint_rows(endpoint: Endpoint, network: Network, beside: Iterable[Interfa
     rows: list[Row] = []
     if has_link(endpoint, network):
         link = _link(endpoint, network)
-        rows += (link, _guard(link, network))
+        rows += (link, _guard(link, network), *_local(endpoint, link, network))
     if spec.chained and host and spec.ports:
         rows.append(Chain(key=endpoint.name, host=host))
     if network.spec.driver in SUBS and not spec.chained:
@@ -164,6 +164,24 @@ def _guard(link: Link, network: Network) -> Guard:
         addresses += (link.mac.link_local,)
     spec = network.spec
     return Guard(host=link.host, mac=link.mac, addresses=addresses, checked=spec.anti_spoofing, routed=spec.routed)
+
+
+def _local(endpoint: Endpoint, link: Link, network: Network) -> Iterable[Local]:
+    """None where the way past the bridge would be a way past somebody: a limit, another's address, containers kept apart.
+
+    It leads into another namespace alone, so that a link that is handed over takes it once it is known which.
+    """
+    spec = network.spec
+    handed_over = not link.handover or link.path
+    if spec.anti_spoofing and spec.inter_container and not endpoint.spec.bandwidth and link.addresses and handed_over:
+        yield Local(
+            host=link.host,
+            network=network.name,
+            mac=link.mac,
+            mtu=link.mtu,
+            addresses=tuple(interface.address for interface in link.addresses),
+            gateway=names.veth_mac(link.key) if spec.routed else None,
+        )
 
 
 def _hops(endpoint: Endpoint, network: Network) -> Iterable[Hop]:

@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 
 from fairlead.api.schema import Flow, FlowStatus
-from fairlead.datapath.ebpf.layout import REASONS, Counter, Kind, Seen
+from fairlead.datapath.ebpf.layout import REASONS, Counter, Direction, Kind, Seen
 from fairlead.datapath.ebpf.observe import Observer
 from fairlead.kernel.errors import KernelError
 from fairlead.model.errors import Exhausted
@@ -181,7 +181,8 @@ class Collector:
             self._opened += seen.kind == Kind.NEW
             moment = (seen.first if seen.kind == Kind.NEW else seen.last) / 1e9 + since_boot
             rule = self._rule(seen.rule) if seen.rule else ""
-            record = Record.of(moment, seen, of(seen.source), of(seen.destination), rule)
+            source = self._names.behind(seen.ifindex) if _speaks(seen) else None
+            record = Record.of(moment, seen, source or of(seen.source), of(seen.destination), rule)
             self._kept.append(record)
             for follower in self._followers:
                 follower.offer(record)
@@ -198,3 +199,8 @@ class Collector:
                 self._connections = total
             except KernelError as error:
                 log.warning("reading the table of connections: %s", error)
+
+
+def _speaks(seen: Seen) -> bool:
+    """Whether it is a packet that was dropped where it was sent: whose it is says the link, and not the address it claims."""
+    return seen.kind == Kind.DROP and seen.direction == Direction.FROM_POD

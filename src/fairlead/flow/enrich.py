@@ -6,10 +6,11 @@ A connection outlives its container by a moment: so the name of an address stays
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from time import monotonic
 
+from fairlead.desired import names
 from fairlead.model.address import Address
 from fairlead.model.endpoint import Endpoint
 
@@ -28,14 +29,22 @@ class Names:
     """Who has which address."""
 
     def __init__(
-        self, endpoints: Callable[[], Iterable[Endpoint]], host: Callable[[], Iterable[str]], version: Callable[[], object]
+        self,
+        endpoints: Callable[[], Iterable[Endpoint]],
+        host: Callable[[], Iterable[str]],
+        version: Callable[[], object],
+        links: Mapping[str, int],
     ) -> None:
-        """``version`` answers with another object after every change of ``endpoints``; the ``host`` is asked now and then."""
-        self._ask_endpoints, self._ask_host, self._ask_version = endpoints, host, version
+        """``version`` answers with another object after every change of ``endpoints``; the ``host`` is asked now and then.
+
+        ``links``: the number of each endpoint's interface, by name, as it is at any time.
+        """
+        self._ask_endpoints, self._ask_host, self._ask_version, self._links = endpoints, host, version, links
         self._version: object = None
         self._read = 0.0
         self._names: dict[bytes, Party] = {}
         self._past: dict[bytes, Party] = {}
+        self._behind: dict[int, Endpoint] = {}
 
     def refresh(self) -> None:
         """Learn who has which address now, if anything may have changed."""
@@ -45,7 +54,10 @@ class Names:
         self._version, self._read = version, now_is
         before = self._names
         now: dict[bytes, Party] = {packed(one): HOST for one in self._ask_host()}
+        self._behind = {}
         for endpoint in self._ask_endpoints():
+            if index := self._links.get(names.veth(endpoint.name)):
+                self._behind[index] = endpoint
             now |= {packed(one.address): endpoint for one in endpoint.spec.addresses}
         self._past |= {key: party for key, party in before.items() if key not in now and party is not HOST}
         while len(self._past) > _PAST:
@@ -55,6 +67,10 @@ class Names:
     def of(self, key: bytes) -> Party:
         """Whose address this is."""
         return self._names.get(key) or self._past.get(key) or WORLD
+
+    def behind(self, interface: int) -> Endpoint | None:
+        """Who is at the other end of a link."""
+        return self._behind.get(interface)
 
 
 def packed(text: str) -> bytes:

@@ -11,7 +11,7 @@ from fairlead.datapath.ebpf.layout import EVENT, REASONS, Kind, Reason, Seen
 from .enrich import Party, address
 
 PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp"}
-WITHOUT_PORTS = {1, 58}
+WITHOUT_PORTS = {0, 1, 58}
 _EVENTS = {Kind.NEW: "new", Kind.CLOSE: "close", Kind.ACTIVE: "active", Kind.DROP: "drop"}
 FORWARDED, DROPPED = "forwarded", "dropped"
 _DEFAULT = "default deny"
@@ -69,7 +69,9 @@ def verdict(seen: Seen) -> str:
 
 
 def protocol(seen: Seen) -> str:
-    """The protocol's name, or its number where it has none here."""
+    """The protocol's name, or its number where it has none here; of what is no IP, what it is instead."""
+    if seen.kind == Kind.DROP and seen.protocol == 0:
+        return "arp" if seen.reason == Reason.FOREIGN_ARP else "ethernet"
     return PROTOCOLS.get(seen.protocol) or str(seen.protocol)
 
 

@@ -6,9 +6,9 @@ import struct
 from enum import IntEnum
 from typing import NamedTuple
 
-ENTRY = struct.Struct("=16s2s6x16s2s6xB7xQQQQQQIIBBBBBBBxQ16x")
+ENTRY = struct.Struct("=16s16s2s2sB3xQQQQQQIIBBBBBBBxQ16x")
 """A connection's key and its value, one after the other: what ``Seen`` has of it, who denies it, the rule that allowed it."""
-EVENT = struct.Struct("=16s2s6x16s2s6xB7xQQQQQQIIBBBBB27xIBB2xQ")
+EVENT = struct.Struct("=16s16s2s2sB3xQQQQQQIIBBBBB27xIBB2xQ")
 ENDPOINT = struct.Struct("=QQ")
 """Policy sets: ingress, egress."""
 PEER_KEY = struct.Struct("=I16s")
@@ -18,6 +18,18 @@ RULING_KEY = struct.Struct("=IQBx2s")
 """Prefix length, ruling, protocol, port in network order."""
 RULING_VALUE = struct.Struct("=QB7x")
 CONFIG = struct.Struct("=QI4x")
+GUARD = struct.Struct("=16s16s6s2xII")
+"""First address of IPv4 and of IPv6, MAC, whether it is checked, whether it is routed."""
+OWNED_KEY = struct.Struct("=16sI4x")
+OWNED = struct.Struct("=I")
+DOOR = struct.Struct("=Q6s2x")
+"""Network, the gateway's MAC."""
+LOCAL = struct.Struct("=Q6s2x6s2xII")
+"""Network, MAC, the gateway's MAC, interface, MTU."""
+HITS = struct.Struct("=QQ")
+"""Connections, dropped packets."""
+INDEX = struct.Struct("=I")
+"""An interface, or the place in an array."""
 
 
 class Kind(IntEnum):
@@ -48,6 +60,9 @@ class Counter(IntEnum):
     FRAGMENT_UNMATCHED = 4
     TABLE_FULL = 5
     DROP_LOST = 6
+    HITS_LOST = 7
+    REMEMBERED = 8
+    FORGOTTEN = 9
 
 
 class Direction(IntEnum):
@@ -68,6 +83,17 @@ class Reason(IntEnum):
     MALFORMED = 5
     FRAGMENT_UNMATCHED = 6
     RELATED_UNKNOWN = 7
+    NO_GUARD = 8
+    FOREIGN_MAC = 9
+    FOREIGN_ADDRESS = 10
+    FOREIGN_ARP = 11
+    FOREIGN_NEIGHBOUR = 12
+    ROUTER = 13
+    DHCP_SERVER = 14
+    MEMBERSHIP = 15
+    OTHER_PROTOCOL = 16
+    UNREADABLE = 17
+    NOT_ADDRESSED = 18
 
 
 REASONS = {
@@ -78,8 +104,26 @@ REASONS = {
     Reason.MALFORMED: "isolated, and its headers contradict themselves",
     Reason.FRAGMENT_UNMATCHED: "isolated, and a fragment whose first one was not seen",
     Reason.RELATED_UNKNOWN: "isolated, and an ICMP error about no known connection",
+    Reason.NO_GUARD: "who may send here is not known",
+    Reason.FOREIGN_MAC: "a MAC address that is not its own",
+    Reason.FOREIGN_ADDRESS: "an IP address that is not its own",
+    Reason.FOREIGN_ARP: "ARP for another",
+    Reason.FOREIGN_NEIGHBOUR: "neighbour discovery for another",
+    Reason.ROUTER: "router advertisement or solicitation, redirect",
+    Reason.DHCP_SERVER: "DHCP server",
+    Reason.MEMBERSHIP: "multicast membership, which nobody here asks for",
+    Reason.OTHER_PROTOCOL: "neither IP nor ARP, or a VLAN tag",
+    Reason.UNREADABLE: "headers that cannot be read",
+    Reason.NOT_ADDRESSED: "a frame for another container",
 }
 """Why a packet is dropped, in words."""
+
+
+class Ownership(IntEnum):
+    """``enum ownership``: on which of its interfaces a container has an address."""
+
+    ELSEWHERE = 1
+    HERE = 2
 
 
 class Seen(NamedTuple):
@@ -90,8 +134,8 @@ class Seen(NamedTuple):
     """
 
     low: bytes
-    low_port: bytes
     high: bytes
+    low_port: bytes
     high_port: bytes
     protocol: int
     first: int

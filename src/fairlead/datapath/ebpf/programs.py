@@ -25,12 +25,17 @@ MAPS = (
     "config",
     "connections",
     "counters",
+    "doors",
     "drop_counters",
     "drops",
     "endpoints",
     "events",
     "fragments",
+    "guards",
+    "hits",
     "judgements",
+    "locals",
+    "owned",
     "peers",
     "rulings",
 )
@@ -49,6 +54,8 @@ class Programs:
         fs.mount(self._root)
         for folder in ("maps", "programs"):
             (self._root / folder).mkdir(mode=0o700, exist_ok=True)
+        self.links: dict[str, int] = {}
+        """The interfaces of which maps know something, by name; all threads write here what they program."""
         self.maps: dict[str, Map] = {}
         self.programs: dict[str, Program] = {}
         try:

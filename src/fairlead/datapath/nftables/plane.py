@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fairlead.api.schema import Drift
-from fairlead.datapath.base import Answer, Question
+from fairlead.datapath.base import Answer, Hits, Question
 from fairlead.desired.state import NodeState, Row, Subject
 from fairlead.model.errors import Unsupported
 
@@ -15,8 +15,9 @@ class Nftables:
 
     name = "nftables"
 
-    def change(self, add: Iterable[Row], remove: Iterable[Row]) -> None:
-        """Nobody is judged by them."""
+    def change(self, add: Iterable[Row], remove: Iterable[Row]) -> None:  # noqa: ARG002  # the protocol's signature
+        """Refuse who comes under a policy; nobody is judged by the others."""
+        self.ensure(add)
 
     def ensure(self, rows: Iterable[Row]) -> None:
         """Refuse who is under a policy."""
@@ -38,6 +39,13 @@ class Nftables:
     def ask(self, question: Question) -> Answer | None:  # noqa: ARG002  # the protocol's signature
         """Nobody decides."""
         return None
+
+    def hits(self) -> dict[int, Hits]:
+        """Nobody counts."""
+        return {}
+
+    def forget_hits(self, rules: Iterable[int]) -> None:
+        """Nothing is counted."""
 
     def fill(self) -> dict[str, tuple[int, int]]:
         """There are no maps."""
