@@ -11,7 +11,7 @@ import pytest
 
 from fairlead.datapath.ebpf import programs
 from fairlead.datapath.ebpf.entries import entries
-from fairlead.datapath.ebpf.layout import EVENT, Counter, Kind, Seen, seen
+from fairlead.datapath.ebpf.layout import EVENT, HITS, NUMBER, Counter, Kind, Seen, seen
 from fairlead.datapath.ebpf.observe import Observer
 from fairlead.datapath.ebpf.programs import Programs
 from fairlead.datapath.ebpf.tables import Tables
@@ -74,6 +74,23 @@ class Kernel:
                 entries.append(seen(key + values[at * found.info.value_size :][: found.info.value_size], 0)[0])
         return entries
 
+    def forget_all(self) -> None:
+        """Start over: no connections, nothing told or counted."""
+        for name in ("connections", "drops", "fragments", "hits"):
+            for key in self.loaded.maps[name].entries():
+                self.loaded.maps[name].delete(key)
+        for name in ("counters", "drop_counters"):
+            for key, value in self.loaded.maps[name].entries().items():
+                self.loaded.maps[name].update(key, bytes(len(value)))
+        self.events()
+
+    def hits(self) -> dict[int, tuple[int, int]]:
+        """Connections and dropped packets by rule."""
+        return {
+            NUMBER.unpack(key)[0]: tuple(map(sum, zip(*HITS.iter_unpack(value), strict=True)))
+            for key, value in self.loaded.maps["hits"].entries().items()
+        }
+
     def only(self) -> Seen:
         (one,) = self.table()
         return one
@@ -84,14 +101,15 @@ class Kernel:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Callable[..., Kernel]]:
-    """Loads the programs, with a ring buffer of the size asked for."""
+    """Loads the programs, with a ring buffer of the size asked for; those with another word for ``apart`` share nothing."""
     fd = netns.new()
     made: list[Kernel] = []
     with netns.inside(fd), Netlink() as nl:
         nl.do(*route.new_veth("one", "far", fd), *route.new_veth("other", "away", fd))
 
-        def load(ring: int = 1 << 20) -> Kernel:
-            made.append(Kernel(tmp_path, ring, (socket.if_nametoindex(LINKS[0]), socket.if_nametoindex(LINKS[1]))))
+        def load(ring: int = 1 << 20, apart: str = "") -> Kernel:
+            (tmp_path / apart).mkdir(exist_ok=True)
+            made.append(Kernel(tmp_path / apart, ring, (socket.if_nametoindex(LINKS[0]), socket.if_nametoindex(LINKS[1]))))
             return made[-1]
 
         yield load
@@ -99,7 +117,8 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Kernel]]:
         one.ring.close()
         one.observer.close()
         one.loaded.close()
-    programs.remove(tmp_path)
+    for run_dir in (tmp_path, *tmp_path.iterdir()):
+        programs.remove(run_dir)
     os.close(fd)
 
 
