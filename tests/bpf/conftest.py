@@ -11,13 +11,12 @@ import pytest
 
 from fairlead.datapath.ebpf import programs
 from fairlead.datapath.ebpf.entries import entries
-from fairlead.datapath.ebpf.layout import EVENT, HITS, NUMBER, Counter, Kind, Seen, seen
+from fairlead.datapath.ebpf.layout import HITS, NUMBER, RECORD, Counter, Kind, Seen, seen
 from fairlead.datapath.ebpf.observe import Observer
 from fairlead.datapath.ebpf.programs import Programs
 from fairlead.datapath.ebpf.tables import Tables
 from fairlead.desired.state import Guard, Row, Subject
 from fairlead.kernel import netns, route
-from fairlead.kernel.bpf import Ring
 from fairlead.kernel.netlink import Netlink
 from fairlead.model.address import InterfaceName, Mac
 
@@ -30,7 +29,6 @@ class Kernel:
 
     def __init__(self, run_dir: Path, ring: int, interfaces: tuple[int, int]) -> None:
         self.loaded = Programs(run_dir, ring=ring)
-        self.ring = Ring(self.loaded.maps["events"])
         self.observer = Observer(self.loaded)
         self.one, self.other = interfaces
         self.links = dict(zip(LINKS, interfaces, strict=True))
@@ -60,7 +58,7 @@ class Kernel:
         return got == NEXT
 
     def events(self) -> list[Seen]:
-        return [Seen._make(EVENT.unpack(one)) for one in self.ring.read()]
+        return [Seen._make(one) for one in RECORD.iter_unpack(self.observer.events(1 << 20))]
 
     def kinds(self) -> list[str]:
         return [Kind(one.kind).name for one in self.events()]
@@ -114,7 +112,6 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Kernel]]:
 
         yield load
     for one in made:
-        one.ring.close()
         one.observer.close()
         one.loaded.close()
     for run_dir in (tmp_path, *tmp_path.iterdir()):

@@ -9,6 +9,8 @@ from typing import NamedTuple
 ENTRY = struct.Struct("=16s16s2s2sB3xQQQQQQIIBBBBBBBxQ16x")
 """A connection's key and its value, one after the other: what ``Seen`` has of it, who denies it, the rule that allowed it."""
 EVENT = struct.Struct("=16s16s2s2sB3xQQQQQQIIBBBBB27xIBB2xQ")
+RECORD = struct.Struct(f"=8x{EVENT.format[1:]}")
+"""An event as it lies in the ring buffer, its header before it."""
 ENDPOINT = struct.Struct("=QQ")
 """Policy sets: ingress, egress."""
 PEER_KEY = struct.Struct("=I16s")
