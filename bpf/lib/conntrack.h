@@ -40,7 +40,6 @@ struct {
 
 /* What else is known where a connection begins. */
 struct opening {
-	__u64 now;
 	__u64 stamp;		/* 0: this side has not decided */
 	__u64 rule;
 	bool by_sender;
@@ -75,8 +74,9 @@ static __always_inline bool sent_by_opener(const struct packet *packet)
 	return bpf_ntohs(packet->source_port) >= bpf_ntohs(packet->destination_port);
 }
 
-static __always_inline struct connection connection_of(const struct packet *packet, const struct end *end, bool opener, __u64 now)
+static __always_inline struct connection connection_of(const struct packet *packet, const struct end *end, bool opener)
 {
+	__u64 now = bpf_ktime_get_ns();
 	struct connection connection = {
 		.first = now,
 		.last = now,
@@ -102,7 +102,7 @@ static __always_inline struct connection connection_of(const struct packet *pack
 static __always_inline bool conntrack_open(const struct packet *packet, const struct end *end, const struct tuple *tuple,
 					   const struct opening *opening)
 {
-	struct connection fresh = connection_of(packet, end, opening->by_sender, opening->now);
+	struct connection fresh = connection_of(packet, end, opening->by_sender);
 	long failed;
 
 	fresh.rule = opening->rule;
@@ -122,13 +122,22 @@ static __always_inline bool conntrack_open(const struct packet *packet, const st
 	return true;
 }
 
+/* The clock of ticks is behind the one that a connection begins by. */
+static __always_inline void connection_touch(struct connection *connection, __u64 now)
+{
+	if ((__s64)(now - connection->last) > 0)
+		connection->last = now;
+}
+
 /* Once for each connection, whichever CPU comes first. */
 static __always_inline void conntrack_close(struct connection *connection, const struct tuple *tuple)
 {
 	__u32 state = connection->state;
 
-	if (state != STATE_CLOSED && __sync_val_compare_and_swap(&connection->state, state, STATE_CLOSED) == state)
-		flow_tell(EVENT_CLOSE, tuple, connection);
+	if (state == STATE_CLOSED || __sync_val_compare_and_swap(&connection->state, state, STATE_CLOSED) != state)
+		return;
+	connection->last = bpf_ktime_get_ns();
+	flow_tell(EVENT_CLOSE, tuple, connection);
 }
 
 static __always_inline void conntrack_advance(struct connection *connection, enum way way)
@@ -178,7 +187,7 @@ static __always_inline void conntrack_count(struct connection *connection, const
 {
 	if (!counted_here(connection, end, now))
 		return;
-	connection->last = now;
+	connection_touch(connection, now);
 	conntrack_see(connection, packet, tuple);
 }
 

@@ -74,7 +74,7 @@ static __always_inline void drop_tell(const struct packet *packet, const struct 
 	const struct verdict *verdict = &decision->verdict;
 	const struct end *end = &decision->end;
 	struct drop_key key = { .tuple = tuple_of(packet), .reason = verdict->reason, .ifindex = end->ifindex };
-	__u64 now = bpf_ktime_get_boot_ns();
+	__u64 now = bpf_ktime_get_ns();
 	struct event *event;
 
 	if (!drop_is_told(verdict->reason) || !drop_is_news(&key, now))

@@ -49,7 +49,7 @@ enum side {
 };
 
 struct connection {
-	__u64 first;		/* nanoseconds since boot */
+	__u64 first;		/* nanoseconds of CLOCK_MONOTONIC */
 	__u64 last;
 	struct amount amount[WAYS];
 	__u32 state;		/* enum state; 32 bits for compare-and-swap */

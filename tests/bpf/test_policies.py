@@ -7,10 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from fairlead.datapath.ebpf.layout import Direction, Kind, Reason, State
+from fairlead.datapath.base import Hits
+from fairlead.datapath.ebpf.layout import HITS, NUMBER, Counter, Direction, Kind, Reason, State
 from fairlead.datapath.ebpf.plane import Ebpf
 from fairlead.datapath.ebpf.tables import Tables
 from fairlead.desired.state import Guard, Judgement, Link, NodeState, Peer, Row, Ruling, Span, Subject
+from fairlead.kernel.bpf.map import possible_cpus
 from fairlead.model.address import InterfaceName, Mac, Prefix
 from tests.bpf.conftest import LINKS, Kernel
 from tests.bpf.packets import ACK, FIN, PSH, RST, SYN, Side, echo, fragments, sctp, tcp, udp, unreachable
@@ -403,3 +405,74 @@ def test_an_error_in_the_name_of_others(kernel: Kernel) -> None:
     assert not kernel.passes(unreachable(evil, A[4], known))
     assert not kernel.passes(unreachable(B[4], evil, known))
     assert kernel.passes(unreachable(B[4], A[4], known)), "who was asked may say that it cannot"
+
+
+@each_family
+def test_what_one_link_lets_in_another_may_not(kernel: Kernel, family: int) -> None:
+    """A packet for an isolated container, first sent to the MAC of one that is open to everybody."""
+    kernel.change(only_friends(INGRESS))
+    isolate(kernel, ingress=INGRESS, at=kernel.other)
+    for make in (lambda a, b: tcp(a, b, SYN), udp):
+        packet = make(A[family], B[family])
+        assert kernel.passes(packet, hook="to_pod", at=kernel.one)
+        assert not kernel.passes(packet, hook="to_pod", at=kernel.other)
+        assert kernel.passes(packet, hook="to_pod", at=kernel.one)
+
+
+def test_a_frame_that_the_bridge_sent_to_all(kernel: Kernel) -> None:
+    """It is for another container: nothing is decided by it, and a connection that another may have is not cut."""
+    kernel.change((*only_friends(INGRESS), friend(A[4])))
+    isolate(kernel, ingress=INGRESS, at=kernel.other)
+    own, others = Mac("02:00:00:00:00:01"), Mac("02:00:00:00:00:09")
+    kernel.put(Guard(host=LINKS[0], mac=own, addresses=()), Guard(host=LINKS[1], mac=others, addresses=()))
+    isolate(kernel, ingress=INGRESS + 1)
+    packet = tcp(A[4], B[4], SYN)
+    assert kernel.passes(others.packed + packet[6:], hook="to_pod", at=kernel.other)
+    before = kernel.table()
+    kernel.events()
+    assert not kernel.passes(others.packed + packet[6:], hook="to_pod", at=kernel.one)
+    assert (kernel.table(), kernel.events()) == (before, [])
+    assert kernel.observer.dropped()[Reason.NOT_ADDRESSED] == 1
+    arp = b"\xff" * 6 + bytes(6) + b"\x08\x06" + bytes(28)
+    assert kernel.passes(arp, hook="to_pod", at=kernel.one), "to everybody"
+
+
+@each_family
+def test_hits(kernel: Kernel, family: int) -> None:
+    """Connections that a rule let through, and packets that it dropped, whatever policies do meanwhile."""
+    client, server = A[family], B[family]
+    span = Span(protocol=17, first=80, last=80, allow=False, rule=DENIES)
+    kernel.change((*only_friends(INGRESS), Ruling(number=1, spans=(DENY, span)), judgement(INGRESS, 7, 1), friend(client)))
+    isolate(kernel, ingress=INGRESS)
+    for port in (40001, 40002):
+        for _ in range(3):
+            assert kernel.passes(tcp(Side(client.address, port), server, SYN), hook="to_pod")
+            assert kernel.passes(tcp(server, Side(client.address, port), SYN | ACK))
+    kernel.tables.bump()
+    assert kernel.passes(tcp(client, server, ACK), hook="to_pod")
+    assert kernel.passes(tcp(Side(client.address, 40001), server, ACK), hook="to_pod")
+    assert kernel.hits() == {RULE: (3, 0)}
+    kernel.change((Peer(prefix=friend(client).prefix, peer=7),))
+    for _ in range(4):
+        assert not kernel.passes(udp(client, server), hook="to_pod")
+    assert not kernel.passes(sctp(client, server), hook="to_pod"), "which no rule says"
+    assert kernel.hits() == {RULE: (3, 0), DENIES: (0, 4)}
+
+
+def test_the_plane_tells_and_forgets_hits(kernel: Kernel, plane: Ebpf) -> None:
+    kernel.change((*only_friends(INGRESS), friend(A[4])))
+    isolate(kernel, ingress=INGRESS)
+    assert kernel.passes(tcp(A[4], B[4], SYN), hook="to_pod")
+    assert plane.hits() == {RULE: Hits(connections=1, dropped=0)}
+    plane.forget_hits([RULE, DENIES])
+    assert plane.hits() == {}
+
+
+def test_hits_that_have_no_room_are_counted_as_lost(kernel: Kernel) -> None:
+    kernel.change((*only_friends(INGRESS), friend(A[4])))
+    isolate(kernel, ingress=INGRESS)
+    hits = kernel.loaded.maps["hits"]
+    room = bytes(HITS.size * possible_cpus())
+    hits.write({NUMBER.pack(at << 32): room for at in range(1, hits.info.max_entries + 1)})
+    assert kernel.passes(tcp(A[4], B[4], SYN), hook="to_pod"), "nobody is kept out for it"
+    assert kernel.counted(Counter.HITS_LOST) == 1

@@ -178,7 +178,7 @@ class Collector:
         turn = self._names.refresh()
         if not found:
             return 0
-        batch = Batch(found, time.time() - time.clock_gettime(time.CLOCK_BOOTTIME), (self._names, turn), self._rule)
+        batch = Batch(found, time.time() - time.clock_gettime(time.CLOCK_MONOTONIC), (self._names, turn), self._rule)
         self._seen += batch.count
         self._opened += batch.opened
         self._held += batch.count

@@ -43,7 +43,7 @@ class Observer:
         had traffic since. What was reset or closed is removed silently: an event has told of it. What was cut stays longer, so
         that what its parties still send is not taken for a new connection.
         """
-        since, self._swept = self._swept, time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        since, self._swept = self._swept, time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         table = self._maps["connections"]
         key_size, value_size = table.info.key_size, table.info.value_size
         for keys, values, count in table.chunks():

@@ -36,7 +36,7 @@ class Tables:
         """
         self._maps = maps
         self._node_reaches_pods = node_reaches_pods
-        self._configure(self.revision or time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+        self._configure(self.revision or time.clock_gettime_ns(time.CLOCK_MONOTONIC))
         if maps["peers"].lookup(next(iter(EVERY_V4))) is None:
             maps["peers"].write(EVERY_V4)
 

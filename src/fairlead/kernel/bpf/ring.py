@@ -38,7 +38,7 @@ class Ring:
     def take(self, size: int, most: int) -> bytes:
         """What lies there, at most so many records, all of ``size`` bytes: in one piece, each with its header and padding.
 
-        Their room is given back. It costs next to nothing a record. One of another size, which nobody here wrote, is passed over.
+        Their room is given back. It costs next to nothing a record. One of another size is passed over.
         """
         stride = self.stride(size)
         at = _position.unpack_from(self._own)[0]
