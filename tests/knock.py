@@ -152,7 +152,7 @@ class Knocker:
                 with socket.socket(AF[family], socket.SOCK_RAW, SCTP) as answer:
                     if own:
                         answer.bind((own, 0))
-                    answer.sendto(sctp(target, source, tag, chunk), peer[:1] + (0,) + peer[2:])
+                    answer.sendto(sctp(target, source, tag, chunk), (*peer[:1], 0, *peer[2:]))
 
     def _hear_icmp(self, sock: socket.socket, family: int) -> None:
         with contextlib.suppress(OSError):

@@ -32,17 +32,14 @@ static __always_inline bool address_equal(const struct address *one, const struc
 	return one->half[0] == other->half[0] && one->half[1] == other->half[1];
 }
 
-/* Below, equal or above zero, by address, then port, as numbers. */
-static __always_inline int party_compare(const struct party *one, const struct party *other)
+/* Whether one is above the other, as numbers. */
+static __always_inline bool address_above(const struct address *one, const struct address *other)
 {
-	for (int at = 0; at < 2; at++) {
-		__u64 a = bpf_be64_to_cpu(one->address.half[at]);
-		__u64 b = bpf_be64_to_cpu(other->address.half[at]);
+	__u64 upper = bpf_be64_to_cpu(one->half[0]), others = bpf_be64_to_cpu(other->half[0]);
 
-		if (a != b)
-			return a < b ? -1 : 1;
-	}
-	return (int)bpf_ntohs(one->port) - (int)bpf_ntohs(other->port);
+	if (upper != others)
+		return upper > others;
+	return bpf_be64_to_cpu(one->half[1]) > bpf_be64_to_cpu(other->half[1]);
 }
 
 #endif

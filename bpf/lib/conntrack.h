@@ -40,25 +40,21 @@ struct {
 
 /* What else is known where a connection begins. */
 struct opening {
-	__u64 now;
-	__u64 revision;		/* 0: this side has not decided */
+	__u64 stamp;		/* 0: this side has not decided */
 	__u64 rule;
 	bool by_sender;
 	bool replace;		/* what is closed */
 };
 
-static __always_inline bool source_is_high(const struct packet *packet)
-{
-	return party_compare(&packet->source, &packet->destination) > 0;
-}
-
 static __always_inline struct tuple tuple_of(const struct packet *packet)
 {
-	bool high = source_is_high(packet);
+	bool high = packet->source_is_high;
 
 	return (struct tuple){
 		.low = high ? packet->destination : packet->source,
 		.high = high ? packet->source : packet->destination,
+		.low_port = high ? packet->destination_port : packet->source_port,
+		.high_port = high ? packet->source_port : packet->destination_port,
 		.protocol = packet->protocol,
 	};
 }
@@ -75,48 +71,62 @@ static __always_inline bool sent_by_opener(const struct packet *packet)
 		return !packet->reply;
 	if (packet->tcp_flags & TCP_SYN)
 		return !(packet->tcp_flags & TCP_ACK);
-	return bpf_ntohs(packet->source.port) >= bpf_ntohs(packet->destination.port);
+	return bpf_ntohs(packet->source_port) >= bpf_ntohs(packet->destination_port);
 }
 
-static __always_inline struct connection connection_of(const struct packet *packet, bool opener, __u64 now)
+static __always_inline struct connection connection_of(const struct packet *packet, const struct end *end, bool opener)
 {
+	__u64 now = bpf_ktime_get_ns();
 	struct connection connection = {
 		.first = now,
 		.last = now,
 		.state = STATE_OPENING,
-		.ifindex = packet->skb->ifindex,
-		.opener_is_high = source_is_high(packet) == opener,
-		.outgoing = (packet->direction == FROM_POD) == opener,
+		.ifindex = end->ifindex,
+		.opener_is_high = packet->source_is_high == opener,
+		.outgoing = (end->direction == FROM_POD) == opener,
 		.midway = packet->protocol == IPPROTO_TCP ? !is_syn(packet) : packet->reply,
 	};
 
 	/* No variable index here: the compiler would keep the struct from registers. */
 	if (opener) {
-		connection.amount[WAY_FORTH] = packet_amount(packet);
+		connection.amount[WAY_FORTH] = packet->amount;
 		connection.tcp_flags[WAY_FORTH] = packet->tcp_flags;
 	} else {
-		connection.amount[WAY_BACK] = packet_amount(packet);
+		connection.amount[WAY_BACK] = packet->amount;
 		connection.tcp_flags[WAY_BACK] = packet->tcp_flags;
 	}
 	return connection;
 }
 
-/* Remember the connection that the packet begins, which this side has let pass because of rule under revision. */
-static __always_inline void conntrack_open(const struct packet *packet, const struct tuple *tuple, const struct opening *opening)
+/* Remember the connection that the packet begins, which this side has let pass because of rule; whether it is remembered. */
+static __always_inline bool conntrack_open(const struct packet *packet, const struct end *end, const struct tuple *tuple,
+					   const struct opening *opening)
 {
-	struct connection fresh = connection_of(packet, opening->by_sender, opening->now);
+	struct connection fresh = connection_of(packet, end, opening->by_sender);
 	long failed;
 
 	fresh.rule = opening->rule;
 	if (fresh.outgoing)
-		fresh.decided[SIDE_OPENER] = opening->revision;
+		fresh.decided[SIDE_OPENER] = opening->stamp;
 	else
-		fresh.decided[SIDE_RESPONDER] = opening->revision;
+		fresh.decided[SIDE_RESPONDER] = opening->stamp;
 	failed = bpf_map_update_elem(&connections, tuple, &fresh, opening->replace ? BPF_ANY : BPF_NOEXIST);
-	if (!failed)
-		flow_tell(EVENT_NEW, tuple, &fresh);
-	else if (failed != -EEXIST)	/* another CPU was first; this packet goes uncounted */
-		count(COUNTER_TABLE_FULL);
+	if (failed) {
+		if (failed != -EEXIST)	/* another CPU was first; this packet goes uncounted */
+			count(COUNTER_TABLE_FULL);
+		return false;
+	}
+	if (!opening->replace)
+		count(COUNTER_REMEMBERED);
+	flow_tell(EVENT_NEW, tuple, &fresh);
+	return true;
+}
+
+/* The clock of ticks is behind the one that a connection begins by. */
+static __always_inline void connection_touch(struct connection *connection, __u64 now)
+{
+	if ((__s64)(now - connection->last) > 0)
+		connection->last = now;
 }
 
 /* Once for each connection, whichever CPU comes first. */
@@ -124,8 +134,10 @@ static __always_inline void conntrack_close(struct connection *connection, const
 {
 	__u32 state = connection->state;
 
-	if (state != STATE_CLOSED && __sync_val_compare_and_swap(&connection->state, state, STATE_CLOSED) == state)
-		flow_tell(EVENT_CLOSE, tuple, connection);
+	if (state == STATE_CLOSED || __sync_val_compare_and_swap(&connection->state, state, STATE_CLOSED) != state)
+		return;
+	connection->last = bpf_ktime_get_ns();
+	flow_tell(EVENT_CLOSE, tuple, connection);
 }
 
 static __always_inline void conntrack_advance(struct connection *connection, enum way way)
@@ -138,26 +150,26 @@ static __always_inline void conntrack_advance(struct connection *connection, enu
 
 static __always_inline enum way way_of(const struct connection *connection, const struct packet *packet)
 {
-	if (packet->reply && address_equal(&packet->source.address, &packet->destination.address))
+	if (packet->reply && address_equal(&packet->source, &packet->destination))
 		return WAY_BACK;	/* to oneself: both parties are the same */
-	return source_is_high(packet) == connection->opener_is_high ? WAY_FORTH : WAY_BACK;
+	return packet->source_is_high == connection->opener_is_high ? WAY_FORTH : WAY_BACK;
 }
 
-static __always_inline bool counted_here(struct connection *connection, const struct packet *packet, __u64 now)
+static __always_inline bool counted_here(struct connection *connection, const struct end *end, __u64 now)
 {
-	if (connection->ifindex == packet->skb->ifindex)
+	if (connection->ifindex == end->ifindex)
 		return true;
 	/* Signed: another CPU may have written a later time meanwhile. */
 	if ((__s64)(now - connection->last) < SECOND)
 		return false;
-	connection->ifindex = packet->skb->ifindex;
+	connection->ifindex = end->ifindex;
 	return true;
 }
 
 static __always_inline void conntrack_see(struct connection *connection, const struct packet *packet, const struct tuple *tuple)
 {
 	enum way way = way_of(connection, packet);
-	struct amount amount = packet_amount(packet);
+	struct amount amount = packet->amount;
 	bool closing = connection->state == STATE_CLOSING;
 
 	__sync_fetch_and_add(&connection->amount[way].packets, amount.packets);
@@ -170,12 +182,12 @@ static __always_inline void conntrack_see(struct connection *connection, const s
 		conntrack_close(connection, tuple);
 }
 
-static __always_inline void conntrack_count(struct connection *connection, const struct packet *packet,
+static __always_inline void conntrack_count(struct connection *connection, const struct packet *packet, const struct end *end,
 					    const struct tuple *tuple, __u64 now)
 {
-	if (!counted_here(connection, packet, now))
+	if (!counted_here(connection, end, now))
 		return;
-	connection->last = now;
+	connection_touch(connection, now);
 	conntrack_see(connection, packet, tuple);
 }
 

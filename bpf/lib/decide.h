@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What both sides of a container's link have in common: read the packet, find its connection, let it pass or not. */
+/* What both hooks of a container's link have in common: find the packet's connection, let it pass or not. */
 #ifndef FAIRLEAD_LIB_DECIDE_H
 #define FAIRLEAD_LIB_DECIDE_H
 
@@ -8,32 +8,61 @@
 #include "policy.h"
 #include "verdict.h"
 
-static __always_inline int decide(struct packet *packet)
+static __always_inline struct verdict decide_untracked(const struct end *here, enum parsed parsed)
 {
-	struct verdict verdict = { .reason = REASON_NONE };
-
-	switch (parse(packet)) {
-	case PARSED:
-		verdict = policy_connection(packet);
-		break;
+	switch (parsed) {
 	case LINK_UPKEEP:
 		count(COUNTER_NOT_TRACKED);
-		verdict = policy_untracked(packet, REASON_NONE);
-		break;
+		return policy_untracked(here, REASON_NONE);
 	case NOT_TRACKED:
 		count(COUNTER_NOT_TRACKED);
-		verdict = policy_untracked(packet, REASON_NOT_TRACKED);
-		break;
-	case MALFORMED:
-		count(COUNTER_MALFORMED);
-		verdict = policy_untracked(packet, REASON_MALFORMED);
-		break;
+		return policy_untracked(here, REASON_NOT_TRACKED);
 	case FRAGMENT_UNMATCHED:
 		count(COUNTER_FRAGMENT_UNMATCHED);
-		verdict = policy_untracked(packet, REASON_FRAGMENT_UNMATCHED);
-		break;
+		return policy_untracked(here, REASON_FRAGMENT_UNMATCHED);
+	default:
+		count(COUNTER_MALFORMED);
+		return policy_untracked(here, REASON_MALFORMED);
 	}
-	return verdict_execute(packet, &verdict);
+}
+
+/*
+ * Whether nobody between the two ends changes addresses: who opens a TCP connection answers nobody, and what goes on passed the other
+ * end as it is. Where the bridge translates (a published port of a neighbour), the answer's connection began at this end alone.
+ */
+static __always_inline bool decide_for_both(const struct packet *packet, const struct end *there,
+					    const struct connection *connection)
+{
+	if (!connection || policy_anew(connection, packet))
+		return is_syn(packet);
+	return connection->decided[side_of(there, way_of(connection, packet)) & 1];
+}
+
+/*
+ * At the end where the packet is seen, which decision has; then at the link there, if it can go to one (0: none) without being seen
+ * again. Whether it can.
+ */
+static __always_inline bool decide(const struct packet *packet, enum parsed parsed, __u32 there, struct decision *decision)
+{
+	struct end other = { .ifindex = there, .direction = TO_POD };
+	struct connection *connection;
+	struct moment moment;
+
+	if (parsed != PARSED) {
+		decision->verdict = decide_untracked(&decision->end, parsed);
+		return false;
+	}
+	moment_begin(&moment, packet);
+	connection = bpf_map_lookup_elem(&connections, &moment.tuple);
+	if (there && !decide_for_both(packet, &other, connection))
+		there = 0;
+	if (policy_at(packet, &moment, connection, decision) != REASON_NONE || !there)
+		return false;
+	if (!connection || connection->state == STATE_CLOSED)	/* there may be one in its place by now */
+		connection = bpf_map_lookup_elem(&connections, &moment.tuple);
+	decision->end = other;
+	policy_at(packet, &moment, connection, decision);
+	return true;
 }
 
 #endif

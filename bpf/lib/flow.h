@@ -6,6 +6,7 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
+#include "../shared/endpoint.h"
 #include "../shared/event.h"
 #include "counter.h"
 
@@ -20,6 +21,8 @@ struct {
 	enum event_kind kind;
 	enum reason reason;
 	enum direction direction;
+	enum mark mark;
+	enum ownership ownership;
 } told SEC("layout") = { 0 };
 
 static __always_inline void flow_tell(enum event_kind kind, const struct tuple *tuple, const struct connection *connection)

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Only the first fragment has ports: they are remembered for those that follow it. */
+/*
+ * Only the first fragment has ports: they are remembered for those that follow it. Functions of their own for the verifier, who looks at
+ * them once.
+ */
 #ifndef FAIRLEAD_LIB_FRAGMENT_H
 #define FAIRLEAD_LIB_FRAGMENT_H
 
@@ -31,30 +34,39 @@ struct {
 static __always_inline struct fragment_key fragment_key(const struct packet *packet)
 {
 	return (struct fragment_key){
-		.source = packet->source.address,
-		.destination = packet->destination.address,
+		.source = packet->source,
+		.destination = packet->destination,
 		.identification = packet->fragment,
 		.protocol = packet->protocol,
 	};
 }
 
-static __always_inline void fragment_remember(const struct packet *packet)
+__noinline int fragment_remember(const struct packet *packet)
 {
-	struct fragment_key key = fragment_key(packet);
-	struct fragment_ports ports = { packet->source.port, packet->destination.port };
+	struct fragment_ports ports;
+	struct fragment_key key;
 
-	bpf_map_update_elem(&fragments, &key, &ports, BPF_ANY);
+	if (!packet)
+		return 0;
+	key = fragment_key(packet);
+	ports = (struct fragment_ports){ packet->source_port, packet->destination_port };
+	return bpf_map_update_elem(&fragments, &key, &ports, BPF_ANY);
 }
 
-static __always_inline bool fragment_recall(struct packet *packet)
+/* Whether the ports are known. */
+__noinline int fragment_recall(struct packet *packet)
 {
-	struct fragment_key key = fragment_key(packet);
-	struct fragment_ports *ports = bpf_map_lookup_elem(&fragments, &key);
+	struct fragment_ports *ports;
+	struct fragment_key key;
 
+	if (!packet)
+		return false;
+	key = fragment_key(packet);
+	ports = bpf_map_lookup_elem(&fragments, &key);
 	if (!ports)
 		return false;
-	packet->source.port = ports->source;
-	packet->destination.port = ports->destination;
+	packet->source_port = ports->source;
+	packet->destination_port = ports->destination;
 	return true;
 }
 

@@ -2,8 +2,9 @@
 /*
  * From bytes to a packet: Ethernet, IPv4 or IPv6 with its extension headers, TCP, UDP, SCTP, ICMP.
  *
- *	parse -> parse_ip -> parse_ports
- *	                  -> parse_icmp  -> (an error: parse_ip, parse_ports of the packet that it quotes)
+ *	parse_network   -> parse_ip
+ *	parse_transport -> parse_ports
+ *	                -> parse_icmp  -> (an error: parse_ip, parse_ports of the packet that it quotes)
  */
 #ifndef FAIRLEAD_LIB_PARSE_H
 #define FAIRLEAD_LIB_PARSE_H
@@ -18,6 +19,7 @@
 #include "address.h"
 #include "bounds.h"
 #include "fragment.h"
+#include "neighbour.h"
 #include "packet.h"
 
 #define IPV6_EXTENSIONS 6	/* more of them no honest packet has */
@@ -30,8 +32,6 @@
 #define ICMP_ECHO 8
 #define ICMP_TIME_EXCEEDED 11
 #define ICMP_PARAMETERPROB 12
-#define NDISC_FIRST 130		/* multicast listeners, routers and neighbours: every link has them */
-#define NDISC_LAST 137
 
 enum parsed {
 	PARSED,
@@ -55,27 +55,27 @@ struct ports {
 	__be16 destination;
 };
 
-static __always_inline enum parsed parse_ipv4(struct packet *packet)
+static __always_inline enum parsed parse_ipv4(struct __sk_buff *skb, struct packet *packet)
 {
-	struct iphdr ip;
+	struct iphdr *ip = in_place(skb, packet->offset, sizeof(*ip));
 	__u16 fragment;
 
-	if (!load(packet->skb, packet->offset, &ip) || ip.version != 4 || ip.ihl < 5)
+	if (!ip || ip->version != 4 || ip->ihl < 5)
 		return MALFORMED;
 	packet->family = 4;
-	packet->source.address = address_of_v4(ip.saddr);
-	packet->destination.address = address_of_v4(ip.daddr);
-	packet->protocol = ip.protocol;
-	packet->offset += ip.ihl * 4;
-	fragment = bpf_ntohs(ip.frag_off) & 0x3fff;	/* MF and the offset */
+	packet->source = address_of_v4(ip->saddr);
+	packet->destination = address_of_v4(ip->daddr);
+	packet->protocol = ip->protocol;
+	packet->offset += ip->ihl * 4;
+	fragment = bpf_ntohs(ip->frag_off) & 0x3fff;	/* MF and the offset */
 	packet->later_fragment = fragment & 0x1fff;
 	packet->first_fragment = fragment == 0x2000;
-	packet->fragment = ip.id;
+	packet->fragment = ip->id;
 	return PARSED;
 }
 
 /* A fragment header names the protocol of the first fragment's payload: what follows an offset of 0 alone is a header. */
-static __always_inline enum parsed parse_fragment(struct packet *packet)
+static __always_inline enum parsed parse_fragment(struct __sk_buff *skb, struct packet *packet)
 {
 	struct {
 		__u8 next;
@@ -84,7 +84,7 @@ static __always_inline enum parsed parse_fragment(struct packet *packet)
 		__be32 identification;
 	} header;
 
-	if (!load(packet->skb, packet->offset, &header))
+	if (!load(skb, packet->offset, &header))
 		return MALFORMED;
 	packet->protocol = header.next;
 	packet->offset += sizeof(header);
@@ -94,25 +94,25 @@ static __always_inline enum parsed parse_fragment(struct packet *packet)
 	return PARSED;
 }
 
-static __always_inline enum parsed parse_ipv6(struct packet *packet)
+static __always_inline enum parsed parse_ipv6(struct __sk_buff *skb, struct packet *packet)
 {
-	struct ipv6hdr ip;
+	struct ipv6hdr *ip = in_place(skb, packet->offset, sizeof(*ip));
 
-	if (!load(packet->skb, packet->offset, &ip) || ip.version != 6)
+	if (!ip || ip->version != 6)
 		return MALFORMED;
 	packet->family = 6;
-	packet->source.address = address_of_v6(&ip.saddr);
-	packet->destination.address = address_of_v6(&ip.daddr);
-	if (address_is_v4(&packet->source.address) || address_is_v4(&packet->destination.address))
+	packet->source = address_of_v6(&ip->saddr);
+	packet->destination = address_of_v6(&ip->daddr);
+	if (address_is_v4(&packet->source) || address_is_v4(&packet->destination))
 		return MALFORMED;	/* would pass for another's; no host sends it */
-	packet->protocol = ip.nexthdr;
-	packet->offset += sizeof(ip);
+	packet->protocol = ip->nexthdr;
+	packet->offset += sizeof(*ip);
 	for (int at = 0; at < IPV6_EXTENSIONS; at++) {
 		struct ipv6_opt_hdr extension;
 
 		switch (packet->protocol) {
 		case IPPROTO_FRAGMENT:
-			if (parse_fragment(packet) != PARSED)
+			if (parse_fragment(skb, packet) != PARSED)
 				return MALFORMED;
 			if (packet->later_fragment)
 				return PARSED;
@@ -121,7 +121,7 @@ static __always_inline enum parsed parse_ipv6(struct packet *packet)
 		case IPPROTO_ROUTING:
 		case IPPROTO_DSTOPTS:
 		case IPPROTO_AH:
-			if (!load(packet->skb, packet->offset, &extension))
+			if (!load(skb, packet->offset, &extension))
 				return MALFORMED;
 			packet->offset += packet->protocol == IPPROTO_AH ? (extension.hdrlen + 2) * 4 : (extension.hdrlen + 1) * 8;
 			packet->protocol = extension.nexthdr;
@@ -133,13 +133,13 @@ static __always_inline enum parsed parse_ipv6(struct packet *packet)
 	return MALFORMED;
 }
 
-static __always_inline enum parsed parse_ip(struct packet *packet, __be16 ethertype)
+static __always_inline enum parsed parse_ip(struct __sk_buff *skb, struct packet *packet, __be16 ethertype)
 {
 	switch (ethertype) {
 	case bpf_htons(ETH_P_IP):
-		return parse_ipv4(packet);
+		return parse_ipv4(skb, packet);
 	case bpf_htons(ETH_P_IPV6):
-		return parse_ipv6(packet);
+		return parse_ipv6(skb, packet);
 	case bpf_htons(ETH_P_ARP):
 		return LINK_UPKEEP;
 	default:
@@ -147,27 +147,27 @@ static __always_inline enum parsed parse_ip(struct packet *packet, __be16 ethert
 	}
 }
 
-static __always_inline enum parsed parse_ports(struct packet *packet)
+static __always_inline enum parsed parse_ports(struct __sk_buff *skb, struct packet *packet)
 {
-	struct ports ports;
+	struct ports *ports = in_place(skb, packet->offset, sizeof(*ports));
 
-	if (!load(packet->skb, packet->offset, &ports))
+	if (!ports)
 		return MALFORMED;
-	packet->source.port = ports.source;
-	packet->destination.port = ports.destination;
+	packet->source_port = ports->source;
+	packet->destination_port = ports->destination;
 	return PARSED;
 }
 
-static __always_inline enum parsed parse_tcp(struct packet *packet)
+static __always_inline enum parsed parse_tcp(struct __sk_buff *skb, struct packet *packet)
 {
-	struct tcphdr tcp;
+	struct tcphdr *tcp = in_place(skb, packet->offset, sizeof(*tcp));
 
-	if (!load(packet->skb, packet->offset, &tcp) || tcp.doff < 5)
+	if (!tcp || tcp->doff < 5)
 		return MALFORMED;
-	packet->source.port = tcp.source;
-	packet->destination.port = tcp.dest;
-	packet->tcp_flags = ((__u8 *)&tcp)[13];
-	packet->offset += tcp.doff * 4;
+	packet->source_port = tcp->source;
+	packet->destination_port = tcp->dest;
+	packet->tcp_flags = ((__u8 *)tcp)[13];
+	packet->offset += tcp->doff * 4;
 	return PARSED;
 }
 
@@ -178,16 +178,35 @@ static __always_inline bool is_icmp_echo(bool six, __u8 type)
 	return type == ICMP_ECHO || type == ICMP_ECHOREPLY;
 }
 
-/* The error belongs to the connection of the packet that it quotes, and travels the other way. */
-static __always_inline enum parsed parse_quoted(struct packet *packet)
+/* Who sent it becomes to whom it was sent. */
+static __always_inline void parse_turn(struct packet *packet)
 {
-	struct address from = packet->source.address;
-	struct address to = packet->destination.address;
+	struct address source = packet->source;
+	__be16 port = packet->source_port;
+
+	packet->source = packet->destination;
+	packet->source_port = packet->destination_port;
+	packet->destination = source;
+	packet->destination_port = port;
+}
+
+/* Whether the source is the higher of a connection's two parties: by address, then port, as numbers. */
+static __always_inline bool parse_is_high(const struct packet *packet)
+{
+	if (!address_equal(&packet->source, &packet->destination))
+		return address_above(&packet->source, &packet->destination);
+	return bpf_ntohs(packet->source_port) > bpf_ntohs(packet->destination_port);
+}
+
+/* The error belongs to the connection of the packet that it quotes, and travels the other way. */
+static __always_inline enum parsed parse_quoted(struct __sk_buff *skb, struct packet *packet)
+{
+	struct address from = packet->source;
+	struct address to = packet->destination;
 	bool six = packet->family == 6;
-	struct party source;
 	struct icmp icmp;
 
-	if (parse_ip(packet, packet->skb->protocol) != PARSED)
+	if (parse_ip(skb, packet, skb->protocol) != PARSED)
 		return MALFORMED;
 	switch (packet->protocol) {
 	case IPPROTO_TCP:
@@ -195,29 +214,27 @@ static __always_inline enum parsed parse_quoted(struct packet *packet)
 	case IPPROTO_SCTP:
 		if (packet->later_fragment)
 			return NOT_TRACKED;
-		if (parse_ports(packet) != PARSED)
+		if (parse_ports(skb, packet) != PARSED)
 			return MALFORMED;
 		break;
 	case IPPROTO_ICMP:
 	case IPPROTO_ICMPV6:
 		if (packet->later_fragment)
 			return NOT_TRACKED;
-		if (!load(packet->skb, packet->offset, &icmp))
+		if (!load(skb, packet->offset, &icmp))
 			return MALFORMED;
 		if (!is_icmp_echo(six, icmp.type))
 			return NOT_TRACKED;
-		packet->source.port = icmp.identifier;
-		packet->destination.port = icmp.identifier;
+		packet->source_port = icmp.identifier;
+		packet->destination_port = icmp.identifier;
 		break;
 	default:
 		return NOT_TRACKED;
 	}
-	source = packet->source;
-	packet->source = packet->destination;
-	packet->destination = source;
+	parse_turn(packet);
 	packet->related = true;
-	packet->stray = !address_equal(&packet->destination.address, &to)
-			|| (packet->direction == FROM_POD && !address_equal(&packet->source.address, &from));
+	packet->stray = !address_equal(&packet->destination, &to)
+			|| (packet->direction == FROM_POD && !address_equal(&packet->source, &from));
 	packet->first_fragment = false;
 	return PARSED;
 }
@@ -229,54 +246,84 @@ static __always_inline bool is_icmp_error(bool six, __u8 type)
 	return type == ICMP_DEST_UNREACH || type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETERPROB;
 }
 
-static __always_inline enum parsed parse_icmp(struct packet *packet)
+/* A function of its own for the verifier, who looks at it once. */
+__noinline int parse_icmp(struct __sk_buff *skb, struct packet *packet)
 {
-	bool six = packet->protocol == IPPROTO_ICMPV6;
-	__u8 reply = six ? ICMPV6_ECHO_REPLY : ICMP_ECHOREPLY;
 	struct icmp icmp;
+	__u8 reply;
+	bool six;
 
-	if (six != (packet->family == 6) || !load(packet->skb, packet->offset, &icmp))
+	if (!packet)
+		return MALFORMED;
+	six = packet->protocol == IPPROTO_ICMPV6;
+	reply = six ? ICMPV6_ECHO_REPLY : ICMP_ECHOREPLY;
+	if (six != (packet->family == 6) || !load(skb, packet->offset, &icmp))
 		return MALFORMED;
 	packet->offset += sizeof(icmp);
 	if (is_icmp_error(six, icmp.type))
-		return parse_quoted(packet);
+		return parse_quoted(skb, packet);
 	if (six && ((icmp.type >= NDISC_FIRST && icmp.type <= NDISC_LAST) || icmp.type == ICMPV6_MLD2_REPORT))
 		return LINK_UPKEEP;
 	packet->reply = icmp.type == reply;
-	packet->source.port = is_icmp_echo(six, icmp.type) ? icmp.identifier : bpf_htons(icmp.type << 8 | icmp.code);
-	packet->destination.port = packet->source.port;
+	packet->source_port = is_icmp_echo(six, icmp.type) ? icmp.identifier : bpf_htons(icmp.type << 8 | icmp.code);
+	packet->destination_port = packet->source_port;
 	return PARSED;
 }
 
-static __always_inline enum parsed parse(struct packet *packet)
+static __always_inline __u64 mac_of(const unsigned char *bytes)
+{
+	__u64 mac = 0;
+
+	__builtin_memcpy(&mac, bytes, ETH_ALEN);
+	return mac;
+}
+
+/* Ethernet and IP: who speaks to whom. What is no IP has no parties. */
+static __always_inline enum parsed parse_network(struct __sk_buff *skb, struct packet *packet)
+{
+	struct ethhdr *ethernet = in_place(skb, 0, sizeof(*ethernet));
+
+	if (!ethernet)
+		return MALFORMED;
+	packet->to_mac = mac_of(ethernet->h_dest);
+	packet->from_mac = mac_of(ethernet->h_source);
+	packet->offset = ETH_HLEN;
+	return skb->vlan_present ? NOT_TRACKED : parse_ip(skb, packet, skb->protocol);
+}
+
+static __always_inline enum parsed parse_protocol(struct __sk_buff *skb, struct packet *packet)
 {
 	enum parsed parsed;
 
-	packet->offset = ETH_HLEN;
-	parsed = packet->skb->vlan_present ? NOT_TRACKED : parse_ip(packet, packet->skb->protocol);
-	if (parsed != PARSED)
-		return parsed;
-	if (packet->later_fragment)
-		return fragment_recall(packet) ? PARSED : FRAGMENT_UNMATCHED;
 	switch (packet->protocol) {
 	case IPPROTO_TCP:
-		parsed = parse_tcp(packet);
-		break;
+		return parse_tcp(skb, packet);
 	case IPPROTO_UDP:
 	case IPPROTO_SCTP:
-		parsed = parse_ports(packet);
+		parsed = parse_ports(skb, packet);
 		packet->offset += packet->protocol == IPPROTO_UDP ? UDP_HEADER : SCTP_HEADER;
-		break;
+		return parsed;
 	case IPPROTO_ICMP:
 	case IPPROTO_ICMPV6:
-		parsed = parse_icmp(packet);
-		break;
+		return parse_icmp(skb, packet);
 	case IPPROTO_IGMP:
-		parsed = LINK_UPKEEP;	/* as its IPv6 counterpart */
-		break;
+		return LINK_UPKEEP;	/* as its IPv6 counterpart */
+	default:
+		return PARSED;
 	}
+}
+
+/* Ports, and what else tells one connection between the two from another; where parse_network found no two, that. */
+static __always_inline enum parsed parse_transport(struct __sk_buff *skb, struct packet *packet, enum parsed parsed)
+{
+	if (parsed == PARSED && packet->later_fragment)
+		parsed = fragment_recall(packet) ? PARSED : FRAGMENT_UNMATCHED;
+	else if (parsed == PARSED)
+		parsed = parse_protocol(skb, packet);
 	if (parsed == PARSED && packet->first_fragment)
 		fragment_remember(packet);
+	packet->amount = amount_of(skb, packet->offset);
+	packet->source_is_high = parse_is_high(packet);
 	return parsed;
 }
 

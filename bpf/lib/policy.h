@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What policies say of a packet at a link of endpoint E. Each side of a connection is decided once for each revision of the
- * policies; whatever belongs to it then passes, answers too.
+ * What policies say of a packet at one end of its connection, the link of endpoint E. Each side is decided once for each revision of
+ * the policies and each link; whatever belongs to it then passes, answers too.
  *
  *	known, decided at this revision    passes
  *	known                              as the side of E: the opener by its egress, the responder by its ingress
@@ -14,8 +14,10 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
+#include "../shared/endpoint.h"
 #include "../shared/policy.h"
 #include "conntrack.h"
+#include "hits.h"
 #include "packet.h"
 #include "verdict.h"
 
@@ -58,9 +60,37 @@ struct {
 	__type(value, struct config);
 } config SEC(".maps");
 
-static __always_inline struct endpoint *policy_endpoint(const struct packet *packet)
+/* What holds while one packet is decided on. */
+struct moment {
+	struct tuple tuple;
+	struct config config;
+	__u64 now;		/* as of the last tick: exact enough for all but a beginning and an end, and a fifth of the cost */
+};
+
+/*
+ * What a side's decision is remembered as: the revision and the link. Of one revision two links never have the same, so that the one's
+ * decision is not taken for another's, to which a container sent the packet instead.
+ */
+static __always_inline __u64 stamp_of(const struct moment *moment, const struct end *end)
 {
-	__u32 ifindex = packet->skb->ifindex;
+	return moment->config.revision + end->ifindex * 0x9e3779b97f4a7c15ULL;
+}
+
+/* Read before the other maps: what changes in them from now on is decided again. */
+static __always_inline void moment_begin(struct moment *moment, const struct packet *packet)
+{
+	__u32 only = 0;
+	struct config *found = bpf_map_lookup_elem(&config, &only);
+
+	moment->config = found ? *found : (struct config){ 0 };
+	barrier();
+	moment->tuple = tuple_of(packet);
+	moment->now = bpf_ktime_get_coarse_ns();
+}
+
+static __always_inline struct endpoint *policy_endpoint(const struct end *end)
+{
+	__u32 ifindex = end->ifindex;
 
 	return bpf_map_lookup_elem(&endpoints, &ifindex);
 }
@@ -105,39 +135,40 @@ static __always_inline struct verdict policy_ask(__u64 policy, const struct addr
 }
 
 /* The endpoint is the opener: its egress says whom it may reach. Else its ingress says who may reach it. */
-static __always_inline struct verdict policy_judge(const struct packet *packet, const struct endpoint *endpoint,
-						   enum side side, bool opener_sends)
+static __always_inline struct verdict policy_judge(const struct packet *packet, const struct end *end,
+						   const struct endpoint *endpoint, enum side side, bool opener_sends)
 {
-	bool from_pod = packet->direction == FROM_POD;
+	bool from_pod = end->direction == FROM_POD;
 
 	return policy_ask(side == SIDE_OPENER ? endpoint->egress : endpoint->ingress,
-			  from_pod ? &packet->destination.address : &packet->source.address,
+			  from_pod ? &packet->destination : &packet->source,
 			  packet->protocol,
-			  opener_sends ? packet->destination.port : packet->source.port);
+			  opener_sends ? packet->destination_port : packet->source_port);
 }
 
 /* What begins a connection: who sends it opens it. */
-static __always_inline struct verdict policy_first(const struct packet *packet, const struct endpoint *endpoint)
+static __always_inline struct verdict policy_first(const struct packet *packet, const struct end *end,
+						   const struct endpoint *endpoint)
 {
-	return policy_judge(packet, endpoint, packet->direction == FROM_POD ? SIDE_OPENER : SIDE_RESPONDER, true);
+	return policy_judge(packet, end, endpoint, end->direction == FROM_POD ? SIDE_OPENER : SIDE_RESPONDER, true);
 }
 
 /* To itself; an ICMP error between other parties is not. */
 static __always_inline bool is_to_itself(const struct packet *packet)
 {
-	return address_equal(&packet->source.address, &packet->destination.address) && !packet->related;
+	return address_equal(&packet->source, &packet->destination) && !packet->related;
 }
 
-/* Made by this node itself: probes of containers' health must reach them. Nothing else comes with no interface it came by. */
-static __always_inline bool policy_exempt(const struct packet *packet, const struct config *config)
+/* Made by this node itself: probes of containers' health must reach them. */
+static __always_inline bool policy_exempt(const struct end *end, const struct config *config)
 {
-	return packet->direction == TO_POD && !packet->skb->ingress_ifindex && config->node_reaches_pods;
+	return end->ours && config->node_reaches_pods;
 }
 
 /* What has no connection, or none that can be known: passes where no policy could say otherwise. */
-static __always_inline struct verdict policy_untracked(const struct packet *packet, enum reason reason)
+static __always_inline struct verdict policy_untracked(const struct end *end, enum reason reason)
 {
-	struct endpoint *endpoint = policy_endpoint(packet);
+	struct endpoint *endpoint = policy_endpoint(end);
 
 	if (!endpoint)
 		return (struct verdict){ .reason = REASON_NO_ENDPOINT };
@@ -145,13 +176,13 @@ static __always_inline struct verdict policy_untracked(const struct packet *pack
 }
 
 /* The packet belongs to no connection that is known, or begins one anew. */
-static __always_inline struct verdict policy_begin(const struct packet *packet, const struct tuple *tuple,
-						   const struct config *config, __u64 now, bool replace)
+static __always_inline struct verdict policy_begin(const struct packet *packet, const struct end *end, const struct moment *moment,
+						   bool replace)
 {
-	struct endpoint *endpoint = policy_endpoint(packet);
+	struct endpoint *endpoint = policy_endpoint(end);
 	bool begins = !packet->related && !packet->later_fragment && !(packet->tcp_flags & (TCP_FIN | TCP_RST));
-	bool exempt = policy_exempt(packet, config);
-	struct opening opening = { .now = now, .revision = config->revision, .replace = replace };
+	bool exempt = policy_exempt(end, &moment->config);
+	struct opening opening = { .stamp = stamp_of(moment, end), .replace = replace };
 	struct verdict verdict = { .reason = REASON_NONE };
 
 	if (!endpoint)
@@ -160,61 +191,66 @@ static __always_inline struct verdict policy_begin(const struct packet *packet, 
 	if (is_isolated(endpoint) && !exempt && !is_to_itself(packet)) {
 		if (packet->related)
 			return (struct verdict){ .reason = REASON_RELATED_UNKNOWN };
-		verdict = policy_first(packet, endpoint);
+		verdict = policy_first(packet, end, endpoint);
 		if (verdict.reason != REASON_NONE)
 			return verdict;
 	}
 	/* In the midst of a connection this node may have answered: what the container then says is asked about. */
 	if (exempt && packet->protocol == IPPROTO_TCP && !is_syn(packet))
-		opening.revision = 0;
+		opening.stamp = 0;
 	opening.rule = verdict.rule;
-	if (begins)
-		conntrack_open(packet, tuple, &opening);
+	if (begins && conntrack_open(packet, end, &moment->tuple, &opening) && verdict.rule)
+		hits_add(verdict.rule, 1, 0);
 	return verdict;
 }
 
 /* Cut what was allowed once. It stays known as long as its parties try: nobody shall take what comes for a new one. */
-static __always_inline void policy_cut(struct connection *connection, const struct packet *packet, const struct tuple *tuple,
-				       enum side side, __u64 now)
+static __always_inline void policy_cut(struct connection *connection, const struct packet *packet, enum side side,
+				       const struct moment *moment)
 {
 	if (packet->related || connection->midway)
 		return;
-	connection->last = now;
+	connection_touch(connection, moment->now);
 	connection->decided[side & 1] = 0;
 	connection->denied[side & 1] = 1;
-	conntrack_close(connection, tuple);
+	conntrack_close(connection, &moment->tuple);
+}
+
+static __always_inline enum side side_of(const struct end *end, enum way way)
+{
+	return (end->direction == FROM_POD) == (way == WAY_FORTH) ? SIDE_OPENER : SIDE_RESPONDER;
 }
 
 /* The side of this link has not decided on the connection, or policies have changed since. */
 static __always_inline struct verdict policy_again(struct connection *connection, const struct packet *packet,
-						   const struct tuple *tuple, const struct config *config, __u64 now)
+						   const struct end *end, const struct moment *moment)
 {
 	enum way way = way_of(connection, packet);
-	enum side side = (packet->direction == FROM_POD) == (way == WAY_FORTH) ? SIDE_OPENER : SIDE_RESPONDER;
+	enum side side = side_of(end, way);
 	bool opener_sends = way == WAY_FORTH;
 	bool contrary = way == WAY_BACK && is_syn(packet);
-	struct endpoint *endpoint = policy_endpoint(packet);
-	__u64 revision = config->revision;
+	struct endpoint *endpoint = policy_endpoint(end);
+	__u64 stamp = stamp_of(moment, end);
 	enum side judged = side;
 	struct verdict verdict;
 
 	if (!endpoint)
 		return (struct verdict){ .reason = REASON_NO_ENDPOINT };
-	if (policy_exempt(packet, config)) {
+	if (policy_exempt(end, &moment->config)) {
 		if (opener_sends && !connection->midway && !packet->related)
-			connection->decided[side & 1] = revision;
+			connection->decided[side & 1] = stamp;
 		return (struct verdict){ .reason = REASON_NONE };
 	}
 	if (packet->related && packet->stray && is_isolated(endpoint))
 		return (struct verdict){ .reason = REASON_RELATED_UNKNOWN };
 	if (connection->midway || contrary) {
 		opener_sends = true;
-		judged = packet->direction == FROM_POD ? SIDE_OPENER : SIDE_RESPONDER;
+		judged = end->direction == FROM_POD ? SIDE_OPENER : SIDE_RESPONDER;
 	}
-	verdict = policy_judge(packet, endpoint, judged, opener_sends);
+	verdict = policy_judge(packet, end, endpoint, judged, opener_sends);
 	if (verdict.reason != REASON_NONE) {
 		if (!contrary)
-			policy_cut(connection, packet, tuple, side, now);
+			policy_cut(connection, packet, side, moment);
 		return verdict;
 	}
 	if (contrary)
@@ -222,9 +258,12 @@ static __always_inline struct verdict policy_again(struct connection *connection
 	connection->denied[side & 1] = 0;
 	if (packet->protocol != IPPROTO_TCP && !connection->denied[!side])
 		__sync_val_compare_and_swap(&connection->state, STATE_CLOSED, STATE_OPENING);
-	if (verdict.rule)
+	if (verdict.rule) {
+		if (!connection->decided[side & 1])
+			hits_add(verdict.rule, 1, 0);
 		connection->rule = verdict.rule;
-	connection->decided[side & 1] = revision;
+	}
+	connection->decided[side & 1] = stamp;
 	return verdict;
 }
 
@@ -241,37 +280,36 @@ static __always_inline bool policy_anew(const struct connection *connection, con
 	return false;
 }
 
-static __always_inline bool policy_decided(const struct connection *connection, const struct packet *packet, __u64 revision)
+static __always_inline bool policy_decided(const struct connection *connection, const struct packet *packet,
+					   const struct end *end, const struct moment *moment)
 {
 	enum way way = way_of(connection, packet);
 
 	/* An answer is no SYN: who sends one opens a connection of its own through the ports of this one. */
 	if (packet->related || (way == WAY_BACK && is_syn(packet)))
 		return false;
-	return revision && connection->decided[((packet->direction == FROM_POD) != (way == WAY_FORTH)) & 1] == revision;
+	return moment->config.revision && connection->decided[side_of(end, way) & 1] == stamp_of(moment, end);
 }
 
-static __always_inline struct verdict policy_connection(const struct packet *packet)
+/*
+ * Whether the packet passes at the end that decision has; there it is counted, and its connection remembered, closed or cut. A function
+ * of its own for the verifier, who looks at it once. Returns the reason.
+ */
+__noinline int policy_at(const struct packet *packet, const struct moment *moment, struct connection *connection,
+			 struct decision *decision)
 {
-	struct tuple tuple = tuple_of(packet);
-	struct connection *connection = bpf_map_lookup_elem(&connections, &tuple);
-	__u64 now = bpf_ktime_get_boot_ns();
-	struct verdict verdict = { .reason = REASON_NONE };
-	struct config *found, in_force;
-	__u32 only = 0;
-
-	found = bpf_map_lookup_elem(&config, &only);
-	if (!found)
-		return (struct verdict){ .reason = REASON_NO_RULING };
-	in_force = *found;	/* before the other maps: what changes in them from now on is decided again */
-	barrier();
-	if (!connection || policy_anew(connection, packet))
-		return policy_begin(packet, &tuple, &in_force, now, connection);
-	if (!policy_decided(connection, packet, in_force.revision) && !is_to_itself(packet))
-		verdict = policy_again(connection, packet, &tuple, &in_force, now);
-	if (verdict.reason == REASON_NONE)
-		conntrack_count(connection, packet, &tuple, now);
-	return verdict;
+	if (!packet || !moment || !decision)
+		return REASON_NO_RULING;
+	if (!connection || policy_anew(connection, packet)) {
+		decision->verdict = policy_begin(packet, &decision->end, moment, connection);
+		return decision->verdict.reason;
+	}
+	decision->verdict = (struct verdict){ .reason = REASON_NONE };
+	if (!policy_decided(connection, packet, &decision->end, moment) && !is_to_itself(packet))
+		decision->verdict = policy_again(connection, packet, &decision->end, moment);
+	if (decision->verdict.reason == REASON_NONE)
+		conntrack_count(connection, packet, &decision->end, &moment->tuple, moment->now);
+	return decision->verdict.reason;
 }
 
 #endif

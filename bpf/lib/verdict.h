@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The one way out of a program: a packet goes on, or it is dropped, counted and, once a second for each connection, told. */
+/* Why a packet goes no further. It is counted and, once a second for each connection, told. */
 #ifndef FAIRLEAD_LIB_VERDICT_H
 #define FAIRLEAD_LIB_VERDICT_H
 
@@ -11,6 +11,7 @@
 #include "conntrack.h"
 #include "counter.h"
 #include "flow.h"
+#include "hits.h"
 #include "packet.h"
 
 #define TCX_NEXT -1	/* whoever else is attached decides; the same number as TC_ACT_UNSPEC */
@@ -18,6 +19,13 @@
 struct verdict {
 	__u64 rule;		/* that says so; 0: none */
 	enum reason reason;	/* REASON_NONE: it passes */
+	__u32 zero;
+};
+
+/* A verdict, and the end at which it was found. */
+struct decision {
+	struct verdict verdict;
+	struct end end;
 };
 
 struct {
@@ -40,7 +48,7 @@ static __always_inline void drop_count(const struct packet *packet, enum reason 
 	__u64 *value = bpf_map_lookup_elem(&drop_counters, &key);
 
 	if (value)
-		*value += packet_amount(packet).packets;
+		*value += packet->amount.packets;
 }
 
 /* Whether nobody told of it within the last second. */
@@ -55,13 +63,21 @@ static __always_inline bool drop_is_news(const struct drop_key *key, __u64 now)
 	return (__s64)(now - before) >= SECOND && __sync_val_compare_and_swap(told_at, before, now) == before;
 }
 
-static __always_inline void drop_tell(const struct packet *packet, const struct verdict *verdict)
+/* What comes of its own accord at every start of a container, or to all links at once, is counted alone. */
+static __always_inline bool drop_is_told(enum reason reason)
 {
-	struct drop_key key = { .tuple = tuple_of(packet), .reason = verdict->reason, .ifindex = packet->skb->ifindex };
-	__u64 now = bpf_ktime_get_boot_ns();
+	return reason != REASON_MEMBERSHIP && reason != REASON_NOT_ADDRESSED;
+}
+
+static __always_inline void drop_tell(const struct packet *packet, const struct decision *decision)
+{
+	const struct verdict *verdict = &decision->verdict;
+	const struct end *end = &decision->end;
+	struct drop_key key = { .tuple = tuple_of(packet), .reason = verdict->reason, .ifindex = end->ifindex };
+	__u64 now = bpf_ktime_get_ns();
 	struct event *event;
 
-	if (!drop_is_news(&key, now))
+	if (!drop_is_told(verdict->reason) || !drop_is_news(&key, now))
 		return;
 	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	if (!event) {
@@ -72,25 +88,28 @@ static __always_inline void drop_tell(const struct packet *packet, const struct 
 	event->tuple = key.tuple;
 	event->connection.first = now;
 	event->connection.last = now;
-	event->connection.amount[WAY_FORTH] = packet_amount(packet);
+	event->connection.amount[WAY_FORTH] = packet->amount;
 	event->connection.state = STATE_CLOSED;
-	event->connection.ifindex = packet->skb->ifindex;
+	event->connection.ifindex = end->ifindex;
 	event->connection.tcp_flags[WAY_FORTH] = packet->tcp_flags;
-	event->connection.opener_is_high = source_is_high(packet);
-	event->connection.outgoing = packet->direction == FROM_POD;
+	event->connection.opener_is_high = packet->source_is_high;
+	event->connection.outgoing = end->direction == FROM_POD;
 	event->kind = EVENT_DROP;
 	event->reason = verdict->reason;
-	event->direction = packet->direction;
+	event->direction = end->direction;
 	event->rule = verdict->rule;
 	bpf_ringbuf_submit(event, 0);
 }
 
-static __always_inline int verdict_execute(const struct packet *packet, const struct verdict *verdict)
+/* A function of its own for the verifier, who looks at it once. */
+__noinline int drop(const struct packet *packet, const struct decision *decision)
 {
-	if (verdict->reason == REASON_NONE)
-		return TCX_NEXT;
-	drop_count(packet, verdict->reason);
-	drop_tell(packet, verdict);
+	if (!packet || !decision)
+		return TC_ACT_SHOT;
+	drop_count(packet, decision->verdict.reason);
+	if (decision->verdict.rule)
+		hits_add(decision->verdict.rule, 0, packet->amount.packets);
+	drop_tell(packet, decision);
 	return TC_ACT_SHOT;
 }
 

@@ -16,17 +16,18 @@
 SEC("tc")
 int ask(struct __sk_buff *skb)
 {
-	struct packet packet = { .skb = skb, .direction = skb->mark ? TO_POD : FROM_POD };
+	struct packet packet = packet_at(skb, skb->mark ? TO_POD : FROM_POD);
+	struct end end = end_at(skb, packet.direction);
 	struct verdict verdict = { .reason = REASON_NONE };
 	struct endpoint *endpoint;
 
-	if (parse(&packet) != PARSED)
+	if (parse_transport(skb, &packet, parse_network(skb, &packet)) != PARSED)
 		return NO_ANSWER;
-	endpoint = policy_endpoint(&packet);
+	endpoint = policy_endpoint(&end);
 	if (!endpoint)
 		return REASON_NO_ENDPOINT;
 	if (!is_to_itself(&packet))
-		verdict = policy_first(&packet, endpoint);
+		verdict = policy_first(&packet, &end, endpoint);
 	if (bpf_skb_store_bytes(skb, 0, &verdict.rule, sizeof(verdict.rule), 0))
 		return NO_ANSWER;
 	return verdict.reason;

@@ -13,19 +13,14 @@ struct address {
 	__be64 half[2];
 };
 
-/* One side of a connection. The port of ICMP echo is its identifier, that of other ICMP its type and code. */
-struct party {
-	struct address address;
-	__be16 port;
-	__u8 zero[6];
-};
-
 /* The same for both directions: low is the party whose address, then port, is the lower number. */
 struct tuple {
-	struct party low;
-	struct party high;
+	struct address low;
+	struct address high;
+	__be16 low_port;	/* of ICMP echo its identifier, of other ICMP its type and code */
+	__be16 high_port;
 	__u8 protocol;
-	__u8 zero[7];
+	__u8 zero[3];
 };
 
 enum state {
@@ -54,7 +49,7 @@ enum side {
 };
 
 struct connection {
-	__u64 first;		/* nanoseconds since boot */
+	__u64 first;		/* nanoseconds of CLOCK_MONOTONIC */
 	__u64 last;
 	struct amount amount[WAYS];
 	__u32 state;		/* enum state; 32 bits for compare-and-swap */

@@ -11,6 +11,9 @@ enum counter {
 	COUNTER_FRAGMENT_UNMATCHED,	/* fragments that came before the first one */
 	COUNTER_TABLE_FULL,		/* connections that could not be remembered */
 	COUNTER_DROP_LOST,
+	COUNTER_HITS_LOST,		/* decisions that no rule was credited with */
+	COUNTER_REMEMBERED,		/* entries that were added to the table of connections */
+	COUNTER_FORGOTTEN,		/* those that user space removed: what is missing else was evicted */
 	COUNTERS,
 };
 

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What policies say, as user space writes it (fairlead/datapath/ebpf/tables.py). Policy sets, classes of peers, rulings and
+ * What policies say, as user space writes it (fairlead/datapath/ebpf/entries.py). Policy sets, classes of peers, rulings and
  * rules are 64-bit numbers, never 0; 0 means no policy, any other peer, no rule.
  *
- *	endpoints   interface                -> the policy set of each direction
  *	peers       address                  -> the class of peers that has it
  *	judgements  policy set, class        -> ruling
  *	rulings     ruling, protocol, port   -> allow or not, and the rule that says so
@@ -14,11 +13,6 @@
 #include <linux/types.h>
 
 #include "connection.h"
-
-struct endpoint {
-	__u64 ingress;		/* 0: not isolated */
-	__u64 egress;
-};
 
 struct peer_key {
 	__u32 prefixlen;	/* of IPv4: 96 more */

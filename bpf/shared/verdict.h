@@ -9,6 +9,11 @@ enum direction {
 	TO_POD,
 };
 
+/* On a packet from its link to the bridge. */
+enum mark {
+	MARK_GUARDED = 0x666c,		/* held against the link's guard */
+};
+
 enum reason {
 	REASON_NONE,			/* it passes */
 	REASON_POLICY,			/* a ruling says so */
@@ -18,6 +23,17 @@ enum reason {
 	REASON_MALFORMED,		/* isolated, and its headers contradict themselves */
 	REASON_FRAGMENT_UNMATCHED,	/* isolated, and the first fragment was not seen */
 	REASON_RELATED_UNKNOWN,		/* isolated, and an ICMP error about nothing that is known */
+	REASON_NO_GUARD,		/* who may send here is not known */
+	REASON_FOREIGN_MAC,		/* from here on: what the container may not say; docs/spoofing.md */
+	REASON_FOREIGN_ADDRESS,
+	REASON_FOREIGN_ARP,
+	REASON_FOREIGN_NEIGHBOUR,
+	REASON_ROUTER,
+	REASON_DHCP_SERVER,
+	REASON_MEMBERSHIP,
+	REASON_OTHER_PROTOCOL,
+	REASON_UNREADABLE,
+	REASON_NOT_ADDRESSED,		/* a frame for another container, which the bridge sent to all */
 	REASONS,
 };
 

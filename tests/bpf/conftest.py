@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from fairlead.datapath.ebpf import programs
-from fairlead.datapath.ebpf.layout import EVENT, Counter, seen
+from fairlead.datapath.ebpf.entries import entries
+from fairlead.datapath.ebpf.layout import HITS, NUMBER, Counter, seen
 from fairlead.datapath.ebpf.observe import Observer
 from fairlead.datapath.ebpf.programs import Programs
 from fairlead.datapath.ebpf.tables import Tables
-from fairlead.datapath.seen import Kind, Seen
+from fairlead.datapath.seen import RECORD, Kind, Seen
+from fairlead.desired.state import Guard, Row, Subject
 from fairlead.kernel import netns, route
-from fairlead.kernel.bpf import Ring
 from fairlead.kernel.netlink import Netlink
+from fairlead.model.address import InterfaceName, Mac
 
-NEXT, SHOT = -1, 2
+NEXT, SHOT, REDIRECT = -1, 2, 7
+LINKS = (InterfaceName("one"), InterfaceName("other"))
 
 
 class Kernel:
@@ -27,11 +30,20 @@ class Kernel:
 
     def __init__(self, run_dir: Path, ring: int, interfaces: tuple[int, int]) -> None:
         self.loaded = Programs(run_dir, ring=ring)
-        self.ring = Ring(self.loaded.maps["events"])
         self.observer = Observer(self.loaded)
         self.one, self.other = interfaces
+        self.links = dict(zip(LINKS, interfaces, strict=True))
         self.tables = Tables(self.loaded.maps)
-        self.tables.put(dict.fromkeys(interfaces, (0, 0)))
+        for link in LINKS:
+            self.put(Subject(host=link), Guard(host=link, mac=Mac("02:00:00:00:00:01"), addresses=(), checked=False))
+
+    def put(self, *rows: Row) -> None:
+        """Write what rows say."""
+        self.tables.put(entries(rows, self.links))
+
+    def change(self, add: Iterable[Row], remove: Iterable[Row] = ()) -> None:
+        """Write what rows say, and forget what others said."""
+        self.tables.change(entries(add, self.links), entries(remove, self.links))
 
     def send(self, packet: bytes, *, hook: str = "from_pod", at: int = 0, segments: int = 0, segment: int = 0) -> None:
         """Let a program see a packet; whatever it is, it goes on."""
@@ -47,7 +59,7 @@ class Kernel:
         return got == NEXT
 
     def events(self) -> list[Seen]:
-        return [Seen._make(EVENT.unpack(one)) for one in self.ring.read()]
+        return [Seen._make(one) for one in RECORD.iter_unpack(self.observer.events(1 << 20))]
 
     def kinds(self) -> list[str]:
         return [Kind(one.kind).name for one in self.events()]
@@ -61,6 +73,23 @@ class Kernel:
                 entries.append(seen(key + values[at * found.info.value_size :][: found.info.value_size], 0)[0])
         return entries
 
+    def forget_all(self) -> None:
+        """Start over: no connections, nothing told or counted."""
+        for name in ("connections", "drops", "fragments", "hits"):
+            for key in self.loaded.maps[name].entries():
+                self.loaded.maps[name].delete(key)
+        for name in ("counters", "drop_counters"):
+            for key, value in self.loaded.maps[name].entries().items():
+                self.loaded.maps[name].update(key, bytes(len(value)))
+        self.events()
+
+    def hits(self) -> dict[int, tuple[int, int]]:
+        """Connections and dropped packets by rule."""
+        return {
+            NUMBER.unpack(key)[0]: tuple(map(sum, zip(*HITS.iter_unpack(value), strict=True)))
+            for key, value in self.loaded.maps["hits"].entries().items()
+        }
+
     def only(self) -> Seen:
         (one,) = self.table()
         return one
@@ -71,22 +100,23 @@ class Kernel:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Callable[..., Kernel]]:
-    """Loads the programs, with a ring buffer of the size asked for."""
+    """Loads the programs, with a ring buffer of the size asked for; those with another word for ``apart`` share nothing."""
     fd = netns.new()
     made: list[Kernel] = []
     with netns.inside(fd), Netlink() as nl:
         nl.do(*route.new_veth("one", "far", fd), *route.new_veth("other", "away", fd))
 
-        def load(ring: int = 1 << 20) -> Kernel:
-            made.append(Kernel(tmp_path, ring, (socket.if_nametoindex("one"), socket.if_nametoindex("other"))))
+        def load(ring: int = 1 << 20, apart: str = "") -> Kernel:
+            (tmp_path / apart).mkdir(exist_ok=True)
+            made.append(Kernel(tmp_path / apart, ring, (socket.if_nametoindex(LINKS[0]), socket.if_nametoindex(LINKS[1]))))
             return made[-1]
 
         yield load
     for one in made:
-        one.ring.close()
         one.observer.close()
         one.loaded.close()
-    programs.remove(tmp_path)
+    for run_dir in (tmp_path, *tmp_path.iterdir()):
+        programs.remove(run_dir)
     os.close(fd)
 
 

@@ -9,13 +9,14 @@ import pytest
 from fairlead.datapath import seen
 from fairlead.datapath.ebpf import layout
 from fairlead.datapath.ebpf.programs import OBJECTS, PROGRAMS
+from fairlead.desired import names
 from tests.bpf.btf import Btf
 
 WHERE = {
-    "low": "tuple.low.address.half[0]",
-    "low_port": "tuple.low.port",
-    "high": "tuple.high.address.half[0]",
-    "high_port": "tuple.high.port",
+    "low": "tuple.low.half[0]",
+    "high": "tuple.high.half[0]",
+    "low_port": "tuple.low_port",
+    "high_port": "tuple.high_port",
     "protocol": "tuple.protocol",
     "first": "connection.first",
     "last": "connection.last",
@@ -75,7 +76,7 @@ def test_every_field_lies_where_the_compiler_put_it(program: str) -> None:
     last = max(at + size for at, size in compiled.values())
     assert last == layout.EVENT.size
     assert layout.ENTRY.size == compiled["kind"][0]
-    named = set(WHERE.values()) | {f"tuple.{side}.address.half[1]" for side in ("low", "high")}
+    named = set(WHERE.values()) | {f"tuple.{side}.half[1]" for side in ("low", "high")}
     assert {path for path in compiled if not path.endswith("zero")} == named | UNREAD, "nothing is left unread"
 
 
@@ -84,6 +85,9 @@ def test_enums_have_the_same_numbers() -> None:
     kinds = {name.removeprefix("EVENT_"): value for name, value in btf.enum("event_kind").items()}
     assert kinds == {one.name: one.value for one in seen.Kind if one is not seen.Kind.ACTIVE}
     counters = {name.removeprefix("COUNTER_"): value for name, value in btf.enum("counter").items() if name != "COUNTERS"}
+    ways = {name.removeprefix("OWNED_"): value for name, value in btf.enum("ownership").items()}
+    assert ways == {one.name: one.value for one in layout.Ownership}
+    assert btf.enum("mark") == {"MARK_GUARDED": names.GUARDED}
     directions = btf.enum("direction")
     assert directions == {one.name: one.value for one in seen.Direction}
     reasons = {name.removeprefix("REASON_"): value for name, value in btf.enum("reason").items() if name != "REASONS"}
@@ -100,6 +104,15 @@ def test_enums_have_the_same_numbers() -> None:
         ("ruling_key", {"prefixlen": (0, 4), "ruling": (4, 8), "protocol": (12, 1), "port": (14, 2)}, layout.RULING_KEY),
         ("ruling_value", {"rule": (0, 8), "allow": (8, 1)}, layout.RULING_VALUE),
         ("config", {"revision": (0, 8), "node_reaches_pods": (8, 4)}, layout.CONFIG),
+        (
+            "guard",
+            {"first[0].half[0]": (0, 8), "first[1].half[0]": (16, 8), "mac": (32, 8), "checked": (40, 4), "routed": (44, 4)},
+            layout.GUARD,
+        ),
+        ("owned_key", {"address.half[0]": (0, 8), "ifindex": (16, 4)}, layout.OWNED_KEY),
+        ("door", {"network": (0, 8), "gateway": (8, 8)}, layout.DOOR),
+        ("local", {"network": (0, 8), "mac": (8, 8), "gateway": (16, 8), "ifindex": (24, 4), "mtu": (28, 4)}, layout.LOCAL),
+        ("hits", {"connections": (0, 8), "dropped": (8, 8)}, layout.HITS),
     ],
 )
 def test_the_structs_of_policies(name: str, fields: dict[str, tuple[int, int]], packed: struct.Struct) -> None:
@@ -110,7 +123,7 @@ def test_the_structs_of_policies(name: str, fields: dict[str, tuple[int, int]], 
 
 def test_an_entry_of_connections() -> None:
     compiled = {path: (at, size) for path, at, size in Btf(OBJECTS / "from_pod.bpf.o").fields("connection")}
-    tuple_size = 56
+    tuple_size = 40
     assert layout.ENTRY.size == tuple_size + max(at + size for at, size in compiled.values())
     content = bytearray(layout.ENTRY.size)
     struct.pack_into("=Q", content, tuple_size + compiled["rule"][0], 7)

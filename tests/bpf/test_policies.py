@@ -7,12 +7,15 @@ from collections.abc import Iterator
 
 import pytest
 
+from fairlead.datapath.base import Hits
+from fairlead.datapath.ebpf.layout import HITS, NUMBER, Counter
 from fairlead.datapath.ebpf.plane import Ebpf
 from fairlead.datapath.ebpf.tables import Tables
 from fairlead.datapath.seen import Direction, Kind, Reason, State
-from fairlead.desired.state import Judgement, NodeState, Peer, Row, Ruling, Span, Subject
-from fairlead.model.address import InterfaceName, Prefix
-from tests.bpf.conftest import Kernel
+from fairlead.desired.state import Guard, Judgement, Link, NodeState, Peer, Row, Ruling, Span, Subject
+from fairlead.kernel.bpf.map import possible_cpus
+from fairlead.model.address import InterfaceName, Mac, Prefix
+from tests.bpf.conftest import LINKS, Kernel
 from tests.bpf.packets import ACK, FIN, PSH, RST, SYN, Side, echo, fragments, sctp, tcp, udp, unreachable
 
 pytestmark = pytest.mark.kernel("ebpf")
@@ -53,7 +56,8 @@ def friend(side: Side) -> Peer:
 
 
 def isolate(kernel: Kernel, *, ingress: int = 0, egress: int = 0, at: int = 0) -> None:
-    kernel.tables.put({at or kernel.one: (ingress, egress)})
+    host = next(name for name, index in kernel.links.items() if index == (at or kernel.one))
+    kernel.put(Subject(host=host, ingress=ingress, egress=egress))
 
 
 each_family = pytest.mark.parametrize("family", [4, 6])
@@ -62,12 +66,12 @@ each_family = pytest.mark.parametrize("family", [4, 6])
 @each_family
 def test_ingress_isolation(kernel: Kernel, family: int) -> None:
     client, server = A[family], B[family]
-    kernel.tables.change(only_friends(INGRESS), ())
+    kernel.change(only_friends(INGRESS), ())
     isolate(kernel, ingress=INGRESS)
     assert not kernel.passes(tcp(client, server, SYN), hook="to_pod"), "nobody is a friend yet"
     assert kernel.table() == []
     assert kernel.passes(tcp(server, client, SYN)), "egress is open"
-    kernel.tables.change((friend(client),), ())
+    kernel.change((friend(client),), ())
     client = Side(client.address, 40001)
     assert kernel.passes(tcp(client, server, SYN), hook="to_pod")
     assert kernel.passes(tcp(server, client, SYN | ACK)), "an answer"
@@ -78,12 +82,12 @@ def test_ingress_isolation(kernel: Kernel, family: int) -> None:
 @each_family
 def test_egress_isolation(kernel: Kernel, family: int) -> None:
     client, server = A[family], B[family]
-    kernel.tables.change(only_friends(EGRESS), ())
+    kernel.change(only_friends(EGRESS), ())
     isolate(kernel, egress=EGRESS)
     assert not kernel.passes(tcp(client, server, SYN))
     assert kernel.passes(tcp(server, client, SYN), hook="to_pod"), "ingress is open"
     assert kernel.passes(tcp(client, server, SYN | ACK)), "an answer passes though it could not begin"
-    kernel.tables.change((friend(server),), ())
+    kernel.change((friend(server),), ())
     client = Side(client.address, 40001)
     assert kernel.passes(tcp(client, server, SYN))
     assert kernel.passes(tcp(server, client, SYN | ACK), hook="to_pod")
@@ -92,7 +96,7 @@ def test_egress_isolation(kernel: Kernel, family: int) -> None:
 @each_family
 def test_ports_and_protocols(kernel: Kernel, family: int) -> None:
     client, server = A[family], B[family]
-    kernel.tables.change((*only_friends(INGRESS), friend(client)), ())
+    kernel.change((*only_friends(INGRESS), friend(client)), ())
     isolate(kernel, ingress=INGRESS)
 
     def reaches(port: int) -> bool:
@@ -114,7 +118,7 @@ def test_ports_and_protocols(kernel: Kernel, family: int) -> None:
 @each_family
 def test_everything_of_a_peer(kernel: Kernel, family: int) -> None:
     client, server = A[family], B[family]
-    kernel.tables.change((*only_friends(INGRESS, ALL), friend(client)), ())
+    kernel.change((*only_friends(INGRESS, ALL), friend(client)), ())
     isolate(kernel, ingress=INGRESS)
     for packet in (sctp(client, server), echo(client, server, 5), tcp(client, server, SYN), udp(client, server)):
         assert kernel.passes(packet, hook="to_pod")
@@ -126,30 +130,30 @@ def test_the_longest_prefix_says_who_it_is(kernel: Kernel, family: int) -> None:
     net, every = ("10.0.0.0/24", "0.0.0.0/0") if family == 4 else ("fd00::/64", "::/0")
     isolate(kernel, ingress=INGRESS)
     rows = only_friends(INGRESS)
-    kernel.tables.change((*rows, Peer(prefix=Prefix(net), peer=FRIEND), Peer(prefix=Prefix(every), peer=9)), ())
+    kernel.change((*rows, Peer(prefix=Prefix(net), peer=FRIEND), Peer(prefix=Prefix(every), peer=9)), ())
     assert kernel.passes(tcp(client, server, SYN), hook="to_pod")
     own = Peer(prefix=friend(client).prefix, peer=5)
-    kernel.tables.change((own,), ())
+    kernel.change((own,), ())
     assert not kernel.passes(tcp(Side(client.address, 3), server, SYN), hook="to_pod")
-    kernel.tables.change((), (own,))
+    kernel.change((), (own,))
     assert kernel.passes(tcp(Side(client.address, 4), server, SYN), hook="to_pod")
 
 
 def test_a_prefix_of_every_ipv6_address_holds_no_ipv4(kernel: Kernel) -> None:
-    kernel.tables.change((*only_friends(INGRESS), Peer(prefix=Prefix("::/0"), peer=FRIEND)), ())
+    kernel.change((*only_friends(INGRESS), Peer(prefix=Prefix("::/0"), peer=FRIEND)), ())
     isolate(kernel, ingress=INGRESS)
     assert kernel.passes(tcp(A[6], B[6], SYN), hook="to_pod")
     assert not kernel.passes(tcp(A[4], B[4], SYN), hook="to_pod")
     four = Peer(prefix=Prefix("0.0.0.0/0"), peer=FRIEND)
-    kernel.tables.change((four,), ())
+    kernel.change((four,), ())
     assert kernel.passes(tcp(A[4], B[4], SYN), hook="to_pod")
-    kernel.tables.change((), (four,))
+    kernel.change((), (four,))
     assert not kernel.passes(tcp(Side("10.0.0.3", 1), B[4], SYN), hook="to_pod")
 
 
 def test_a_link_without_an_endpoint_carries_nothing(kernel: Kernel) -> None:
     assert kernel.passes(tcp(A[4], B[4], SYN))
-    kernel.tables.drop([kernel.one])
+    kernel.change((), (Subject(host=LINKS[0]),))
     arp = bytes(12) + b"\x08\x06" + bytes(28)
     for packet in (tcp(A[4], B[4], ACK), udp(A[6], B[6]), arp):
         assert not kernel.passes(packet)
@@ -160,47 +164,47 @@ def test_a_link_without_an_endpoint_carries_nothing(kernel: Kernel) -> None:
 def test_what_is_not_in_the_maps_is_dropped(kernel: Kernel) -> None:
     isolate(kernel, ingress=INGRESS)
     assert not kernel.passes(tcp(A[4], B[4], SYN), hook="to_pod")
-    kernel.tables.change((judgement(INGRESS, 0, ALL),), ())
+    kernel.change((judgement(INGRESS, 0, ALL),), ())
     assert not kernel.passes(tcp(A[4], B[4], SYN), hook="to_pod")
     assert kernel.observer.dropped()[Reason.NO_RULING] == 2
-    kernel.tables.change(RULINGS, ())
+    kernel.change(RULINGS, ())
     assert kernel.passes(tcp(A[4], B[4], SYN), hook="to_pod")
 
 
 @each_family
 def test_a_change_cuts_what_goes_on(kernel: Kernel, family: int) -> None:
     client, server = A[family], B[family]
-    kernel.tables.change((*only_friends(INGRESS), friend(client)), ())
+    kernel.change((*only_friends(INGRESS), friend(client)), ())
     isolate(kernel, ingress=INGRESS)
     for make in (lambda a, b: tcp(a, b, SYN if a is client else SYN | ACK), udp):
         assert kernel.passes(make(client, server), hook="to_pod")
         assert kernel.passes(make(server, client))
     kernel.events()
-    kernel.tables.change((), (friend(client),))
+    kernel.change((), (friend(client),))
     assert not kernel.passes(tcp(client, server, ACK), hook="to_pod")
     assert not kernel.passes(tcp(server, client, ACK)), "its answers too"
     assert not kernel.passes(udp(server, client))
     assert not kernel.passes(udp(client, server), hook="to_pod")
     assert {one.state for one in kernel.table()} == {State.CLOSED}
     assert kernel.kinds().count("CLOSE") == 2
-    kernel.tables.change((friend(client),), ())
+    kernel.change((friend(client),), ())
     assert kernel.passes(udp(client, server), hook="to_pod")
     assert kernel.passes(tcp(client, server, SYN), hook="to_pod")
     assert State.CLOSED not in {one.state for one in kernel.table()}
 
 
 def test_a_change_of_egress_cuts_too(kernel: Kernel) -> None:
-    kernel.tables.change((*only_friends(EGRESS), friend(B[4])), ())
+    kernel.change((*only_friends(EGRESS), friend(B[4])), ())
     isolate(kernel, egress=EGRESS)
     assert kernel.passes(tcp(A[4], B[4], SYN))
     assert kernel.passes(tcp(B[4], A[4], SYN | ACK), hook="to_pod")
-    kernel.tables.change((), (friend(B[4]),))
+    kernel.change((), (friend(B[4]),))
     assert not kernel.passes(tcp(B[4], A[4], ACK), hook="to_pod")
     assert not kernel.passes(tcp(A[4], B[4], ACK))
 
 
 def test_a_change_that_allows_as_before_cuts_nothing(kernel: Kernel) -> None:
-    kernel.tables.change((*only_friends(INGRESS), friend(A[4])), ())
+    kernel.change((*only_friends(INGRESS), friend(A[4])), ())
     isolate(kernel, ingress=INGRESS)
     assert kernel.passes(tcp(A[4], B[4], SYN), hook="to_pod")
     kernel.tables.bump()
@@ -211,7 +215,7 @@ def test_a_change_that_allows_as_before_cuts_nothing(kernel: Kernel) -> None:
 def test_who_was_asked_in_vain_may_ask(kernel: Kernel) -> None:
     """Both use the same port: what one may not begin the other may."""
     one, other = Side("10.0.0.2", 500), Side("10.0.0.9", 500)
-    kernel.tables.change(only_friends(INGRESS), ())
+    kernel.change(only_friends(INGRESS), ())
     isolate(kernel, ingress=INGRESS, at=kernel.other)
     assert kernel.passes(udp(one, other), at=kernel.one)
     assert not kernel.passes(udp(one, other), hook="to_pod", at=kernel.other)
@@ -223,7 +227,7 @@ def test_who_was_asked_in_vain_may_ask(kernel: Kernel) -> None:
 
 def test_an_answering_port_opens_nothing(kernel: Kernel) -> None:
     """A SYN through the ports of a connection that goes on is a connection of its own."""
-    kernel.tables.change(only_friends(INGRESS), ())
+    kernel.change(only_friends(INGRESS), ())
     isolate(kernel, ingress=INGRESS)
     assert kernel.passes(tcp(A[4], B[4], SYN))
     assert kernel.passes(tcp(B[4], A[4], SYN | ACK), hook="to_pod")
@@ -235,14 +239,14 @@ def test_an_answering_port_opens_nothing(kernel: Kernel) -> None:
 def test_errors_about_what_is_known(kernel: Kernel, family: int) -> None:
     client, server = A[family], B[family]
     router = Side("10.9.9.9" if family == 4 else "fd09::9")
-    kernel.tables.change((*only_friends(EGRESS), *only_friends(INGRESS), friend(server)), ())
+    kernel.change((*only_friends(EGRESS), *only_friends(INGRESS), friend(server)), ())
     isolate(kernel, ingress=INGRESS, egress=EGRESS)
     assert kernel.passes(udp(client, server))
     assert kernel.passes(unreachable(router, client, udp(client, server)), hook="to_pod")
     unknown = udp(client, Side(server.address, 81))
     assert not kernel.passes(unreachable(router, client, unknown), hook="to_pod")
     assert kernel.observer.dropped()[Reason.RELATED_UNKNOWN] == 1
-    kernel.tables.change((), (friend(server),))
+    kernel.change((), (friend(server),))
     assert not kernel.passes(unreachable(router, client, udp(client, server)), hook="to_pod"), "denied by now"
     assert kernel.passes(unreachable(router, client, unknown), hook="to_pod", at=kernel.other), "not isolated"
 
@@ -250,7 +254,7 @@ def test_errors_about_what_is_known(kernel: Kernel, family: int) -> None:
 @each_family
 def test_fragments(kernel: Kernel, family: int) -> None:
     client, server = A[family], B[family]
-    kernel.tables.change((*only_friends(INGRESS), friend(client)), ())
+    kernel.change((*only_friends(INGRESS), friend(client)), ())
     isolate(kernel, ingress=INGRESS)
     first, later = fragments(client, server, 5)
     assert not kernel.passes(later, hook="to_pod")
@@ -264,7 +268,7 @@ def test_fragments(kernel: Kernel, family: int) -> None:
 @each_family
 def test_what_this_node_sends_passes(kernel: Kernel, family: int) -> None:
     node, pod = A[family], B[family]
-    kernel.tables.change((*only_friends(INGRESS), *only_friends(EGRESS)), ())
+    kernel.change((*only_friends(INGRESS), *only_friends(EGRESS)), ())
     isolate(kernel, ingress=INGRESS, egress=EGRESS)
     assert kernel.passes(tcp(node, pod, SYN), hook="to_pod", ours=True)
     assert kernel.passes(tcp(pod, node, SYN | ACK)), "and its answer"
@@ -279,20 +283,20 @@ def test_what_this_node_sends_passes(kernel: Kernel, family: int) -> None:
 @each_family
 def test_begun_before_it_was_seen(kernel: Kernel, family: int) -> None:
     client, server = A[family], B[family]
-    kernel.tables.change((*only_friends(INGRESS), friend(client)), ())
+    kernel.change((*only_friends(INGRESS), friend(client)), ())
     isolate(kernel, ingress=INGRESS)
     assert kernel.passes(tcp(client, server, ACK), hook="to_pod")
     assert kernel.only().midway
     assert kernel.passes(tcp(server, client, ACK))
     stranger = Side(client.address, 40001)
-    kernel.tables.change((), (friend(client),))
+    kernel.change((), (friend(client),))
     assert not kernel.passes(tcp(stranger, server, ACK), hook="to_pod"), "whatever the port numbers say"
     assert not kernel.passes(tcp(client, server, ACK), hook="to_pod")
 
 
 @pytest.mark.parametrize("flags", [RST, FIN | ACK])
 def test_an_end_without_a_connection(kernel: Kernel, flags: int) -> None:
-    kernel.tables.change((*only_friends(INGRESS), friend(A[4])), ())
+    kernel.change((*only_friends(INGRESS), friend(A[4])), ())
     isolate(kernel, ingress=INGRESS)
     assert kernel.passes(tcp(A[4], B[4], flags), hook="to_pod")
     assert not kernel.passes(tcp(Side("10.0.0.3", 1), B[4], flags), hook="to_pod")
@@ -300,7 +304,7 @@ def test_an_end_without_a_connection(kernel: Kernel, flags: int) -> None:
 
 
 def test_what_policies_cannot_speak_of(kernel: Kernel) -> None:
-    kernel.tables.change(only_friends(INGRESS), ())
+    kernel.change(only_friends(INGRESS), ())
     isolate(kernel, ingress=INGRESS)
     arp = bytes(12) + b"\x08\x06" + bytes(28)
     neighbour = bytes(12) + b"\x86\xdd" + struct.pack("!IHBB", 6 << 28, 24, 58, 255) + bytes(32) + bytes([135]) + bytes(23)
@@ -317,7 +321,7 @@ def test_what_policies_cannot_speak_of(kernel: Kernel) -> None:
 def test_drops_are_told_once_a_second_and_counted_always(kernel: Kernel, family: int) -> None:
     client, server = A[family], B[family]
     span = Span(protocol=17, first=80, last=80, allow=False, rule=DENIES)
-    kernel.tables.change((Ruling(number=1, spans=(DENY, span)), judgement(INGRESS, 0, 1)), ())
+    kernel.change((Ruling(number=1, spans=(DENY, span)), judgement(INGRESS, 0, 1)), ())
     isolate(kernel, ingress=INGRESS)
     for _ in range(5):
         assert not kernel.passes(udp(client, server), hook="to_pod")
@@ -339,8 +343,9 @@ def plane(kernel: Kernel) -> Iterator[Ebpf]:
 
 
 def test_maps_follow_the_state(kernel: Kernel, plane: Ebpf) -> None:
-    subject = Subject(host=InterfaceName("one"), ingress=INGRESS)
-    rows = (*only_friends(INGRESS), friend(A[4]), friend(A[6]), subject, Subject(host=InterfaceName("other")))
+    subject = Subject(host=LINKS[0], ingress=INGRESS)
+    guards = [Guard(host=one, mac=Mac("02:00:00:00:00:01"), addresses=(), checked=False) for one in LINKS]
+    rows = (*only_friends(INGRESS), friend(A[4]), friend(A[6]), subject, *guards, Subject(host=LINKS[1]))
     state = NodeState().replace("all", rows)
     assert {one.kind for one in plane.check(state)} == {"missing", "different"}
     plane.apply(state)
@@ -350,20 +355,26 @@ def test_maps_follow_the_state(kernel: Kernel, plane: Ebpf) -> None:
     assert kernel.tables.revision == before, "nothing was different"
     assert kernel.passes(tcp(A[4], B[4], SYN), hook="to_pod")
     fewer = NodeState().replace("all", rows[:-1])
-    assert [(one.kind, one.key) for one in plane.check(fewer)] == [("unexpected", f"interface {kernel.other}")]
+    assert [(one.kind, one.key) for one in plane.check(fewer)] == [("unexpected", f"endpoints interface {kernel.other}")]
     kernel.loaded.maps["rulings"].delete(next(iter(kernel.loaded.maps["rulings"].entries())))
     plane.apply(fewer)
     assert plane.check(fewer) == []
-    plane.forget((subject,))
-    plane.forget((subject,))
+    link = Link(
+        key="one",
+        host=LINKS[0],
+        bridge=InterfaceName("br0"),
+        path="",
+        cookie=0,
+        name=InterfaceName("eth0"),
+        mac=Mac("02:00:00:00:00:01"),
+        mtu=1500,
+        addresses=(),
+    )
+    plane.forget((link, *guards[:1]))
+    plane.forget((link, *guards[:1]))
     assert not kernel.passes(tcp(A[4], B[4], ACK), hook="to_pod")
     plane.apply(NodeState())
-    assert {name: used for name, (used, _) in plane.fill().items()} == {
-        "rulings": 0,
-        "judgements": 0,
-        "peers": 1,
-        "endpoints": 0,
-    }
+    assert {name: used for name, (used, _) in plane.fill().items() if used} == {"peers": 1}, "but for what is always there"
 
 
 def test_many_rows(plane: Ebpf) -> None:
@@ -378,7 +389,7 @@ def test_many_rows(plane: Ebpf) -> None:
 
 
 def test_the_node_may_be_a_stranger(kernel: Kernel) -> None:
-    kernel.tables.change(only_friends(INGRESS), ())
+    kernel.change(only_friends(INGRESS), ())
     isolate(kernel, ingress=INGRESS)
     Tables(kernel.loaded.maps, node_reaches_pods=False)
     assert not kernel.passes(tcp(A[4], B[4], SYN), hook="to_pod", ours=True)
@@ -386,8 +397,8 @@ def test_the_node_may_be_a_stranger(kernel: Kernel) -> None:
 
 def test_an_error_in_the_name_of_others(kernel: Kernel) -> None:
     """A container knows of a connection between others: quoting it, it reaches neither."""
-    kernel.tables.change(only_friends(EGRESS), ())
-    kernel.tables.change(RULINGS, ())
+    kernel.change(only_friends(EGRESS), ())
+    kernel.change(RULINGS, ())
     isolate(kernel, egress=EGRESS)
     known, evil = udp(A[4], B[4]), Side("10.0.0.66")
     assert kernel.passes(known, at=kernel.other)
@@ -395,3 +406,74 @@ def test_an_error_in_the_name_of_others(kernel: Kernel) -> None:
     assert not kernel.passes(unreachable(evil, A[4], known))
     assert not kernel.passes(unreachable(B[4], evil, known))
     assert kernel.passes(unreachable(B[4], A[4], known)), "who was asked may say that it cannot"
+
+
+@each_family
+def test_what_one_link_lets_in_another_may_not(kernel: Kernel, family: int) -> None:
+    """A packet for an isolated container, first sent to the MAC of one that is open to everybody."""
+    kernel.change(only_friends(INGRESS))
+    isolate(kernel, ingress=INGRESS, at=kernel.other)
+    for make in (lambda a, b: tcp(a, b, SYN), udp):
+        packet = make(A[family], B[family])
+        assert kernel.passes(packet, hook="to_pod", at=kernel.one)
+        assert not kernel.passes(packet, hook="to_pod", at=kernel.other)
+        assert kernel.passes(packet, hook="to_pod", at=kernel.one)
+
+
+def test_a_frame_that_the_bridge_sent_to_all(kernel: Kernel) -> None:
+    """It is for another container: nothing is decided by it, and a connection that another may have is not cut."""
+    kernel.change((*only_friends(INGRESS), friend(A[4])))
+    isolate(kernel, ingress=INGRESS, at=kernel.other)
+    own, others = Mac("02:00:00:00:00:01"), Mac("02:00:00:00:00:09")
+    kernel.put(Guard(host=LINKS[0], mac=own, addresses=()), Guard(host=LINKS[1], mac=others, addresses=()))
+    isolate(kernel, ingress=INGRESS + 1)
+    packet = tcp(A[4], B[4], SYN)
+    assert kernel.passes(others.packed + packet[6:], hook="to_pod", at=kernel.other)
+    before = kernel.table()
+    kernel.events()
+    assert not kernel.passes(others.packed + packet[6:], hook="to_pod", at=kernel.one)
+    assert (kernel.table(), kernel.events()) == (before, [])
+    assert kernel.observer.dropped()[Reason.NOT_ADDRESSED] == 1
+    arp = b"\xff" * 6 + bytes(6) + b"\x08\x06" + bytes(28)
+    assert kernel.passes(arp, hook="to_pod", at=kernel.one), "to everybody"
+
+
+@each_family
+def test_hits(kernel: Kernel, family: int) -> None:
+    """Connections that a rule let through, and packets that it dropped, whatever policies do meanwhile."""
+    client, server = A[family], B[family]
+    span = Span(protocol=17, first=80, last=80, allow=False, rule=DENIES)
+    kernel.change((*only_friends(INGRESS), Ruling(number=1, spans=(DENY, span)), judgement(INGRESS, 7, 1), friend(client)))
+    isolate(kernel, ingress=INGRESS)
+    for port in (40001, 40002):
+        for _ in range(3):
+            assert kernel.passes(tcp(Side(client.address, port), server, SYN), hook="to_pod")
+            assert kernel.passes(tcp(server, Side(client.address, port), SYN | ACK))
+    kernel.tables.bump()
+    assert kernel.passes(tcp(client, server, ACK), hook="to_pod")
+    assert kernel.passes(tcp(Side(client.address, 40001), server, ACK), hook="to_pod")
+    assert kernel.hits() == {RULE: (3, 0)}
+    kernel.change((Peer(prefix=friend(client).prefix, peer=7),))
+    for _ in range(4):
+        assert not kernel.passes(udp(client, server), hook="to_pod")
+    assert not kernel.passes(sctp(client, server), hook="to_pod"), "which no rule says"
+    assert kernel.hits() == {RULE: (3, 0), DENIES: (0, 4)}
+
+
+def test_the_plane_tells_and_forgets_hits(kernel: Kernel, plane: Ebpf) -> None:
+    kernel.change((*only_friends(INGRESS), friend(A[4])))
+    isolate(kernel, ingress=INGRESS)
+    assert kernel.passes(tcp(A[4], B[4], SYN), hook="to_pod")
+    assert plane.hits() == {RULE: Hits(connections=1, dropped=0)}
+    plane.forget_hits([RULE, DENIES])
+    assert plane.hits() == {}
+
+
+def test_hits_that_have_no_room_are_counted_as_lost(kernel: Kernel) -> None:
+    kernel.change((*only_friends(INGRESS), friend(A[4])))
+    isolate(kernel, ingress=INGRESS)
+    hits = kernel.loaded.maps["hits"]
+    room = bytes(HITS.size * possible_cpus())
+    hits.write({NUMBER.pack(at << 32): room for at in range(1, hits.info.max_entries + 1)})
+    assert kernel.passes(tcp(A[4], B[4], SYN), hook="to_pod"), "nobody is kept out for it"
+    assert kernel.counted(Counter.HITS_LOST) == 1

@@ -8,10 +8,11 @@ import pytest
 
 from fairlead.datapath.base import Answer, Question
 from fairlead.datapath.ebpf.plane import Ebpf
+from fairlead.desired.state import Subject
 from fairlead.kernel import route
 from fairlead.kernel.netlink import Netlink
 from fairlead.model.address import Address
-from tests.bpf.conftest import Kernel
+from tests.bpf.conftest import LINKS, Kernel
 from tests.bpf.packets import SYN, Side, echo, sctp, tcp, udp
 from tests.bpf.test_policies import EGRESS, INGRESS, RULE, A, B, each_family, friend, isolate, only_friends
 
@@ -43,7 +44,7 @@ def _question(kernel: Kernel, client: Side, server: Side, protocol: int, *, send
 def test_the_answer_is_what_happens(kernel: Kernel, plane: Ebpf, family: int, sends: bool, friends: bool) -> None:
     client, server = A[family], B[family]
     own = EGRESS if sends else INGRESS
-    kernel.tables.change((*only_friends(own), *((friend(server if sends else client),) if friends else ())), ())
+    kernel.change((*only_friends(own), *((friend(server if sends else client),) if friends else ())), ())
     isolate(kernel, **{"egress" if sends else "ingress": own})
     ports = (79, 80, 1000, 2999, 3000)
     asked = {
@@ -62,7 +63,7 @@ def test_the_answer_is_what_happens(kernel: Kernel, plane: Ebpf, family: int, se
 
 
 def test_a_link_without_an_endpoint(kernel: Kernel, plane: Ebpf) -> None:
-    kernel.tables.drop([kernel.one])
+    kernel.change((), (Subject(host=LINKS[0]),))
     answer = plane.ask(_question(kernel, A[4], B[4], 6, sends=True))
     assert answer == Answer(allowed=False, reason="the link has no endpoint", rule=0)
 

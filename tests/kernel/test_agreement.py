@@ -28,10 +28,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from fairlead.datapath.ebpf import programs
+from fairlead.datapath.ebpf.entries import entries
 from fairlead.datapath.ebpf.programs import Programs
 from fairlead.datapath.ebpf.tables import Tables
 from fairlead.datapath.nftables.plane import Nftables
-from fairlead.desired.state import Judgement, Link, NodeState, Peer, Row, Rows, Ruling, Subject
+from fairlead.desired.state import Guard, Judgement, Link, NodeState, Peer, Row, Rows, Ruling, Subject
 from fairlead.kernel import netns, route, sysctl
 from fairlead.kernel.netlink import NETFILTER, Message, Netlink
 from fairlead.model.address import Address, InterfaceName, Mac
@@ -50,6 +51,7 @@ NAMES = ("c1:eth0", "c2:eth0", "c3:eth0")
 ELSEWHERE = len(NAMES)
 """The port of everybody who is no container."""
 NEXT = -1
+NOBODYS = Mac("02:00:00:00:00:01")
 FORGET_ALL = 1 << 8 | 2
 
 
@@ -111,8 +113,9 @@ class Wire:
         self._program({owner: () for owner in self.state.owners() if owner not in state.owners()} | dict(state.owners()))
         assert self.nft.check(state) == []
         policies: list[Row] = [row for of in (Ruling, Judgement, Peer) for row in state.table(of).values()]
-        under = {index: subjects.get(name, (0, 0)) for index, name in zip(self.indexes, NAMES, strict=False)}
-        self.maps.apply(policies, under)
+        policies += state.table(Subject).values()
+        policies += [Guard(host=host, mac=NOBODYS, addresses=(), checked=False) for host in self.hosts]
+        self.maps.apply(entries(policies, dict(zip(self.hosts, self.indexes, strict=True))))
         self._tracker.do(Message(FORGET_ALL, 0, bytes(4), "forget all connections"))
         known = self._loaded.maps["connections"]
         for key in known.entries():

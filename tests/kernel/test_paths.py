@@ -20,7 +20,7 @@ from fairlead.datapath.ebpf import programs
 from fairlead.datapath.ebpf.plane import Ebpf
 from fairlead.datapath.ebpf.programs import Programs
 from fairlead.datapath.nftables.plane import Nftables
-from fairlead.desired.state import Judgement, Link, Peer, Ruling, Span, Subject
+from fairlead.desired.state import Guard, Judgement, Link, Peer, Ruling, Span, Subject
 from fairlead.kernel import netns, route, sysctl
 from fairlead.kernel.netlink import Netlink
 from fairlead.model.address import Address, InterfaceName, Mac
@@ -56,6 +56,11 @@ class Container:
     @property
     def friend(self) -> tuple[Peer, ...]:
         return tuple(Peer(prefix=Address(one.address).host(), peer=FRIEND) for one in self.sides.values())
+
+    @property
+    def guard(self) -> Guard:
+        """It may send what it likes."""
+        return Guard(host=self.host, mac=Mac(self.mac.hex(":")), addresses=(), checked=False)
 
     @property
     def link(self) -> Link:
@@ -96,7 +101,7 @@ class Wire:
             self.plane = Ebpf(loaded)
         stack.callback(self.plane.close)
         for one in self.containers:
-            self.plane.ensure([one.link, one.subject()])
+            self.plane.ensure([one.link, one.subject(), one.guard])
         self.plane.change(ROWS, ())
 
     def passes(self, source: Container, target: Container, frame: bytes, *, to: bytes = b"") -> bool:

@@ -16,7 +16,7 @@ from fairlead.datapath.ebpf import programs
 from fairlead.datapath.ebpf.plane import Ebpf
 from fairlead.datapath.ebpf.programs import Programs
 from fairlead.datapath.nftables.plane import Nftables
-from fairlead.desired.state import Judgement, Link, NodeState, Peer, Row, Ruling, Span, Subject
+from fairlead.desired.state import Guard, Judgement, Link, NodeState, Peer, Row, Ruling, Span, Subject
 from fairlead.kernel import netns, nft, route, sysctl
 from fairlead.kernel.netlink import NETFILTER, Netlink
 from fairlead.model.address import Address, Interface, InterfaceName, Mac, Prefix
@@ -77,6 +77,10 @@ class Container:
             key=f"{self.host}:eth0", host=self.host, bridge=BRIDGE, path="", cookie=0, name=InterfaceName("eth0"),
             mac=self.mac, mtu=1500, addresses=own,
         )  # fmt: skip
+
+    @property
+    def guard(self) -> Guard:
+        return Guard(host=self.host, mac=self.mac, addresses=(*self.addresses.values(), self.mac.link_local))
 
     def subject(self, ingress: int = 0, egress: int = 0) -> Subject:
         own = (*self.addresses.values(), self.mac.link_local)
@@ -144,7 +148,7 @@ class Town:
             one.furnish(socket.if_nametoindex(BRIDGE))
 
     def state(self, rows: Iterable[Row], *containers: Container) -> NodeState:
-        return NodeState().replace("rows", (*rows, *(one.link for one in containers)))
+        return NodeState().replace("rows", (*rows, *(row for one in containers for row in (one.link, one.guard))))
 
     def settled(self, *containers: Container) -> None:
         """Neighbours know each other: the first packet is not held back."""
@@ -180,7 +184,7 @@ def open_town(town: Town) -> Town:
     """Everybody is under no policy and reaches everybody."""
     town.connect(town.one, town.two, town.three)
     for one in (town.one, town.two, town.three):
-        town.plane.ensure([one.link, one.subject()])
+        town.plane.ensure([one.link, one.subject(), one.guard])
     town.settled(town.one, town.two, town.three)
     return town
 
@@ -188,8 +192,8 @@ def open_town(town: Town) -> Town:
 @FAMILIES
 def test_a_link_carries_nothing_before_its_subject(town: Town, family: int) -> None:
     town.connect(town.one, town.two)
-    town.plane.ensure([town.one.link, town.one.subject()])
-    town.plane.ensure([town.two.link])
+    town.plane.ensure([town.one.link, town.one.subject(), town.one.guard])
+    town.plane.ensure([town.two.link, town.two.guard])
     assert not reaches(town.one, town.two, family, patience=0.3)
     assert not reaches(town.two, town.one, family, patience=0.3)
     town.plane.ensure([town.two.subject()])
@@ -313,18 +317,17 @@ def test_link_local_addresses_are_judged_too(open_town: Town) -> None:
 def test_forgotten_links_carry_nothing(open_town: Town, family: int) -> None:
     one, two = open_town.one, open_town.two
     broom = open_town.new_plane()  # another thread's
-    broom.forget([two.subject()])
-    broom.forget([two.subject()])
+    broom.forget([two.link, two.guard])
+    broom.forget([two.link, two.guard])
     assert not reaches(one, two, family)
     assert not reaches(two, one, family)
-    open_town.plane.ensure([two.link, two.subject()])
+    open_town.plane.ensure([two.link, two.subject(), two.guard])
     assert reaches(one, two, family)
 
 
 def test_what_is_not_there_is_no_error(open_town: Town) -> None:
     open_town.plane.change((), (*only_friends(), *open_town.one.peer(FRIEND), open_town.two.subject(INGRESS)))
     stranger = Subject(host=InterfaceName("flv9"), addresses=(Address("10.0.0.9"),), via=BRIDGE)
-    open_town.plane.forget([stranger])
     open_town.plane.change((), [stranger])
 
 
@@ -385,7 +388,7 @@ def test_a_question_is_answered_as_a_packet_would_be(open_town: Town, family: in
             assert answer.rule == (RULE if answer.allowed else 0)
             assert answer.reason == ("" if answer.allowed else "denied by policy")
     assert ask(one, one, 81).allowed, "to itself"
-    open_town.plane.forget([asked.subject()])
+    open_town.plane.forget([asked.link, asked.guard])
     assert ask(one, two, 80) == Answer(allowed=False, reason="the link has no endpoint", rule=0)
 
 

@@ -1,7 +1,7 @@
 """Every scenario of tests/scenarios with real knocks at real doors, on each plane: an agent and a set of containers for all.
 
 A container that a scenario names is one of a few that are always there: it is attached with the labels, addresses and ports
-that the scenario gives it, and detached when the scenario is told. Who is asked in vain is waited for once a table, all at once.
+that the scenario gives it, and detached when the scenario is told. Who asks in vain is waited for once a table, all at once.
 """
 
 from __future__ import annotations
@@ -163,24 +163,26 @@ class Story:
 
     def _run(self, pod: Pod) -> None:
         container = self._container(pod)
-        if before := self._pods.get(pod.name):
+        before = self._pods.get(pod.name)
+        if before and before.ports != pod.ports:
+            self._agent.client.detach(Detach(container=ContainerID(container), wait=True))
+        elif before:
             gone = {label: None for label in before.labels if label not in pod.labels}
             labels: dict[str, str | None] = {**pod.labels, **gone}
             self._agent.client.change(Change(container=ContainerID(container), interface=InterfaceName("eth0"), labels=labels))
-        else:
             self._pods[pod.name] = pod
-            room = self._town.node if pod.host else self._town.room(len(self._pods) - 1)
-            self._agent.attach(
-                room,
-                "host" if pod.host else "pods",
-                container=container,
-                display=pod.name,
-                namespace=pod.namespace,
-                labels=pod.labels,
-                namedPorts=pod.ports,
-                **({} if pod.host else {"addresses": list(pod.addresses)}),
-            )
+            return
         self._pods[pod.name] = pod
+        self._agent.attach(
+            self._where(pod.name),
+            "host" if pod.host else "pods",
+            container=container,
+            display=pod.name,
+            namespace=pod.namespace,
+            labels=pod.labels,
+            namedPorts=pod.ports,
+            **({} if pod.host else {"addresses": list(pod.addresses)}),
+        )
 
     def _container(self, pod: Pod) -> str:
         return f"{self._name}-{pod.name}"

@@ -6,6 +6,8 @@ import os
 import re
 import select
 import socket
+import struct
+import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -15,7 +17,10 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import ARP, Ether
 
+from fairlead.datapath.ebpf.layout import INDEX
+from fairlead.datapath.seen import Reason
 from fairlead.kernel import netns
+from fairlead.kernel.bpf import Map
 from tests.kernel.agents import Agent, address
 from tests.kernel.attacks import ATTACKS, BROADCAST, DATA, NOBODY4, Cast, Party
 from tests.net import Containers, Namespace, Node, Outside, settled
@@ -28,6 +33,10 @@ GUARDED = pytest.mark.parametrize("guarded", [True, False], ids=["guarded", "ope
 RESERVED = "01:80:c2:00:00:0e"
 """An address that bridges never forward to; it is where LLDP is spoken."""
 V4, V6 = "10.50.0.0/24", "fd50::/64"
+PLANES = [pytest.param("ebpf", marks=pytest.mark.kernel("ebpf")), "nftables"]
+"""Who looks: programs on the links, with the bridge's table behind them, or that table alone."""
+WORDS = {kind: Reason["UNREADABLE" if kind == "malformed" else kind.upper()] for kind in ATTACKS}
+"""The programs' reason for each kind of drop."""
 
 
 class Scene:
@@ -47,9 +56,30 @@ class Scene:
         return bytes(next(attacks[name] for attacks in ATTACKS.values() if name in attacks)(self.cast))
 
     def dropped(self) -> Counter[str]:
-        """Frames by the kind of drop."""
+        """Frames by the kind of drop, whoever looked."""
+        return Counter({kind: self.by_table()[kind] + count for kind, count in self.by_programs().items()})
+
+    def by_table(self) -> Counter[str]:
+        """What the bridge's table dropped."""
         rows = self.node.json("nft", "-j", "list", "counters", "table", "bridge", "fairlead")["nftables"]
         return Counter({row["counter"]["name"]: row["counter"]["packets"] for row in rows if "counter" in row})
+
+    def by_programs(self) -> Counter[str]:
+        """What programs on the links dropped, whether an agent runs or not."""
+        pin = self.node.run_dir / "bpf" / "maps" / "drop_counters"
+        if not pin.exists():
+            return Counter(dict.fromkeys(WORDS, 0))
+        found = Map.pinned(str(pin))
+        try:
+            values = {kind: found.lookup(INDEX.pack(reason)) or b"" for kind, reason in WORDS.items()}
+        finally:
+            found.close()
+        return Counter({kind: sum(one for (one,) in struct.iter_unpack("=Q", value)) for kind, value in values.items()})
+
+    def strip(self) -> None:
+        """Take the programs off all links, as somebody might."""
+        for port in self.ports.values():
+            self.node.attempt("tc", "qdisc", "delete", "dev", port, "clsact")
 
     def blocks(self, name: str, times: int = 1) -> None:
         """Send an attack and see each of its frames counted as dropped."""
@@ -63,6 +93,20 @@ class Scene:
         """Behind which port the bridge believes a MAC to be."""
         rows = self.node.json("bridge", "-j", "fdb", "show", "br", "fl-blue")
         return next((row["ifname"] for row in rows if row["mac"] == mac and "permanent" not in row.get("flags", ())), "")
+
+
+@pytest.fixture(params=PLANES)
+def plane(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def agent(cleanup: ExitStack, node: Node, plane: str) -> Agent:
+    """A real agent on one of the planes; it looks after everything once a second."""
+    made = Agent(node, "--plane", plane, "--interval", "1")
+    cleanup.callback(made.remove)
+    made.start()
+    return made
 
 
 @pytest.fixture
@@ -191,6 +235,8 @@ def test_frames_reserved_for_bridges_do_not_draw_traffic(scene: Scene) -> None:
 
     assert not any(drawn() for _ in range(20))
     scene.agent.stop()
+    scene.strip()
+    assert not any(drawn() for _ in range(20))
     scene.node.run("ip", "link", "set", "fl-blue", "type", "bridge", "no_linklocal_learn", "0")
     eventually(drawn, what="the bridge learns: the attack works")
 
@@ -217,6 +263,7 @@ def test_frames_reserved_for_bridges_do_not_reach_the_host(scene: Scene, cleanup
 
     assert not any(heard() or told() for _ in range(20))
     scene.agent.stop()
+    scene.strip()
     scene.node.run("nft", "flush", "chain", "inet", "fairlead", "guard")
     eventually(heard, what="the host listens: the attack works")
     scene.node.run("ip", "link", "set", port, "arp", "on")
@@ -333,6 +380,7 @@ def test_it_is_switched_while_containers_run(scene: Scene) -> None:
 
 
 def test_it_outlives_the_agent_and_is_not_put_anew(scene: Scene) -> None:
+    """Neither the table nor the programs."""
     attack = "an ARP reply for the gateway"
     scene.blocks(attack, times=7)
     rules = scene.node.run("nft", "-a", "-s", "list", "table", "bridge", "fairlead")
@@ -348,6 +396,7 @@ def test_it_outlives_the_agent_and_is_not_put_anew(scene: Scene) -> None:
 
 def test_it_comes_to_containers_of_an_agent_without_it(scene: Scene) -> None:
     scene.agent.stop()
+    scene.strip()
     scene.node.run("nft", "delete", "table", "bridge", "fairlead")
     scene.node.run("ip", "link", "set", "fl-blue", "type", "bridge", "mcast_snooping", "1", "no_linklocal_learn", "0")
     for port in scene.ports.values():
@@ -361,12 +410,27 @@ def test_it_comes_to_containers_of_an_agent_without_it(scene: Scene) -> None:
     assert not scene.agent.drift()
 
 
-@pytest.mark.parametrize("lost", ["set bridge fairlead mac", "set bridge fairlead own4", "ruleset"])
-def test_what_is_lost_comes_back(scene: Scene, lost: str) -> None:
-    scene.node.run("nft", "flush", *lost.split())
+@pytest.mark.parametrize(
+    "lost", ["set bridge fairlead mac", "set bridge fairlead own4", "ruleset", "guards", "owned", "programs"]
+)
+def test_what_is_lost_comes_back(scene: Scene, lost: str, plane: str) -> None:
+    if lost in {"guards", "owned", "programs"}:
+        if plane == "nftables":
+            pytest.skip("there are no programs on this plane")
+        scene.strip() if lost == "programs" else _empty(scene.node, lost)
+    else:
+        scene.node.run("nft", "flush", *lost.split())
     eventually(lambda: scene.me.pings(scene.cast.victim.v4) and not scene.agent.drift())
     scene.blocks("an ARP reply for the gateway")
     scene.blocks("IPv4 from a neighbour")
+
+
+def _empty(node: Node, name: str) -> None:
+    """Remove every entry of a map of the programs."""
+    found = Map.pinned(str(node.run_dir / "bpf" / "maps" / name))
+    for key in found.entries():
+        found.delete(key)
+    found.close()
 
 
 def test_a_limit_on_what_it_sends_opens_no_way_round(scene: Scene) -> None:
@@ -383,11 +447,17 @@ def test_a_limit_on_what_it_sends_opens_no_way_round(scene: Scene) -> None:
     assert scene.me.pings(scene.cast.victim.v6)
 
 
-def test_a_port_of_which_nothing_is_known_sends_nothing(scene: Scene) -> None:
+def test_a_port_of_which_nothing_is_known_sends_nothing(scene: Scene, plane: str) -> None:
     scene.agent.stop()
+    if plane == "ebpf":
+        _empty(scene.node, "guards")
+        assert not scene.me.pings(scene.cast.victim.v4)
+        assert not scene.dropped()["foreign_mac"]
+        scene.strip()
+        assert scene.me.pings(scene.cast.victim.v4), "the table knows"
     scene.node.run("nft", "flush", "set", "bridge", "fairlead", "mac")
     assert not scene.me.pings(scene.cast.victim.v4)
-    assert scene.dropped()["foreign_mac"]
+    assert scene.by_table()["foreign_mac"]
     scene.agent.start()
     eventually(lambda: scene.me.pings(scene.cast.victim.v4))
 
@@ -417,6 +487,68 @@ def test_a_container_has_its_addresses_on_all_its_interfaces(
     assert not agent.drift()
 
 
+@pytest.mark.parametrize("plane", PLANES[:1], indirect=True)
+def test_without_programs_the_table_looks(scene: Scene) -> None:
+    """Who takes the programs off a link takes no check away."""
+    scene.blocks("IPv4 from a neighbour")
+    assert not scene.by_table()["foreign_address"]
+    scene.agent.stop()
+    scene.strip()
+    before = scene.by_programs()
+    for attacks in ATTACKS.values():
+        scene.blocks(next(iter(attacks)))
+    assert scene.by_programs() == before
+    assert scene.me.pings(scene.cast.victim.v4)
+
+
+@pytest.mark.parametrize("plane", PLANES[:1], indirect=True)
+def test_planes_are_exchanged_under_attack(scene: Scene) -> None:
+    """While the agent goes from one plane to the other and back, somebody speaks for others all the time."""
+    frames = [scene.frame(next(iter(attacks))) for attacks in ATTACKS.values()]
+    over = threading.Event()
+
+    def storm() -> None:
+        while not over.is_set():
+            for frame in frames:
+                scene.attacks.send(frame)
+
+    attacking = threading.Thread(target=storm)
+    attacking.start()
+    try:
+        for plane in ("nftables", "ebpf", "nftables", "ebpf"):
+            scene.agent.stop()
+            scene.agent.options = ("--plane", plane, "--interval", "1")
+            scene.agent.start()
+            assert scene.me.pings(scene.cast.victim.v4)
+            assert not scene.agent.drift()
+    finally:
+        over.set()
+        attacking.join()
+    arrived = scene.sees.received()
+    assert [frame for frame in frames if frame in arrived] == []
+    assert scene.dropped().total() > 1000
+
+
+@pytest.mark.parametrize("plane", PLANES[:1], indirect=True)
+def test_drops_name_who_is_behind_the_link(scene: Scene) -> None:
+    """Not whom the frame claims to be from."""
+    scene.blocks("IPv4 from a neighbour")
+    scene.blocks("an ARP reply for the gateway")
+    client = scene.agent.client
+
+    def told() -> dict[str, tuple[str, str, str]]:
+        found = client.flows(verdict="dropped")
+        return {one.reason: (one.source.endpoint, one.source.address, one.protocol) for one in found}
+
+    wanted = {
+        "an IP address that is not its own": ("me", scene.cast.other.v4, "udp"),
+        "ARP for another": ("me", scene.cast.gate.v4, "arp"),
+    }
+    eventually(lambda: told().items() >= wanted.items(), what="the drops are told")
+    assert "multicast membership, which nobody here asks for" not in told(), "which every container causes"
+
+
+@pytest.mark.parametrize("plane", PLANES[1:], indirect=True)
 def test_the_page_shows_which_rule_drops_a_frame(scene: Scene) -> None:
     page = (ROOT / "docs" / "spoofing.md").read_text()
     (table,) = re.findall(r"```nft\n(.*?)```", page, re.DOTALL)

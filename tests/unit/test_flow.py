@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 
 from fairlead.api.schema import Flow
 from fairlead.cli.flows import line
-from fairlead.datapath.seen import Kind, Seen
+from fairlead.datapath.ebpf.layout import EVENT
+from fairlead.datapath.seen import RECORD, Kind, Reason, Seen
+from fairlead.desired.names import veth
 from fairlead.flow.collect import Follower
 from fairlead.flow.enrich import Names, address, packed
 from fairlead.flow.filter import Query
-from fairlead.flow.record import Record
+from fairlead.flow.record import Batch, Record, raw
+from fairlead.kernel.bpf import Ring
 from fairlead.model.address import ContainerID, Interface, InterfaceName, Name
 from fairlead.model.endpoint import Endpoint, EndpointSpec, Sandbox
 from fairlead.model.errors import Invalid
@@ -39,14 +42,14 @@ WEB = endpoint("web", "10.0.0.2/24", "fd00::2/64", tier="web")
 def seen(source: str, target: str, *, port: int = 80, protocol: int = 6, high: bool = False, **more: Any) -> Seen:
     sides = [(packed(source), b"\x9c\x40"), (packed(target), port.to_bytes(2, "big"))]
     (low, low_port), (top, top_port) = sides[::-1] if high else sides
-    base = Seen(low, low_port, top, top_port, protocol, 0, 0, 1, 74, 0, 0, 1, 7, 2, 0, int(high), 1, 0, Kind.NEW)
+    base = Seen(low, top, low_port, top_port, protocol, 0, 0, 1, 74, 0, 0, 1, 7, 2, 0, int(high), 1, 0, Kind.NEW)
     return base._replace(**more)
 
 
 def record(source: str = "192.0.2.9", target: str = "10.0.0.2", age: float = 0.0, **more: Any) -> Record:
     parties = {packed("10.0.0.2"): WEB, packed("fd00::2"): WEB}
     one = seen(source, target, **more)
-    return Record.of(time() - age, one, parties.get(one.source, "world"), parties.get(one.destination, "world"))
+    return Record(time() - age, one, parties.get(one.source, "world"), parties.get(one.destination, "world"))
 
 
 @given(st.ip_addresses().filter(lambda ip: getattr(ip, "ipv4_mapped", None) is None))
@@ -124,17 +127,52 @@ def test_no_words_do_harm(words: dict[str, str]) -> None:
 
 def test_a_name_stays_until_somebody_else_has_the_address() -> None:
     holders: list[Endpoint] = [WEB]
-    names = Names(lambda: holders, lambda: ["10.0.0.1"], lambda: tuple(holders))
-    names.refresh()
-    assert names.of(packed("10.0.0.1")) == "host"
+    names = Names(lambda: holders, lambda: ["10.0.0.1"], lambda: tuple(holders), {})
+    first = names.refresh()
+    assert names.of(packed("10.0.0.1"), first) == "host"
     holders.clear()
-    names.refresh()
-    assert names.of(packed("10.0.0.2")) is WEB
+    assert names.of(packed("10.0.0.2"), names.refresh()) is WEB
     other = endpoint("other", "10.0.0.2/24")
     holders.append(other)
-    names.refresh()
-    assert names.of(packed("10.0.0.2")) is other
-    assert names.of(packed("198.51.100.1")) == "world"
+    last = names.refresh()
+    assert names.of(packed("10.0.0.2"), last) is other
+    assert names.of(packed("10.0.0.2"), first) is WEB, "what was seen before is still of before"
+    assert names.of(packed("198.51.100.1"), last) == "world"
+
+
+def test_names_are_not_kept_without_end() -> None:
+    holders: list[Endpoint] = []
+    names = Names(lambda: holders, list, object, {})
+    for at in range(5000):
+        holders[:] = [endpoint(f"one{at}", f"10.1.{at >> 8}.{at & 255}/8")]
+        turn = names.refresh()
+    assert names.of(packed("10.1.0.0"), turn) == "world"
+    assert names.of(packed("10.1.19.0"), turn) != "world"
+    for at in range(10):
+        holders[:] = [endpoint(f"again{at}", "10.2.0.1/8")]
+        turn = names.refresh()
+    assert [getattr(names.of(packed("10.2.0.1"), turn - back), "name", "") for back in (0, 3, 9)] == [
+        "again9:eth0",
+        "again6:eth0",
+        "again6:eth0",
+    ]
+
+
+def test_a_record_is_what_lies_in_the_ring() -> None:
+    assert Ring.stride(EVENT.size) == RECORD.size
+    assert RECORD.size % 8 == 0, "so that columns can be read"
+
+
+def test_a_batch_is_read_when_it_is_asked_for() -> None:
+    links = {veth(WEB.name): 7}
+    names = Names(lambda: [WEB], list, tuple, links)
+    spoofed = seen("10.0.0.9", "10.0.0.2", kind=Kind.DROP, reason=Reason.FOREIGN_ADDRESS, rule=0)
+    found = [seen("192.0.2.9", "10.0.0.2", rule=5), seen("192.0.2.9", "10.0.0.2", kind=Kind.CLOSE), spoofed]
+    batch = Batch(raw(found), 100.0, (names, names.refresh()), {5: "shop/a ingress[0]"}.__getitem__)
+    assert (batch.count, batch.opened) == (3, 1)
+    last, _, first = batch.records()
+    assert (first.seen, first.source, first.destination, first.policy) == (found[0], "world", WEB, "shop/a ingress[0]")
+    assert (last.seen, last.source) == (spoofed, WEB), "whoever is behind the link"
 
 
 def test_a_slow_follower_loses_and_is_told() -> None:

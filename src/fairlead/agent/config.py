@@ -15,7 +15,8 @@ class Settings(Value, frozen=True, kw_only=True):
     ``debounce``: how long an event waits for its companions before the kernel is compared; ``interval``: how often it is
     compared although nothing was heard; ``linger``: how long detached endpoints wait to be removed together; ``gc_grace``:
     how long a collection spares a container that its runtime does not list. ``flow_buffer``: KiB in which events wait for the
-    agent, a power of two.
+    agent, a power of two. ``node_access``: whether this node reaches its own containers, as for probes, whatever policies say;
+    ``short_way``: whether two containers of a network may reach each other past the bridge.
     """
 
     run_dir: str
@@ -24,6 +25,8 @@ class Settings(Value, frozen=True, kw_only=True):
     group: str = ""
     plane: str = "auto"
     ipv6: bool = False
+    node_access: bool = True
+    short_way: bool = True
     flow_buffer: int = 1024
     debounce: float = 0.05
     interval: float = 30.0

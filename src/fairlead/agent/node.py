@@ -19,14 +19,28 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
 from fairlead.api.schema import Drift
 from fairlead.datapath.base import PLANE, Answer, Plane, Question
 from fairlead.datapath.filter.filter import Filter
-from fairlead.desired.state import Bridge, Chain, Inside, Limit, Link, NodeState, Publication, Row, Rows, Sub, Subject
+from fairlead.desired.state import (
+    Bridge,
+    Chain,
+    Guard,
+    Guest,
+    Inside,
+    Limit,
+    Link,
+    Local,
+    NodeState,
+    Publication,
+    Row,
+    Rows,
+    Sub,
+    Subject,
+)
 from fairlead.kernel.errors import Gone, KernelError
 from fairlead.kit import fault
 from fairlead.links import bridges, chains, inside, limits
@@ -63,6 +77,7 @@ class Node:
         self.state = NodeState()
         self.repairs = 0
         self._hosts: dict[str, Link] = {}  # links by the name of their host side
+        self._guests: dict[str, dict[str, Guest]] = {}  # what each link carries for others of its container
         self.checked = time.monotonic()
         self.leaving: dict[str, tuple[Rows, asyncio.Future[None]]] = {}
         self._linger = linger
@@ -76,7 +91,15 @@ class Node:
         for row in self.state.owned(owner):
             if isinstance(row, Link):
                 self._hosts.pop(row.host, None)
-        self._hosts |= {row.host: row for row in rows if isinstance(row, Link)}
+            elif isinstance(row, Guest):
+                self._guests[row.host].pop(row.endpoint)
+                if not self._guests[row.host]:
+                    del self._guests[row.host]
+        for row in rows:
+            if isinstance(row, Link):
+                self._hosts[row.host] = row
+            elif isinstance(row, Guest):
+                self._guests.setdefault(row.host, {})[row.endpoint] = row
         self.state = self.state.replace(owner, rows)
 
     async def put(self, owner: str, rows: Rows) -> None:
@@ -233,30 +256,28 @@ class Node:
         fresh = [row for row in rows if row not in before]
         self._hands.links.ensure(fresh, self._guard)
         fault.point("change.made")
+        self._hands.plane.change(*_of_links_that_stay(rows, before))
         self._hands.links.remove(row for row in before if (type(row), row.key) not in kept)
         fault.point("change.removed")
 
     def _guard(self, link: Link) -> None:
         """What judges that which passes, and whom it judges by: before the link carries anything."""
-        subject = self.state.table(Subject).get(link.host)
-        self._hands.plane.ensure((link, subject) if subject else (link,))
+        state, host = self.state, link.host
+        found = (state.table(Subject).get(host), state.table(Guard).get(host), state.table(Local).get(host))
+        self._hands.plane.ensure((link, *(row for row in found if row), *self._guests.get(host, {}).values()))
         fault.point("change.guarded")
 
     def _program(self, add: Sequence[Row], remove: Sequence[Row]) -> None:
-        plane = self._hands.plane
-        plane.change(add, remove)
-        subjects = [row for row in add if isinstance(row, Subject)]
-        try:
-            plane.ensure(subjects)
-        except Gone:
-            for row in subjects:
-                with suppress(Gone):  # not there yet, or destroyed: whoever makes the link sees to it
-                    plane.ensure((row,))
+        self._hands.plane.change(add, remove)
         fault.point("policy.programmed")
 
     @staticmethod
     def _undo(hands: Hands, rows: Rows, before: Rows) -> None:
-        for step in (lambda: hands.links.remove(rows), lambda: hands.filter.change(before, rows)):
+        for step in (
+            lambda: hands.links.remove(rows),
+            lambda: hands.filter.change(before, rows),
+            lambda: hands.plane.change(before, rows),
+        ):
             if failure := _attempt(step):
                 log.warning("undoing: %s", failure)
             fault.point("undo.step")
@@ -324,8 +345,7 @@ class Node:
             # Somebody was there before us; bring what is left in line.
             self._broom.filter.apply(self.state)
         fault.point("remove.filter")
-        under = self.state.table(Subject)
-        self._broom.plane.forget([under.get(row.host, Subject(host=row.host)) for row in rows if isinstance(row, Link)])
+        self._broom.plane.forget(rows)
         self._broom.links.remove(rows)
         fault.point("remove.links")
         self._broom.filter.settle((), rows)
@@ -336,6 +356,16 @@ class Node:
             return await asyncio.get_running_loop().run_in_executor(self._kernel, act, *arguments)
         except KernelError as error:
             raise Failed(str(error)) from error
+
+
+def _of_links_that_stay(rows: Rows, before: Rows) -> tuple[Sequence[Row], Sequence[Row]]:
+    """What is to be known of links and no more, where it did not come with the making of a link; and what was to be known."""
+    told = [row for row in rows if isinstance(row, (Guard, Guest, Local))]
+    stale = [row for row in before if isinstance(row, (Guard, Guest, Local)) and row not in rows]
+    made = {row.host for row in rows if isinstance(row, Link) and row not in before}
+    if not stale and all(row in before or row.host in made for row in told):
+        return [], []
+    return told, stale
 
 
 def _attempt(step: Callable[[], object]) -> Exception | None:

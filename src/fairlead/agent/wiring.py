@@ -83,11 +83,16 @@ class Wiring:
         self.docker = plugin.Plugin(self.agent)  # the door that Docker knows
 
     def _hands(self) -> Hands:
-        plane: Plane = ebpf.Ebpf(self.programs) if self.programs else nftables.Nftables()
-        return Hands(Links(), Filter(self.settings.run), plane)
+        return Hands(Links(), Filter(self.settings.run), self._plane())
+
+    def _plane(self) -> Plane:
+        if self.programs is None:
+            return nftables.Nftables()
+        return ebpf.Ebpf(self.programs, node_access=self.settings.node_access, short_way=self.settings.short_way)
 
     def _collector(self) -> Collector:
-        names = Names(self.endpoints.all.values, self.host.addresses, lambda: self.node.state)
+        links = self.programs.links if self.programs else {}
+        names = Names(self.endpoints.all.values, self.host.addresses, lambda: self.node.state, links)
         return Collector(self._observer(), names, rule=self.policies.rule)
 
     def _observer(self) -> Observer:

@@ -40,10 +40,10 @@ class Answer(NamedTuple):
 
 
 class Hits(NamedTuple):
-    """How often a rule decided since counting began: connections that it let pass, packets that it dropped."""
+    """How often a rule decided: connections that it let through, packets that it dropped."""
 
-    connections: int = 0
-    drops: int = 0
+    connections: int
+    dropped: int
 
 
 class Plane(Protocol):
@@ -52,19 +52,20 @@ class Plane(Protocol):
     name: str
 
     def change(self, add: Iterable[Row], remove: Iterable[Row]) -> None:
-        """Program what policies say (Peer, Ruling, Judgement), forget what is removed and not added again.
+        """Program ``add``, forget what is removed and not added again: what policies say (Peer, Ruling, Judgement).
 
-        Then have every connection decided again. Other rows are ignored; removing what is not there is no error.
+        And what is known of links that there are (Subject, Guard, Guest, Local); those of a link that is made later come with
+        ``ensure``. Then have every connection decided again. Other rows are ignored; removing what is not there is no error.
         """
 
     def ensure(self, rows: Iterable[Row]) -> None:
-        """Put every endpoint (Subject) under its policies, then see that every link of ``rows`` is guarded; the links exist.
+        """Program what is known of links (Subject, Guard, Guest, Local), then see that every Link of ``rows`` is guarded.
 
         What is there and right is left. ``Gone`` if a link is not there.
         """
 
     def forget(self, rows: Iterable[Row]) -> None:
-        """Links of these endpoints (Subject) are about to be deleted: from now on they carry nothing. Gone is no error."""
+        """Links are about to be deleted: from now on they carry nothing. Rows as in ``ensure``; gone is no error."""
 
     def check(self, state: NodeState) -> list[Drift]:
         """Compare the kernel with ``state`` without touching it; a link that is not guarded is drift of ``PLANE links``."""
@@ -74,6 +75,12 @@ class Plane(Protocol):
 
     def ask(self, question: Question) -> Answer | None:
         """Have the kernel answer, as it would for a packet; nothing is remembered or reported. None: it cannot be asked."""
+
+    def hits(self) -> dict[int, Hits]:
+        """How often each rule decided, by its number; those that never did may be missing."""
+
+    def forget_hits(self, rules: Iterable[int]) -> None:
+        """These rules are no more: what was counted for them is forgotten."""
 
     def fill(self) -> dict[str, tuple[int, int]]:
         """By map of policies: how many entries it holds, and how many it can hold."""

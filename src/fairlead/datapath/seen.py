@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
-PACKED = struct.Struct("=16s2s16s2sBQQQQQQII8BQ")
-"""A ``Seen`` as it is kept."""
+RECORD = struct.Struct("=8x16s16s2s2sB3xQQQQQQIIBBBBB27xIBB2xQ")
+"""A ``Seen`` as it is kept: as the eBPF programs write it into their ring buffer, whose header is the first eight bytes."""
+KIND_AT, RULE_AT = RECORD.size - 16, RECORD.size - 8
+"""Where two of its fields lie."""
 
 
 class Kind(IntEnum):
@@ -47,6 +49,17 @@ class Reason(IntEnum):
     MALFORMED = 5
     FRAGMENT_UNMATCHED = 6
     RELATED_UNKNOWN = 7
+    NO_GUARD = 8
+    FOREIGN_MAC = 9
+    FOREIGN_ADDRESS = 10
+    FOREIGN_ARP = 11
+    FOREIGN_NEIGHBOUR = 12
+    ROUTER = 13
+    DHCP_SERVER = 14
+    MEMBERSHIP = 15
+    OTHER_PROTOCOL = 16
+    UNREADABLE = 17
+    NOT_ADDRESSED = 18
     STRAY = 64
     MANY = 65
 
@@ -59,6 +72,17 @@ REASONS = {
     Reason.MALFORMED: "isolated, and its headers contradict themselves",
     Reason.FRAGMENT_UNMATCHED: "isolated, and a fragment whose first one was not seen",
     Reason.RELATED_UNKNOWN: "isolated, and an ICMP error about no known connection",
+    Reason.NO_GUARD: "who may send here is not known",
+    Reason.FOREIGN_MAC: "a MAC address that is not its own",
+    Reason.FOREIGN_ADDRESS: "an IP address that is not its own",
+    Reason.FOREIGN_ARP: "ARP for another",
+    Reason.FOREIGN_NEIGHBOUR: "neighbour discovery for another",
+    Reason.ROUTER: "router advertisement or solicitation, redirect",
+    Reason.DHCP_SERVER: "DHCP server",
+    Reason.MEMBERSHIP: "multicast membership, which nobody here asks for",
+    Reason.OTHER_PROTOCOL: "neither IP nor ARP, or a VLAN tag",
+    Reason.UNREADABLE: "headers that cannot be read",
+    Reason.NOT_ADDRESSED: "a frame for another container",
     Reason.STRAY: "isolated, and part of no connection",
     Reason.MANY: "isolated, and sent to many or to another address",
 }
@@ -66,15 +90,15 @@ REASONS = {
 
 
 class Seen(NamedTuple):
-    """What was seen of one connection. Addresses are 16 bytes, ports two, in network order; times are nanoseconds since boot.
+    """What was seen of one connection. Addresses are 16 bytes, ports two, in network order; times are of CLOCK_MONOTONIC.
 
     Of ``Kind.DROP`` the opener is who sent the packet, which was dropped at the hook ``direction`` of ``ifindex``. ``rule`` is
     the number of the rule that allowed or dropped it, 0 if none did.
     """
 
     low: bytes
-    low_port: bytes
     high: bytes
+    low_port: bytes
     high_port: bytes
     protocol: int
     first: int
@@ -134,8 +158,8 @@ class Observer(Protocol):
     fd: int
     """Readable when there are events."""
 
-    def events(self, most: int) -> Iterator[Seen]:
-        """What happened since the last call, at most so many."""
+    def events(self, most: int) -> bytes:
+        """What happened since the last call, at most so many: one ``RECORD`` after another."""
 
     def sweep(self) -> Iterator[tuple[list[Seen], int]]:
         """The connections there are, a chunk at a time: what there is to tell, and how many live ones the chunk held."""

@@ -21,6 +21,7 @@ from .state import (
     Hop,
     Limit,
     Link,
+    Local,
     NodeState,
     Publication,
     Realm,
@@ -115,7 +116,7 @@ def endpoint_rows(endpoint: Endpoint, network: Network, beside: Iterable[Interfa
     rows: list[Row] = []
     if has_link(endpoint, network):
         link = _link(endpoint, network)
-        rows += (link, _guard(link, network))
+        rows += (link, _guard(link, network), *_local(endpoint, link, network))
     if spec.chained and host and spec.ports:
         rows.append(Chain(key=endpoint.name, host=host))
     if network.spec.driver in SUBS and not spec.chained:
@@ -190,6 +191,24 @@ def _own(link: Link) -> tuple[Address, ...]:
     if any(address.family == 6 for address in addresses):
         addresses += (link.mac.link_local,)
     return addresses
+
+
+def _local(endpoint: Endpoint, link: Link, network: Network) -> Iterable[Local]:
+    """None where the way past the bridge would be a way past somebody: a limit, another's address, containers kept apart.
+
+    It leads into another namespace alone, so that a link that is handed over takes it once it is known which.
+    """
+    spec = network.spec
+    handed_over = not link.handover or link.path
+    if spec.anti_spoofing and spec.inter_container and not endpoint.spec.bandwidth and link.addresses and handed_over:
+        yield Local(
+            host=link.host,
+            network=network.name,
+            mac=link.mac,
+            mtu=link.mtu,
+            addresses=tuple(interface.address for interface in link.addresses),
+            gateway=names.veth_mac(link.key) if spec.routed else None,
+        )
 
 
 def _hops(endpoint: Endpoint, network: Network) -> Iterable[Hop]:

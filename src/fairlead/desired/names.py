@@ -16,6 +16,8 @@ DEFAULT_NETWORK = "default"
 VETH = "flv"
 HANDOVER = "flh"
 IFB = "fli"
+GUARDED = 0x666C
+"""The mark of a packet that the eBPF plane has held against its link's guard, on its way from there to the bridge."""
 
 
 def bridge(network: Network) -> InterfaceName:

@@ -105,6 +105,25 @@ class Guard(Value, frozen=True, kw_only=True):
         return self.host
 
 
+class Local(Value, frozen=True, kw_only=True):
+    """A link that others of its network on this node may reach past the bridge or the routes between them. Key: its host side.
+
+    ``gateway``: the MAC under which a routed link knows the host. Where others on the long way have a say there is no such row.
+    """
+
+    host: InterfaceName
+    network: str
+    mac: Mac
+    mtu: int
+    addresses: tuple[Address, ...]
+    gateway: Mac | None = None
+
+    @property
+    def key(self) -> str:
+        """The host's side of the link."""
+        return self.host
+
+
 class Guest(Value, frozen=True, kw_only=True):
     """Addresses that a container has on another of its interfaces, ``endpoint``, and may also send from here.
 
@@ -267,8 +286,26 @@ class Subject(Value, frozen=True, kw_only=True):
         return self.host
 
 
-Row = Bridge | Link | Sub | Guard | Guest | Chain | Limit | Segment | Realm | Publication | Peer | Ruling | Judgement | Subject
-R = TypeVar("R", Bridge, Link, Sub, Guard, Guest, Chain, Limit, Segment, Realm, Publication, Peer, Ruling, Judgement, Subject)
+Row = (
+    Bridge
+    | Link
+    | Sub
+    | Guard
+    | Local
+    | Guest
+    | Chain
+    | Limit
+    | Segment
+    | Realm
+    | Publication
+    | Peer
+    | Ruling
+    | Judgement
+    | Subject
+)
+R = TypeVar(
+    "R", Bridge, Link, Sub, Guard, Local, Guest, Chain, Limit, Segment, Realm, Publication, Peer, Ruling, Judgement, Subject
+)
 Rows = tuple[Row, ...]
 """The rows of one owner, a Network or an Endpoint."""
 
@@ -287,6 +324,7 @@ class NodeState:
         Link,
         Sub,
         Guard,
+        Local,
         Guest,
         Chain,
         Limit,

@@ -6,10 +6,11 @@ A connection outlives its container by a moment: so the name of an address stays
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from time import monotonic
 
+from fairlead.desired import names
 from fairlead.model.address import Address
 from fairlead.model.endpoint import Endpoint
 
@@ -22,39 +23,74 @@ _STALE = 2.0
 """Seconds for which the host's own addresses are taken as they were read."""
 _PAST = 4096
 """Addresses nobody has any more whose names are kept."""
+_KEPT = 4
+"""How many an address is known to have belonged to."""
 
 
 class Names:
-    """Who has which address."""
+    """Who has which address, and had it before; who is behind which link.
+
+    Time is counted in turns, one for each time that something was seen: what was seen in one turn is asked about later, mostly
+    never.
+    """
 
     def __init__(
-        self, endpoints: Callable[[], Iterable[Endpoint]], host: Callable[[], Iterable[str]], version: Callable[[], object]
+        self,
+        endpoints: Callable[[], Iterable[Endpoint]],
+        host: Callable[[], Iterable[str]],
+        version: Callable[[], object],
+        links: Mapping[str, int],
     ) -> None:
-        """``version`` answers with another object after every change of ``endpoints``; the ``host`` is asked now and then."""
-        self._ask_endpoints, self._ask_host, self._ask_version = endpoints, host, version
+        """``version`` answers with another object after every change of ``endpoints``; the ``host`` is asked now and then.
+
+        ``links``: the number of each endpoint's interface, by name, as it is at any time.
+        """
+        self._ask_endpoints, self._ask_host, self._ask_version, self._links = endpoints, host, version, links
         self._version: object = None
         self._read = 0.0
-        self._names: dict[bytes, Party] = {}
-        self._past: dict[bytes, Party] = {}
+        self._turn = 0
+        self._now: dict[bytes | int, Party] = {}
+        self._since: dict[bytes | int, tuple[tuple[int, Party], ...]] = {}
+        """By address or link: from which turn on who has it, the last one last."""
 
-    def refresh(self) -> None:
-        """Learn who has which address now, if anything may have changed."""
+    def refresh(self) -> int:
+        """Begin a turn: learn who has which address now, if anything may have changed. Returns the number of the turn."""
+        self._turn += 1
         version, now_is = self._ask_version(), monotonic()
-        if version is self._version and now_is - self._read < _STALE:
-            return
-        self._version, self._read = version, now_is
-        before = self._names
-        now: dict[bytes, Party] = {packed(one): HOST for one in self._ask_host()}
-        for endpoint in self._ask_endpoints():
-            now |= {packed(one.address): endpoint for one in endpoint.spec.addresses}
-        self._past |= {key: party for key, party in before.items() if key not in now and party is not HOST}
-        while len(self._past) > _PAST:
-            del self._past[next(iter(self._past))]
-        self._names = now
+        if version is not self._version or now_is - self._read >= _STALE:
+            self._version, self._read = version, now_is
+            self._learn()
+        return self._turn
 
-    def of(self, key: bytes) -> Party:
-        """Whose address this is."""
-        return self._names.get(key) or self._past.get(key) or WORLD
+    def of(self, key: bytes, turn: int) -> Party:
+        """Whose address this was in a turn."""
+        return self._at(key, turn) or WORLD
+
+    def behind(self, interface: int, turn: int) -> Party | None:
+        """Who was at the other end of a link."""
+        return self._at(interface, turn)
+
+    def _at(self, key: bytes | int, turn: int) -> Party | None:
+        known = self._since.get(key, ())
+        return next((party for begin, party in reversed(known) if begin <= turn), known[0][1] if known else None)
+
+    def _learn(self) -> None:
+        now: dict[bytes | int, Party] = {packed(one): HOST for one in self._ask_host()}
+        for endpoint in self._ask_endpoints():
+            if index := self._links.get(names.veth(endpoint.name)):
+                now[index] = endpoint
+            now |= {packed(one.address): endpoint for one in endpoint.spec.addresses}
+        for key, party in now.items():
+            if self._now.get(key) is not party:
+                before = self._since.pop(key, ())  # what changed last is forgotten last
+                self._since[key] = (*before[1 - _KEPT :], (self._turn, party))
+        for key in self._now.keys() - now.keys():
+            if self._now[key] == HOST:
+                del self._since[key]
+        self._now = now
+        past = (key for key in tuple(self._since) if key not in now)
+        for _ in range(len(self._since) - len(now) - _PAST):
+            del self._since[next(past)]
 
 
 def packed(text: str) -> bytes:

@@ -1,40 +1,32 @@
-"""One thing that was seen, with the names that its addresses had then; and how it is shown to others."""
+"""One thing that was seen, with the names that its addresses had then, and how it is shown to others; and many, kept unread."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from fairlead.api.schema import Amount, Flow, Peer
-from fairlead.datapath.seen import PACKED, REASONS, Kind, Reason, Seen
+from fairlead.datapath.seen import KIND_AT, REASONS, RECORD, RULE_AT, Direction, Kind, Reason, Seen
 
-from .enrich import Party, address
+from .enrich import Names, Party, address
 
 PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp"}
-WITHOUT_PORTS = {1, 58}
+WITHOUT_PORTS = {0, 1, 58}
 _EVENTS = {Kind.NEW: "new", Kind.CLOSE: "close", Kind.ACTIVE: "active", Kind.DROP: "drop"}
 FORWARDED, DROPPED = "forwarded", "dropped"
 _DEFAULT = "default deny"
 
 
 class Record(NamedTuple):
-    """As it is kept, 300 bytes: most are never asked for, so what was seen stays packed."""
+    """What was seen, and when and whose it was."""
 
     time: float
-    event: bytes
+    seen: Seen
     source: Party
     destination: Party
     policy: str = ""
-
-    @classmethod
-    def of(cls, moment: float, seen: Seen, source: Party, destination: Party, policy: str = "") -> Self:
-        """Pack what was seen. ``policy``: the rule that decided, by name."""
-        return cls(moment, PACKED.pack(*seen), source, destination, policy)
-
-    @property
-    def seen(self) -> Seen:
-        """What was seen, unpacked."""
-        return Seen._make(PACKED.unpack(self.event))
+    """The rule that decided, by name."""
 
     @property
     def verdict(self) -> str:
@@ -63,13 +55,57 @@ class Record(NamedTuple):
         )
 
 
+class Batch:
+    """What was seen in one turn, as the programs wrote it: most of it nobody ever asks for, so nothing is read before."""
+
+    __slots__ = ("_boot", "_names", "_raw", "_rules", "count", "opened")
+
+    def __init__(self, raw: bytes, boot: float, names: tuple[Names, int], rule: Callable[[int], str]) -> None:
+        """``raw``: one ``RECORD`` after another. ``boot``: when the clock of the programs was zero. ``names`` in which turn."""
+        self._raw, self._boot, self._names = raw, boot, names
+        self.count = len(raw) // RECORD.size
+        self.opened = _column(raw, KIND_AT, "I").count(Kind.NEW)
+        self._rules = {number: rule(number) for number in set(_column(raw, RULE_AT, "Q")) if number}
+        """Their names now: rules may be gone when somebody asks."""
+
+    def records(self) -> Iterator[Record]:
+        """All of it, the last first."""
+        for at in range(self.count - 1, -1, -1):
+            yield self._record(Seen._make(RECORD.unpack_from(self._raw, at * RECORD.size)))
+
+    def _record(self, seen: Seen) -> Record:
+        names, turn = self._names
+        speaks = seen.kind == Kind.DROP and seen.direction == Direction.FROM_POD
+        return Record(
+            (seen.first if seen.kind == Kind.NEW else seen.last) / 1e9 + self._boot,
+            seen,
+            # Of what was dropped where it was sent, whose it is says the link and not the address that it claims.
+            (names.behind(seen.ifindex, turn) if speaks else None) or names.of(seen.source, turn),
+            names.of(seen.destination, turn),
+            self._rules.get(seen.rule, ""),
+        )
+
+
+def _column(raw: bytes, at: int, kind: str) -> list[int]:
+    """One number of every record, without a look at the rest."""
+    view = memoryview(raw).cast(kind)  # type: ignore[call-overload]  # the two formats there are
+    return list(view[at // view.itemsize :: RECORD.size // view.itemsize])
+
+
+def raw(found: Iterable[Seen]) -> bytes:
+    """What the sweep saw, as if the programs had told it."""
+    return b"".join(RECORD.pack(*one) for one in found)
+
+
 def verdict(seen: Seen) -> str:
     """``forwarded`` or ``dropped``."""
     return DROPPED if seen.kind == Kind.DROP else FORWARDED
 
 
 def protocol(seen: Seen) -> str:
-    """The protocol's name, or its number where it has none here."""
+    """The protocol's name, or its number where it has none here; of what is no IP, what it is instead."""
+    if seen.kind == Kind.DROP and seen.protocol == 0:
+        return "arp" if seen.reason == Reason.FOREIGN_ARP else "ethernet"
     return PROTOCOLS.get(seen.protocol) or str(seen.protocol)
 
 

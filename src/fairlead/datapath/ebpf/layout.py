@@ -5,11 +5,12 @@ from __future__ import annotations
 import struct
 from enum import IntEnum
 
-from fairlead.datapath.seen import Direction, Reason, Seen
+from fairlead.datapath.seen import RECORD, Direction, Reason, Seen
 
-ENTRY = struct.Struct("=16s2s6x16s2s6xB7xQQQQQQIIBBBBBBBxQ16x")
+ENTRY = struct.Struct("=16s16s2s2sB3xQQQQQQIIBBBBBBBxQ16x")
 """A connection's key and its value, one after the other: what ``Seen`` has of it, who denies it, the rule that allowed it."""
-EVENT = struct.Struct("=16s2s6x16s2s6xB7xQQQQQQIIBBBBB27xIBB2xQ")
+EVENT = struct.Struct("=" + RECORD.format.removeprefix("=8x"))
+"""A record without the ring buffer's header."""
 ENDPOINT = struct.Struct("=QQ")
 """Policy sets: ingress, egress."""
 PEER_KEY = struct.Struct("=I16s")
@@ -19,6 +20,18 @@ RULING_KEY = struct.Struct("=IQBx2s")
 """Prefix length, ruling, protocol, port in network order."""
 RULING_VALUE = struct.Struct("=QB7x")
 CONFIG = struct.Struct("=QI4x")
+GUARD = struct.Struct("=16s16s6s2xII")
+"""First address of IPv4 and of IPv6, MAC, whether it is checked, whether it is routed."""
+OWNED_KEY = struct.Struct("=16sI4x")
+OWNED = struct.Struct("=I")
+DOOR = struct.Struct("=Q6s2x")
+"""Network, the gateway's MAC."""
+LOCAL = struct.Struct("=Q6s2x6s2xII")
+"""Network, MAC, the gateway's MAC, interface, MTU."""
+HITS = struct.Struct("=QQ")
+"""Connections, dropped packets."""
+INDEX = struct.Struct("=I")
+"""An interface, or the place in an array."""
 
 
 class Counter(IntEnum):
@@ -31,6 +44,16 @@ class Counter(IntEnum):
     FRAGMENT_UNMATCHED = 4
     TABLE_FULL = 5
     DROP_LOST = 6
+    HITS_LOST = 7
+    REMEMBERED = 8
+    FORGOTTEN = 9
+
+
+class Ownership(IntEnum):
+    """``enum ownership``: on which of its interfaces a container has an address."""
+
+    ELSEWHERE = 1
+    HERE = 2
 
 
 def seen(entry: bytes, kind: int) -> tuple[Seen, bool]:

@@ -9,16 +9,18 @@ from collections.abc import Iterable
 from sys import byteorder
 
 from fairlead.api.schema import Drift
-from fairlead.datapath.base import PLANE, Answer, Question
+from fairlead.datapath.base import PLANE, Answer, Hits, Question
 from fairlead.datapath.seen import REASONS, Direction, Reason
-from fairlead.desired.state import Judgement, Link, NodeState, Peer, Row, Ruling, Subject
+from fairlead.desired.state import Guard, Guest, Judgement, Link, Local, NodeState, Peer, Row, Ruling, Subject
 from fairlead.kernel import route
 from fairlead.kernel.errors import Exists, Gone
 from fairlead.kernel.netlink import Netlink
 
+from .entries import Found, describe, entries, interface_of
+from .layout import HITS, NUMBER
 from .programs import Programs
 from .question import packet
-from .tables import Tables, describe
+from .tables import Tables
 
 LINKS, MAPS = f"{PLANE} links", f"{PLANE} maps"
 _PLACES = {route.RECEIVED: "from_pod", route.SENT: "to_pod"}
@@ -29,44 +31,50 @@ class Ebpf:
 
     name = "ebpf"
 
-    def __init__(self, programs: Programs) -> None:
+    def __init__(self, programs: Programs, *, node_access: bool = True, short_way: bool = True) -> None:
+        """``node_access``: whether this node reaches its containers whatever policies say.
+
+        ``short_way``: whether two containers of a network may reach each other past the bridge.
+        """
         self._programs = programs
-        self._tables = Tables(programs.maps)
+        self._tables = Tables(programs.maps, node_reaches_pods=node_access)
+        self._short_way = short_way
         self._netlink = Netlink()
-        self._indexes: dict[str, int] = {}
-        """Of the links that have an endpoint: when one is to be forgotten it may be gone."""
 
     def ensure(self, rows: Iterable[Row]) -> None:
-        """Say under which policies each endpoint is; then attach to each link, or replace what is attached."""
+        """Say what there is to know of each link; then attach to it, or replace what is attached."""
         rows = list(rows)
-        subjects = [row for row in rows if isinstance(row, Subject)]
-        found = {row.host: self._index(row.host) for row in rows if isinstance(row, Link | Subject)}
-        self._tables.put({found[row.host]: (row.ingress, row.egress) for row in subjects})
-        self._indexes |= {row.host: found[row.host] for row in subjects}
+        hosts: set[str] = {row.host for row in rows if isinstance(row, Link | Subject | Guard | Guest | Local)}
+        found = {host: self._index(host) for host in hosts}
+        self._tables.put(self._entries(rows, found))
+        self._programs.links.update(found)
         for row in rows:
             if isinstance(row, Link):
                 self._attach(found[row.host])
 
     def change(self, add: Iterable[Row], remove: Iterable[Row]) -> None:
-        """Write what policies say, then remove what they no longer say."""
-        self._tables.change(add, remove)
+        """Write what the rows say, then remove what they no longer say; of links that there are not, nothing."""
+        links = self._programs.links
+        self._tables.change(self._entries(add, links), self._entries(remove, links))
 
     def forget(self, rows: Iterable[Row]) -> None:
-        """Links without their endpoints carry nothing."""
-        indexes = []
-        for row in rows:
-            if isinstance(row, Subject):
-                known = self._indexes.pop(row.host, None)
-                link = route.link(self._netlink, row.host)
-                indexes += [one for one in (known, link.index if link else None) if one is not None]
-        self._tables.drop(dict.fromkeys(indexes))
+        """Links of which nothing is known carry nothing."""
+        rows, known = list(rows), self._programs.links
+        hosts = {row.host for row in rows if isinstance(row, Link)}
+        for host in hosts:
+            if link := route.link(self._netlink, host):
+                known[host] = link.index
+        rows += [Subject(host=host) for host in hosts]
+        self._tables.change(self._entries((), known), self._entries(rows, known))
+        for host in hosts:
+            known.pop(host, None)
 
     def apply(self, state: NodeState) -> None:
         """Make the maps say what ``state`` does; programs stay as they are."""
-        links = {one.name: one.index for one in route.links(self._netlink)}
-        subjects = [row for row in state.table(Subject).values() if row.host in links]
-        self._tables.apply(_policies(state), {links[row.host]: (row.ingress, row.egress) for row in subjects})
-        self._indexes = {row.host: links[row.host] for row in subjects}
+        links = self._links()
+        self._tables.apply(self._entries(_rows(state), links))
+        self._programs.links.clear()
+        self._programs.links.update({row.host: links[row.host] for row in state.table(Link).values() if row.host in links})
 
     def ask(self, question: Question) -> Answer | None:
         """Run the program that goes the way of those on the links, with their maps."""
@@ -77,13 +85,26 @@ class Ebpf:
         rule = 0 if reason is Reason.NO_ENDPOINT else int.from_bytes(data[:8], byteorder)
         return Answer(reason is Reason.NONE, REASONS.get(reason, ""), rule)
 
+    def hits(self) -> dict[int, Hits]:
+        """By the number of a rule, all CPUs together."""
+        found = {}
+        for key, values in self._programs.maps["hits"].entries().items():
+            each = list(HITS.iter_unpack(values))
+            found[int(NUMBER.unpack(key)[0])] = Hits(sum(one for one, _ in each), sum(one for _, one in each))
+        return found
+
+    def forget_hits(self, rules: Iterable[int]) -> None:
+        """Rules that are no more."""
+        for rule in rules:
+            self._programs.maps["hits"].delete(NUMBER.pack(rule))
+
     def fill(self) -> dict[str, tuple[int, int]]:
         """By map: how many entries it holds, and how many it can hold."""
         return self._tables.fill()
 
     def check(self, state: NodeState) -> list[Drift]:
         """Compare what is attached with the programs in use, and the maps with the rows."""
-        links = {one.name: one.index for one in route.links(self._netlink)}
+        links = self._links()
         want = {name: self._programs.programs[name].info.id for name in _PLACES.values()}
         drift = []
         for row in state.table(Link).values():
@@ -100,14 +121,18 @@ class Ebpf:
         """Close the socket."""
         self._netlink.close()
 
+    def _entries(self, rows: Iterable[Row], links: dict[str, int]) -> Found:
+        return entries((row for row in rows if self._short_way or not isinstance(row, Local)), links)
+
+    def _links(self) -> dict[str, int]:
+        return {one.name: one.index for one in route.links(self._netlink)}
+
     def _check_tables(self, state: NodeState, links: dict[str, int]) -> list[Drift]:
         """A link that is missing is for others to name; what is left of one does no harm."""
-        subjects = [row for row in state.table(Subject).values() if row.host in links]
-        sets = {links[row.host]: (row.ingress, row.egress) for row in subjects}
-        existing = {index.to_bytes(4, byteorder) for index in links.values()}
+        existing: set[int | None] = {*links.values(), None}
         drift = []
-        for name, (want, have) in self._tables.differences(_policies(state), sets).items():
-            keys = [key for key in want | have if name != "endpoints" or key in existing]
+        for name, (want, have) in self._tables.differences(self._entries(_rows(state), links)).items():
+            keys = (key for key in want | have if interface_of(name, key, want.get(key) or have[key]) in existing)
             drift += [_entry_drift(describe(name, key), want.get(key), have.get(key)) for key in keys]
         return drift
 
@@ -155,8 +180,14 @@ def _drift(row: Link, name: str, want: int, have: int | None) -> Drift:
     )
 
 
-def _policies(state: NodeState) -> list[Row]:
-    return [*state.table(Ruling).values(), *state.table(Judgement).values(), *state.table(Peer).values()]
+def _rows(state: NodeState) -> Iterable[Row]:
+    yield from state.table(Ruling).values()
+    yield from state.table(Judgement).values()
+    yield from state.table(Peer).values()
+    yield from state.table(Subject).values()
+    yield from state.table(Guard).values()
+    yield from state.table(Guest).values()
+    yield from state.table(Local).values()
 
 
 def _entry_drift(key: str, want: bytes | None, have: bytes | None) -> Drift:

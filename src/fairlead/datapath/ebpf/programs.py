@@ -19,23 +19,32 @@ from fairlead.kernel.bpf import Map, Object, Program, fs
 from fairlead.kernel.errors import Gone
 from fairlead.model.errors import Unsupported
 
+from .layout import EVENT
+
 OBJECTS = Path(__file__).with_name("obj")
 PROGRAMS = ("from_pod", "to_pod", "ask")
 MAPS = (
     "config",
     "connections",
     "counters",
+    "doors",
     "drop_counters",
     "drops",
     "endpoints",
     "events",
     "fragments",
+    "guards",
+    "hits",
     "judgements",
+    "locals",
+    "owned",
     "peers",
     "rulings",
 )
+PINS = {"events": f"events-{EVENT.size}"}
+"""What is pinned under another name than its own: of records in a ring the map's shape says nothing."""
 RING = 1 << 20
-"""Bytes of the ring buffer: 6,168 events."""
+"""Bytes of the ring buffer: 6,898 events."""
 
 
 class Programs:
@@ -49,6 +58,8 @@ class Programs:
         fs.mount(self._root)
         for folder in ("maps", "programs"):
             (self._root / folder).mkdir(mode=0o700, exist_ok=True)
+        self.links: dict[str, int] = {}
+        """The interfaces of which maps know something, by name; all threads write here what they program."""
         self.maps: dict[str, Map] = {}
         self.programs: dict[str, Program] = {}
         try:
@@ -81,7 +92,7 @@ class Programs:
         return digest.hexdigest()
 
     def _map_pin(self, name: str) -> Path:
-        return self._root / "maps" / name
+        return self._root / "maps" / PINS.get(name, name)
 
     def _program_pin(self, name: str) -> Path:
         return self._root / "programs" / f"{name}-{self._digest}"
@@ -125,6 +136,9 @@ class Programs:
             program.pin(str(self._program_pin(name)))
 
     def _forget_others(self) -> None:
+        for path in (self._root / "maps").iterdir():
+            if path.name not in {PINS.get(name, name) for name in MAPS}:
+                path.unlink()
         for path in (self._root / "programs").iterdir():
             if not path.name.endswith(f"-{self._digest}"):
                 path.unlink()

@@ -1,96 +1,29 @@
-"""What policies say, as maps: rows become entries by pure functions, ``Tables`` writes those that differ.
+"""The maps that the programs decide by, written and compared. What they mean is said by ``entries``.
 
-What is asked is written before what asks for it: rulings, judgements, peers. Connections remember the revision under which they
-were decided; one bump at the end of a change has each decided again at its next packet.
+What is asked is written before what asks for it, and removed after it. Connections remember the revision under which they were
+decided; one bump at the end of a change has each decided again at its next packet.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import struct
+import errno
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
-from fairlead.desired.state import Judgement, Peer, Row, Ruling, Span
 from fairlead.kernel.bpf import Map
+from fairlead.kernel.errors import KernelError
 from fairlead.model.address import Prefix
+from fairlead.model.errors import Exhausted
 
-from .layout import CONFIG, ENDPOINT, JUDGEMENT_KEY, NUMBER, PEER_KEY, RULING_KEY, RULING_VALUE
-
-Entries = dict[bytes, bytes]
-ORDER = ("rulings", "judgements", "peers")
-"""The order in which entries are added; they are removed in the reverse."""
-_ONLY = struct.pack("=I", 0)
-_MAPPED = bytes(10) + b"\xff\xff"
-_PORTS = 1 << 16
-
-
-def prefix_key(prefix: Prefix) -> bytes:
-    """The key of a prefix; IPv4 lies within ::ffff:0:0/96."""
-    packed = prefix.net.network_address.packed
-    if prefix.family == 4:
-        return PEER_KEY.pack(prefix.length + 96, _MAPPED + packed)
-    return PEER_KEY.pack(prefix.length, packed)
-
+from .entries import LINKS, ORDER, POLICIES, Entries, Found, prefix_key
+from .layout import CONFIG, INDEX, NUMBER
 
 EVERY_V4 = {prefix_key(Prefix("0.0.0.0/0")): NUMBER.pack(0)}
 """Always there, so that a short IPv6 prefix holds no IPv4 address."""
-
-
-def blocks(first: int, last: int) -> Iterator[tuple[int, int]]:
-    """A run of ports as aligned power-of-two blocks: the first port and the length of its prefix in bits."""
-    while first <= last:
-        size = first & -first or _PORTS
-        while first + size - 1 > last:
-            size //= 2
-        yield first, 17 - size.bit_length()
-        first += size
-
-
-def span_entries(ruling: int, span: Span) -> Entries:
-    """The entries of one span."""
-    value = RULING_VALUE.pack(span.rule, span.allow)
-    if span.protocol == 0:
-        return {RULING_KEY.pack(64, ruling, 0, bytes(2)): value}
-    return {
-        RULING_KEY.pack(80 + bits, ruling, span.protocol, port.to_bytes(2, "big")): value
-        for port, bits in blocks(span.first, span.last)
-    }
-
-
-def entries(rows: Iterable[Row]) -> dict[str, Entries]:
-    """The entries of all ``rows`` by map; rows of other tables are left out."""
-    found: dict[str, Entries] = {name: {} for name in ORDER}
-    for row in rows:
-        match row:
-            case Peer():
-                found["peers"][prefix_key(row.prefix)] = NUMBER.pack(row.peer)
-            case Judgement():
-                found["judgements"][JUDGEMENT_KEY.pack(row.policy, row.peer)] = NUMBER.pack(row.ruling)
-            case Ruling():
-                for span in row.spans:
-                    found["rulings"] |= span_entries(row.number, span)
-            case _:
-                pass
-    return found
-
-
-def describe(table: str, key: bytes) -> str:
-    """An entry's key for people."""
-    match table:
-        case "peers":
-            length, packed = PEER_KEY.unpack(key)
-            if packed.startswith(_MAPPED) and length >= 96:
-                return f"peer {ipaddress.IPv4Address(packed[12:])}/{length - 96}"
-            return f"peer {ipaddress.IPv6Address(packed)}/{length}"
-        case "judgements":
-            policy, peer = JUDGEMENT_KEY.unpack(key)
-            return f"judgement {policy:016x} of {peer:016x}"
-        case "rulings":
-            length, ruling, protocol, port = RULING_KEY.unpack(key)
-            return f"ruling {ruling:016x} protocol {protocol} port {int.from_bytes(port, 'big')}/{max(length - 80, 0)}"
-        case _:
-            return f"interface {struct.unpack('=I', key)[0]}"
+DECIDING = (*POLICIES, "endpoints")
+"""The maps by whose change a connection may be decided otherwise."""
+_ONLY = INDEX.pack(0)
+_FULL = {errno.E2BIG, errno.ENOSPC}
 
 
 class Tables:
@@ -103,7 +36,7 @@ class Tables:
         """
         self._maps = maps
         self._node_reaches_pods = node_reaches_pods
-        self._configure(self.revision or time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+        self._configure(self.revision or time.clock_gettime_ns(time.CLOCK_MONOTONIC))
         if maps["peers"].lookup(next(iter(EVERY_V4))) is None:
             maps["peers"].write(EVERY_V4)
 
@@ -116,33 +49,26 @@ class Tables:
         """Have every connection decided again."""
         self._configure(self.revision + 1)
 
-    def change(self, add: Iterable[Row], remove: Iterable[Row]) -> None:
-        """Write ``add``, then remove what of ``remove`` is not added again; nothing happens without a row of policies."""
-        new, old = entries(add), entries(remove)
+    def change(self, new: Found, old: Found) -> None:
+        """Write ``new``, then remove what of ``old`` is not in it; nothing happens if there is nothing."""
         gone = {name: [key for key in old[name] if key not in new[name]] for name in ORDER}
         if any(new.values()) or any(gone.values()):
             self._write(new, gone)
 
-    def put(self, endpoints: Mapping[int, tuple[int, int]]) -> bool:
-        """Set the policy sets (ingress, egress) of interfaces; whether any was different."""
-        table, fresh = self._maps["endpoints"], {}
-        for index, sets in endpoints.items():
-            key, value = struct.pack("=I", index), ENDPOINT.pack(*sets)
-            if table.lookup(key) != value:
-                fresh[key] = value
-        return self._tell("endpoints", fresh, ())
+    def put(self, new: Found) -> None:
+        """Write what of ``new`` is not there: of the links of one container, a few entries."""
+        fresh = {
+            name: {key: value for key, value in wanted.items() if self._maps[name].lookup(key) != value}
+            for name, wanted in new.items()
+        }
+        if any(fresh.values()):
+            self._write(fresh, {})
 
-    def drop(self, indexes: Iterable[int]) -> bool:
-        """Forget interfaces; whether any was known."""
-        return self._tell("endpoints", {}, [struct.pack("=I", one) for one in indexes])
-
-    def differences(self, rows: Iterable[Row], endpoints: Mapping[int, tuple[int, int]]) -> dict[str, tuple[Entries, Entries]]:
+    def differences(self, want: Found) -> dict[str, tuple[Entries, Entries]]:
         """By map: the entries that are missing or different, as they should be, and those that should not be, or differ."""
-        want = entries(rows)
-        want["peers"] = EVERY_V4 | want["peers"]
-        want["endpoints"] = {struct.pack("=I", index): ENDPOINT.pack(*sets) for index, sets in endpoints.items()}
         found = {}
-        for name, wanted in want.items():
+        for name in ORDER:
+            wanted = EVERY_V4 | want[name] if name == "peers" else want[name]
             have = self._maps[name].entries()
             found[name] = (
                 {key: value for key, value in wanted.items() if have.get(key) != value},
@@ -150,39 +76,40 @@ class Tables:
             )
         return found
 
-    def apply(self, rows: Iterable[Row], endpoints: Mapping[int, tuple[int, int]]) -> None:
-        """Make the maps say what ``rows`` do, and know ``endpoints`` alone."""
-        found = self.differences(rows, endpoints)
-        new = {name: missing for name, (missing, _) in found.items()}
-        gone = {name: [key for key in there if key not in new[name]] for name, (_, there) in found.items()}
-        if any(new.values()) or any(gone.values()):
-            self._write(new, gone)
+    def apply(self, want: Found) -> None:
+        """Make the maps hold ``want`` and nothing else."""
+        found = self.differences(want)
+        self.change(
+            {name: missing for name, (missing, _) in found.items()}, {name: there for name, (_, there) in found.items()}
+        )
 
     def fill(self) -> dict[str, tuple[int, int]]:
         """How many entries each map holds, and how many it can hold."""
-        names = (*ORDER, "endpoints")
-        return {name: (sum(one[2] for one in self._maps[name].chunks()), self._maps[name].info.max_entries) for name in names}
+        return {name: (sum(one[2] for one in self._maps[name].chunks()), self._maps[name].info.max_entries) for name in ORDER}
 
     def _write(self, new: Mapping[str, Entries], gone: Mapping[str, Iterable[bytes]]) -> None:
         try:
-            for name in (*ORDER, "endpoints"):
-                self._maps[name].write(new.get(name, {}))
-            for name in ("endpoints", *reversed(ORDER)):
+            for name in ORDER:
+                self._add(name, new.get(name, {}))
+            for name in reversed(ORDER):
                 for key in gone.get(name, ()):
                     if name == "peers" and key in EVERY_V4:
                         self._maps[name].write(EVERY_V4)
                     else:
                         self._maps[name].delete(key)
         finally:
-            self.bump()  # also after half a change
+            if any(new.get(name) or gone.get(name) for name in DECIDING):
+                self.bump()  # also after half a change
 
-    def _tell(self, name: str, new: Entries, gone: Iterable[bytes]) -> bool:
-        self._maps[name].write(new)
-        removed = [self._maps[name].delete(key) for key in gone]
-        if new or any(removed):
-            self.bump()
-            return True
-        return False
+    def _add(self, name: str, entries: Entries) -> None:
+        try:
+            self._maps[name].write(entries)
+        except KernelError as problem:
+            if problem.errno not in _FULL:
+                raise
+            most = self._maps[name].info.max_entries
+            remedy = "fewer containers" if name in LINKS else "fewer policies, or fewer addresses that they tell apart"
+            raise Exhausted(f"the kernel's map of {name} is full: it has room for {most} entries; have {remedy}") from problem
 
     def _configure(self, revision: int) -> None:
         self._maps["config"].update(_ONLY, CONFIG.pack(revision, self._node_reaches_pods))

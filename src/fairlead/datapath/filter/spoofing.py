@@ -2,7 +2,7 @@
 
 Every frame of a container passes here first, before the bridge learns its MAC and before br_netfilter::
 
-    prerouting   from a container's port?  -> check
+    prerouting   from a container's port?  -> check, unless eBPF programs have done so at its link and left their mark
     check        its MAC?   IPv4 -> from4   IPv6 -> from6   ARP -> resolve   a VLAN tag or another protocol: dropped
     from4        its address?   no DHCP server, router, multicast listener
     from6        its address?   the same; ICMPv6 -> control -> solicit, advertise: neighbour discovery
@@ -23,7 +23,7 @@ makes one comparison of two ``!=`` of fields side by side, which then means anot
 
 from __future__ import annotations
 
-from fairlead.desired.names import VETH
+from fairlead.desired.names import GUARDED, VETH
 
 from .layout import Layout
 from .table import Table
@@ -60,6 +60,7 @@ _BODY = f"""
 
     chain prerouting {{
         type filter hook prerouting priority -350; policy accept;
+        iifname "{VETH}*" meta mark {GUARDED:#x} meta mark set 0 accept
         iifname "{VETH}*" iifname != @spoofing goto check
     }}
 

@@ -12,9 +12,9 @@ import select
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import chain, islice
 
-from fairlead.datapath.seen import Counts, Direction, Kind, Reason, Seen, State
+from fairlead.datapath.seen import RECORD, Counts, Direction, Kind, Reason, Seen, State
 from fairlead.desired.state import NodeState
 from fairlead.kernel import nft, tracking
 from fairlead.kernel.errors import Gone, KernelError
@@ -56,11 +56,11 @@ class Observer:
         for words_ in tracking.enable():
             log.warning("flows are told without what they carry: %s", words_)
 
-    def events(self, most: int) -> Iterator[Seen]:
-        """What happened since the last call, at most so many."""
+    def events(self, most: int) -> bytes:
+        """What happened since the last call, at most so many: one ``RECORD`` after another."""
         self._rules.refresh()
-        found = (one for several in (self._drops(most), self._connections(most)) for one in several)
-        yield from islice(found, most)
+        found = islice(chain(self._drops(most), self._connections(most)), most)
+        return b"".join(RECORD.pack(*one) for one in found)
 
     def sweep(self) -> Iterator[tuple[list[Seen], int]]:
         """The tracker's table: those that began before the last sweep and carried something since."""
@@ -158,8 +158,8 @@ class Observer:
         source, destination = _mapped(ends.source), _mapped(ends.destination)
         high = (source, ends.source_port) > (destination, ends.destination_port)
         lower, upper = (ends.destination_port, ends.source_port) if high else (ends.source_port, ends.destination_port)
-        now, boot = time.time_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        first = (one.start or now) - now + boot
+        now, clock = time.time_ns(), time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        first = (one.start or now) - now + clock
         rule = self._rules.of(one) if kind is not Kind.ACTIVE or outgoing else 0
         return Seen(
             low=destination if high else source,
@@ -168,7 +168,7 @@ class Observer:
             high_port=upper.to_bytes(2, "big"),
             protocol=one.protocol,
             first=max(first, 0),
-            last=max((one.stop or now) - now + boot, 0),
+            last=max((one.stop or now) - now + clock, 0),
             forth_packets=one.forth_packets,
             forth_bytes=one.forth_bytes,
             back_packets=one.back_packets,
@@ -202,7 +202,7 @@ def _drop(one: Logged) -> Seen | None:
         (header.destination_port, header.source_port) if high else (header.source_port, header.destination_port)
     )
     egress = told.direction is words.Direction.EGRESS
-    now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     return Seen(
         low=header.destination if high else header.source,
         low_port=low_port.to_bytes(2, "big"),

@@ -39,12 +39,15 @@ class Nftables:
         """When the tables were seen to be what the model says. As long as nobody else changes anything they stay it."""
 
     def change(self, add: Iterable[Row], remove: Iterable[Row]) -> None:
-        """Write what policies say, in one transaction with what they no longer say; forget containers that are no more."""
+        """Write what policies say, in one transaction with what they no longer say; then whom they say it of."""
         add, remove = list(add), list(remove)
-        kept = {row.host for row in add if isinstance(row, Subject)}
         said = [row for row in add if isinstance(row, _POLICIES)], [row for row in remove if isinstance(row, _POLICIES)]
         if any(said):
             self._commit(self._model.change(*said))
+        under = [row for row in add if isinstance(row, Subject)]
+        if under:
+            self._commit(self._model.put(under))
+        kept = {row.host for row in under}
         if left := [row.host for row in remove if isinstance(row, Subject) and row.host not in kept]:
             self._commit(self._model.drop(left, gone=self._gone(left)))
 
@@ -62,8 +65,8 @@ class Nftables:
     def forget(self, rows: Iterable[Row]) -> None:
         """Say of every address that it carries nothing. This may be another thread's than the one that knows the rest."""
         for row in rows:
-            if isinstance(row, Subject):
-                said = subjects.places(row, shut=True)
+            if isinstance(row, Link):
+                said = subjects.places(subjects.nobody(row), shut=True)
                 for family in tables.FAMILIES:
                     was, now = subjects.parts(subjects.doubted(said), family), subjects.parts(said, family)
                     try:
@@ -101,10 +104,13 @@ class Nftables:
         for name, tally in self._counters().items():
             if said := words.rule_of(name):
                 rule, allows = said
-                was = found.get(rule, Hits())
+                was = found.get(rule, Hits(0, 0))
                 more = (tally.packets, 0) if allows else (0, tally.packets)
-                found[rule] = Hits(was.connections + more[0], was.drops + more[1])
+                found[rule] = Hits(was.connections + more[0], was.dropped + more[1])
         return {rule: one for rule, one in found.items() if any(one)}
+
+    def forget_hits(self, rules: Iterable[int]) -> None:
+        """A rule's counter goes with the rule."""
 
     def purge(self) -> None:
         """Remove the tables; what is still on its way finds none, and makes none."""

@@ -80,12 +80,17 @@ def difference(family: str, have: Parts, want: Parts) -> Iterator[Message]:
     new = [part for key, part in want.items() if key not in have]
     old = [part for key, part in have.items() if key not in want]
     both = [(have[key], part) for key, part in want.items() if key in have and have[key] != part]
-    filled = [(name, *_filling(before, after)) for before, after in both for name in _named(after)]
-    for name, _, gone in filled:
-        yield from make.elements(name, remove=gone)
+    maps = [(part.collection, before, part) for before, part in both if part.collection]
+    for one, before, after in maps:
+        if _is_of_runs(one):
+            yield from make.no_elements(one.name)
+        else:
+            yield from make.elements(one.name, remove=before.elements - after.elements)
     yield from _created(make, new)
-    for name, come, _ in filled:
-        yield from make.elements(name, add=come)
+    for one, before, after in maps:
+        # Runs lie side by side and share their ends: where one changes all are put in anew.
+        come = _ordered(after.elements) if _is_of_runs(one) else after.elements - before.elements
+        yield from make.elements(one.name, add=come)
     for _, after in both:
         if after.chain:
             yield from make.no_rules(after.chain.name)
@@ -150,21 +155,13 @@ def _removed(make: Maker, parts: Iterable[Part]) -> Iterator[Message]:
             yield from make.no_counter(part.counter)
 
 
-def _filling(before: Part, after: Part) -> tuple[Iterable[Element], Iterable[Element]]:
-    """Elements to come and to go. Runs are parts of one another's ends: if one changes, all are put in anew."""
-    if after.collection and after.collection.interval and len(after.collection.key) == 1:
-        return _ordered(after.elements), before.elements
-    return after.elements - before.elements, before.elements - after.elements
+def _is_of_runs(one: nft.Collection) -> bool:
+    return one.interval and len(one.key) == 1
 
 
 def _ordered(elements: Iterable[Element]) -> list[Element]:
     """In the order of their keys, and where one run ends and another begins the end first."""
     return sorted(elements, key=lambda one: (one.key, not one.stop))
-
-
-def _named(part: Part) -> Iterator[str]:
-    if part.collection:
-        yield part.collection.name
 
 
 def _drift(family: str, key: tuple[str, str], kind: str) -> Drift:

@@ -18,6 +18,7 @@ from fairlead.kernel.nft.wire import header, kind
 
 _NEW_TABLE, _DEL_TABLE, _NEW_CHAIN, _GET_CHAIN, _DEL_CHAIN = 0, 2, 3, 4, 5
 _NEW_RULE, _GET_RULE, _DEL_RULE, _NEW_SET, _DEL_SET, _NEW_OBJECT, _GET_OBJECT, _DEL_OBJECT = 6, 7, 8, 9, 11, 18, 19, 20
+_DEL_ELEMENTS, _ELEMENTS_SET = 14, 2
 _TABLE = 1
 _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_POLICY, _CHAIN_TYPE = 3, 4, 5, 7
 _HOOK_NUMBER, _HOOK_PRIORITY = 1, 2
@@ -161,6 +162,10 @@ class Maker:
     def no_collection(self, name: str) -> Iterator[Message]:
         """A set or map that no rule uses, with its elements."""
         yield self._message(_DEL_SET, text(_SET_NAME, name), 0, f"remove set {name} of")
+
+    def no_elements(self, name: str) -> Iterator[Message]:
+        """A set or map becomes empty."""
+        yield self._message(_DEL_ELEMENTS, text(_ELEMENTS_SET, name), 0, f"empty set {name} of")
 
     def elements(self, name: str, add: Iterable[Element] = (), remove: Iterable[Element] = ()) -> Iterator[Message]:
         """Elements go, then others come."""

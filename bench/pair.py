@@ -1,0 +1,189 @@
+"""Two containers of one node and the load between them; a plain bridge, or a real agent with policies and flows.
+
+::
+
+    client (CPU 0) ── eth0 ── veth ── what is measured ── veth ── eth0 ── server (CPU 1)
+
+``load.c`` is both client and server. A ``Pair`` knows nothing of what lies between. Nothing here decides what is a good figure.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from lib import BUILD, ROOT
+from node import Agent, Broken, Node, compiled, places
+
+LOAD = ROOT / "bench" / "load.c"
+PORT = 7000
+_STREAM, _ASK, _CONNECT = PORT, PORT + 1, PORT + 2
+_CLIENT_CPU, _SERVER_CPU = 0, 1
+_MTU = 1500
+PRIO: list[str] = []
+
+
+class Asked(NamedTuple):
+    """Rounds of one byte there and one back; how long they took, in microseconds."""
+
+    rounds: int
+    p50: float
+    p90: float
+    p99: float
+
+
+class Pair:
+    """A server in one container and whoever asks it from the other. Use it in a ``with``."""
+
+    def __init__(self, node: Node, client: str, server: str, address: str) -> None:
+        self.node, self.address = node, address
+        self._client = client
+        self._serving = subprocess.Popen(
+            self._inside(server, _SERVER_CPU, "serve", str(PORT)), stdout=subprocess.PIPE, text=True
+        )
+        assert self._serving.stdout
+        if self._serving.stdout.readline() != "ready\n":
+            raise Broken("the server of the load did not start")
+
+    def close(self) -> None:
+        """End the server."""
+        self._serving.kill()
+        self._serving.wait()
+        assert self._serving.stdout
+        self._serving.stdout.close()
+
+    def stream(self, seconds: float) -> float:
+        """Bits a second that one TCP connection carries."""
+        return float(self._ask("stream", _STREAM, seconds)[0])
+
+    def ask(self, seconds: float) -> Asked:
+        """One byte there, one byte back, over one TCP connection."""
+        rounds, *times = self._ask("ask", _ASK, seconds)
+        return Asked(int(rounds), *(int(one) / 1000 for one in times))
+
+    def connect(self, seconds: float, rate: float = 0) -> float:
+        """Connections opened a second, each reset at once; as fast as it goes, or ``rate``."""
+        opened, failed = self._ask("connect", _CONNECT, seconds, rate)
+        if int(failed):
+            raise Broken(f"{failed} of {int(opened) + int(failed)} connections failed")
+        return int(opened) / seconds
+
+    def _ask(self, what: str, port: int, *more: float) -> list[str]:
+        command = self._inside(self._client, _CLIENT_CPU, what, self.address, str(port), *map(str, more))
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        if done.returncode:
+            raise Broken(f"load {what}: {done.stderr.strip()}")
+        return done.stdout.split()
+
+    def _inside(self, container: str, cpu: int, *words: str) -> list[str]:
+        cpus = sorted(os.sched_getaffinity(0))
+        load = compiled(LOAD, BUILD / "load")
+        return [*self.node.enter(), "ip", "netns", "exec", container, *PRIO, "taskset", "-c", str(cpus[cpu]), str(load), *words]
+
+
+@contextmanager
+def plain_bridge(scratch: Path) -> Iterator[Pair]:
+    """Two namespaces on a Linux bridge, with no rule at all and nobody tracking connections."""
+    scratch.mkdir()
+    with Node(scratch, 2) as node:
+        node.do("sh", "-ec", _BRIDGE)
+        pair = Pair(node, "c0", "c1", "10.97.0.3")
+        try:
+            yield pair
+        finally:
+            pair.close()
+
+
+_BRIDGE = f"""
+for file in /proc/sys/net/bridge/bridge-nf-call-*; do echo 0 >$file; done
+ip link add br0 mtu {_MTU} type bridge
+ip address add 10.97.0.1/24 dev br0
+ip link set br0 up
+for at in 0 1; do
+    ip link add p$at mtu {_MTU} type veth peer name eth0 mtu {_MTU} netns c$at
+    ip link set p$at master br0 up
+    ip netns exec c$at ip address add 10.97.0.$((at + 2))/24 dev eth0
+    ip netns exec c$at ip link set lo up
+    ip netns exec c$at ip link set eth0 up
+done
+"""
+
+
+@dataclass
+class Ours:
+    """Our side: the agent, and what it attached."""
+
+    pair: Pair
+    agent: Agent
+    links: list[str]
+
+
+@contextmanager
+def our_pair(scratch: Path, *, isolated: bool = True, options: tuple[str, ...] = ()) -> Iterator[Ours]:
+    """An agent with flows; both containers isolated in both directions, each allowed to reach the other."""
+    scratch.mkdir()
+    with Node(scratch, 2, places(scratch)) as node, Agent(node, scratch, options) as agent:
+        for file in ("iptables", "ip6tables", "arptables"):
+            node.do("sh", "-c", f"echo 0 >/proc/sys/net/bridge/bridge-nf-call-{file}")
+        agent.ask("PUT", "/v1/objects", network(_MTU))
+        if isolated:
+            agent.ask("PUT", "/v1/objects", friends())
+        made = [attach(agent, f"c{at}") for at in range(2)]
+        address = made[1]["endpoint"]["spec"]["addresses"][0].partition("/")[0]
+        pair = Pair(node, "c0", "c1", address)
+        try:
+            yield Ours(pair, agent, [one["hostInterface"] for one in made])
+        finally:
+            pair.close()
+
+
+def network(mtu: int = 0) -> dict[str, object]:
+    """The network that our containers are on."""
+    return {
+        "apiVersion": "fairlead.dev/v1",
+        "kind": "Network",
+        "metadata": {"name": "bench"},
+        "spec": {"subnets": [{"cidr": "10.96.0.0/16"}], **({"mtu": mtu} if mtu else {})},
+    }
+
+
+def friends() -> dict[str, object]:
+    """A policy that isolates everybody of namespace ``bench`` both ways and lets them reach each other on the load's ports."""
+    peers, ports = [{"podSelector": {}}], [{"port": PORT, "endPort": PORT + 2}]
+    return policy(
+        "friends",
+        {
+            "podSelector": {},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [{"from": peers, "ports": ports}],
+            "egress": [{"to": peers, "ports": ports}],
+        },
+    )
+
+
+def policy(name: str, spec: dict[str, object]) -> dict[str, object]:
+    """A NetworkPolicy of namespace ``bench``."""
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": name, "namespace": "bench"},
+        "spec": spec,
+    }
+
+
+def attach(agent: Agent, space: str, **labels: str) -> dict[str, dict]:
+    """Attach a container of the node; it is in namespace ``bench``."""
+    asked = {
+        "container": space,
+        "path": f"/run/netns/{space}",
+        "network": "bench",
+        "interface": "eth0",
+        "namespace": "bench",
+        "labels": labels,
+    }
+    return agent.ask("POST", "/v1/attach", asked)

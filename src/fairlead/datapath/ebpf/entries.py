@@ -1,0 +1,172 @@
+"""Rows as entries of maps. Pure: the same rows and interfaces, the same entries.
+
+::
+
+    Ruling, Judgement, Peer     rulings, judgements, peers      what policies say
+    Subject                     endpoints                       under which of them a link is
+    Guard, Guest                guards, owned                   who may send there as whom
+    Local                       doors, locals                   who reaches whom the short way
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from hashlib import blake2b
+
+from fairlead.desired.state import Guard, Guest, Judgement, Local, Peer, Row, Ruling, Span, Subject
+from fairlead.model.address import Address, Prefix
+
+from .layout import (
+    DOOR,
+    ENDPOINT,
+    GUARD,
+    INDEX,
+    JUDGEMENT_KEY,
+    LOCAL,
+    NUMBER,
+    OWNED,
+    OWNED_KEY,
+    PEER_KEY,
+    RULING_KEY,
+    RULING_VALUE,
+    Ownership,
+)
+
+Entries = dict[bytes, bytes]
+"""What a map holds."""
+Found = dict[str, Entries]
+"""Entries by the name of their map."""
+POLICIES = ("rulings", "judgements", "peers")
+LINKS = ("owned", "guards", "endpoints", "locals", "doors")
+ORDER = (*POLICIES, *LINKS)
+"""The order in which entries are added: what is asked before what asks for it. They are removed in the reverse."""
+_MAPPED = bytes(10) + b"\xff\xff"
+_NO_MAC = bytes(6)
+_PORTS = 1 << 16
+
+
+def entries(rows: Iterable[Row], interfaces: Mapping[str, int]) -> Found:
+    """The entries of all ``rows``. ``interfaces``: the number of each link; of one without a number there are none."""
+    found: Found = {name: {} for name in ORDER}
+    for row in rows:
+        match row:
+            case Peer():
+                found["peers"][prefix_key(row.prefix)] = NUMBER.pack(row.peer)
+            case Judgement():
+                found["judgements"][JUDGEMENT_KEY.pack(row.policy, row.peer)] = NUMBER.pack(row.ruling)
+            case Ruling():
+                for span in row.spans:
+                    found["rulings"] |= span_entries(row.number, span)
+            case Subject() | Guard() | Guest() | Local():
+                if index := interfaces.get(row.host):
+                    for name, key, value in _of_link(row, index):
+                        found[name][key] = value
+            case _:
+                pass
+    return found
+
+
+def _of_link(row: Subject | Guard | Guest | Local, index: int) -> Iterator[tuple[str, bytes, bytes]]:
+    """Map, key and value."""
+    match row:
+        case Subject():
+            yield "endpoints", INDEX.pack(index), ENDPOINT.pack(row.ingress, row.egress)
+        case Guard():
+            first = {one.family: address_key(one) for one in reversed(row.addresses)}
+            nobody = bytes(16)
+            value = GUARD.pack(first.get(4, nobody), first.get(6, nobody), row.mac.packed, row.checked, row.routed)
+            yield "guards", INDEX.pack(index), value
+            yield from (_owned(one, index, Ownership.HERE) for one in row.addresses)
+        case Guest():
+            yield from (_owned(one, index, Ownership.ELSEWHERE) for one in row.addresses)
+        case Local():
+            number, gateway = network_number(row.network), row.gateway.packed if row.gateway else _NO_MAC
+            yield "doors", INDEX.pack(index), DOOR.pack(number, gateway)
+            value = LOCAL.pack(number, row.mac.packed, gateway, index, row.mtu)
+            yield from (("locals", address_key(one), value) for one in row.addresses)
+
+
+def _owned(address: Address, index: int, way: Ownership) -> tuple[str, bytes, bytes]:
+    return "owned", OWNED_KEY.pack(address_key(address), index), OWNED.pack(way)
+
+
+def address_key(address: Address) -> bytes:
+    """An address as the programs have it: 16 bytes; IPv4 lies within ::ffff:0:0/96."""
+    packed = address.packed
+    return packed if address.family == 6 else _MAPPED + packed
+
+
+@lru_cache(maxsize=4096)
+def network_number(name: str) -> int:
+    """A network as the programs have it."""
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big")
+
+
+def prefix_key(prefix: Prefix) -> bytes:
+    """The key of a prefix."""
+    packed = prefix.net.network_address.packed
+    if prefix.family == 4:
+        return PEER_KEY.pack(prefix.length + 96, _MAPPED + packed)
+    return PEER_KEY.pack(prefix.length, packed)
+
+
+def blocks(first: int, last: int) -> Iterator[tuple[int, int]]:
+    """A run of ports as aligned power-of-two blocks: the first port and the length of its prefix in bits."""
+    while first <= last:
+        size = first & -first or _PORTS
+        while first + size - 1 > last:
+            size //= 2
+        yield first, 17 - size.bit_length()
+        first += size
+
+
+def span_entries(ruling: int, span: Span) -> Entries:
+    """The entries of one span."""
+    value = RULING_VALUE.pack(span.rule, span.allow)
+    if span.protocol == 0:
+        return {RULING_KEY.pack(64, ruling, 0, bytes(2)): value}
+    return {
+        RULING_KEY.pack(80 + bits, ruling, span.protocol, port.to_bytes(2, "big")): value
+        for port, bits in blocks(span.first, span.last)
+    }
+
+
+def describe(table: str, key: bytes) -> str:
+    """An entry's key for people."""
+    match table:
+        case "peers":
+            length, packed = PEER_KEY.unpack(key)
+            shown = _shown(packed)
+            return f"peer {shown}/{length - 96 if '.' in shown and length >= 96 else length}"
+        case "judgements":
+            policy, peer = JUDGEMENT_KEY.unpack(key)
+            return f"judgement {policy:016x} of {peer:016x}"
+        case "rulings":
+            length, ruling, protocol, port = RULING_KEY.unpack(key)
+            return f"ruling {ruling:016x} protocol {protocol} port {int.from_bytes(port, 'big')}/{max(length - 80, 0)}"
+        case "owned":
+            packed, index = OWNED_KEY.unpack(key)
+            return f"{table} {_shown(packed)} on interface {index}"
+        case "locals":
+            return f"{table} {_shown(key)}"
+        case _:
+            return f"{table} interface {INDEX.unpack(key)[0]}"
+
+
+def interface_of(table: str, key: bytes, value: bytes) -> int | None:
+    """The interface that an entry of a link's map is about."""
+    match table:
+        case "owned":
+            return int(OWNED_KEY.unpack(key)[1])
+        case "locals":
+            return int(LOCAL.unpack(value)[3])
+        case "endpoints" | "guards" | "doors":
+            return int(INDEX.unpack(key)[0])
+        case _:
+            return None
+
+
+def _shown(packed: bytes) -> str:
+    return str(ipaddress.IPv4Address(packed[12:]) if packed.startswith(_MAPPED) else ipaddress.IPv6Address(packed))
