@@ -43,9 +43,8 @@ from tests.bpf.packets import ACK, ETHERNET, SYN, Side
 from tests.unit.policy_oracle import World, allowed, owner
 from tests.unit.policy_world import ADDRESSES, ANYTHING, ASKED, DENSE, ENDPOINTS, MADE, POLICIES, done, latest, world
 
-pytestmark = [pytest.mark.kernel("ebpf"), pytest.mark.deadline(600)]
-
 WORLDS = int(os.environ.get("FAIRLEAD_AGREEMENT_WORLDS", "200"))
+pytestmark = [pytest.mark.kernel("ebpf"), pytest.mark.deadline(120 + WORLDS)]
 THINGS = st.lists(POLICIES | ENDPOINTS | MADE, max_size=9) | st.lists(ANYTHING, max_size=10) | DENSE
 NAMES = ("c1:eth0", "c2:eth0", "c3:eth0")
 ELSEWHERE = len(NAMES)
