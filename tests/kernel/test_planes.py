@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import select
 import socket
+import subprocess
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -411,3 +413,43 @@ def test_purge_leaves_nothing(open_town: Town, tmp_path: Path) -> None:
     open_town.plane.change((), only_friends())
     assert nft.run("list tables") == ""
     assert not programs.present(tmp_path)
+
+
+@pytest.mark.needs("ping", "nsenter")
+def test_ten_thousand_rules_cost_a_packet_no_more_than_ten(open_town: Town, record_figures: list[str], plane: str) -> None:
+    """A figure, not a limit: round trips of a flood of pings under more and more rules, the last of which allows it."""
+    one, two = open_town.one, open_town.two
+    told = [f"no policy {flood(one, two)}"]
+    open_town.plane.ensure([two.subject(INGRESS)])
+    there: list[Row] = []
+    for count in (10, 10_000):
+        rows = rules(count, friend=one)
+        begin = time.perf_counter()
+        open_town.plane.change(rows, there)
+        took = time.perf_counter() - begin
+        there = rows
+        told.append(f"{count} rules {flood(one, two)} (programmed in {took:.2f} s)")
+        assert not reaches(open_town.three, two)
+    record_figures.append(f"{plane}: round trip under " + ", ".join(told))
+
+
+def rules(count: int, friend: Container) -> list[Row]:
+    """So many rules, each of a peer and ports of its own; the last one is about ``friend`` and allows everything."""
+    rows: list[Row] = [ruling(NOTHING), ruling(ALL, (0, 0, 65535)), judgement(INGRESS, 0, NOTHING)]
+    rows += (judgement(INGRESS, 1, ALL), *friend.peer(1))
+    for at in range(2, count + 1):
+        prefix = Prefix(f"10.{at >> 16 | 64}.{at >> 8 & 255}.{at & 255}/32")
+        own = Span(protocol=6, first=at, last=at, allow=True, rule=at)
+        rows.append(Ruling(number=1000 + at, spans=(own, DENY)))
+        rows += (Peer(prefix=prefix, peer=at), judgement(INGRESS, at, 1000 + at))
+    return rows
+
+
+def flood(one: Container, two: Container) -> str:
+    """The round trip of a ping, the median of three floods."""
+    found = []
+    for _ in range(3):
+        words = ["nsenter", f"--net=/proc/{os.getpid()}/fd/{one.fd}", "ping", "-q", "-f", "-n", "-c", "5000", two.addresses[4]]
+        said = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout
+        found.append(float(said.rpartition("= ")[2].split("/")[1]))
+    return f"{sorted(found)[1] * 1000:.1f} us"

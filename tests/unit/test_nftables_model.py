@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlead.datapath.nftables import tables, words
+from fairlead.datapath.nftables import ruleset, tables, words
 from fairlead.datapath.nftables.index import Index
 from fairlead.datapath.nftables.model import Change, Model
 from fairlead.datapath.nftables.segments import Segment, segments
 from fairlead.datapath.nftables.sets import Part, Parts
 from fairlead.datapath.nftables.words import Direction, Use
 from fairlead.desired.state import Judgement, NodeState, Peer, Row, Ruling, Span, Subject
-from fairlead.kernel.nft import Verdict
+from fairlead.kernel.nft import Field, Rule, Verdict
 from fairlead.model.address import Address, InterfaceName, Prefix
 from tests.unit.policy_oracle import lookup
 
@@ -37,9 +37,10 @@ ADDRESSES = [
         *("fe80::1", "::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
     )
 ]
+PROTOCOLS = {"tcp": 6, "udp": 17, "icmp": 1}
 SETS = (1, 2, 3)
 CLASSES = (1, 2, 3, 4)
-RULINGS = (11, 12, 13, 14)
+RULINGS = (11, 12, 13, 14, 15, 16)
 
 
 def _span(protocol: int, first: int, last: int, rule: int) -> Span:
@@ -51,6 +52,8 @@ SPANS = (
     (_span(0, 0, 65535, 21),),
     (_span(6, 80, 80, 22), _span(6, 443, 443, 23), _span(0, 0, 65535, 0)),
     (_span(6, 80, 90, 22), _span(17, 0, 65535, 21), _span(0, 0, 65535, 24)),
+    (*(_span(6, 80 + at, 80 + at, 22 + at) for at in range(6)), _span(0, 0, 65535, 0)),
+    (*(_span(17, 80 + 2 * at, 81 + 2 * at, 22 + at) for at in range(5)), _span(0, 0, 65535, 21)),
 )
 
 peers = st.builds(Peer, prefix=st.sampled_from(PREFIXES), peer=st.sampled_from(CLASSES))
@@ -145,7 +148,7 @@ def walk(parts: Parts, chain: str, address: Address, protocol: str, port: int) -
             key = address.packed if len(rule) == 2 else _port_key(protocol, port)
             verdict = search(parts["map", str(last["set"])], key)
         elif rule[-1].name == "immediate":
-            verdict = last["data"]
+            verdict = last["data"] if compared(rule, protocol, port) else None
         else:
             continue
         if isinstance(verdict, Verdict) and verdict.chain:
@@ -153,9 +156,30 @@ def walk(parts: Parts, chain: str, address: Address, protocol: str, port: int) -
     return chain
 
 
+def compared(rule: Rule, protocol: str, port: int) -> bool:
+    """Whether a packet is what a rule compares it with: its protocol, the connection's, its port."""
+    number = bytes([PROTOCOLS[protocol]])
+    known = {words_of(ruleset.L4PROTO): number, words_of(ruleset.CT_PROTOCOL): number}
+    known[words_of(ruleset.PORT[Direction.INGRESS])] = port.to_bytes(2, "big")
+    value = b""
+    for one in rule[:-1]:
+        told = dict(one.told)
+        if one.name == "cmp":
+            data = told["data"]
+            assert isinstance(data, bytes)
+            if not {0: value == data, 3: value <= data, 5: value >= data}[int(str(told["op"]))]:
+                return False
+        else:
+            value = known.get((one.name, tuple((name, said) for name, said in one.told if name != "dreg")), b"")
+    return True
+
+
+def words_of(field: Field) -> tuple[str, object]:
+    return field.name, field.told
+
+
 def _port_key(protocol: str, port: int) -> bytes:
-    number = {"tcp": 6, "udp": 17, "icmp": 1}[protocol]
-    return bytes([number, 0, 0, 0]) + port.to_bytes(2, "big") + bytes(2)
+    return bytes([PROTOCOLS[protocol], 0, 0, 0]) + port.to_bytes(2, "big") + bytes(2)
 
 
 def search(part: Part, key: bytes) -> object:

@@ -6,6 +6,7 @@ is no answer. What a packet would leave behind is not: nothing is counted, told 
 
 from __future__ import annotations
 
+import operator
 import sys
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -30,6 +31,7 @@ _TIMEOUT, _INTERVAL, _CONCATENATION = 0x10, 0x4, 0x80
 _INVERT = 1
 _NFPROTO = {4: b"\x02", 6: b"\x0a"}
 _MOST_STEPS = 64
+_COMPARED = {0: operator.eq, 1: operator.ne, 3: operator.le, 5: operator.ge}
 
 
 class Unknown(Exception):
@@ -138,7 +140,7 @@ class _Walk:
                 registers[_offset(told["dreg"]) : _offset(told["dreg"]) + len(mask)] = masked
             case "cmp":
                 at, data = _offset(told["sreg"]), _bytes(told["data"])
-                if (registers[at : at + len(data)] == data) != (told["op"] == 0):
+                if not _COMPARED[_int(told["op"])](registers[at : at + len(data)], data):
                     raise _Break
             case "lookup":
                 return self._lookup(told, registers)
@@ -196,6 +198,12 @@ def _within(one: Element, key: bytes) -> bool:
 def _offset(number: object) -> int:
     """Where a register begins."""
     return next(4 * word for word in range(_REGISTERS // 4) if register(word) == number)
+
+
+def _int(value: object) -> int:
+    if not isinstance(value, int) or value not in _COMPARED:
+        raise Unknown(value)
+    return value
 
 
 def _bytes(value: object) -> bytes:

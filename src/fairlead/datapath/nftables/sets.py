@@ -5,7 +5,7 @@
     egress-SET     ct original daddr   -> egress-SET-hosts4, -hosts6      an address of which it says something of its own
                                        -> egress-SET-blocks4, -blocks6    runs of addresses, if it has any
                                        -> otherwise what it says of everybody
-    egress-ports-DIGEST                -> by protocol and port; a ruling that tells none apart is left out
+    egress-ports-DIGEST                -> by protocol and port: rules, or a map; a ruling that tells none apart is left out
     allow-RULE, egress-deny-RULE       counted; let pass by going back to where the hook goes on, dropped and told
 
 Every packet takes the same few steps, however many peers and rules there are. Chains of rulings and rules are shared by all
@@ -20,7 +20,7 @@ from typing import NamedTuple
 from fairlead.datapath.seen import Reason
 from fairlead.desired.state import Span
 from fairlead.kernel.nft import Chain, Collection, Element, Rule, Verdict, field, interval
-from fairlead.kernel.nft.rule import GOTO, choose, count, equal, goto, has
+from fairlead.kernel.nft.rule import GOTO, between, choose, count, equal, goto, has
 from fairlead.kernel.nft.structure import PROTOCOL, SERVICE
 from fairlead.model.address import Family
 
@@ -28,6 +28,10 @@ from . import words
 from .index import Host, Index
 from .ruleset import CONFIRMED, CT_PROTOCOL, FAMILIES, ICMP, ICMPV6, L4PROTO, PARTS, PEER, PORT, SIZE, STATUS, deny
 from .words import Direction, Use
+
+_FEW = 3
+_ERRORS = (ICMP, ICMPV6)
+"""By what errors about a connection are told."""
 
 
 class Part(NamedTuple):
@@ -138,7 +142,7 @@ def _ruling(direction: Direction, spans: tuple[Span, ...] | None) -> Iterator[Pa
 
 
 def _ports(direction: Direction, spans: tuple[Span, ...]) -> Iterator[Part]:
-    """By protocol and port of the connection.
+    """By protocol and port of the connection: a few as rules, of which the kernel can hold more than of maps, many as a map.
 
     nft reads no rule back that speaks of a connection's port before it has spoken of a protocol: so there is one for each
     protocol that a packet can be, which for an ICMP error about a connection is not the connection's own.
@@ -146,13 +150,23 @@ def _ports(direction: Direction, spans: tuple[Span, ...]) -> Iterator[Part]:
     name = words.ports(direction, spans)
     listed = [span for span in spans if span.protocol]
     (rest,) = (span for span in spans if not span.protocol)
-    ranges = any(span.first != span.last for span in listed)
-    elements = frozenset(_span(span, Verdict(GOTO, _leaf(direction, span)), ranges=ranges) for span in listed)
-    carriers = dict.fromkeys([*(bytes([span.protocol]) for span in listed), ICMP, ICMPV6])
-    asked = (CT_PROTOCOL, PORT[direction])
-    rules = [(*equal(L4PROTO, carrier), *choose(name, *asked)) for carrier in carriers]
-    yield Part(collection=Collection(name, (PROTOCOL, SERVICE), verdicts=True, interval=ranges), elements=elements)
+    if len(listed) <= _FEW:
+        rules = [rule for span in listed for rule in _rules_of(direction, span)]
+    else:
+        ranges = any(span.first != span.last for span in listed)
+        elements = frozenset(_span(span, Verdict(GOTO, _leaf(direction, span)), ranges=ranges) for span in listed)
+        yield Part(collection=Collection(name, (PROTOCOL, SERVICE), verdicts=True, interval=ranges), elements=elements)
+        carriers = dict.fromkeys([*(bytes([span.protocol]) for span in listed), *_ERRORS])
+        rules = [(*equal(L4PROTO, carrier), *choose(name, CT_PROTOCOL, PORT[direction])) for carrier in carriers]
     yield Part(chain=Chain(name, (*rules, goto(_leaf(direction, rest)))))
+
+
+def _rules_of(direction: Direction, span: Span) -> Iterator[Rule]:
+    protocol = bytes([span.protocol])
+    first, last = span.first.to_bytes(2, "big"), span.last.to_bytes(2, "big")
+    port = equal(PORT[direction], first) if first == last else between(PORT[direction], first, last)
+    for carrier in dict.fromkeys((protocol, *_ERRORS)):
+        yield (*equal(L4PROTO, carrier), *equal(CT_PROTOCOL, protocol), *port, *goto(_leaf(direction, span)))
 
 
 def _span(span: Span, verdict: Verdict, *, ranges: bool) -> Element:

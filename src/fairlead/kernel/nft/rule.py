@@ -27,7 +27,7 @@ _VALUE, _VERDICT = 1, 2
 _CODE, _CHAIN = 1, 2
 _COUNTER = 1
 _ADD = 0
-_CMP_EQUAL, _CMP_DIFFERENT = 0, 1
+_CMP_EQUAL, _CMP_DIFFERENT, _CMP_AT_MOST, _CMP_AT_LEAST = 0, 1, 3, 5
 _INVERT = 1
 _be16 = struct.Struct(">H")
 _s32 = struct.Struct(">i")
@@ -116,6 +116,15 @@ def equal(field: Field, value: bytes) -> Rule:
 def differs(field: Field, value: bytes) -> Rule:
     """Go on if ``field`` is there and is not ``value``."""
     return field.into(register(0)), Expression.of("cmp", sreg=register(0), op=_CMP_DIFFERENT, data=value)
+
+
+def between(field: Field, first: bytes, last: bytes) -> Rule:
+    """Go on if ``field`` is one of a run of numbers in network order, both ends included."""
+    return (
+        field.into(register(0)),
+        Expression.of("cmp", sreg=register(0), op=_CMP_AT_LEAST, data=first),
+        Expression.of("cmp", sreg=register(0), op=_CMP_AT_MOST, data=last),
+    )
 
 
 def has(field: Field, mask: bytes, *, any_of: bool = True) -> Rule:
