@@ -15,7 +15,7 @@ from fairlead.desired.state import Judgement, Link, NodeState, Peer, Row, Ruling
 
 from . import ruleset, sets, subjects, tables
 from .index import Host, Index
-from .sets import Part, Parts
+from .sets import Key, Part, Parts
 from .subjects import Places
 from .words import Direction, Use
 
@@ -39,7 +39,7 @@ class Model:
         self._known = Counter(address for row in (*under, *shut) for address in row.addresses)
         self._users = Counter(use for row in under for use in subjects.uses(row))
         self._live: set[Use] = set()
-        self._leads: Counter[tuple[str, str]] = Counter()  # parts that sets share, and how many lead to each
+        self._leads: Counter[Key] = Counter()  # parts that sets share, and how many lead to each
         for use in self._users:
             self._enliven(use)
 
@@ -56,7 +56,7 @@ class Model:
         found = tables.fixed(family)
         if family == "inet":
             for use in self._live:
-                found |= sets.shared(self._index, use)
+                found |= sets.made(self._index, use, sets.shared(self._index, use))
                 found |= sets.own(self._index, use)
         return tables.merged(found, subjects.parts(self._said({**self._under, **self._shut}), family))
 
@@ -86,15 +86,21 @@ class Model:
         some = {use for use in self._live if use.policy in hosts} - whole
         told = {use for use in self._live if use.policy in judged} | whole
         known, undo = self._index.prior([*add, *remove]), self._keep()
-        before, led = self._picture(whole, some, hosts), self._shared(told)
+        before, led = self._picture(whole, some, hosts), {use: sets.shared(self._index, use) for use in told}
         self._index.apply(add, remove)
         dead = {use for use in whole if not self._users[use] and use.policy not in self._index.policies()}
         self._live -= dead
-        after, leads = self._picture(whole - dead, some, hosts), self._shared(told - dead)
-        self._lead(led, leads, before, after)
+        after, leads = self._picture(whole - dead, some, hosts), {use: sets.shared(self._index, use) for use in told - dead}
+        shift = Counter(key for keys in leads.values() for key in keys)
+        shift.subtract(key for keys in led.values() for key in keys)
+        born, gone = self._shift(shift)
+        before |= {key: Part.named(key) for key in gone}
+        for use, keys in leads.items():
+            after |= sets.made(self._index, use, {key: ruling for key, ruling in keys.items() if key in born})
 
         def take_back() -> None:
             self._index.apply(*known)
+            self._shift(Counter({key: -count for key, count in shift.items()}))
             undo()
 
         return Change({"inet": (before, after)}, take_back)
@@ -131,12 +137,22 @@ class Model:
         self._known.update(address for row in (*under.values(), *shut.values()) for address in row.addresses)
         self._users.update(use for row in under.values() for use in subjects.uses(row))
         made, lost = Parts(), Parts()
-        for use in {use for row in under.values() for use in subjects.uses(row)} - self._live:
+        coming = {use for row in under.values() for use in subjects.uses(row)} - self._live
+        for use in coming:
             made |= self._enliven(use)
-        for use in {use for row in old for use in subjects.uses(row)}:
-            if use in self._live and not self._users[use] and use.policy not in self._index.policies():
-                lost |= self._bury(use)
-        return Change(_touched(was if sure else subjects.doubted(was), self._said(near), lost, made), undo)
+        left = {use for row in old for use in subjects.uses(row) if not self._users[use]}
+        going = {use for use in left if use in self._live and use.policy not in self._index.policies()}
+        for use in going:
+            lost |= self._bury(use)
+
+        def take_back() -> None:
+            for use in coming:
+                self._bury(use)
+            for use in going:
+                self._enliven(use)
+            undo()
+
+        return Change(_touched(was if sure else subjects.doubted(was), self._said(near), lost, made), take_back)
 
     def _sharing(self, rows: Iterable[Subject]) -> set[str]:
         """Containers that have an address which one of ``rows`` has or had too: the first by its host's interface counts."""
@@ -158,18 +174,29 @@ class Model:
         """A set comes into use; the parts that are not there yet."""
         self._live.add(use)
         shared = sets.shared(self._index, use)
-        fresh = {key: part for key, part in shared.items() if not self._leads[key]}
-        self._leads.update(shared.keys())
+        born, _ = self._shift(Counter(shared.keys()))
+        fresh = sets.made(self._index, use, {key: ruling for key, ruling in shared.items() if key in born})
         return fresh | sets.own(self._index, use)
 
     def _bury(self, use: Use) -> Parts:
         """A set goes out of use; the parts that nothing needs any more."""
         self._live.discard(use)
-        shared = sets.shared(self._index, use)
-        self._leads.subtract(shared.keys())
-        found = {key: part for key, part in shared.items() if not self._leads[key]}
-        self._leads = +self._leads
-        return found | sets.own(self._index, use)
+        _, gone = self._shift(Counter(dict.fromkeys(sets.shared(self._index, use), -1)))
+        return {key: Part.named(key) for key in gone} | sets.own(self._index, use)
+
+    def _shift(self, change: Counter[Key]) -> tuple[set[Key], set[Key]]:
+        """So many sets more, or less, lead to each of these parts; those that none did before, and those that none does now."""
+        born, gone = set(), set()
+        for key, count in change.items():
+            was = self._leads[key]
+            self._leads[key] = now = was + count
+            if now and not was:
+                born.add(key)
+            elif not now:
+                del self._leads[key]
+                if was:
+                    gone.add(key)
+        return born, gone
 
     def _picture(self, whole: Iterable[Use], some: Iterable[Use], hosts: dict[int, set[Host]]) -> Parts:
         """Sets with all that is theirs, and what others say of some addresses."""
@@ -183,31 +210,13 @@ class Model:
                 found[part.key] = part
         return found
 
-    def _shared(self, uses: Iterable[Use]) -> list[Parts]:
-        return [sets.shared(self._index, use) for use in uses]
-
-    def _lead(self, led: list[Parts], leads: list[Parts], before: Parts, after: Parts) -> None:
-        """Sets lead elsewhere: what none led to is new, what none leads to any more is gone."""
-        change = Counter(key for parts in leads for key in parts)
-        change.subtract(key for parts in led for key in parts)
-        known = {key: part for parts in (*led, *leads) for key, part in parts.items()}
-        for key in change:
-            was = self._leads[key]
-            self._leads[key] += change[key]
-            if not was and self._leads[key]:
-                after[key] = known[key]
-            elif was and not self._leads[key]:
-                before[key] = known[key]
-        self._leads = +self._leads
-
     def _keep(self) -> Callable[[], None]:
         """How containers and sets are, to be put back."""
         under, shut, live = dict(self._under), dict(self._shut), set(self._live)
-        known, users, leads = self._known.copy(), self._users.copy(), self._leads.copy()
+        known, users = self._known.copy(), self._users.copy()
 
         def undo() -> None:
-            self._under, self._shut, self._live = under, shut, live
-            self._known, self._users, self._leads = known, users, leads
+            self._under, self._shut, self._live, self._known, self._users = under, shut, live, known, users
 
         return undo
 

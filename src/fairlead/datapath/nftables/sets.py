@@ -14,7 +14,7 @@ sets that lead to them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from fairlead.datapath.seen import Reason
@@ -29,9 +29,14 @@ from .index import Host, Index
 from .ruleset import CONFIRMED, CT_PROTOCOL, FAMILIES, ICMP, ICMPV6, L4PROTO, PARTS, PEER, PORT, SIZE, STATUS, deny
 from .words import Direction, Use
 
+CHAIN, MAP, COUNTER = "chain", "map", "counter"
 _FEW = 3
 _ERRORS = (ICMP, ICMPV6)
 """By what errors about a connection are told."""
+
+
+Key = tuple[str, str]
+"""Of a part: its kind and its name."""
 
 
 class Part(NamedTuple):
@@ -43,25 +48,39 @@ class Part(NamedTuple):
     counter: str = ""
 
     @property
-    def key(self) -> tuple[str, str]:
+    def key(self) -> Key:
         """(kind, name)."""
         if self.chain:
-            return "chain", self.chain.name
+            return CHAIN, self.chain.name
         if self.collection:
-            return "map", self.collection.name
-        return "counter", self.counter
+            return MAP, self.collection.name
+        return COUNTER, self.counter
+
+    @classmethod
+    def named(cls, key: Key) -> Part:
+        """A part of which only the name counts: one that goes."""
+        kind, name = key
+        if kind == CHAIN:
+            return cls(chain=Chain(name))
+        return cls(collection=Collection(name, ())) if kind == MAP else cls(counter=name)
 
 
-Parts = dict[tuple[str, str], Part]
+Parts = dict[Key, Part]
 
 
-def shared(index: Index, use: Use) -> Parts:
-    """What the set's verdicts lead to, and other sets' may too."""
-    found: Parts = {}
+def shared(index: Index, use: Use) -> dict[Key, int | None]:
+    """What the set's verdicts lead to, and other sets' may too: the keys of parts, each with a ruling that needs it."""
+    found: dict[Key, int | None] = {}
     for ruling in index.rulings(use.policy):
-        for part in _ruling(use.direction, index.spans(ruling)):
-            found[part.key] = part
+        for key in _keys(use.direction, index.spans(ruling)):
+            found.setdefault(key, ruling)
     return found
+
+
+def made(index: Index, use: Use, wanted: Mapping[Key, int | None]) -> Parts:
+    """Those of the shared parts that are wanted."""
+    several = (part for ruling in set(wanted.values()) for part in _ruling(use.direction, index.spans(ruling)))
+    return {part.key: part for part in several if part.key in wanted}
 
 
 def own(index: Index, use: Use) -> Parts:
@@ -121,6 +140,18 @@ def _chain(direction: Direction, spans: tuple[Span, ...] | None) -> str:
 
 def _leaf(direction: Direction, span: Span) -> str:
     return words.allow(span.rule) if span.allow else words.deny(direction, span.rule)
+
+
+def _keys(direction: Direction, spans: tuple[Span, ...] | None) -> Iterator[Key]:
+    names = [words.unknown(direction)] if spans is None else [_leaf(direction, span) for span in spans]
+    for name in names:
+        yield COUNTER, name
+        yield CHAIN, name
+    if spans and len(spans) > 1:
+        name = words.ports(direction, spans)
+        if len(spans) - 1 > _FEW:
+            yield MAP, name
+        yield CHAIN, name
 
 
 def _ruling(direction: Direction, spans: tuple[Span, ...] | None) -> Iterator[Part]:
