@@ -90,7 +90,7 @@ class Wire:
         with netns.inside(away):
             self._ends = [stack.enter_context(_end(f"c{at}")) for at in range(ELSEWHERE + 1)]
         self.indexes = [socket.if_nametoindex(one) for one in self.hosts]
-        self.nft = Nftables()
+        self.nft = Nftables(set())
         stack.callback(self.nft.close)
         self._loaded = Programs(directory)
         stack.callback(programs.remove, directory)
@@ -201,7 +201,7 @@ class Wire:
             key="c", host=self.hosts[0], bridge=InterfaceName("bridge"), path="", cookie=0, name=InterfaceName("c"),
             mac=Mac("02:00:00:00:01:00"), mtu=1500, addresses=(),
         )  # fmt: skip
-        plane = Nftables()
+        plane = Nftables(set())
         plane.ensure([link, Subject(host=self.hosts[0], via=InterfaceName("bridge"))])
         plane.close()
 

@@ -93,7 +93,7 @@ class Wire:
             sysctl.write(f"net.bridge.bridge-nf-call-{key}", 0)
         self.plane: Plane
         if kind == "nftables":
-            self.plane = Nftables()
+            self.plane = Nftables(set())
         else:
             loaded = Programs(directory)
             stack.callback(programs.remove, directory)

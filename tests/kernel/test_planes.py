@@ -128,6 +128,7 @@ class Town:
 
     def __init__(self, stack: ExitStack, directory: Path, kind: str) -> None:
         self._stack, self._directory, self._kind = stack, directory, kind
+        self._forgotten: set[str] = set()
         with Netlink() as nl:
             nl.do(route.new_bridge(BRIDGE, up=True, snooping=False))
         self.one, self.two, self.three = (Container(stack, at) for at in (1, 2, 3))
@@ -136,7 +137,7 @@ class Town:
     def new_plane(self) -> Plane:
         """As another start of the agent has it."""
         if self._kind == "nftables":
-            plane: Plane = Nftables()
+            plane: Plane = Nftables(self._forgotten)
         else:
             loaded = Programs(self._directory)
             self._stack.callback(programs.remove, self._directory)

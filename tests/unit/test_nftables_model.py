@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlead.datapath.nftables import ruleset, tables, words
+from fairlead.datapath.nftables import ruleset, words
 from fairlead.datapath.nftables.index import Index
 from fairlead.datapath.nftables.model import Change, Model
 from fairlead.datapath.nftables.segments import Segment, segments
@@ -99,7 +99,7 @@ def touch(kernel: dict[str, Parts], change: Change) -> None:
 @given(changes)
 def test_a_change_is_what_a_fresh_start_would_make(steps: list[tuple[list[Row], list[Subject]]]) -> None:
     model, rows, under = Model(), {}, {}
-    kernel = {family: model.parts(family) for family in tables.FAMILIES}
+    kernel = {family: model.parts(family) for family in ruleset.TABLES}
     for wanted, containers in steps:
         now = state_of(wanted)
         add = [row for key, row in now.items() if rows.get(key) != row]
@@ -114,7 +114,7 @@ def test_a_change_is_what_a_fresh_start_would_make(steps: list[tuple[list[Row], 
         want = Model(rows.values(), under.values())
         for use in model._live - want._live:  # as long as something is said of a set it stays
             want._enliven(use)
-        for family in tables.FAMILIES:
+        for family in ruleset.TABLES:
             assert kernel[family] == want.parts(family)
 
 

@@ -49,6 +49,7 @@ class Wiring:
         self.programs, why = choose.programs(settings.plane, settings.run, settings.flow_buffer << 10)  # none: nftables
         if why:
             log.warning("policies are enforced by nftables: %s", why)
+        self._forgotten: set[str] = set()  # links that the nftables plane of either thread has shut
         self.node = Node(self._hands, settings.linger)  # the desired state, and the kernel that follows it
         self.networks = Networks(self.store, self.node, self.ledger, self.host)
         self.reservations = Reservations(self.store, self.ledger, self.networks, self.host)  # what outsiders count on
@@ -87,7 +88,7 @@ class Wiring:
 
     def _plane(self) -> Plane:
         if self.programs is None:
-            return nftables.Nftables()
+            return nftables.Nftables(self._forgotten)
         return ebpf.Ebpf(self.programs, node_access=self.settings.node_access, short_way=self.settings.short_way)
 
     def _collector(self) -> Collector:

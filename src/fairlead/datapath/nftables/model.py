@@ -16,14 +16,14 @@ from fairlead.desired.state import Judgement, Link, NodeState, Peer, Row, Ruling
 from . import ruleset, sets, subjects, tables
 from .index import Host, Index
 from .sets import Key, Part, Parts
-from .subjects import Places
+from .subjects import Places, Touched
 from .words import Direction, Use
 
 
 class Change(NamedTuple):
-    """What an act touches: by the family of the table, parts before and after; and how to take it back if it is refused."""
+    """What an act touches, and how to take it back if it is refused."""
 
-    touched: dict[str, tuple[Parts, Parts]]
+    touched: Touched
     undo: Callable[[], None]
 
 
@@ -152,7 +152,9 @@ class Model:
                 self._enliven(use)
             undo()
 
-        return Change(_touched(was if sure else subjects.doubted(was), self._said(near), lost, made), take_back)
+        touched = subjects.touched(was if sure else subjects.doubted(was), self._said(near))
+        before, after = touched["inet"]
+        return Change({**touched, "inet": (before | lost, after | made)}, take_back)
 
     def _sharing(self, rows: Iterable[Subject]) -> set[str]:
         """Containers that have an address which one of ``rows`` has or had too: the first by its host's interface counts."""
@@ -219,16 +221,3 @@ class Model:
             self._under, self._shut, self._live, self._known, self._users = under, shut, live, known, users
 
         return undo
-
-
-def _touched(was: Places, now: Places, lost: Parts, made: Parts) -> dict[str, tuple[Parts, Parts]]:
-    """Elements of both tables; and parts that are made for them or lost with them, of the one that judges."""
-    found = {}
-    for family in tables.FAMILIES:
-        before, after = subjects.parts(was, family), subjects.parts(now, family)
-        # A map of which only one side says something is no map that comes or goes.
-        for key in before.keys() ^ after.keys():
-            side, other = (before, after) if key in before else (after, before)
-            other[key] = side[key]._replace(elements=frozenset())
-        found[family] = (before | lost, after | made) if family == "inet" else (before, after)
-    return found

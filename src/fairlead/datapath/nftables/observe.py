@@ -24,8 +24,7 @@ from fairlead.kernel.tracking import CLOSE, ENDED, NEW, SYN_SENT, TIME_WAIT, End
 
 from . import headers, words
 from .rules import Rules
-from .ruleset import GROUP, NAME, SNAPLEN, UNTOLD
-from .tables import FAMILIES
+from .ruleset import GROUP, NAME, SNAPLEN, TABLES, UNTOLD
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +81,8 @@ class Observer:
 
     def counts(self) -> Counts:
         """What the sockets had no room for, and drops that were one too many to be told."""
-        untold = sum(self._counted(family).get(UNTOLD, 0) for family in FAMILIES)
-        stray = sum(self._counted(family).get("stray-denied", 0) for family in FAMILIES)
+        untold = sum(self._counted(family).get(UNTOLD, 0) for family in TABLES)
+        stray = sum(self._counted(family).get("stray-denied", 0) for family in TABLES)
         return Counts(
             lost_close=self._tracking.lost,
             lost_drop=untold + (self._log.lost if self._log else 0),
@@ -93,7 +92,7 @@ class Observer:
     def dropped(self) -> dict[Reason, int]:
         """The counters of the chains that drop."""
         found: dict[Reason, int] = {}
-        for family in FAMILIES:
+        for family in TABLES:
             for name, packets in self._counted(family).items():
                 rule = words.rule_of(name)
                 reason = _STRAY.get(name)

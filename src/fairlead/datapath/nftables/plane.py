@@ -19,7 +19,8 @@ from fairlead.kernel.netlink import NETFILTER, Message, Netlink
 from . import bridges, subjects, tables, words
 from .model import Change, Model
 from .question import ask
-from .ruleset import NAME
+from .ruleset import NAME, TABLES
+from .subjects import Touched
 
 _POLICIES = (Peer, Judgement, Ruling)
 _FEW = 16
@@ -31,8 +32,10 @@ class Nftables:
 
     name = "nftables"
 
-    def __init__(self) -> None:
+    def __init__(self, forgotten: set[str]) -> None:
+        """``forgotten``: links that one of several threads' planes has shut, known to all of them."""
         self._nft, self._links = Netlink(NETFILTER), Netlink()
+        self._forgotten = forgotten
         self._model = Model()
         self._purged = False
         self._right: nft.Mark | None = None
@@ -45,8 +48,7 @@ class Nftables:
         if any(said):
             self._commit(self._model.change(*said))
         under = [row for row in add if isinstance(row, Subject)]
-        if under:
-            self._commit(self._model.put(under))
+        self._put(under, [])
         kept = {row.host for row in under}
         if left := [row.host for row in remove if isinstance(row, Subject) and row.host not in kept]:
             self._commit(self._model.drop(left, gone=self._gone(left)))
@@ -59,20 +61,17 @@ class Nftables:
         bridges.ensure(self._links, links)
         known = {row.host for row in under}
         strange = [subjects.nobody(row) for row in links if row.host not in known]
-        if under or strange:
-            self._commit(self._model.put(under, strange, sure=not links))
+        self._put(under, strange)
 
     def forget(self, rows: Iterable[Row]) -> None:
-        """Say of every address that it carries nothing. This may be another thread's than the one that knows the rest."""
+        """Say of every address that it carries nothing."""
         for row in rows:
             if isinstance(row, Link):
+                self._forgotten.add(row.host)
                 said = subjects.places(subjects.nobody(row), shut=True)
-                for family in tables.FAMILIES:
-                    was, now = subjects.parts(subjects.doubted(said), family), subjects.parts(said, family)
-                    try:
-                        self._transact(tables.difference(family, was, now))
-                    except (Gone, Exists):
-                        continue  # nothing is known of it, or somebody else writes it right now: what is there is compared
+                # Nothing may be known of it, or another thread writes it right now, which knows that it is forgotten.
+                with suppress(Gone, Exists):
+                    self._transact(subjects.touched(subjects.doubted(said), said))
 
     def check(self, state: NodeState) -> list[Drift]:
         """Compare every chain, rule, map and element, if anybody has changed any since; and what bridges hand over."""
@@ -80,13 +79,14 @@ class Nftables:
         known = model.same(self._model)
         drift: list[Drift] = []
         if not (known and self._right and nft.untouched(self._nft, self._right)):
-            drift = [one for family in tables.FAMILIES for one in self._drifts(family, model)]
+            drift = [one for family in TABLES for one in self._drifts(family, model)]
             self._right = now if known and not drift else None
         return drift + bridges.check(self._links, state.table(Link).values())
 
     def apply(self, state: NodeState) -> None:
         """Make the tables what ``state`` comes to; what is right is not touched."""
         self._model = Model.of(state)
+        self._forgotten.clear()
         bridges.ensure(self._links, state.table(Link).values())
         self._mend()
 
@@ -128,8 +128,7 @@ class Nftables:
             return
         try:
             try:
-                for family, (before, after) in change.touched.items():
-                    self._transact(tables.difference(family, before, after))
+                self._transact(change.touched)
             except (Gone, Exists):
                 self._mend()
         except KernelError:
@@ -138,13 +137,16 @@ class Nftables:
 
     def _mend(self) -> None:
         now = nft.mark(self._nft)
-        for family in tables.FAMILIES:
+        messages: list[Message] = []
+        for family in TABLES:
             want = self._model.parts(family)
             have = tables.read(self._nft, family, want)
             if have is None or have.foreign:
-                self._transact(tables.anew(family, want, there=have is not None))
+                messages += tables.anew(family, want, there=have is not None)
             else:
-                self._transact(tables.difference(family, have.parts, want))
+                messages += tables.difference(family, have.parts, want)
+        if messages:
+            nft.transact(self._nft, messages)
         self._right = now
 
     def _drifts(self, family: str, model: Model) -> Iterator[Drift]:
@@ -154,9 +156,18 @@ class Nftables:
             if one.kind != "unexpected" or not any(chain in one.key for chain in unused):
                 yield one
 
-    def _transact(self, messages: Iterable[Message]) -> None:
-        if several := list(messages):
-            nft.transact(self._nft, several)
+    def _put(self, under: Sequence[Subject], strange: Sequence[Subject]) -> None:
+        hosts = {row.host for row in (*under, *strange)}
+        if hosts:
+            doubted = hosts & self._forgotten
+            self._commit(self._model.put(under, strange, sure=not doubted))
+            self._forgotten -= doubted
+
+    def _transact(self, touched: Touched) -> None:
+        """Both tables in one transaction."""
+        messages = [one for family, sides in touched.items() for one in tables.difference(family, *sides)]
+        if messages:
+            nft.transact(self._nft, messages)
 
     def _counters(self) -> dict[str, nft.Tally]:
         try:
@@ -174,13 +185,13 @@ class Nftables:
 def present() -> bool:
     """Whether an agent has made our tables."""
     with Netlink(NETFILTER) as nl:
-        return any(nft.table_exists(nl, family, NAME) for family in tables.FAMILIES)
+        return any(nft.table_exists(nl, family, NAME) for family in TABLES)
 
 
 def remove(rows: Iterable[Bridge] = ()) -> None:
     """Remove both tables; these bridges hand nothing over any more."""
     with Netlink(NETFILTER) as nl:
-        for family in tables.FAMILIES:
+        for family in TABLES:
             with suppress(Gone):
                 nft.delete_table(nl, family, NAME)
     with Netlink() as nl:

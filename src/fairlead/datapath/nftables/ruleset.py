@@ -57,7 +57,8 @@ from . import words
 from .words import Direction
 
 NAME = "fairlead-policy"
-"""What both tables are called."""
+TABLES = ("inet", "bridge")
+"""What both tables are called, and what tells them apart."""
 GROUP = 0x666C
 """Of nflog, to which drops are told."""
 SNAPLEN = 128

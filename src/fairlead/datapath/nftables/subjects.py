@@ -34,6 +34,8 @@ class Place(NamedTuple):
 
 Places = dict[Place, Verdict | None]
 """What is said at each place; None: being there is all."""
+Touched = dict[str, tuple[Parts, Parts]]
+"""By the family of the table: parts before and after."""
 
 
 def places(row: Subject, *, shut: bool = False) -> Places:
@@ -79,6 +81,18 @@ def parts(said: Places, family: str) -> Parts:
     made = ruleset.collections(family)
     several = (Part(collection=made[name], elements=frozenset(elements)) for name, elements in found.items())
     return {one.key: one for one in several}
+
+
+def touched(was: Places, now: Places) -> Touched:
+    """What makes one of the other, by the family of the table. A map of which only one side speaks neither comes nor goes."""
+    found = {}
+    for family in ruleset.TABLES:
+        before, after = parts(was, family), parts(now, family)
+        for key in before.keys() ^ after.keys():
+            side, other = (before, after) if key in before else (after, before)
+            other[key] = side[key]._replace(elements=frozenset())
+        found[family] = (before, after)
+    return found
 
 
 def doubted(said: Places) -> Places:

@@ -16,11 +16,10 @@ from fairlead.kernel.nft import Element, Maker
 from fairlead.kernel.nft.rule import same
 
 from . import ruleset
-from .ruleset import NAME
+from .ruleset import NAME, TABLES
 from .sets import Part, Parts
 
-FAMILIES = ("inet", "bridge")
-PATHS = frozenset(f"{family} {NAME}" for family in FAMILIES)
+PATHS = frozenset(f"{family} {NAME}" for family in TABLES)
 """Both tables, as the kernel's events name them."""
 
 
