@@ -92,9 +92,15 @@ def plane(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def agent(cleanup: ExitStack, node: Node) -> Agent:
+def enforced() -> str:
+    """Which plane an agent is asked for; modules whose tests must hold on each override it with ``plane``."""
+    return "auto"
+
+
+@pytest.fixture
+def agent(cleanup: ExitStack, node: Node, enforced: str) -> Agent:
     """A real agent on the node, ready."""
-    made = Agent(node)
+    made = Agent(node, "--plane", enforced)
     cleanup.callback(made.remove)
     made.start()
     return made

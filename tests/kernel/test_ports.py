@@ -14,6 +14,12 @@ FAMILIES = pytest.mark.parametrize("family", [4, 6])
 
 
 @pytest.fixture
+def enforced(plane: str) -> str:
+    """Each plane in turn."""
+    return plane
+
+
+@pytest.fixture
 def web(agent: Agent, containers: Containers) -> Namespace:
     """A container that serves TCP 80 and UDP 53, published as 8080 and 5353, on a network of both families."""
     agent.network("blue", "10.50.0.0/24", "fd50::/64")

@@ -14,6 +14,12 @@ V4, V6 = "10.50.0.0/24", "fd50::/64"
 FAMILIES = pytest.mark.parametrize("family", [4, 6])
 
 
+@pytest.fixture
+def enforced(plane: str) -> str:
+    """Each plane in turn."""
+    return plane
+
+
 def routed(agent: Agent, name: str = "blue", v4: str = V4, v6: str = V6, **spec: object) -> None:
     agent.network(name, v4, v6, driver="routed", **spec)
 

@@ -178,7 +178,9 @@ class Node:
         """The differences in what one owner has, its published ports and limits included."""
         rows = self.state.owned(owner)
         only = NodeState().replace(owner, rows)
-        host = await self._in_kernel(self._check_host, only)
+        under = self.state.table(Subject)
+        known = (*rows, *(under[row.host] for row in rows if isinstance(row, Link) and row.host in under))
+        host = await self._in_kernel(self._check_owner, only, known)
         inside = await self.check_inside(row for row in only.inside() if row in rows)
         return [one for one in host if one.kind != "unexpected"] + inside
 
@@ -284,6 +286,10 @@ class Node:
 
     def _check_host(self, state: NodeState) -> list[Drift]:
         return self._hands.filter.check(state) + self._hands.links.check(state) + self._hands.plane.check(state)
+
+    def _check_owner(self, only: NodeState, rows: Rows) -> list[Drift]:
+        hands = self._hands
+        return hands.filter.check(only) + hands.links.check(only) + hands.plane.check_links(rows)
 
     def _check_inside(self, rows: list[Inside]) -> list[Drift]:
         return [drift for row in rows for drift in self._hands.links.check_inside(row)]

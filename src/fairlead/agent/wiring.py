@@ -88,7 +88,7 @@ class Wiring:
 
     def _plane(self) -> Plane:
         if self.programs is None:
-            return nftables.Nftables(self._forgotten)
+            return nftables.Nftables(self._forgotten, node_access=self.settings.node_access)
         return ebpf.Ebpf(self.programs, node_access=self.settings.node_access, short_way=self.settings.short_way)
 
     def _collector(self) -> Collector:

@@ -70,6 +70,9 @@ class Plane(Protocol):
     def check(self, state: NodeState) -> list[Drift]:
         """Compare the kernel with ``state`` without touching it; a link that is not guarded is drift of ``PLANE links``."""
 
+    def check_links(self, rows: Iterable[Row]) -> list[Drift]:
+        """The same for some links alone, rows as in ``ensure``: what of them is missing or different."""
+
     def apply(self, state: NodeState) -> None:
         """Make what the kernel knows of policies and endpoints equal ``state``; only what differs is written."""
 

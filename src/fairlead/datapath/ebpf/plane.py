@@ -113,6 +113,11 @@ class Ebpf:
             drift += [_drift(row, name, want[name], have.get(name)) for name in want if have.get(name) != want[name]]
         return drift + self._check_tables(state, links)
 
+    def check_links(self, rows: Iterable[Row]) -> list[Drift]:
+        """Compare with these rows alone; what else is there is others'."""
+        known = tuple(row for row in rows if isinstance(row, Link | Subject | Guard | Guest | Local))
+        return [one for one in self.check(NodeState().replace("links", known)) if one.kind != "unexpected"]
+
     def purge(self) -> None:
         """Forget the pins."""
         self._programs.unpin()

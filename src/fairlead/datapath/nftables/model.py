@@ -51,9 +51,9 @@ class Model:
         rows: list[Row] = [*state.table(Ruling).values(), *state.table(Judgement).values(), *state.table(Peer).values()]
         return cls(rows, under.values(), strange)
 
-    def parts(self, family: str) -> Parts:
-        """Everything that one of the tables should hold."""
-        found = tables.fixed(family)
+    def parts(self, family: str, *, node_access: bool = True) -> Parts:
+        """Everything that one of the tables should hold. ``node_access``: what this node itself sends passes."""
+        found = tables.fixed(family, node_access=node_access)
         if family == "inet":
             for use in self._live:
                 found |= sets.made(self._index, use, sets.shared(self._index, use))

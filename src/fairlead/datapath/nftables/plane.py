@@ -20,7 +20,7 @@ from . import bridges, subjects, tables, words
 from .model import Change, Model
 from .question import ask
 from .ruleset import NAME, TABLES
-from .subjects import Touched
+from .subjects import Place, Places, Touched
 
 _POLICIES = (Peer, Judgement, Ruling)
 _FEW = 16
@@ -32,8 +32,12 @@ class Nftables:
 
     name = "nftables"
 
-    def __init__(self, forgotten: set[str]) -> None:
-        """``forgotten``: links that one of several threads' planes has shut, known to all of them."""
+    def __init__(self, forgotten: set[str], *, node_access: bool = True) -> None:
+        """``forgotten``: links that one of several threads' planes has shut, known to all of them.
+
+        ``node_access``: whether this node reaches its containers whatever policies say.
+        """
+        self._node_access = node_access
         self._nft, self._links = Netlink(NETFILTER), Netlink()
         self._forgotten = forgotten
         self._model = Model()
@@ -82,6 +86,20 @@ class Nftables:
             drift = [one for family in TABLES for one in self._drifts(family, model)]
             self._right = now if known and not drift else None
         return drift + bridges.check(self._links, state.table(Link).values())
+
+    def check_links(self, rows: Iterable[Row]) -> list[Drift]:
+        """Look every address of theirs up where it should be."""
+        rows = list(rows)
+        links = [row for row in rows if isinstance(row, Link)]
+        under = {row.host: row for row in rows if isinstance(row, Subject)}
+        strange = [subjects.nobody(row) for row in links if row.host not in under]
+        said = Places()
+        for row in under.values():
+            said |= subjects.places(row)
+        for row in strange:
+            said |= subjects.places(row, shut=True)
+        drift = [one for place, wanted in said.items() for one in self._missing(place, wanted)]
+        return drift + bridges.check(self._links, links)
 
     def apply(self, state: NodeState) -> None:
         """Make the tables what ``state`` comes to; what is right is not touched."""
@@ -139,7 +157,7 @@ class Nftables:
         now = nft.mark(self._nft)
         messages: list[Message] = []
         for family in TABLES:
-            want = self._model.parts(family)
+            want = self._model.parts(family, node_access=self._node_access)
             have = tables.read(self._nft, family, want)
             if have is None or have.foreign:
                 messages += tables.anew(family, want, there=have is not None)
@@ -150,11 +168,17 @@ class Nftables:
         self._right = now
 
     def _drifts(self, family: str, model: Model) -> Iterator[Drift]:
-        want = model.parts(family)
+        want = model.parts(family, node_access=self._node_access)
         unused = model.unused()
         for one in tables.drifts(family, tables.read(self._nft, family, want), want):
             if one.kind != "unexpected" or not any(chain in one.key for chain in unused):
                 yield one
+
+    def _missing(self, place: Place, wanted: nft.Verdict | None) -> Iterator[Drift]:
+        element = nft.Element(place.key, None, wanted)
+        found = nft.element(self._nft, place.family, NAME, place.name, place.key)
+        if found != element:
+            yield tables.element_drift(place.family, place.name, element, "different" if found else "missing")
 
     def _put(self, under: Sequence[Subject], strange: Sequence[Subject]) -> None:
         hosts = {row.host for row in (*under, *strange)}

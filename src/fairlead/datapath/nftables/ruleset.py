@@ -4,7 +4,7 @@ Each packet is judged by the tuple of its connection, not by its own addresses: 
 go the way of what began it, and one that is newly denied is cut at its next packet. The original tuple is what the opener sees
 on its link, before anything is translated; the reply tuple is what the other end sees on its own::
 
-    input        to the node itself             -> opener
+    input        to the node itself, no answer  -> opener
     forward      untracked, invalid             -> stray
                  all others                     -> opener, and if the connection is not its first packet: responder
     postrouting  a connection's first packet    -> responder: only here the addresses are those that the other end will see
@@ -18,8 +18,8 @@ on its link, before anything is translated; the reply tuple is what the other en
 Every address of a container is in ``opener``, ``responder`` and ``either``; one under no policy with the verdict ``continue``.
 So what changes is what an element says, never whether there is one.
 
-What this node sends itself is not judged, and passes ``postrouting`` alone: there it has neither come in by an interface, nor
-has it an Ethernet header. A frame that a bridge hands on has the latter.
+What this node sends itself is not judged unless it is told so, and passes ``postrouting`` alone: there it has neither come in
+by an interface, nor has it an Ethernet header. A frame that a bridge hands on has the latter.
 
 Through ``bridge`` go frames between containers that conntrack does not see as any connection: what is not IP, and what is sent
 to many. Whether there is a connection is known to ``inet`` alone, which meets frames of a bridge only if the bridge has
@@ -31,7 +31,7 @@ from __future__ import annotations
 import sys
 
 from fairlead.datapath.seen import Reason
-from fairlead.kernel.nft import Chain, Collection, Element, Hook, Part, Rule
+from fairlead.kernel.nft import Chain, Collection, Element, Field, Hook, Part, Rule
 from fairlead.kernel.nft.rule import (
     ACCEPT,
     DROP,
@@ -110,10 +110,9 @@ _NOBODY = _bits(0)
 _NO_FRAME = bytes(3)
 _REPLYING = b"\x01"
 
-
 _IP = {n: equal(NFPROTO, _FAMILY[n]) for n in FAMILIES}
 _FRAME_OF = {n: equal(ETHERTYPE, _ETHERTYPES[n]) for n in FAMILIES}
-_FORWARD, _INPUT, _POSTROUTING = 2, 1, 4
+_INPUT, _FORWARD, _OUTPUT, _POSTROUTING = 1, 2, 3, 4
 _AFTER_FILTER, _AFTER_SOURCE_NAT = 10, 150
 _TELL_AGAIN, _TOLD = 1000, 1 << 14
 
@@ -161,32 +160,37 @@ def _stray() -> Chain:
     return Chain("stray", tuple(found))
 
 
-def _judge(kind: str) -> tuple[Rule, ...]:
-    """Ask a map about one end of the connection; of IPv6, about a link-local address together with the interface."""
-    fields, interface = (OPENER, IIFNAME) if kind == "opener" else (RESPONDER, OIFNAME)
+def _judge(kind: str, interface: Field) -> tuple[Rule, ...]:
+    """Ask a map about one end of the connection; about a link-local address together with the interface that it is on."""
+    fields = OPENER if kind == "opener" else RESPONDER
     plain = tuple(choose(f"{kind}{n}", fields[n]) for n in FAMILIES)
     return (*plain, choose(LOCAL[kind], interface, fields[6]))
 
 
-def inet() -> dict[str, Chain]:
-    """The chains of the table that judges connections, by name."""
+def inet(*, node_access: bool) -> dict[str, Chain]:
+    """The chains of the table that judges connections, by name. ``node_access``: what this node itself sends passes."""
     stray = (*has(STATE, _bits(INVALID | UNTRACKED)), *goto("stray"))
     upkeep = (*equal(L4PROTO, IGMP), *verdict(ACCEPT))
     first = (*has(STATUS, CONFIRMED, any_of=False), *verdict(ACCEPT))
+    both = {one: (stray, upkeep, *_judge("opener", one), first, *_judge("responder", one)) for one in (IIFNAME, OIFNAME)}
+    # A connection that the node began is answered in the reply direction.
     answer = (*equal(CT_DIRECTION, _REPLYING), *verdict(ACCEPT))
-    return _named(
-        Chain("forward", (stray, upkeep, *_judge("opener"), first, *_judge("responder")), Hook(_FORWARD, _AFTER_FILTER)),
-        Chain("input", (stray, answer, *_judge("opener")), Hook(_INPUT, _AFTER_FILTER)),
+    came = (differs(IIF, _NOBODY), differs(FRAME, _NO_FRAME)) if node_access else ((),)
+    known = (*has(STATUS, CONFIRMED), *verdict(ACCEPT))
+    hooks = [
+        Chain("forward", both[IIFNAME], Hook(_FORWARD, _AFTER_FILTER)),
         Chain(
-            "postrouting",
-            (
-                (*has(STATUS, CONFIRMED), *verdict(ACCEPT)),
-                (*differs(IIF, _NOBODY), *goto("first")),
-                (*differs(FRAME, _NO_FRAME), *goto("first")),
-            ),
-            Hook(_POSTROUTING, _AFTER_SOURCE_NAT),
+            "input",
+            (stray, answer, *_judge("opener", IIFNAME)) if node_access else both[IIFNAME],
+            Hook(_INPUT, _AFTER_FILTER),
         ),
-        Chain("first", (upkeep, *_judge("responder"))),
+        Chain("postrouting", (known, *((*one, *goto("first")) for one in came)), Hook(_POSTROUTING, _AFTER_SOURCE_NAT)),
+    ]
+    if not node_access:
+        hooks.append(Chain("output", both[OIFNAME], Hook(_OUTPUT, _AFTER_FILTER)))
+    return _named(
+        *hooks,
+        Chain("first", (upkeep, *_judge("responder", OIFNAME))),
         _stray(),
         _news(_IP),
         deny(STRAY, Reason.STRAY),

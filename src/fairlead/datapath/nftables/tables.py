@@ -30,9 +30,9 @@ class Have(NamedTuple):
     foreign: frozenset[tuple[str, str]]
 
 
-def fixed(family: str) -> Parts:
+def fixed(family: str, *, node_access: bool) -> Parts:
     """The parts of a table that are always there, without the elements of containers."""
-    chains = ruleset.inet() if family == "inet" else ruleset.bridge()
+    chains = ruleset.inet(node_access=node_access) if family == "inet" else ruleset.bridge()
     found = [Part(counter=name) for name in dict.fromkeys(_counters(chains.values()))]
     found += [Part(chain=one) for one in chains.values()]
     for one in ruleset.collections(family).values():
@@ -107,8 +107,8 @@ def drifts(family: str, have: Have | None, want: Parts) -> Iterator[Drift]:
         if found is None:
             yield _drift(family, key, "missing")
         elif part.collection and key not in have.foreign:
-            yield from (_element_drift(family, key[1], one, "missing") for one in part.elements - found.elements)
-            yield from (_element_drift(family, key[1], one, "unexpected") for one in found.elements - part.elements)
+            yield from (element_drift(family, key[1], one, "missing") for one in part.elements - found.elements)
+            yield from (element_drift(family, key[1], one, "unexpected") for one in found.elements - part.elements)
         elif found != part or key in have.foreign:
             yield _drift(family, key, "different")
     yield from (_drift(family, key, "unexpected") for key in have.parts if key not in want)
@@ -174,15 +174,16 @@ def _drift(family: str, key: tuple[str, str], kind: str) -> Drift:
     )
 
 
-def _element_drift(family: str, name: str, element: Element, kind: str) -> Drift:
+def element_drift(family: str, name: str, element: Element, kind: str) -> Drift:
+    """An element that is not as it should be."""
     said = element.data
     text = element.key.hex() + (f" -> {said.chain or said.code}" if isinstance(said, nft.Verdict) else "")
     return Drift(
         table=f"{PLANE} {family}",
         key=f"element of {name}",
         kind=kind,
-        want=text if kind == "missing" else "",
-        have="" if kind == "missing" else text,
+        want="" if kind == "unexpected" else text,
+        have=text if kind == "unexpected" else "",
     )
 
 
