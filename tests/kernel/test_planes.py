@@ -8,12 +8,12 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
-from fairlead.datapath.base import Answer, Plane, Question
+from fairlead.datapath.base import Answer, Hits, Plane, Question
 from fairlead.datapath.ebpf import programs
 from fairlead.datapath.ebpf.plane import Ebpf
 from fairlead.datapath.ebpf.programs import Programs
@@ -119,6 +119,11 @@ class Container:
         door = self._doors[port]
         return door.recvfrom(64)[1] if select.select([door], [], [], patience)[0] else None
 
+    def forgets(self, port: int) -> None:
+        """What was said at a door before counts no more."""
+        while self.hears(port, 0):
+            pass
+
     def answers(self, port: int, to: tuple[object, ...]) -> None:
         self._doors[port].sendto(b"yes", to)
 
@@ -134,15 +139,15 @@ class Town:
         self.one, self.two, self.three = (Container(stack, at) for at in (1, 2, 3))
         self.plane = self.new_plane()
 
-    def new_plane(self) -> Plane:
+    def new_plane(self, *, node_access: bool = True) -> Plane:
         """As another start of the agent has it."""
         if self._kind == "nftables":
-            plane: Plane = Nftables(self._forgotten)
+            plane: Plane = Nftables(self._forgotten, node_access=node_access)
         else:
             loaded = Programs(self._directory)
             self._stack.callback(programs.remove, self._directory)
             self._stack.callback(loaded.close)
-            plane = Ebpf(loaded)
+            plane = Ebpf(loaded, node_access=node_access)
         self._stack.callback(plane.close)
         return plane
 
@@ -165,6 +170,7 @@ class Town:
 def reaches(one: Container, other: Container, family: int = 4, port: int = 80, patience: float = LATE) -> bool:
     address = other.addresses[family]
     sock = one.opens(address)
+    other.forgets(port)
     sock.sendto(b"hello", (str(address), port))
     heard = other.hears(port, patience)
     sock.close()
@@ -403,6 +409,72 @@ def test_a_rule_that_denies_says_so(open_town: Town) -> None:
     assert (reaches(one, two, port=80), reaches(one, two, port=81)) == (False, True)
     answer = open_town.plane.ask(Question(two.host, False, one.addresses[4], two.addresses[4], 17, 80))
     assert answer == Answer(allowed=False, reason="denied by policy", rule=DENIES)
+
+
+def test_some_links_are_looked_up_alone(open_town: Town) -> None:
+    one, two = open_town.one, open_town.two
+    open_town.plane.change(only_friends(), ())
+    open_town.plane.change([two.subject(INGRESS)], ())
+    known = [two.link, two.guard, two.subject(INGRESS)]
+    assert open_town.plane.check_links(known) == []
+    assert open_town.plane.check_links([one.link, one.guard, one.subject()]) == []
+    assert {drift.kind for drift in open_town.plane.check_links([two.link, two.guard, two.subject(EGRESS)])} == {"different"}
+    stranger = Container(ExitStack(), 9)
+    assert open_town.plane.check_links([stranger.link, stranger.guard, stranger.subject()]) != []
+
+
+@FAMILIES
+def test_rules_are_counted(open_town: Town, family: int) -> None:
+    """Connections that they let through, packets that they dropped; what no rule allows is counted by none."""
+    one, two, three = open_town.one, open_town.two, open_town.three
+    denied = Span(protocol=17, first=81, last=81, allow=False, rule=DENIES)
+    allowed = Span(protocol=17, first=80, last=80, allow=True, rule=RULE)
+    open_town.plane.change([*RULINGS, Ruling(number=1, spans=(allowed, denied, DENY)), judgement(INGRESS, 0, 1)], ())
+    open_town.plane.ensure([two.subject(INGRESS)])
+    assert open_town.plane.hits() == {}
+    for container in (one, three, three):
+        assert reaches(container, two, family)
+    for port in (81, 1000, 1000):
+        assert not reaches(one, two, family, port)
+    assert open_town.plane.hits() == {RULE: Hits(3, 0), DENIES: Hits(0, 1)}
+    open_town.plane.ensure([two.subject()])
+    open_town.plane.change((), [judgement(INGRESS, 0, 1), Ruling(number=1, spans=(allowed, denied, DENY))])
+    open_town.plane.forget_hits([RULE, DENIES])
+    assert open_town.plane.hits() == {}
+
+
+@FAMILIES
+@pytest.mark.parametrize("node_access", [True, False], ids=["the-node-passes", "the-node-is-judged"])
+def test_what_the_node_sends_itself(open_town: Town, family: int, node_access: bool) -> None:
+    one, two = open_town.one, open_town.two
+    own = {4: "10.0.0.254/24", 6: "fd00::fe/64"}[family]
+    with Netlink() as nl:
+        nl.do(route.new_address(socket.if_nametoindex(BRIDGE), own, nodad=True))
+    address = str(two.addresses[family])
+    begun: list[socket.socket] = []
+
+    def sends() -> bool:
+        sock = socket.socket(socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_DGRAM)
+        begun.append(sock)
+        return says(sock)
+
+    def says(sock: socket.socket) -> bool:
+        two.forgets(80)
+        with suppress(PermissionError):
+            sock.sendto(b"hello", (address, 80))
+        return two.hears(80, 0.2) is not None
+
+    eventually(sends)
+    plane = open_town.new_plane(node_access=node_access)
+    state = open_town.state([*only_friends(), one.subject(), two.subject(INGRESS), open_town.three.subject()], one, two)
+    plane.apply(state)
+    assert sends() is node_access
+    assert says(begun[0]) is node_access, "what goes on is judged like what begins"
+    assert not reaches(one, two, family)
+    plane.change([Peer(prefix=Address(own.partition("/")[0]).host(), peer=FRIEND)], ())
+    assert sends()
+    for sock in begun:
+        sock.close()
 
 
 def test_purge_leaves_nothing(open_town: Town, tmp_path: Path) -> None:

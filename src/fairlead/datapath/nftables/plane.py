@@ -125,7 +125,7 @@ class Nftables:
                 was = found.get(rule, Hits(0, 0))
                 more = (tally.packets, 0) if allows else (0, tally.packets)
                 found[rule] = Hits(was.connections + more[0], was.dropped + more[1])
-        return {rule: one for rule, one in found.items() if any(one)}
+        return {rule: one for rule, one in found.items() if rule and any(one)}
 
     def forget_hits(self, rules: Iterable[int]) -> None:
         """A rule's counter goes with the rule."""
