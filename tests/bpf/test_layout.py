@@ -111,7 +111,7 @@ def test_enums_have_the_same_numbers() -> None:
         ("owned_key", {"address.half[0]": (0, 8), "ifindex": (16, 4)}, layout.OWNED_KEY),
         ("door", {"network": (0, 8), "gateway": (8, 8)}, layout.DOOR),
         ("local", {"network": (0, 8), "mac": (8, 8), "gateway": (16, 8), "ifindex": (24, 4), "mtu": (28, 4)}, layout.LOCAL),
-        ("hits", {"connections": (0, 8), "dropped": (8, 8)}, layout.HITS),
+        ("hits", {"connections": (0, 8), "drops": (8, 8), "last": (16, 8)}, layout.HITS),
     ],
 )
 def test_the_structs_of_policies(name: str, fields: dict[str, tuple[int, int]], packed: struct.Struct) -> None:

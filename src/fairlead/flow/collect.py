@@ -78,6 +78,8 @@ class Collector:
         self._observer, self._names, self._rule, self._interval = observer, names, rule, interval
         self._kept: deque[Batch] = deque()
         self._followers: set[Follower] = set()
+        self.evicted = 0
+        """Connections that were forgotten before they ended, as of the last sweep."""
         self._held = self._seen = self._opened = self._missed = self._connections = 0
         self._task: asyncio.Task[None] | None = None
         self._later: asyncio.TimerHandle | None = None
@@ -141,6 +143,11 @@ class Collector:
         finally:
             self._followers.discard(follower)
 
+    @property
+    def room(self) -> tuple[int, int]:
+        """How many connections are remembered, closed ones too, and how many can be."""
+        return self._observer.held, self._observer.capacity
+
     def status(self) -> FlowStatus:
         """In numbers."""
         counted = self._observer.counters()
@@ -151,6 +158,8 @@ class Collector:
             lost_new=counted[Counter.NEW_LOST],
             missed=self._missed,
             connections=self._connections,
+            capacity=self._observer.capacity,
+            evicted=self.evicted,
             followers=len(self._followers),
             malformed=counted[Counter.MALFORMED],
             not_tracked=counted[Counter.NOT_TRACKED],
@@ -201,5 +210,6 @@ class Collector:
                     self._take(raw(chunk))
                     await asyncio.sleep(0)  # others' turn
                 self._connections = total
+                self.evicted = self._observer.evicted()
             except KernelError as error:
                 log.warning("reading the table of connections: %s", error)

@@ -28,8 +28,8 @@ DOOR = struct.Struct("=Q6s2x")
 """Network, the gateway's MAC."""
 LOCAL = struct.Struct("=Q6s2x6s2xII")
 """Network, MAC, the gateway's MAC, interface, MTU."""
-HITS = struct.Struct("=QQ")
-"""Connections, dropped packets."""
+HITS = struct.Struct("=QQQ")
+"""Connections, dropped packets, when the last was."""
 INDEX = struct.Struct("=I")
 """An interface, or the place in an array."""
 

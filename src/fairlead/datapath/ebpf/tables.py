@@ -35,6 +35,7 @@ class Tables:
         ``node_reaches_pods``: what this node itself sends to containers, such as probes, passes whatever policies say.
         """
         self._maps = maps
+        self._held: dict[str, int] = {}
         self._node_reaches_pods = node_reaches_pods
         self._configure(self.revision or time.clock_gettime_ns(time.CLOCK_MONOTONIC))
         if maps["peers"].lookup(next(iter(EVERY_V4))) is None:
@@ -70,6 +71,7 @@ class Tables:
         for name in ORDER:
             wanted = EVERY_V4 | want[name] if name == "peers" else want[name]
             have = self._maps[name].entries()
+            self._held[name] = len(have)
             found[name] = (
                 {key: value for key, value in wanted.items() if have.get(key) != value},
                 {key: value for key, value in have.items() if wanted.get(key) != value},
@@ -84,8 +86,8 @@ class Tables:
         )
 
     def fill(self) -> dict[str, tuple[int, int]]:
-        """How many entries each map holds, and how many it can hold."""
-        return {name: (sum(one[2] for one in self._maps[name].chunks()), self._maps[name].info.max_entries) for name in ORDER}
+        """How many entries each map held when it was last compared, and how many it can hold."""
+        return {name: (held, self._maps[name].info.max_entries) for name, held in self._held.items()}
 
     def _write(self, new: Mapping[str, Entries], gone: Mapping[str, Iterable[bytes]]) -> None:
         try:
