@@ -375,7 +375,7 @@ def test_maps_follow_the_state(kernel: Kernel, plane: Ebpf) -> None:
     assert not kernel.passes(tcp(A[4], B[4], ACK), hook="to_pod")
     plane.apply(NodeState())
     plane.check(NodeState())
-    assert {name: used for name, (used, _) in plane.fill().items() if used} == {"peers": 1}, "but for what is always there"
+    assert {name: used for name, (used, _) in plane.fill().items() if used} == {"blocks": 1}, "but for what is always there"
 
 
 def test_many_rows(kernel: Kernel, plane: Ebpf) -> None:
@@ -384,9 +384,9 @@ def test_many_rows(kernel: Kernel, plane: Ebpf) -> None:
     state = NodeState().replace("all", (*RULINGS, *peers, *judged))
     plane.apply(state)
     assert plane.check(state) == []
-    assert plane.fill()["peers"][0] == 5001
+    assert plane.fill()["blocks"][0] == 5001
     plane.change((), peers[1:])
-    assert len(kernel.loaded.maps["peers"].entries()) == 2
+    assert len(kernel.loaded.maps["blocks"].entries()) == 2
 
 
 def test_the_node_may_be_a_stranger(kernel: Kernel) -> None:

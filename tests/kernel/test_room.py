@@ -95,7 +95,7 @@ def test_it_is_told_before_it_is_too_late(start: Callable[..., Agent], container
     agent = start("--map-size", "peers=12")
     agent.attach(containers.new("web"), "town", namespace="shop")
     assert not warnings(agent)
-    agent.client.apply(codec.from_yaml(blocks("a", 8))[0])
+    agent.client.apply(codec.from_yaml(blocks("a", 9))[0])
     (told,) = eventually(lambda: warnings(agent))
     assert "the kernel's map of peers is nearly full: 10 of 12" in told.message
     assert "--map-size peers=N" in told.remedy

@@ -30,10 +30,10 @@ from .layout import EVENT, INDEX, Counter
 OBJECTS = Path(__file__).with_name("obj")
 PROGRAMS = ("from_pod", "to_pod", "ask")
 MAPS = (
+    "blocks",
     "config",
     "connections",
     "counters",
-    "doors",
     "drop_counters",
     "drops",
     "endpoints",
@@ -52,8 +52,8 @@ PINS = {"events": f"events-{EVENT.size}"}
 CARRIED = ("connections", "hits", "counters", "drop_counters")
 """What is known of what goes on, and was counted."""
 SIZES = {
+    "blocks": 1 << 17,
     "connections": 1 << 16,
-    "doors": 1 << 14,
     "drops": 1 << 13,
     "endpoints": 1 << 14,
     "events": 1 << 20,

@@ -38,8 +38,8 @@ class Tables:
         self._held: dict[str, int] = {}
         self._node_reaches_pods = node_reaches_pods
         self._configure(self.revision or time.clock_gettime_ns(time.CLOCK_MONOTONIC))
-        if maps["peers"].lookup(next(iter(EVERY_V4))) is None:
-            maps["peers"].write(EVERY_V4)
+        if maps["blocks"].lookup(next(iter(EVERY_V4))) is None:
+            maps["blocks"].write(EVERY_V4)
 
     @property
     def revision(self) -> int:
@@ -69,7 +69,7 @@ class Tables:
         """By map: the entries that are missing or different, as they should be, and those that should not be, or differ."""
         found = {}
         for name in ORDER:
-            wanted = EVERY_V4 | want[name] if name == "peers" else want[name]
+            wanted = EVERY_V4 | want[name] if name == "blocks" else want[name]
             have = self._maps[name].entries()
             self._held[name] = len(have)
             found[name] = (
@@ -95,7 +95,7 @@ class Tables:
                 self._add(name, new.get(name, {}))
             for name in reversed(ORDER):
                 for key in gone.get(name, ()):
-                    if name == "peers" and key in EVERY_V4:
+                    if name == "blocks" and key in EVERY_V4:
                         self._maps[name].write(EVERY_V4)
                     else:
                         self._maps[name].delete(key)
