@@ -3,8 +3,8 @@
  *
  *	load serve PORT                          until killed: PORT swallows, PORT + 1 echoes, PORT + 2 accepts and closes
  *	load stream ADDRESS PORT SECONDS         bits a second that a TCP connection carried
- *	load ask ADDRESS PORT SECONDS            one byte there, one byte back: rounds, then their p50, p90 and p99 in nanoseconds
- *	load connect ADDRESS PORT SECONDS RATE   connections opened and reset: how many, and those that failed; RATE a second, or 0
+ *	load ask ADDRESS PORT SECONDS            one byte there, one byte back: rounds, their p50, p90 and p99; CPU time; in nanoseconds
+ *	load connect ADDRESS PORT SECONDS RATE   connections opened and reset, RATE a second or 0: how many; those that failed; CPU time
  *
  * What is measured is printed as one line of numbers. Pin server and client to different CPUs from outside.
  */
@@ -44,6 +44,14 @@ static uint64_t now(void)
 	struct timespec at;
 
 	clock_gettime(CLOCK_MONOTONIC, &at);
+	return at.tv_sec * BILLION + at.tv_nsec;
+}
+
+static uint64_t used(void)
+{
+	struct timespec at;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &at);
 	return at.tv_sec * BILLION + at.tv_nsec;
 }
 
@@ -185,6 +193,7 @@ static void ask(const struct target *target, double seconds)
 	uint64_t last = now(), end = last + seconds * BILLION;
 	int fd = connected(target);
 	unsigned long rounds = 0;
+	uint64_t begin = used();
 
 	if (!took)
 		fail("calloc");
@@ -196,8 +205,9 @@ static void ask(const struct target *target, double seconds)
 		last = now();
 		took[rounds++] = last - before;
 	}
+	begin = used() - begin;
 	qsort(took, rounds, sizeof(*took), compare);
-	printf("%lu %u %u %u\n", rounds, took[rounds / 2], took[rounds * 9 / 10], took[rounds * 99 / 100]);
+	printf("%lu %u %u %u %lu\n", rounds, took[rounds / 2], took[rounds * 9 / 10], took[rounds * 99 / 100], begin);
 }
 
 /* Reset at once: nothing is left in TIME-WAIT, so the ports suffice for any rate. */
@@ -230,7 +240,7 @@ static void open_many(const struct target *target, double seconds, double rate)
 		else
 			failed++;
 	}
-	printf("%lu %lu\n", opened, failed);
+	printf("%lu %lu %lu\n", opened, failed, used());
 }
 
 int main(int count, char **words)

@@ -29,12 +29,20 @@ PRIO: list[str] = []
 
 
 class Asked(NamedTuple):
-    """Rounds of one byte there and one back; how long they took, in microseconds."""
+    """Rounds of one byte there and one back; how long they took and what CPU time both ends, in microseconds."""
 
     rounds: int
     p50: float
     p90: float
     p99: float
+    cpu: float
+
+
+class Opened(NamedTuple):
+    """Connections opened a second, and the microseconds of CPU time that each cost both ends."""
+
+    rate: float
+    cpu: float
 
 
 class Pair:
@@ -63,15 +71,22 @@ class Pair:
 
     def ask(self, seconds: float) -> Asked:
         """One byte there, one byte back, over one TCP connection."""
-        rounds, *times = self._ask("ask", _ASK, seconds)
-        return Asked(int(rounds), *(int(one) / 1000 for one in times))
+        before = self._served()
+        rounds, p50, p90, p99, own = (int(one) for one in self._ask("ask", _ASK, seconds))
+        return Asked(rounds, p50 / 1e3, p90 / 1e3, p99 / 1e3, (own + self._served() - before) / 1e3 / rounds)
 
-    def connect(self, seconds: float, rate: float = 0) -> float:
-        """Connections opened a second, each reset at once; as fast as it goes, or ``rate``."""
-        opened, failed = self._ask("connect", _CONNECT, seconds, rate)
-        if int(failed):
-            raise Broken(f"{failed} of {int(opened) + int(failed)} connections failed")
-        return int(opened) / seconds
+    def connect(self, seconds: float, rate: float = 0) -> Opened:
+        """Connections, each reset at once; as fast as it goes, or ``rate`` a second."""
+        before = self._served()
+        opened, failed, own = (int(one) for one in self._ask("connect", _CONNECT, seconds, rate))
+        if failed:
+            raise Broken(f"{failed} of {opened + failed} connections failed")
+        return Opened(opened / seconds, (own + self._served() - before) / 1e3 / opened)
+
+    def _served(self) -> int:
+        """Nanoseconds of CPU time that the server has used."""
+        children = Path(f"/proc/{self._serving.pid}/task/{self._serving.pid}/children").read_text().split()
+        return sum(int(Path(f"/proc/{child}/schedstat").read_text().split()[0]) for child in children)
 
     def _ask(self, what: str, port: int, *more: float) -> list[str]:
         command = self._inside(self._client, _CLIENT_CPU, what, self.address, str(port), *map(str, more))

@@ -33,7 +33,7 @@
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 1 << 16);
+	__uint(max_entries, 1);
 	__type(key, struct tuple);
 	__type(value, struct connection);
 } connections SEC(".maps");

@@ -12,7 +12,7 @@
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 20);
+	__uint(max_entries, 4096);
 } events SEC(".maps");
 
 /* No map has these types; named here, they come into BTF, by which Python's layouts are checked. Nothing is loaded for it. */

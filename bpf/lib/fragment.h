@@ -26,7 +26,7 @@ struct fragment_ports {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 4096);
+	__uint(max_entries, 1);
 	__type(key, struct fragment_key);
 	__type(value, struct fragment_ports);
 } fragments SEC(".maps");

@@ -11,15 +11,15 @@
 /* User space removes rules that are no more. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-	__uint(max_entries, 1 << 15);
+	__uint(max_entries, 1);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, __u64);	/* the rule; never 0 */
+	__type(key, __u64);	/* the rule */
 	__type(value, struct hits);
 } hits SEC(".maps");
 
-static __noinline void hits_add(__u64 rule, __u64 connections, __u64 dropped)
+static __noinline void hits_add(__u64 rule, __u64 connections, __u64 drops)
 {
-	struct hits first = { connections, dropped };
+	struct hits first = { connections, drops, bpf_ktime_get_coarse_ns() };
 	struct hits *known = bpf_map_lookup_elem(&hits, &rule);
 
 	if (!known && bpf_map_update_elem(&hits, &rule, &first, BPF_NOEXIST) == 0)
@@ -31,7 +31,8 @@ static __noinline void hits_add(__u64 rule, __u64 connections, __u64 dropped)
 		return;
 	}
 	known->connections += connections;
-	known->dropped += dropped;
+	known->drops += drops;
+	known->last = first.last;
 }
 
 #endif

@@ -4,8 +4,8 @@
  * other's link are skipped. So both ends' policies are asked where the packet is seen, and then it is put into the other's namespace.
  *
  * Only what would have gone there alone takes it: on a bridge a frame with the address and the MAC of one container, on a routed link
- * a packet to the gateway's MAC and the address of one, both of the same network. User space gives no door and no local to links where
- * somebody on the long way has a say: limits on bandwidth, networks whose containers may not reach each other or may send as others.
+ * a packet to the gateway's MAC and the address of one, both of the same network. User space gives no network and no local to links
+ * where somebody on the long way has a say: limits on bandwidth, networks whose containers may not reach each other or may send as others.
  */
 #ifndef FAIRLEAD_LIB_LOCAL_H
 #define FAIRLEAD_LIB_LOCAL_H
@@ -21,15 +21,7 @@
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1 << 14);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, __u32);
-	__type(value, struct door);
-} doors SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1 << 15);
+	__uint(max_entries, 1);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct address);
 	__type(value, struct local);
@@ -53,17 +45,16 @@ static __always_inline bool local_outlives(struct __sk_buff *skb, const struct p
 }
 
 /* The link where the packet goes if it passes; NULL if it goes the long way. */
-static __always_inline struct local *local_of(struct __sk_buff *skb, const struct packet *packet)
+static __always_inline struct local *local_of(struct __sk_buff *skb, const struct packet *packet, const struct guard *guard)
 {
-	struct local *local = bpf_map_lookup_elem(&locals, &packet->destination);
-	__u32 ifindex = packet->ifindex;
-	struct door *door;
+	struct local *local;
 
-	if (!local || local->ifindex == ifindex || packet->stray)
+	if (!guard || !guard->network || packet->stray)
 		return NULL;
-	door = bpf_map_lookup_elem(&doors, &ifindex);
-	if (!door || door->network != local->network || packet->to_mac != (door->gateway ?: local->mac)
-	    || local_piece(skb, packet) > local->mtu || (door->gateway && !local_outlives(skb, packet)))
+	local = bpf_map_lookup_elem(&locals, &packet->destination);
+	if (!local || local->network != guard->network || local->ifindex == packet->ifindex
+	    || packet->to_mac != (guard->gateway ?: local->mac) || local_piece(skb, packet) > local->mtu
+	    || (guard->gateway && !local_outlives(skb, packet)))
 		return NULL;
 	return local;
 }

@@ -23,23 +23,31 @@
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1 << 14);
+	__uint(max_entries, 1);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u32);
 	__type(value, struct endpoint);
 } endpoints SEC(".maps");
 
 struct {
-	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__uint(max_entries, 1 << 17);
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct peer_key);
+	__type(key, struct address);
 	__type(value, __u64);
 } peers SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct block_key);
+	__type(value, __u64);
+} blocks SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1 << 18);
+	__uint(max_entries, 1);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct judgement_key);
 	__type(value, __u64);
@@ -47,7 +55,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__uint(max_entries, 1 << 18);
+	__uint(max_entries, 1);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct ruling_key);
 	__type(value, struct ruling_value);
@@ -102,11 +110,13 @@ static __always_inline bool is_isolated(const struct endpoint *endpoint)
 
 static __always_inline __u64 peer_class(const struct address *address)
 {
-	struct peer_key key = { .prefixlen = 128 };
-	__u64 *class;
+	struct block_key key = { .prefixlen = 128 };
+	__u64 *class = bpf_map_lookup_elem(&peers, address);
 
+	if (class)
+		return *class;
 	__builtin_memcpy(key.address, address, sizeof(key.address));
-	class = bpf_map_lookup_elem(&peers, &key);
+	class = bpf_map_lookup_elem(&blocks, &key);
 	return class ? *class : 0;
 }
 

@@ -30,7 +30,7 @@ struct decision {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 1 << 13);
+	__uint(max_entries, 1);
 	__type(key, struct drop_key);
 	__type(value, __u64);	/* when it was told last */
 } drops SEC(".maps");
@@ -107,7 +107,7 @@ __noinline int drop(const struct packet *packet, const struct decision *decision
 	if (!packet || !decision)
 		return TC_ACT_SHOT;
 	drop_count(packet, decision->verdict.reason);
-	if (decision->verdict.rule)
+	if (decision->verdict.reason == REASON_POLICY)
 		hits_add(decision->verdict.rule, 0, packet->amount.packets);
 	drop_tell(packet, decision);
 	return TC_ACT_SHOT;

@@ -21,7 +21,7 @@ int from_pod(struct __sk_buff *skb)
 		return drop(&packet, &decision);
 	parsed = parse_transport(skb, &packet, parsed);
 	if (parsed == PARSED)
-		local = local_of(skb, &packet);
+		local = local_of(skb, &packet, guard);
 	if (!decide(&packet, parsed, local ? local->ifindex : 0, &decision))
 		local = NULL;
 	if (decision.verdict.reason != REASON_NONE)

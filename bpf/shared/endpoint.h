@@ -3,9 +3,8 @@
  * What is known of the links of this node, as user space writes it (fairlead/datapath/ebpf/entries.py).
  *
  *	endpoints   interface            -> the policy set of each direction
- *	guards      interface            -> who may send there as whom
+ *	guards      interface            -> who may send there as whom, and within which network the short way (lib/local.h)
  *	owned       address, interface   -> whether neighbour discovery may name it
- *	doors       interface            -> the network within which what it sends may take the short way (lib/local.h)
  *	locals      address              -> the link that the short way leads to
  */
 #ifndef FAIRLEAD_SHARED_ENDPOINT_H
@@ -25,6 +24,8 @@ struct endpoint {
 struct guard {
 	struct address first[2];	/* the first address of IPv4 and of IPv6, which owned has too: nearly every packet is from it */
 	__u64 mac;		/* its bytes, then two zeros */
+	__u64 network;		/* within which it may take the short way; 0: never */
+	__u64 gateway;		/* the MAC that a routed link sends to; 0: a port of a bridge, which sends to its neighbours' own */
 	__u32 checked;		/* 0: it may send as whom it likes */
 	__u32 routed;		/* no port of a bridge */
 };
@@ -39,11 +40,6 @@ struct owned_key {
 enum ownership {
 	OWNED_ELSEWHERE = 1,	/* the container has it on another of its interfaces, and may send from it */
 	OWNED_HERE,		/* and neighbour discovery may say so */
-};
-
-struct door {
-	__u64 network;
-	__u64 gateway;		/* the MAC that a routed link sends to; 0: a port of a bridge, which sends to its neighbours' own */
 };
 
 struct local {

@@ -4,6 +4,7 @@
  * rules are 64-bit numbers, never 0; 0 means no policy, any other peer, no rule.
  *
  *	peers       address                  -> the class of peers that has it
+ *	blocks      prefix of addresses      -> the class of those that peers does not have; the longest prefix counts
  *	judgements  policy set, class        -> ruling
  *	rulings     ruling, protocol, port   -> allow or not, and the rule that says so
  */
@@ -14,7 +15,7 @@
 
 #include "connection.h"
 
-struct peer_key {
+struct block_key {
 	__u32 prefixlen;	/* of IPv4: 96 more */
 	__u8 address[16];
 };

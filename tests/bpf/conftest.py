@@ -28,8 +28,8 @@ LINKS = (InterfaceName("one"), InterfaceName("other"))
 class Kernel:
     """What a test does with the programs."""
 
-    def __init__(self, run_dir: Path, ring: int, interfaces: tuple[int, int]) -> None:
-        self.loaded = Programs(run_dir, ring=ring)
+    def __init__(self, run_dir: Path, sizes: dict[str, int], interfaces: tuple[int, int]) -> None:
+        self.loaded = Programs(run_dir, sizes)
         self.observer = Observer(self.loaded)
         self.one, self.other = interfaces
         self.links = dict(zip(LINKS, interfaces, strict=True))
@@ -86,7 +86,10 @@ class Kernel:
     def hits(self) -> dict[int, tuple[int, int]]:
         """Connections and dropped packets by rule."""
         return {
-            NUMBER.unpack(key)[0]: tuple(map(sum, zip(*HITS.iter_unpack(value), strict=True)))
+            NUMBER.unpack(key)[0]: (
+                sum(one for one, *_ in HITS.iter_unpack(value)),
+                sum(one for _, one, _ in HITS.iter_unpack(value)),
+            )
             for key, value in self.loaded.maps["hits"].entries().items()
         }
 
@@ -100,15 +103,15 @@ class Kernel:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Callable[..., Kernel]]:
-    """Loads the programs, with a ring buffer of the size asked for; those with another word for ``apart`` share nothing."""
+    """Loads the programs, with maps of the sizes asked for; those with another word for ``apart`` share nothing."""
     fd = netns.new()
     made: list[Kernel] = []
     with netns.inside(fd), Netlink() as nl:
         nl.do(*route.new_veth("one", "far", fd), *route.new_veth("other", "away", fd))
 
-        def load(ring: int = 1 << 20, apart: str = "") -> Kernel:
+        def load(apart: str = "", **sizes: int) -> Kernel:
             (tmp_path / apart).mkdir(exist_ok=True)
-            made.append(Kernel(tmp_path / apart, ring, (socket.if_nametoindex(LINKS[0]), socket.if_nametoindex(LINKS[1]))))
+            made.append(Kernel(tmp_path / apart, sizes, (socket.if_nametoindex(LINKS[0]), socket.if_nametoindex(LINKS[1]))))
             return made[-1]
 
         yield load

@@ -99,20 +99,28 @@ def test_enums_have_the_same_numbers() -> None:
     ("name", "fields", "packed"),
     [
         ("endpoint", {"ingress": (0, 8), "egress": (8, 8)}, layout.ENDPOINT),
-        ("peer_key", {"prefixlen": (0, 4), "address[0]": (4, 1), "address[15]": (19, 1)}, layout.PEER_KEY),
+        ("block_key", {"prefixlen": (0, 4), "address[0]": (4, 1), "address[15]": (19, 1)}, layout.BLOCK_KEY),
+        ("address", {"half[0]": (0, 8), "half[1]": (8, 8)}, layout.ADDRESS),
         ("judgement_key", {"policy": (0, 8), "peer": (8, 8)}, layout.JUDGEMENT_KEY),
         ("ruling_key", {"prefixlen": (0, 4), "ruling": (4, 8), "protocol": (12, 1), "port": (14, 2)}, layout.RULING_KEY),
         ("ruling_value", {"rule": (0, 8), "allow": (8, 1)}, layout.RULING_VALUE),
         ("config", {"revision": (0, 8), "node_reaches_pods": (8, 4)}, layout.CONFIG),
         (
             "guard",
-            {"first[0].half[0]": (0, 8), "first[1].half[0]": (16, 8), "mac": (32, 8), "checked": (40, 4), "routed": (44, 4)},
+            {
+                "first[0].half[0]": (0, 8),
+                "first[1].half[0]": (16, 8),
+                "mac": (32, 8),
+                "network": (40, 8),
+                "gateway": (48, 8),
+                "checked": (56, 4),
+                "routed": (60, 4),
+            },
             layout.GUARD,
         ),
         ("owned_key", {"address.half[0]": (0, 8), "ifindex": (16, 4)}, layout.OWNED_KEY),
-        ("door", {"network": (0, 8), "gateway": (8, 8)}, layout.DOOR),
         ("local", {"network": (0, 8), "mac": (8, 8), "gateway": (16, 8), "ifindex": (24, 4), "mtu": (28, 4)}, layout.LOCAL),
-        ("hits", {"connections": (0, 8), "dropped": (8, 8)}, layout.HITS),
+        ("hits", {"connections": (0, 8), "drops": (8, 8), "last": (16, 8)}, layout.HITS),
     ],
 )
 def test_the_structs_of_policies(name: str, fields: dict[str, tuple[int, int]], packed: struct.Struct) -> None:

@@ -252,7 +252,7 @@ def test_another_interface_takes_over_from_one_that_sees_nothing_more(kernel: Ke
 
 
 def test_a_full_ring_buffer_loses_events_and_says_so(make: Callable[..., Kernel]) -> None:
-    kernel = make(4096)
+    kernel = make(events=4096)
     client, server = SIDES[4]
     for port in range(1, 201):
         kernel.send(tcp(Side(client.address, port), server, SYN))
@@ -275,7 +275,7 @@ def test_a_second_start_finds_what_the_first_pinned(kernel: Kernel, make: Callab
 
 def test_another_build_takes_over_the_connections(kernel: Kernel, make: Callable[..., Kernel]) -> None:
     kernel.send(udp(*SIDES[4]))
-    other = make(1 << 16)
+    other = make(events=1 << 16)
     assert other.loaded.programs["from_pod"].info.id != kernel.loaded.programs["from_pod"].info.id
     other.send(udp(*SIDES[4]))
     assert other.only().forth_packets == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import AsyncIterator, Collection, Mapping
@@ -26,6 +27,7 @@ from fairlead.api.schema import (
 )
 from fairlead.doctor.base import Facts
 from fairlead.doctor.examine import examine
+from fairlead.doctor.maps import NEARLY
 from fairlead.flow.collect import Collector
 from fairlead.flow.filter import Query
 from fairlead.ipam.ledger import Ledger
@@ -47,6 +49,8 @@ from .networks import Networks
 from .node import Node
 from .policies import Policies
 from .reservations import Reservations
+
+log = logging.getLogger(__name__)
 
 _COUNTABLE = 2**63 - 1
 """The largest number that JSON readers agree on having room for; an IPv6 pool can be larger."""
@@ -76,6 +80,7 @@ class Agent:
         self._since = time.monotonic()
         self.ready = False
         self.reason = "starting: the kernel is being brought in line"
+        self._warned: set[str] = set()
         self._changing, self._examining = asyncio.Lock(), asyncio.Lock()
 
     async def attach(self, request: Attach) -> Attached:
@@ -183,6 +188,7 @@ class Agent:
             pending=len(self.node.leaving) + len(self.endpoints.owed),
             last_check=round(now - self.node.checked, 3),
             pools=tuple(self._pools()),
+            maps={name: (used, most) for name, (used, most) in self._maps().items() if used > most * NEARLY},
             flows=self.collector.status(),
         )
 
@@ -206,7 +212,8 @@ class Agent:
                 drift=tuple(await self.node.check()),
                 dead=tuple(one.display for one in dead),
                 pools=tuple(self._pools()),
-                maps=await self.node.fill(),
+                maps=self._maps(),
+                evicted=self.collector.evicted,
                 capabilities=await self._host.capabilities(),
                 forwards=self._host.forwards(),
                 uplink_mtu=self._host.mtu(),
@@ -214,6 +221,17 @@ class Agent:
                 dropping=tuple(self._host.dropping()),
             )
             return examine(facts)
+
+    async def warn(self) -> None:
+        """Say once of each table of the kernel that it fills up."""
+        full = {name: f"{used} of {most}" for name, (used, most) in self._maps().items() if used > most * NEARLY}
+        for name in full.keys() - self._warned:
+            log.warning("the kernel's map of %s is nearly full: %s; fairlead doctor says what to do", name, full[name])
+        self._warned = set(full)
+
+    def _maps(self) -> dict[str, tuple[int, int]]:
+        """How full the kernel's tables were when they were last looked through."""
+        return {**self.node.fill(), self.collector.table: self.collector.room}
 
     def _users(self, network: str) -> list[str]:
         return self.endpoints.users(network) + self.reservations.holders(network)

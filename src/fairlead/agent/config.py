@@ -15,8 +15,8 @@ class Settings(Value, frozen=True, kw_only=True):
     ``debounce``: how long an event waits for its companions before the kernel is compared; ``interval``: how often it is
     compared although nothing was heard; ``linger``: how long detached endpoints wait to be removed together; ``gc_grace``:
     how long a collection spares a container that its runtime does not list. ``flow_buffer``: KiB in which events wait for the
-    agent, a power of two. ``node_access``: whether this node reaches its own containers, as for probes, whatever policies say;
-    ``short_way``: whether two containers of a network may reach each other past the bridge.
+    agent, a power of two; ``map_sizes``: the room of eBPF maps. ``node_access``: whether this node reaches its own containers,
+    as for probes, whatever policies say; ``short_way``: whether two containers of a network may do so past the bridge.
     """
 
     run_dir: str
@@ -28,6 +28,7 @@ class Settings(Value, frozen=True, kw_only=True):
     node_access: bool = True
     short_way: bool = True
     flow_buffer: int = 1024
+    map_sizes: tuple[tuple[str, int], ...] = ()
     debounce: float = 0.05
     interval: float = 30.0
     linger: float = 0.005
@@ -37,6 +38,11 @@ class Settings(Value, frozen=True, kw_only=True):
     def run(self) -> Path:
         """What belongs to this boot: socket, pid file, names of namespaces."""
         return Path(self.run_dir)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The room of eBPF maps, where it is not what they have by themselves."""
+        return {**dict(self.map_sizes), "events": self.flow_buffer << 10}
 
     @property
     def state(self) -> Path:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from fairlead.datapath.choose import PLANES
+from fairlead.datapath.ebpf.programs import MOST, SIZES
 from fairlead.kernel.errors import KernelError
 from fairlead.kernel.flock import locked
 from fairlead.model.errors import Problem, Unavailable
@@ -23,6 +24,7 @@ from .wiring import Wiring
 
 log = logging.getLogger("fairlead")
 
+_SIZED = tuple(name for name in SIZES if name != "events")  # which --flow-buffer says in KiB
 _SWITCH = 0.0005
 """Seconds for which a thread may keep others from running Python: the kernel thread's answers are waited for."""
 
@@ -33,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=given.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     )
+    given.map_sizes = tuple(given.map_sizes)
     wanted = settings(**{name: value for name, value in vars(given).items() if name != "log_level"})
     try:
         with ExitStack() as stack:
@@ -58,6 +61,15 @@ def _parser() -> argparse.ArgumentParser:
         "--no-short-way", dest="short_way", action="store_false", help="between containers packets always take the bridge"
     )
     parser.add_argument("--flow-buffer", type=_buffer, default=1024, help="KiB in which events wait, a power of two (1024)")
+    parser.add_argument(
+        "--map-size",
+        dest="map_sizes",
+        action="append",
+        default=[],
+        type=_map_size,
+        metavar="MAP=ENTRIES",
+        help=f"how much a map of the eBPF plane has room for, such as connections=262144; there are {', '.join(_SIZED)}",
+    )
     parser.add_argument("--debounce", type=float, default=0.05, help="seconds an event waits before a comparison (0.05)")
     parser.add_argument("--interval", type=float, default=30.0, help="seconds between comparisons that no event asked for (30)")
     parser.add_argument(
@@ -65,6 +77,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     return parser
+
+
+def _map_size(word: str) -> tuple[str, int]:
+    name, _, size = word.partition("=")
+    if name not in _SIZED:
+        raise argparse.ArgumentTypeError(f"there is no map {name[:40]!r}; there are {', '.join(_SIZED)}")
+    if not size.isascii() or not size.isdigit() or not 1 <= int(size) <= MOST:
+        raise argparse.ArgumentTypeError(f"{name}: {size[:40]!r} is not a number from 1 to {MOST}")
+    return name, int(size)
 
 
 def _buffer(word: str) -> int:

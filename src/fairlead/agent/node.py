@@ -17,13 +17,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
 from fairlead.api.schema import Drift
-from fairlead.datapath.base import PLANE, Answer, Plane, Question
+from fairlead.datapath.base import PLANE, Answer, Hits, Plane, Question
 from fairlead.datapath.filter.filter import Filter
 from fairlead.desired.state import (
     Bridge,
@@ -123,7 +123,7 @@ class Node:
     async def program(self, changes: Mapping[str, Rows]) -> None:
         """Make each of ``changes`` what its owner has, all in one go: rows that no link is made for, those of policies.
 
-        If the kernel refuses, the state is as before, and the next comparison brings the kernel back to it.
+        If the kernel refuses, the state is as before, and so is the kernel.
         """
         before = {owner: self.state.owned(owner) for owner in changes}
         self.adopt_all(changes)
@@ -135,6 +135,7 @@ class Node:
             await self._in_kernel(self._program, add, remove)
         except BaseException:
             self.adopt_all(before)
+            await asyncio.shield(self._in_kernel(_attempt, self._restore))
             raise
 
     def drop(self, owner: str) -> asyncio.Future[None]:
@@ -214,9 +215,18 @@ class Node:
             return None
         return await self._in_kernel(self._hands.plane.ask, question)
 
-    async def fill(self) -> dict[str, tuple[int, int]]:
-        """How full the maps of policies are."""
-        return await self._in_kernel(self._hands.plane.fill)
+    def fill(self) -> dict[str, tuple[int, int]]:
+        """How full the maps of the plane were at the last comparison."""
+        return self._hands.plane.fill()
+
+    async def hits(self) -> dict[int, Hits]:
+        """How often each rule decided, by its number."""
+        return await self._in_kernel(self._hands.plane.hits)
+
+    async def forget_hits(self, known: Collection[int]) -> None:
+        """Forget what was counted for rules that are not known any more."""
+        stale = [rule for rule in await self.hits() if rule not in known]
+        await self._in_kernel(self._hands.plane.forget_hits, stale)
 
     async def purge(self) -> None:
         """Remove everything that Fairlead made from the kernel."""
@@ -272,6 +282,10 @@ class Node:
     def _program(self, add: Sequence[Row], remove: Sequence[Row]) -> None:
         self._hands.plane.change(add, remove)
         fault.point("policy.programmed")
+
+    def _restore(self) -> None:
+        """Half of a change may be in the kernel."""
+        self._hands.plane.apply(self.state)
 
     @staticmethod
     def _undo(hands: Hands, rows: Rows, before: Rows) -> None:

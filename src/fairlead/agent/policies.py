@@ -57,6 +57,7 @@ class Policies:
         self._changes: dict[str, Rows] = {}
         self._flips: set[str] = set()
         self._unused: dict[str, Rows] = {}
+        self._refused = False
         self._one = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -89,10 +90,30 @@ class Policies:
         fault.point("policy.committed")
         known[name] = stored
         self._take(self.book.put(stored))
-        await self._flush()
+        try:
+            await self._flush()
+        except BaseException:
+            await asyncio.shield(self._take_back(stored, before))
+            raise
         result = "created" if before is None else "unchanged" if stored == before else "configured"
         warnings = tuple(self._warnings(stored)) if isinstance(stored, NetworkPolicy) else ()
         return Applied(result=result, kind=kind(thing), name=name, warnings=warnings)
+
+    async def _take_back(self, thing: Thing, before: Thing | None) -> None:
+        """The kernel refuses what was stored: nobody shall be kept waiting for it."""
+        known, name = self.all[thing.plural], _name(thing)
+        version = thing.metadata.resource_version
+        try:
+            if before:
+                (known[name],) = await self._store.commit(Put(before, version))  # type: ignore[assignment]  # of the same kind
+                self._take(self.book.put(before))
+            else:
+                await self._store.commit(Delete(thing.plural, thing.key, version))
+                del known[name]
+                self._take(self.book.drop(thing))
+            await self._flush()
+        except Problem as problem:
+            log.error("%s %s is refused, and not taken back: %s", kind(thing), name, problem)  # noqa: TRY400  # a person reads this
 
     async def delete(self, plural: str, name: str) -> Thing:
         """Remove it, and answer when the kernel does not judge by it any more."""
@@ -147,10 +168,15 @@ class Policies:
             changes, self._changes = self._changes, {}
             flips, self._flips = self._flips, set()
             unused, self._unused = self._unused, {}
+            steps = [changes, dict(self._subjects(flips)), unused]
+            if self._refused:  # of what was refused much may be taken back by now: it is not asked for again
+                steps = [{owner: rows for step in steps for owner, rows in step.items()}]
+            self._refused = True
             try:
-                for step in (changes, dict(self._subjects(flips)), unused):
+                for step in steps:
                     if step:
                         await self._node.program(step)
+                self._refused = False
             except BaseException:
                 self._changes, self._unused = {**changes, **self._changes}, {**unused, **self._unused}
                 self._flips |= flips
@@ -160,6 +186,10 @@ class Policies:
         """Bring to the kernel what it refused before."""
         if self._changes or self._flips or self._unused:
             await self._flush()
+
+    async def tidy_hits(self) -> None:
+        """Forget how often rules decided that are no more."""
+        await self._node.forget_hits({0, *self.book.rules()})
 
     async def _tidy(self) -> None:
         try:

@@ -46,7 +46,7 @@ class Wiring:
         self.store = store  # what people wrote, and what they were given
         self.host = Host()  # facts about the machine
         self.ledger = Ledger()  # who has which address
-        self.programs, why = choose.programs(settings.plane, settings.run, settings.flow_buffer << 10)  # none: nftables
+        self.programs, why = choose.programs(settings.plane, settings.run, settings.sizes)  # none: nftables
         if why:
             log.warning("policies are enforced by nftables: %s", why)
         self._forgotten: set[str] = set()  # links that the nftables plane of either thread has shut
@@ -78,7 +78,10 @@ class Wiring:
             collector=self.collector,
         )
         self.monitor = Monitor(
-            settings, self.node, self.garbage, [self.endpoints.repay, self._finish, self.policies.retry]
+            settings,
+            self.node,
+            self.garbage,
+            [self.endpoints.repay, self._finish, self.policies.retry, self.policies.tidy_hits, self.agent.warn],
         )  # hears the kernel, repairs, collects
         self.server = Server(self.agent)  # the front door
         self.docker = plugin.Plugin(self.agent)  # the door that Docker knows

@@ -292,6 +292,10 @@ class FlowStatus(Value, frozen=True, kw_only=True):
     """Flows that followers were too slow for."""
     connections: int = 0
     """As the last sweep found them."""
+    capacity: int = 0
+    """How many can be remembered at a time."""
+    evicted: int = 0
+    """Those that were forgotten before they ended, to make room for others."""
     followers: int = 0
     malformed: int = 0
     not_tracked: int = 0
@@ -320,5 +324,7 @@ class Status(Value, frozen=True, kw_only=True):
     last_check: float = 0.0
     """Seconds since the kernel was last compared with the desired state."""
     pools: tuple[Pool, ...] = ()
+    maps: dict[str, tuple[int, int]] = {}
+    """Tables of the kernel that are nearly full: how much is in them, and how much they have room for."""
     flows: FlowStatus | None = None
     """None: the agent was started without them."""

@@ -39,6 +39,8 @@ class Start:
     plane: str = "auto"
     log_level: str = "info"
     ipv6: bool = False
+    node_access: bool = True
+    map_sizes: tuple[str, ...] = ()
 
     @property
     def command(self) -> list[str]:
@@ -46,7 +48,9 @@ class Start:
         given = {"--group": self.group, "--node": self.node, "--plane": self.plane, "--log-level": self.log_level}
         words = [word for flag, value in given.items() if value for word in (flag, value)]
         flags = ["--ipv6"] if self.ipv6 else []
-        return [sys.executable, "-m", "fairlead.agent", *words, *flags]
+        flags += [] if self.node_access else ["--no-node-access"]
+        sizes = [word for size in self.map_sizes for word in ("--map-size", size)]
+        return [sys.executable, "-m", "fairlead.agent", *words, *flags, *sizes]
 
 
 def systemd() -> bool:

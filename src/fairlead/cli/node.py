@@ -54,12 +54,29 @@ def up(
     ipv6: Annotated[
         bool, options.flag("--ipv6", help="Give the default network an IPv6 subnet too, when it is created.")
     ] = False,
+    no_node_access: Annotated[
+        bool, options.flag("--no-node-access", help="Policies say what this node may reach of its containers, too.")
+    ] = False,
+    map_size: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map-size", metavar="MAP=ENTRIES", help="How much a map of the eBPF plane has room for; may be repeated."
+        ),
+    ] = None,
     log_level: Annotated[Level, typer.Option(help="How much the agent says.")] = Level.INFO,
 ) -> None:
     """Start the agent: by systemd where that runs the machine, else as a daemon."""
     if os.geteuid() != 0:
         raise fault.remedy(Forbidden("the agent changes the kernel's network and runs as root"), "sudo fairlead up")
-    start = daemon.Start(group=group, node=node, plane=plane.value, log_level=log_level.value, ipv6=ipv6)
+    start = daemon.Start(
+        group=group,
+        node=node,
+        plane=plane.value,
+        log_level=log_level.value,
+        ipv6=ipv6,
+        node_access=not no_node_access,
+        map_sizes=tuple(map_size or ()),
+    )
     client = Client(timeout=5)
     if pid := _running(client):
         fault.note(f"The agent is running already (pid {pid}).")

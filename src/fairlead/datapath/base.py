@@ -40,10 +40,11 @@ class Answer(NamedTuple):
 
 
 class Hits(NamedTuple):
-    """How often a rule decided: connections that it let through, packets that it dropped."""
+    """How often a rule decided: connections that it let through, packets that it dropped; and when last, in Unix seconds."""
 
     connections: int
-    dropped: int
+    drops: int
+    last: float
 
 
 class Plane(Protocol):
@@ -80,13 +81,13 @@ class Plane(Protocol):
         """Have the kernel answer, as it would for a packet; nothing is remembered or reported. None: it cannot be asked."""
 
     def hits(self) -> dict[int, Hits]:
-        """How often each rule decided, by its number; those that never did may be missing."""
+        """How often each rule decided, by its number; those that never did may be missing. 0: none did, who is isolated."""
 
     def forget_hits(self, rules: Iterable[int]) -> None:
         """These rules are no more: what was counted for them is forgotten."""
 
     def fill(self) -> dict[str, tuple[int, int]]:
-        """By map of policies: how many entries it holds, and how many it can hold."""
+        """By map: how many entries it held when it was last compared, and how many it can hold. From memory, for any thread."""
 
     def purge(self) -> None:
         """Once every link is gone: leave nothing in the kernel."""

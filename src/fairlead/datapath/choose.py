@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from fairlead.kernel import features
@@ -14,17 +15,18 @@ PLANES = ("ebpf", "nftables")
 _NEEDED = ("libbpf", "eBPF programs on interfaces", "eBPF ring buffers")
 
 
-def programs(wanted: str, run_dir: Path, ring: int) -> tuple[Programs | None, str]:
+def programs(wanted: str, run_dir: Path, sizes: Mapping[str, int]) -> tuple[Programs | None, str]:
     """The eBPF plane's programs, found or loaded; or None for nftables, and why, if nobody asked for that.
 
-    ``wanted`` is one of ``PLANES`` or "auto". ``Unsupported`` where eBPF is asked for by name and this machine cannot.
+    ``wanted`` is one of ``PLANES`` or "auto"; ``sizes`` are the room of maps. ``Unsupported`` where eBPF is asked for by name
+    and this machine cannot.
     """
     if wanted == "nftables":
         return None, ""
     why = "; ".join(f"no {one.name}, which takes {one.needs}" for one in features.probe(*_NEEDED) if not one.ok)
     if not why:
         try:
-            return Programs(run_dir, ring=ring), ""
+            return Programs(run_dir, sizes), ""
         except (KernelError, Problem) as error:
             why = str(error)
     if wanted == "ebpf":

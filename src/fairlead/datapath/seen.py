@@ -157,12 +157,21 @@ class Observer(Protocol):
 
     fd: int
     """Readable when there are events."""
+    table: str
+    """What the kernel's table of connections is called here."""
+    held: int
+    """Connections that are remembered, closed ones too, as the last sweep found them."""
+    capacity: int
+    """How many can be."""
 
     def events(self, most: int) -> bytes:
         """What happened since the last call, at most so many: one ``RECORD`` after another."""
 
     def sweep(self) -> Iterator[tuple[list[Seen], int]]:
         """The connections there are, a chunk at a time: what there is to tell, and how many live ones the chunk held."""
+
+    def evicted(self) -> int:
+        """How many made room for others before they ended, as of the last sweep."""
 
     def counts(self) -> Counts:
         """What was lost, and what is no connection."""

@@ -116,7 +116,8 @@ def endpoint_rows(endpoint: Endpoint, network: Network, beside: Iterable[Interfa
     rows: list[Row] = []
     if has_link(endpoint, network):
         link = _link(endpoint, network)
-        rows += (link, _guard(link, network), *_local(endpoint, link, network))
+        short = _takes_the_short_way(endpoint, link, network)
+        rows += (link, _guard(link, network, short=short), *((_local(link, network),) if short else ()))
     if spec.chained and host and spec.ports:
         rows.append(Chain(key=endpoint.name, host=host))
     if network.spec.driver in SUBS and not spec.chained:
@@ -174,9 +175,17 @@ def _sub(endpoint: Endpoint, network: Network) -> Sub:
     )
 
 
-def _guard(link: Link, network: Network) -> Guard:
+def _guard(link: Link, network: Network, *, short: bool) -> Guard:
     spec = network.spec
-    return Guard(host=link.host, mac=link.mac, addresses=_own(link), checked=spec.anti_spoofing, routed=spec.routed)
+    return Guard(
+        host=link.host,
+        mac=link.mac,
+        addresses=_own(link),
+        checked=spec.anti_spoofing,
+        routed=spec.routed,
+        network=network.name if short else "",
+        gateway=names.veth_mac(link.key) if spec.routed else None,
+    )
 
 
 def subject(endpoint: Endpoint, network: Network, ingress: int, egress: int) -> Subject:
@@ -193,22 +202,25 @@ def _own(link: Link) -> tuple[Address, ...]:
     return addresses
 
 
-def _local(endpoint: Endpoint, link: Link, network: Network) -> Iterable[Local]:
-    """None where the way past the bridge would be a way past somebody: a limit, another's address, containers kept apart.
+def _takes_the_short_way(endpoint: Endpoint, link: Link, network: Network) -> bool:
+    """Not where that would be a way past somebody: a limit, another's address, containers kept apart.
 
     It leads into another namespace alone, so that a link that is handed over takes it once it is known which.
     """
     spec = network.spec
-    handed_over = not link.handover or link.path
-    if spec.anti_spoofing and spec.inter_container and not endpoint.spec.bandwidth and link.addresses and handed_over:
-        yield Local(
-            host=link.host,
-            network=network.name,
-            mac=link.mac,
-            mtu=link.mtu,
-            addresses=tuple(interface.address for interface in link.addresses),
-            gateway=names.veth_mac(link.key) if spec.routed else None,
-        )
+    there = bool(link.path) or not link.handover
+    return spec.anti_spoofing and spec.inter_container and not endpoint.spec.bandwidth and there
+
+
+def _local(link: Link, network: Network) -> Local:
+    return Local(
+        host=link.host,
+        network=network.name,
+        mac=link.mac,
+        mtu=link.mtu,
+        addresses=tuple(interface.address for interface in link.addresses),
+        gateway=names.veth_mac(link.key) if network.spec.routed else None,
+    )
 
 
 def _hops(endpoint: Endpoint, network: Network) -> Iterable[Hop]:

@@ -90,7 +90,8 @@ class Sub(Value, frozen=True, kw_only=True):
 class Guard(Value, frozen=True, kw_only=True):
     """What a container may send as: its MAC with its addresses, the link-local one included. Key: the host's side of its link.
 
-    Not ``checked``: whatever it likes. A link without a guard cannot send at all.
+    Not ``checked``: whatever it likes. A link without a guard cannot send at all. To the containers of ``network`` on this node
+    it may send past the bridge, or past the ``gateway`` whose MAC a routed link knows the host by; empty: it never does.
     """
 
     host: InterfaceName
@@ -98,6 +99,8 @@ class Guard(Value, frozen=True, kw_only=True):
     addresses: tuple[Address, ...]
     checked: bool = True
     routed: bool = False
+    network: str = ""
+    gateway: Mac | None = None
 
     @property
     def key(self) -> str:
@@ -106,7 +109,7 @@ class Guard(Value, frozen=True, kw_only=True):
 
 
 class Local(Value, frozen=True, kw_only=True):
-    """A link that others of its network on this node may reach past the bridge or the routes between them. Key: its host side.
+    """A link that others of its network on this node reach past the bridge, or past the host. Key: its host side.
 
     ``gateway``: the MAC under which a routed link knows the host. Where others on the long way have a say there is no such row.
     """

@@ -24,7 +24,9 @@ class Facts(Value, frozen=True, kw_only=True):
     """Containers whose namespace is gone."""
     pools: tuple[Pool, ...] = ()
     maps: dict[str, tuple[int, int]] = {}
-    """Of each map of policies how many entries it has and can have; none without programs."""
+    """Of each map of the plane how many entries it has and can have; none without programs."""
+    evicted: int = 0
+    """Connections that were forgotten before they ended."""
     capabilities: tuple[Capability, ...] = ()
     forwards: bool = True
     uplink_mtu: int = 1500

@@ -75,8 +75,12 @@ class Collector:
     ) -> None:
         """``rule`` names the rule of a number; ``interval``: seconds between two sweeps of the table."""
         self._observer, self._names, self._rule, self._interval = observer, names, rule, interval
+        self.table = observer.table
+        """What the kernel's table of connections is called."""
         self._kept: deque[Batch] = deque()
         self._followers: set[Follower] = set()
+        self.evicted = 0
+        """Connections that were forgotten before they ended, as of the last sweep."""
         self._held = self._seen = self._opened = self._missed = self._connections = 0
         self._task: asyncio.Task[None] | None = None
         self._later: asyncio.TimerHandle | None = None
@@ -140,6 +144,11 @@ class Collector:
         finally:
             self._followers.discard(follower)
 
+    @property
+    def room(self) -> tuple[int, int]:
+        """How many connections are remembered, closed ones too, and how many can be."""
+        return self._observer.held, self._observer.capacity
+
     def status(self) -> FlowStatus:
         """In numbers."""
         counted = self._observer.counts()
@@ -150,6 +159,8 @@ class Collector:
             lost_new=counted.lost_new,
             missed=self._missed,
             connections=self._connections,
+            capacity=self._observer.capacity,
+            evicted=self.evicted,
             followers=len(self._followers),
             malformed=counted.malformed,
             not_tracked=counted.not_tracked,
@@ -200,5 +211,6 @@ class Collector:
                     self._take(raw(chunk))
                     await asyncio.sleep(0)  # others' turn
                 self._connections = total
+                self.evicted = self._observer.evicted()
             except KernelError as error:
                 log.warning("reading the table of connections: %s", error)

@@ -24,7 +24,7 @@ SYN_SENT, TIME_WAIT, CLOSE = 1, 7, 8
 """States of TCP, as the kernel's tracker numbers them."""
 
 _SUBSYSTEM = 1
-_NEW, _GET, _DELETE = _SUBSYSTEM << 8, _SUBSYSTEM << 8 | 1, _SUBSYSTEM << 8 | 2
+_NEW, _GET, _DELETE, _STATISTICS, _SIZE = (_SUBSYSTEM << 8 | kind for kind in (0, 1, 2, 4, 5))
 _GROUPS = (1, 2, 3)  # new, update, destroy
 _CREATED = 0x400
 _DONE = 3
@@ -39,6 +39,8 @@ _NUMBER, _SOURCE_PORT, _DESTINATION_PORT, _ICMP, _ICMPV6 = 1, 2, 3, 4, 7
 _TCP_INFO, _TCP_STATE = 1, 1
 _PACKETS, _BYTES = 1, 2
 _START, _STOP = 1, 2
+_ENTRIES, _MOST = 1, 2
+_EARLY_DROP = 11
 _ECHO = {8, 0, 128, 129}
 _AF = {2: 4, 10: 6}
 _header = struct.Struct("=BxH")
@@ -129,6 +131,17 @@ class Tracking:
             return None
         found = _parse(answers[0], one.what)
         return found if found.id == one.id else None
+
+    def room(self) -> tuple[int, int]:
+        """How many connections are tracked, and how many can be."""
+        (answer,) = self._nl.ask(Message(_SIZE, 0, _header.pack(0, 0), "ask how many connections are tracked"))
+        found = parse(answer, 4)
+        return _int(found.get(_ENTRIES)), _int(found.get(_MOST))
+
+    def evicted(self) -> int:
+        """How many made room for others before they ended, since the kernel began to track."""
+        answers = self._nl.dump(Message(_STATISTICS, 0, _header.pack(0, 0), "read the tracker's statistics"))
+        return sum(_int(parse(answer, 4).get(_EARLY_DROP)) for answer in answers)
 
     def all(self) -> Iterator[list[Tracked]]:
         """Every tracked connection, as many at a time as the kernel sends."""

@@ -2,10 +2,11 @@
 
 ::
 
-    Ruling, Judgement, Peer     rulings, judgements, peers      what policies say
-    Subject                     endpoints                       under which of them a link is
-    Guard, Guest                guards, owned                   who may send there as whom
-    Local                       doors, locals                   who reaches whom the short way
+    Ruling, Judgement           rulings, judgements         what policies say
+    Peer                        peers, blocks               of whom
+    Subject                     endpoints                   under which of them a link is
+    Guard, Guest                guards, owned               who may send there as whom
+    Local                       locals                      who is reached the short way
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from fairlead.desired.state import Guard, Guest, Judgement, Local, Peer, Row, Ru
 from fairlead.model.address import Address, Prefix
 
 from .layout import (
-    DOOR,
+    ADDRESS,
+    BLOCK_KEY,
     ENDPOINT,
     GUARD,
     INDEX,
@@ -28,7 +30,6 @@ from .layout import (
     NUMBER,
     OWNED,
     OWNED_KEY,
-    PEER_KEY,
     RULING_KEY,
     RULING_VALUE,
     Ownership,
@@ -38,8 +39,8 @@ Entries = dict[bytes, bytes]
 """What a map holds."""
 Found = dict[str, Entries]
 """Entries by the name of their map."""
-POLICIES = ("rulings", "judgements", "peers")
-LINKS = ("owned", "guards", "endpoints", "locals", "doors")
+POLICIES = ("rulings", "judgements", "blocks", "peers")
+LINKS = ("owned", "guards", "endpoints", "locals")
 ORDER = (*POLICIES, *LINKS)
 """The order in which entries are added: what is asked before what asks for it. They are removed in the reverse."""
 _MAPPED = bytes(10) + b"\xff\xff"
@@ -53,7 +54,9 @@ def entries(rows: Iterable[Row], interfaces: Mapping[str, int]) -> Found:
     for row in rows:
         match row:
             case Peer():
-                found["peers"][prefix_key(row.prefix)] = NUMBER.pack(row.peer)
+                whole = row.prefix.length == row.prefix.net.max_prefixlen
+                key = prefix_key(row.prefix)
+                found["peers" if whole else "blocks"][key[-ADDRESS.size :] if whole else key] = NUMBER.pack(row.peer)
             case Judgement():
                 found["judgements"][JUDGEMENT_KEY.pack(row.policy, row.peer)] = NUMBER.pack(row.ruling)
             case Ruling():
@@ -76,15 +79,16 @@ def _of_link(row: Subject | Guard | Guest | Local, index: int) -> Iterator[tuple
         case Guard():
             first = {one.family: address_key(one) for one in reversed(row.addresses)}
             nobody = bytes(16)
-            value = GUARD.pack(first.get(4, nobody), first.get(6, nobody), row.mac.packed, row.checked, row.routed)
+            network, gateway = network_number(row.network), row.gateway.packed if row.gateway else _NO_MAC
+            addresses = (first.get(4, nobody), first.get(6, nobody))
+            value = GUARD.pack(*addresses, row.mac.packed, network, gateway, row.checked, row.routed)
             yield "guards", INDEX.pack(index), value
             yield from (_owned(one, index, Ownership.HERE) for one in row.addresses)
         case Guest():
             yield from (_owned(one, index, Ownership.ELSEWHERE) for one in row.addresses)
         case Local():
-            number, gateway = network_number(row.network), row.gateway.packed if row.gateway else _NO_MAC
-            yield "doors", INDEX.pack(index), DOOR.pack(number, gateway)
-            value = LOCAL.pack(number, row.mac.packed, gateway, index, row.mtu)
+            gateway = row.gateway.packed if row.gateway else _NO_MAC
+            value = LOCAL.pack(network_number(row.network), row.mac.packed, gateway, index, row.mtu)
             yield from (("locals", address_key(one), value) for one in row.addresses)
 
 
@@ -100,16 +104,16 @@ def address_key(address: Address) -> bytes:
 
 @lru_cache(maxsize=4096)
 def network_number(name: str) -> int:
-    """A network as the programs have it."""
-    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big")
+    """A network as the programs have it; 0 is none."""
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big") if name else 0
 
 
 def prefix_key(prefix: Prefix) -> bytes:
     """The key of a prefix."""
     packed = prefix.net.network_address.packed
     if prefix.family == 4:
-        return PEER_KEY.pack(prefix.length + 96, _MAPPED + packed)
-    return PEER_KEY.pack(prefix.length, packed)
+        return BLOCK_KEY.pack(prefix.length + 96, _MAPPED + packed)
+    return BLOCK_KEY.pack(prefix.length, packed)
 
 
 def blocks(first: int, last: int) -> Iterator[tuple[int, int]]:
@@ -137,7 +141,9 @@ def describe(table: str, key: bytes) -> str:
     """An entry's key for people."""
     match table:
         case "peers":
-            length, packed = PEER_KEY.unpack(key)
+            return f"peer {_shown(key)}"
+        case "blocks":
+            length, packed = BLOCK_KEY.unpack(key)
             shown = _shown(packed)
             return f"peer {shown}/{length - 96 if '.' in shown and length >= 96 else length}"
         case "judgements":
@@ -162,7 +168,7 @@ def interface_of(table: str, key: bytes, value: bytes) -> int | None:
             return int(OWNED_KEY.unpack(key)[1])
         case "locals":
             return int(LOCAL.unpack(value)[3])
-        case "endpoints" | "guards" | "doors":
+        case "endpoints" | "guards":
             return int(INDEX.unpack(key)[0])
         case _:
             return None

@@ -13,23 +13,22 @@ EVENT = struct.Struct("=" + RECORD.format.removeprefix("=8x"))
 """A record without the ring buffer's header."""
 ENDPOINT = struct.Struct("=QQ")
 """Policy sets: ingress, egress."""
-PEER_KEY = struct.Struct("=I16s")
+ADDRESS = struct.Struct("=16s")
+BLOCK_KEY = struct.Struct("=I16s")
 NUMBER = struct.Struct("=Q")
 JUDGEMENT_KEY = struct.Struct("=QQ")
 RULING_KEY = struct.Struct("=IQBx2s")
 """Prefix length, ruling, protocol, port in network order."""
 RULING_VALUE = struct.Struct("=QB7x")
 CONFIG = struct.Struct("=QI4x")
-GUARD = struct.Struct("=16s16s6s2xII")
-"""First address of IPv4 and of IPv6, MAC, whether it is checked, whether it is routed."""
+GUARD = struct.Struct("=16s16s6s2xQ6s2xII")
+"""First address of IPv4 and of IPv6, MAC, network, the gateway's MAC, whether it is checked, whether it is routed."""
 OWNED_KEY = struct.Struct("=16sI4x")
 OWNED = struct.Struct("=I")
-DOOR = struct.Struct("=Q6s2x")
-"""Network, the gateway's MAC."""
 LOCAL = struct.Struct("=Q6s2x6s2xII")
 """Network, MAC, the gateway's MAC, interface, MTU."""
-HITS = struct.Struct("=QQ")
-"""Connections, dropped packets."""
+HITS = struct.Struct("=QQQ")
+"""Connections, dropped packets, when the last was."""
 INDEX = struct.Struct("=I")
 """An interface, or the place in an array."""
 

@@ -13,7 +13,7 @@ from fairlead.datapath.seen import Counts, Kind, Reason, Seen, State
 from fairlead.kernel.bpf import Ring
 
 from .layout import EVENT, Counter, seen
-from .programs import Programs
+from .programs import Programs, forgot
 
 _NANO = 1_000_000_000
 _TCP = 6
@@ -26,10 +26,15 @@ IDLE_TCP = 7440
 class Observer:
     """Reads the maps of ``programs``; the only one to do so."""
 
+    table = "connections"
+
     def __init__(self, programs: Programs) -> None:
         self._maps = programs.maps
         self._ring = Ring(self._maps["events"])
         self._swept = 0
+        self.held = 0
+        """Connections that are remembered, closed ones too, as the last sweep found them."""
+        self.capacity = self._maps["connections"].info.max_entries
         self.fd = self._ring.fd
         """Readable when there are events."""
 
@@ -45,21 +50,31 @@ class Observer:
         that what its parties still send is not taken for a new connection.
         """
         since, self._swept = self._swept, time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        table = self._maps["connections"]
+        table, held, removed = self._maps["connections"], 0, 0
         key_size, value_size = table.info.key_size, table.info.value_size
         for keys, values, count in table.chunks():
             found, live = [], 0
+            held += count
             for at in range(count):
                 key = keys[at * key_size : (at + 1) * key_size]
                 one, denied = seen(key + values[at * value_size : (at + 1) * value_size], Kind.ACTIVE)
                 if self._swept - one.last > (IDLE_TCP if denied else _patience(one)) * _NANO:
-                    if table.delete(key) and one.state != State.CLOSED:
-                        found.append(one._replace(kind=Kind.CLOSE))
+                    if table.delete(key):
+                        removed += 1
+                        if one.state != State.CLOSED:
+                            found.append(one._replace(kind=Kind.CLOSE))
                 elif one.state != State.CLOSED:
                     live += 1
                     if one.first < since < one.last:
                         found.append(one)
             yield found, live
+        forgot(self._maps["counters"], removed)
+        self.held = held - removed
+
+    def evicted(self) -> int:
+        """How many made room for others before they ended, since the programs were first loaded, as of the last sweep."""
+        counted = self.counters()
+        return max(0, counted[Counter.REMEMBERED] - counted[Counter.FORGOTTEN] - self.held)
 
     def counters(self) -> dict[Counter, int]:
         """Each counter, all CPUs together, since the programs were first loaded."""

@@ -5,6 +5,7 @@ What the host's side receives was sent by the container, and the reverse.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from sys import byteorder
 
@@ -87,10 +88,10 @@ class Ebpf:
 
     def hits(self) -> dict[int, Hits]:
         """By the number of a rule, all CPUs together."""
-        found = {}
+        found, since = {}, time.time() - time.monotonic()
         for key, values in self._programs.maps["hits"].entries().items():
-            each = list(HITS.iter_unpack(values))
-            found[int(NUMBER.unpack(key)[0])] = Hits(sum(one for one, _ in each), sum(one for _, one in each))
+            connections, drops, last = zip(*HITS.iter_unpack(values), strict=True)
+            found[int(NUMBER.unpack(key)[0])] = Hits(sum(connections), sum(drops), max(last) / 1e9 + since)
         return found
 
     def forget_hits(self, rules: Iterable[int]) -> None:
@@ -99,7 +100,7 @@ class Ebpf:
             self._programs.maps["hits"].delete(NUMBER.pack(rule))
 
     def fill(self) -> dict[str, tuple[int, int]]:
-        """By map: how many entries it holds, and how many it can hold."""
+        """By map: how many entries it held when it was last compared, and how many it can hold."""
         return self._tables.fill()
 
     def check(self, state: NodeState) -> list[Drift]:
@@ -127,6 +128,7 @@ class Ebpf:
         self._netlink.close()
 
     def _entries(self, rows: Iterable[Row], links: dict[str, int]) -> Found:
+        """Without the short way nobody is reached by it."""
         return entries((row for row in rows if self._short_way or not isinstance(row, Local)), links)
 
     def _links(self) -> dict[str, int]:

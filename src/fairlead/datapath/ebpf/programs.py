@@ -7,27 +7,33 @@
         programs/NAME-DIGEST      the programs of one build; a start with the same build loads nothing
 
 A build with other programs loads them beside the old ones, with the same maps; the hooks then replace one by the other on each
-link, and connections live on. A map whose values change their meaning must change its name or its size.
+link, and connections live on. A map of another shape is made anew: those of policies and links are then filled before any
+program stands on a link, and what ``CARRIED`` holds is copied. A map whose values change their meaning must change its name or
+its size; the values of those that are carried only grow at their end, and zero there means what it meant before.
 """
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Mapping
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 
 from fairlead.kernel.bpf import Map, Object, Program, fs
+from fairlead.kernel.bpf.map import possible_cpus
 from fairlead.kernel.errors import Gone
 from fairlead.model.errors import Unsupported
 
-from .layout import EVENT
+from .layout import EVENT, INDEX, Counter
 
 OBJECTS = Path(__file__).with_name("obj")
 PROGRAMS = ("from_pod", "to_pod", "ask")
 MAPS = (
+    "blocks",
     "config",
     "connections",
     "counters",
-    "doors",
     "drop_counters",
     "drops",
     "endpoints",
@@ -43,17 +49,38 @@ MAPS = (
 )
 PINS = {"events": f"events-{EVENT.size}"}
 """What is pinned under another name than its own: of records in a ring the map's shape says nothing."""
-RING = 1 << 20
-"""Bytes of the ring buffer: 6,898 events."""
+CARRIED = ("connections", "hits", "counters", "drop_counters")
+"""What is known of what goes on, and was counted."""
+SIZES = {
+    "blocks": 1 << 17,
+    "connections": 1 << 16,
+    "drops": 1 << 13,
+    "endpoints": 1 << 14,
+    "events": 1 << 20,
+    "fragments": 1 << 12,
+    "guards": 1 << 14,
+    "hits": 1 << 15,
+    "judgements": 1 << 18,
+    "locals": 1 << 15,
+    "owned": 1 << 16,
+    "peers": 1 << 17,
+    "rulings": 1 << 18,
+}
+"""How much each map has room for, unless told otherwise: entries; of ``events``, the ring buffer, bytes: 6,898 events.
+
+Memory is taken for what is there, not for what there may be; but for ``connections``, ``drops`` and ``fragments``, where the
+entry that was of no use for longest makes room, and for ``events``: 15 MB together. docs/decisions/ebpf.md has the reckoning.
+"""
+MOST = 1 << 24
 
 
 class Programs:
     """The programs and maps by their names."""
 
-    def __init__(self, run_dir: Path, *, ring: int = RING) -> None:
-        """Find them in the kernel, or load them. ``ring``: the buffer's size, a power of two and whole pages."""
+    def __init__(self, run_dir: Path, sizes: Mapping[str, int] | None = None) -> None:
+        """Find them in the kernel, or load them. ``sizes``: room of maps, where it is to be another than ``SIZES`` says."""
         self._root = run_dir / "bpf"
-        self._ring = ring
+        self._sizes = {**SIZES, **(sizes or {})}
         self._digest = self._build()
         fs.mount(self._root)
         for folder in ("maps", "programs"):
@@ -83,7 +110,7 @@ class Programs:
         remove(self._root.parent)
 
     def _build(self) -> str:
-        digest = blake2b(str(self._ring).encode(), digest_size=8)
+        digest = blake2b(repr(sorted(self._sizes.items())).encode(), digest_size=8)
         for name in PROGRAMS:
             try:
                 digest.update(_object(name).read_bytes())
@@ -107,7 +134,8 @@ class Programs:
         kept = dict(self._pinned_maps())
         for name in PROGRAMS:
             with Object(str(_object(name))) as of:
-                of.resize("events", self._ring)
+                for one in of.maps().keys() & self._sizes:
+                    of.resize(one, self._sizes[one])
                 shapes = of.maps()
                 for one, shape in shapes.items():
                     found = self.maps.get(one) or kept.get(one)
@@ -117,11 +145,18 @@ class Programs:
                 of.load()
                 self.maps |= {one: of.map(one) for one in shapes if one not in self.maps}
                 self.programs[name] = of.program(name)
+        self._carry(kept)
         for one, found in kept.items():
             if self.maps[one] is not found:
                 found.close()
                 self._map_pin(one).unlink()
         self._pin(kept)
+
+    def _carry(self, kept: Mapping[str, Map]) -> None:
+        replaced = [one for one in CARRIED if one in kept and self.maps[one] is not kept[one]]
+        left = {one: carry(kept[one], self.maps[one]) for one in replaced}
+        if lost := left.get("connections"):
+            forgot(self.maps["counters"], lost)
 
     def _pinned_maps(self) -> list[tuple[str, Map]]:
         return [(name, Map.pinned(str(self._map_pin(name)))) for name in MAPS if self._map_pin(name).exists()]
@@ -142,6 +177,24 @@ class Programs:
         for path in (self._root / "programs").iterdir():
             if not path.name.endswith(f"-{self._digest}"):
                 path.unlink()
+
+
+def carry(old: Map, new: Map) -> int:
+    """Copy what ``old`` holds, as much as ``new`` has room for, where it is the same kind of thing; return the rest."""
+    entries = old.entries()
+    longer = new.info.value_size - old.info.value_size
+    for_each_cpu = old.room > old.info.value_size + 7
+    if old.info.key_size != new.info.key_size or longer < 0 or (longer and for_each_cpu):
+        return len(entries)
+    new.write({key: value + bytes(longer) for key, value in islice(entries.items(), new.info.max_entries)})
+    return max(0, len(entries) - new.info.max_entries)
+
+
+def forgot(counters: Map, connections: int) -> None:
+    """Count connections that user space removed, beside those that programs remembered: others that are gone were evicted."""
+    key, cpus = INDEX.pack(Counter.FORGOTTEN), struct.Struct(f"={possible_cpus()}Q")
+    first, *rest = cpus.unpack(counters.lookup(key) or bytes(cpus.size))
+    counters.update(key, cpus.pack(first + connections, *rest))
 
 
 def remove(run_dir: Path) -> None:

@@ -35,10 +35,11 @@ class Tables:
         ``node_reaches_pods``: what this node itself sends to containers, such as probes, passes whatever policies say.
         """
         self._maps = maps
+        self._held: dict[str, int] = {}
         self._node_reaches_pods = node_reaches_pods
         self._configure(self.revision or time.clock_gettime_ns(time.CLOCK_MONOTONIC))
-        if maps["peers"].lookup(next(iter(EVERY_V4))) is None:
-            maps["peers"].write(EVERY_V4)
+        if maps["blocks"].lookup(next(iter(EVERY_V4))) is None:
+            maps["blocks"].write(EVERY_V4)
 
     @property
     def revision(self) -> int:
@@ -68,8 +69,9 @@ class Tables:
         """By map: the entries that are missing or different, as they should be, and those that should not be, or differ."""
         found = {}
         for name in ORDER:
-            wanted = EVERY_V4 | want[name] if name == "peers" else want[name]
+            wanted = EVERY_V4 | want[name] if name == "blocks" else want[name]
             have = self._maps[name].entries()
+            self._held[name] = len(have)
             found[name] = (
                 {key: value for key, value in wanted.items() if have.get(key) != value},
                 {key: value for key, value in have.items() if wanted.get(key) != value},
@@ -84,8 +86,8 @@ class Tables:
         )
 
     def fill(self) -> dict[str, tuple[int, int]]:
-        """How many entries each map holds, and how many it can hold."""
-        return {name: (sum(one[2] for one in self._maps[name].chunks()), self._maps[name].info.max_entries) for name in ORDER}
+        """How many entries each map held when it was last compared, and how many it can hold."""
+        return {name: (held, self._maps[name].info.max_entries) for name, held in self._held.items()}
 
     def _write(self, new: Mapping[str, Entries], gone: Mapping[str, Iterable[bytes]]) -> None:
         try:
@@ -93,7 +95,7 @@ class Tables:
                 self._add(name, new.get(name, {}))
             for name in reversed(ORDER):
                 for key in gone.get(name, ()):
-                    if name == "peers" and key in EVERY_V4:
+                    if name == "blocks" and key in EVERY_V4:
                         self._maps[name].write(EVERY_V4)
                     else:
                         self._maps[name].delete(key)

@@ -38,6 +38,8 @@ _STRAY = {"stray-denied": Reason.STRAY, "many-denied": Reason.MANY, "nobody": Re
 class Observer:
     """Reads both sockets as one; the only one to do so."""
 
+    table = "tracked connections"
+
     def __init__(self, state: Callable[[], NodeState]) -> None:
         """``state`` answers with the node's state as it is."""
         self._rules = Rules(state)
@@ -47,6 +49,9 @@ class Observer:
         self._told: OrderedDict[int, None] = OrderedDict()  # that they are over, though the tracker still has them
         self._carried: dict[int, int] = {}  # packets of each connection at the last sweep
         self._swept = 0
+        self.held, self.capacity = self._tracking.room()
+        """Connections of the whole machine, as the last sweep found them, and how many there can be."""
+        self._evicted = self._tracking.evicted()
         self._poll = select.epoll()
         for one in (self._tracking, self._log):
             if one:
@@ -78,6 +83,11 @@ class Observer:
                 if one.start < since and before.get(one.id, packets) != packets:
                     found.append(seen)
             yield found, live
+        self.held, self.capacity = self._tracking.room()
+
+    def evicted(self) -> int:
+        """How many connections of the whole machine made room for others before they ended, since this began to read."""
+        return self._tracking.evicted() - self._evicted
 
     def counts(self) -> Counts:
         """What the sockets had no room for, and drops that were one too many to be told."""

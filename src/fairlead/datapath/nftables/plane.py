@@ -17,6 +17,7 @@ from fairlead.kernel.errors import Exists, Gone, KernelError
 from fairlead.kernel.netlink import NETFILTER, Message, Netlink
 
 from . import bridges, subjects, tables, words
+from .hits import Reading
 from .model import Change, Model
 from .question import ask
 from .ruleset import NAME, TABLES
@@ -41,6 +42,7 @@ class Nftables:
         self._nft, self._links = Netlink(NETFILTER), Netlink()
         self._forgotten = forgotten
         self._model = Model()
+        self._hits = Reading()
         self._purged = False
         self._right: nft.Mark | None = None
         """When the tables were seen to be what the model says. As long as nobody else changes anything they stay it."""
@@ -118,14 +120,7 @@ class Nftables:
 
     def hits(self) -> dict[int, Hits]:
         """Read the counters."""
-        found: dict[int, Hits] = {}
-        for name, tally in self._counters().items():
-            if said := words.rule_of(name):
-                rule, allows = said
-                was = found.get(rule, Hits(0, 0))
-                more = (tally.packets, 0) if allows else (0, tally.packets)
-                found[rule] = Hits(was.connections + more[0], was.dropped + more[1])
-        return {rule: one for rule, one in found.items() if rule and any(one)}
+        return self._hits.read(self._counters())
 
     def forget_hits(self, rules: Iterable[int]) -> None:
         """A rule's counter goes with the rule."""

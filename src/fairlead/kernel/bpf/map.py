@@ -19,7 +19,7 @@ RINGBUF = 27
 _INFO = 80
 _PERCPU = {5, 6, 10, 21}  # hash, array, LRU hash, cgroup storage, each per CPU
 _element = struct.Struct("=I4xQQQ")
-_create = struct.Struct("=IIII")
+_create = struct.Struct("=IIIII")
 _batch = struct.Struct("=QQQQIIQQ")
 _CHUNK = 1024
 
@@ -32,6 +32,7 @@ class MapInfo:
     key_size: int
     value_size: int
     max_entries: int
+    flags: int = 0
 
 
 class Map:
@@ -40,15 +41,16 @@ class Map:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         data = syscall.info(fd, bytes(_INFO), "describe a map")
-        kind, self.id, key_size, value_size, entries = struct.unpack_from("=IIIII", data)
-        self.info = MapInfo(kind, key_size, value_size, entries)
+        kind, self.id, key_size, value_size, entries, flags = struct.unpack_from("=IIIIII", data)
+        self.info = MapInfo(kind, key_size, value_size, entries, flags)
         self.name = data[24:40].rstrip(b"\0").decode()
-        self._room = (value_size + 7 & ~7) * possible_cpus() if kind in _PERCPU else value_size
+        self.room = (value_size + 7 & ~7) * possible_cpus() if kind in _PERCPU else value_size
+        """Bytes that user space reads and writes as a value."""
 
     @classmethod
     def create(cls, shape: MapInfo) -> Self:
         """A new, empty map."""
-        attributes = _create.pack(shape.kind, shape.key_size, shape.value_size, shape.max_entries)
+        attributes = _create.pack(shape.kind, shape.key_size, shape.value_size, shape.max_entries, shape.flags)
         return cls(bpf(syscall.MAP_CREATE, attributes, f"create a map of type {shape.kind}"))
 
     @classmethod
@@ -62,7 +64,7 @@ class Map:
 
     def lookup(self, key: bytes) -> bytes | None:
         """The value, of a per-CPU map all values one after another; None if there is none."""
-        memory, value = Memory(key), Memory(self._room)
+        memory, value = Memory(key), Memory(self.room)
         try:
             bpf(syscall.MAP_LOOKUP, _element.pack(self.fd, memory.address, value.address, 0), f"look into map {self.name}")
         except Gone:
@@ -85,7 +87,7 @@ class Map:
 
     def entries(self) -> dict[bytes, bytes]:
         """Every entry, as ``chunks`` finds them."""
-        key_size, room = self.info.key_size, self._room
+        key_size, room = self.info.key_size, self.room
         return {
             keys[at * key_size : (at + 1) * key_size]: values[at * room : (at + 1) * room]
             for keys, values, count in self.chunks()
@@ -109,7 +111,7 @@ class Map:
         cursor, count, last = Memory(max(self.info.key_size, 8)), _CHUNK, False
         begun = False
         while not last:
-            keys, values = Memory(self.info.key_size * count), Memory(self._room * count)
+            keys, values = Memory(self.info.key_size * count), Memory(self.room * count)
             attributes = _batch.pack(
                 cursor.address if begun else 0, cursor.address, keys.address, values.address, count, self.fd, 0, 0
             )
@@ -119,7 +121,7 @@ class Map:
                 continue
             last, begun = error == errno.ENOENT, True
             if found:
-                yield keys.read(found * self.info.key_size), values.read(found * self._room), found
+                yield keys.read(found * self.info.key_size), values.read(found * self.room), found
 
     def _batch(self, attributes: bytes) -> tuple[int, int]:
         """How many entries there were, and the error after them: none, the end, or too little room."""

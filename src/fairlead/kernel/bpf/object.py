@@ -39,7 +39,13 @@ class Object:
         """The maps by name, as the file declares them and ``resize`` changed them; not those that the compiler made."""
         of = self._library
         return {
-            name: MapInfo(of.bpf_map__type(one), of.bpf_map__key_size(one), of.bpf_map__value_size(one), self._entries(one))
+            name: MapInfo(
+                of.bpf_map__type(one),
+                of.bpf_map__key_size(one),
+                of.bpf_map__value_size(one),
+                of.bpf_map__max_entries(one),
+                of.bpf_map__map_flags(one),
+            )
             for name, one in self._each_map()
         }
 
@@ -77,9 +83,6 @@ class Object:
         if not found:
             raise KernelError.of(errno.ENOENT, f"find map {name} in {self._path}")
         return found
-
-    def _entries(self, one: Any) -> int:
-        return int(self._library.bpf_map__max_entries(one))
 
     def _each_map(self) -> Iterator[tuple[str, Any]]:
         one = self._library.bpf_object__next_map(self._object, None)
@@ -125,6 +128,7 @@ def library() -> ctypes.CDLL:
         ("bpf_map__key_size", ctypes.c_uint, (pointer,)),
         ("bpf_map__value_size", ctypes.c_uint, (pointer,)),
         ("bpf_map__max_entries", ctypes.c_uint, (pointer,)),
+        ("bpf_map__map_flags", ctypes.c_uint, (pointer,)),
         ("bpf_map__set_max_entries", number, (pointer, ctypes.c_uint)),
         ("bpf_map__reuse_fd", number, (pointer, number)),
         ("bpf_map__fd", number, (pointer,)),

@@ -1,0 +1,38 @@
+"""How often rules decided, by the kernel's counters. They know no time: a rule decided when its counter was seen to have grown.
+
+So that is late by as much as lies between two readings, never early.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from fairlead.datapath.base import Hits
+from fairlead.kernel import nft
+
+from . import words
+
+
+class Reading:
+    """Remembers what was read last."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Hits] = {}
+
+    def read(self, counters: Mapping[str, nft.Tally]) -> dict[int, Hits]:
+        """By rule; those that never decided are missing."""
+        now, found = time.time(), dict[int, Hits]()
+        for name, tally in counters.items():
+            said = words.rule_of(name)
+            if said and tally.packets:
+                rule, allows = said
+                was = found.get(rule, Hits(0, 0, now))
+                more = (tally.packets, 0) if allows else (0, tally.packets)
+                found[rule] = Hits(was.connections + more[0], was.drops + more[1], now)
+        for rule, one in found.items():
+            known = self._known.get(rule)
+            if known and known[:2] == one[:2]:
+                found[rule] = known
+        self._known = found
+        return dict(found)
