@@ -16,7 +16,7 @@ from fairlead.kernel import nft, route
 from fairlead.kernel.errors import Exists, Gone, KernelError
 from fairlead.kernel.netlink import NETFILTER, Message, Netlink
 
-from . import bridges, subjects, tables, words
+from . import bridges, subjects, tables
 from .hits import Reading
 from .model import Change, Model
 from .question import ask
