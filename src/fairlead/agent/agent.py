@@ -20,8 +20,11 @@ from fairlead.api.schema import (
     Explained,
     Flow,
     Pool,
+    Previewed,
+    Proposal,
     Report,
     Reserve,
+    RuleHits,
     Status,
 )
 from fairlead.doctor.base import Facts
@@ -44,7 +47,8 @@ from .garbage import Garbage
 from .host import Host
 from .networks import Networks
 from .node import Node
-from .policies import KINDS, Policies
+from .policies import KINDS, Policies, Thing, placed
+from .preview import Scene, preview, refuse_other
 from .reservations import Reservations
 from .unreadable import Unreadable
 
@@ -203,6 +207,25 @@ class Agent:
     def _shares(self, endpoint: Endpoint) -> bool:
         """Whether an endpoint is on the host's network."""
         return self.networks.get(endpoint.spec.network).spec.driver is Driver.HOST
+
+    async def preview(self, proposal: Proposal) -> Previewed:
+        """What would change if objects were applied or deleted."""
+        flows = self.collector.recent() if self.collector else []
+        scene = Scene(self.settings.node, [*self.policies.depended_on(), *self.endpoints.all.values()], flows)
+        async with self._examining:  # each takes two books' memory
+            return await preview(scene, proposal, self._placed)
+
+    @staticmethod
+    def _placed(thing: Object) -> Thing:
+        if not isinstance(thing, KINDS):
+            raise refuse_other(thing)
+        return placed(thing)
+
+    def hits(self) -> list[RuleHits]:
+        """Every rule and how often it has decided."""
+        if self.collector is None:
+            raise Unsupported("hits are counted by the eBPF plane, and this agent enforces by nftables", field="plane")
+        return self.policies.hits(self.collector)
 
     async def flows(self, query: Mapping[str, str]) -> list[Flow]:
         """The last flows that match."""

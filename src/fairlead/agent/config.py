@@ -15,7 +15,7 @@ class Settings(Value, frozen=True, kw_only=True):
     ``debounce``: how long an event waits for its companions before the kernel is compared; ``interval``: how often it is
     compared although nothing was heard; ``linger``: how long detached endpoints wait to be removed together; ``gc_grace``:
     how long a collection spares a container that its runtime does not list. ``flow_buffer``: KiB in which events wait for the
-    agent, a power of two.
+    agent, a power of two. ``metrics``: ADDRESS:PORT where Prometheus may ask; empty: nowhere.
     """
 
     run_dir: str
@@ -25,6 +25,7 @@ class Settings(Value, frozen=True, kw_only=True):
     plane: str = "auto"
     ipv6: bool = False
     flow_buffer: int = 1024
+    metrics: str = ""
     debounce: float = 0.05
     interval: float = 30.0
     linger: float = 0.005

@@ -26,6 +26,7 @@ from fairlead.model.errors import Problem
 
 from .config import Settings
 from .garbage import Garbage
+from .metrics import Metrics
 from .node import Node
 
 Chore = Callable[[], Awaitable[object]]
@@ -43,10 +44,12 @@ _OUR_TABLES = frozenset(table.path for table in TABLES)
 class Monitor:
     """Two tasks: one wakes on events, one on the timer. One repair at a time."""
 
-    def __init__(self, settings: Settings, node: Node, garbage: Garbage, chores: Sequence[Chore], *, moved: Chore) -> None:
+    def __init__(
+        self, settings: Settings, node: Node, garbage: Garbage, chores: Sequence[Chore], *, moved: Chore, metrics: Metrics
+    ) -> None:
         """``chores``: what else the timer sees to; each must be harmless to repeat. ``moved``: the host's addresses changed."""
         self._settings, self._node, self._garbage, self._chores = settings, node, garbage, chores
-        self._moved, self._moves = moved, False
+        self._moved, self._moves, self._metrics = moved, False, metrics
         self._events = Events()
         self._turn = 0
         self._host = False
@@ -144,6 +147,7 @@ class Monitor:
 
     async def _compare(self, *, host: bool, rows: Iterable[Inside]) -> list[Drift]:
         async with self._one:
+            begun = time.monotonic()
             try:
                 drift = await self._node.check(inside=False) if host else []
                 drift += await self._node.check_inside(rows)
@@ -154,4 +158,5 @@ class Monitor:
             except Problem as problem:
                 log.error("comparing with the kernel: %s", problem)  # noqa: TRY400  # met again at the next timer
                 return []
+            self._metrics.compared(len(drift), time.monotonic() - begun)
             return drift

@@ -17,6 +17,7 @@ from fairlead.flow.collect import Collector
 from fairlead.flow.enrich import Names
 from fairlead.ipam.ledger import Ledger
 from fairlead.kit import fault
+from fairlead.kit.metrics import Family
 from fairlead.links.links import Links
 from fairlead.store.base import Store
 
@@ -25,10 +26,11 @@ from .config import Settings
 from .endpoints import Endpoints
 from .garbage import Garbage
 from .host import Host
+from .metrics import Fill, Listener, Metrics, flows
 from .monitor import Monitor
 from .networks import Networks
 from .node import Hands, Node
-from .policies import Policies
+from .policies import KINDS, Policies
 from .reservations import Reservations
 from .server import Server
 from .unreadable import Unreadable
@@ -48,6 +50,7 @@ class Wiring:
         if why:
             log.warning("policies are enforced by nftables: %s", why)
         self.node = Node(self._hands, settings.linger)  # the desired state, and the kernel that follows it
+        self.metrics = Metrics()  # what the agent counts of itself
         self.unreadable = Unreadable(self.store)  # what is stored and nobody can read
         self.networks = Networks(self.store, self.node, self.ledger, self.host, self.unreadable)
         self.reservations = Reservations(
@@ -60,6 +63,7 @@ class Wiring:
             self.networks,
             host=self.host,
             unreadable=self.unreadable,
+            metrics=self.metrics,
             endpoints=lambda: self.endpoints.all,
         )  # who may talk
         self.endpoints = Endpoints(
@@ -93,8 +97,10 @@ class Wiring:
             self.garbage,
             [self.endpoints.repay, self._finish, self.policies.retry, self.policies.renew],
             moved=self.policies.renew,
+            metrics=self.metrics,
         )  # hears the kernel, repairs, collects
-        self.server = Server(self.agent)  # the front door
+        self.server = Server(self.agent, self.metrics)  # the front door
+        self.listener = self._listener()  # the door that Prometheus asks at
         self.docker = plugin.Plugin(self.agent)  # the door that Docker knows
 
     def _hands(self) -> Hands:
@@ -109,6 +115,16 @@ class Wiring:
             Names(self.endpoints.all.values, self.host.addresses, lambda: self.node.state),
             rule=self.policies.rule,
         )
+
+    def _listener(self) -> Listener | None:
+        fill = Fill(self.node.fill)
+
+        async def scrape() -> list[Family]:
+            policies = {one.plural: len(self.policies.all[one.plural]) for one in KINDS}
+            seen = flows(self.collector) if self.collector else ()
+            return [*self.metrics.families(self.agent.status(), policies, await fill()), *seen]
+
+        return Listener(self.settings.metrics, scrape) if self.settings.metrics else None
 
     async def start(self) -> None:
         """Read, bring the kernel in line, listen; only then may containers start."""
@@ -137,6 +153,8 @@ class Wiring:
         await self.server.start(self.settings.run / "agent.sock", self.settings.group)
         if path := plugin.socket():
             await self.docker.start(path)
+        if self.listener:
+            await self.listener.start()
         fault.point("start.listening")
         await self._finish()
 
@@ -149,6 +167,8 @@ class Wiring:
         self.agent.ready = False
         if self.collector:
             await self.collector.stop()
+        if self.listener:
+            await self.listener.stop()
         await self.docker.stop()
         await self.server.stop()
         await self.monitor.stop()

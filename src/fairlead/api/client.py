@@ -20,7 +20,22 @@ from fairlead.model.meta import Object
 from fairlead.model.network import Network
 
 from . import wire
-from .schema import Applied, Attach, Attached, Change, Detach, Detached, Explained, Flow, Refusal, Report, Status
+from .schema import (
+    Applied,
+    Attach,
+    Attached,
+    Change,
+    Detach,
+    Detached,
+    Explained,
+    Flow,
+    Previewed,
+    Proposal,
+    Refusal,
+    Report,
+    RuleHits,
+    Status,
+)
 
 T = TypeVar("T")
 
@@ -84,6 +99,14 @@ class Client:
     def explain(self, **query: str) -> Explained:
         """Whether one may open a connection to another, and why: ``from``, ``to``, ``protocol``, ``port``."""
         return self._ask("GET", f"/v1/policy/explain?{urlencode(query)}", Explained)
+
+    def preview(self, proposal: Proposal) -> Previewed:
+        """What would change if objects were applied or deleted."""
+        return self._ask("POST", "/v1/policy/preview", Previewed, proposal)
+
+    def hits(self) -> list[RuleHits]:
+        """How often each rule has decided."""
+        return self._ask("GET", "/v1/policy/hits", list[RuleHits])
 
     def flows(self, **query: str) -> list[Flow]:
         """The last flows that match: words as in the filters of ``GET /v1/flows``."""

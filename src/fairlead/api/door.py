@@ -15,7 +15,23 @@ from fairlead.model.meta import Object
 from fairlead.model.network import Network
 from fairlead.model.reservation import Reservation
 
-from .schema import Applied, Attach, Attached, Change, Detach, Detached, Drift, Explained, Flow, Report, Reserve, Status
+from .schema import (
+    Applied,
+    Attach,
+    Attached,
+    Change,
+    Detach,
+    Detached,
+    Drift,
+    Explained,
+    Flow,
+    Previewed,
+    Proposal,
+    Report,
+    Reserve,
+    RuleHits,
+    Status,
+)
 
 
 class Door(Protocol):
@@ -70,6 +86,12 @@ class Door(Protocol):
 
     async def explain(self, query: Mapping[str, str]) -> Explained:
         """Whether one may open a connection to another, and why; the words are ``from``, ``to``, ``protocol``, ``port``."""
+
+    async def preview(self, proposal: Proposal) -> Previewed:
+        """What would change if objects were applied or deleted; nothing is."""
+
+    def hits(self) -> list[RuleHits]:
+        """Every rule and how often it has decided; ``Unsupported`` if nobody counts."""
 
     async def flows(self, query: Mapping[str, str]) -> list[Flow]:
         """The last flows that match the words of ``query``; ``Unsupported`` if flows are off."""

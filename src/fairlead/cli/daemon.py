@@ -39,11 +39,18 @@ class Start:
     plane: str = "auto"
     log_level: str = "info"
     ipv6: bool = False
+    metrics: str = ""
 
     @property
     def command(self) -> list[str]:
         """The agent's command line; what was left out is the agent's to choose."""
-        given = {"--group": self.group, "--node": self.node, "--plane": self.plane, "--log-level": self.log_level}
+        given = {
+            "--group": self.group,
+            "--node": self.node,
+            "--plane": self.plane,
+            "--log-level": self.log_level,
+            "--metrics": self.metrics,
+        }
         words = [word for flag, value in given.items() if value for word in (flag, value)]
         flags = ["--ipv6"] if self.ipv6 else []
         return [sys.executable, "-m", "fairlead.agent", *words, *flags]

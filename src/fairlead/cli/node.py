@@ -54,12 +54,18 @@ def up(
     ipv6: Annotated[
         bool, options.flag("--ipv6", help="Give the default network an IPv6 subnet too, when it is created.")
     ] = False,
+    metrics: Annotated[
+        str,
+        options.text(
+            "--metrics", metavar="ADDRESS:PORT", help="Where Prometheus may ask, such as 127.0.0.1:9345; else nowhere."
+        ),
+    ] = "",
     log_level: Annotated[Level, typer.Option(help="How much the agent says.")] = Level.INFO,
 ) -> None:
     """Start the agent: by systemd where that runs the machine, else as a daemon."""
     if os.geteuid() != 0:
         raise fault.remedy(Forbidden("the agent changes the kernel's network and runs as root"), "sudo fairlead up")
-    start = daemon.Start(group=group, node=node, plane=plane.value, log_level=log_level.value, ipv6=ipv6)
+    start = daemon.Start(group=group, node=node, plane=plane.value, log_level=log_level.value, ipv6=ipv6, metrics=metrics)
     client = Client(timeout=5)
     if pid := _running(client):
         fault.note(f"The agent is running already (pid {pid}).")

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 _PANEL = "Objects"
 _SUFFIXES = {".yaml", ".yml", ".json"}
-_Files = Annotated[
+Files = Annotated[
     list[str] | None, options.text("--filename", "-f", metavar="FILE", help="A file, a directory of them, or - for stdin.")
 ]
 _KIND = (
@@ -36,13 +36,13 @@ _Namespace = Annotated[str, options.text("--namespace", "-n", metavar="NAME", he
 
 
 @app.command(rich_help_panel=_PANEL, no_args_is_help=True, epilog="Example: fairlead apply -f networks.yaml")
-def apply(filename: _Files = None) -> None:
+def apply(filename: Files = None) -> None:
     """Create objects, or change them to what files say.
 
     Everything is read and checked before anything is changed.
     """
     client = Client()
-    each(_read(filename or ()), lambda thing: _applied(client, thing), "fairlead apply")
+    each(read(filename or ()), lambda thing: _applied(client, thing), "fairlead apply")
 
 
 @app.command(rich_help_panel=_PANEL, no_args_is_help=True, epilog="Example: fairlead get network front -o yaml")
@@ -65,7 +65,7 @@ def get(
 def delete(
     what: Annotated[str, typer.Argument(metavar="KIND", help=_KIND, show_default=False)] = "",
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Which.", show_default=False)] = None,
-    filename: _Files = None,
+    filename: Files = None,
     namespace: _Namespace = "",
 ) -> None:
     """Remove objects, by name or as files name them."""
@@ -74,7 +74,7 @@ def delete(
         if what:
             raise Invalid("give a kind and names, or files with -f, not both", field="filename")
         things: list[tuple[type[Object], str]] = [
-            (type(thing), _full(type(thing), thing.name, thing.metadata.namespace)) for thing in reversed(_read(filename))
+            (type(thing), _full(type(thing), thing.name, thing.metadata.namespace)) for thing in reversed(read(filename))
         ]
     else:
         of, wanted = _wanted(what, names or ())
@@ -143,7 +143,7 @@ def _wanted(what: str, names: Sequence[str]) -> tuple[type[Object], list[str]]:
     return kinds.parse(word), [*([name] if slash else []), *names]
 
 
-def _read(filenames: Sequence[str]) -> list[Object]:
+def read(filenames: Sequence[str]) -> list[Object]:
     """Every object in the files, in the order in which ``apply`` takes kinds; problems name the file."""
     if not filenames:
         raise Invalid("say which file: -f FILE, -f DIRECTORY or -f -", field="filename")
