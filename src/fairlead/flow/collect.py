@@ -194,15 +194,14 @@ class Collector:
 
     def _count(self, seen: Seen, moment: float) -> None:
         """What begins and what is dropped, by rule and by protocol."""
-        if seen.kind == Kind.NEW:
-            if seen.rule:
-                self._tally.connection(seen.rule, moment)
-        elif seen.kind == Kind.DROP:
+        if seen.kind == Kind.DROP:
             if seen.rule or seen.reason == Reason.POLICY:
                 self._tally.drop(seen.rule, moment)
-        else:
-            return
-        self.counted[verdict(seen), protocol(seen)] += 1
+        elif seen.rule:
+            key = (seen.source, seen.destination, seen.source_port, seen.destination_port, seen.protocol, seen.first)
+            self._tally.connection(key, seen.rule, moment, ends=seen.kind == Kind.CLOSE)
+        if seen.kind in {Kind.NEW, Kind.DROP}:
+            self.counted[verdict(seen), protocol(seen)] += 1
 
     def hits(self) -> Mapping[int, Hit]:
         """How often each rule has decided, since the agent started."""
