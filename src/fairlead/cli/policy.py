@@ -15,6 +15,7 @@ from fairlead.model.address import Address
 from fairlead.model.errors import Failed, Invalid, Missing
 
 from . import fault, objects, options
+from .container import record
 from .flows import line as flow_line
 from .out import Column, Format, Listing, age, clean, json_of, write
 from .wait import working
@@ -29,6 +30,8 @@ _TARGETS = (
     re.compile(_WHO + r"/(?P<protocol>icmp)(?P<port>)"),
     re.compile(_WHO + r"(?P<protocol>)(?P<port>)"),
 )
+HOST = "host"
+"""How the agent is asked about its node."""
 _PAINT = {True: "32", False: "31"}
 _MARK = {True: "✓", False: "✗", None: "·"}
 
@@ -50,7 +53,8 @@ def explain(
     It asks what the agent wrote to the kernel, for both ends: egress of the one, ingress of the other. Then it asks the
     kernel's own programs the same; if these say otherwise, that is an error.
     """
-    told = Client().explain(**_words(source, target))
+    words = _words(source, target)
+    told = Client().explain(**{**words, "from": _known(words["from"]), "to": _known(words["to"])})
     if output is Format.TABLE:
         for line in lines(told, colour=fault.coloured(sys.stdout)):
             write(line)
@@ -190,6 +194,12 @@ def _words(source: str, target: str) -> dict[str, str]:
         raise Invalid(f"{target[:80]!r} is not TO[:PORT][/PROTOCOL], such as {told}", field="to")
     words = {"from": source.strip("[]"), "to": asked["who"].strip("[]"), "protocol": asked["protocol"], "port": asked["port"]}
     return {name: word for name, word in words.items() if word}
+
+
+def _known(word: str) -> str:
+    """Who is meant: a container of `fairlead run` on the host's network, of which the agent knows nothing, is the host."""
+    own = record.find(word)
+    return HOST if own and not own.sandbox else word
 
 
 def _is_address(word: str) -> bool:
