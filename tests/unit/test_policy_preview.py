@@ -41,7 +41,7 @@ def policy(spec: dict[str, Any], kind: str = "NetworkPolicy", name: str = "p") -
 def test_what_is_isolated_is_told_by_workload_and_namespace() -> None:
     change = policy({"podSelector": {"matchLabels": {"app": "db"}}})
     assert books([*ENDS], [*ENDS, change]).rows() == [
-        Row(allowed=False, sources=("*", "world"), destinations=("shop/db",), ports="everything", pairs=6),
+        Row(allowed=False, sources=("*", "world"), destinations=("shop/db",), ports="everything", pairs=5),
     ]
 
 

@@ -17,6 +17,7 @@ class Settings(Value, frozen=True, kw_only=True):
     how long a collection spares a container that its runtime does not list. ``flow_buffer``: KiB in which events wait for the
     agent, a power of two; ``map_sizes``: the room of eBPF maps. ``node_access``: whether this node reaches its own containers,
     as for probes, whatever policies say; ``short_way``: whether two containers of a network may do so past the bridge.
+    ``metrics``: ADDRESS:PORT where Prometheus may ask; empty: nowhere.
     """
 
     run_dir: str
@@ -29,6 +30,7 @@ class Settings(Value, frozen=True, kw_only=True):
     short_way: bool = True
     flow_buffer: int = 1024
     map_sizes: tuple[tuple[str, int], ...] = ()
+    metrics: str = ""
     debounce: float = 0.05
     interval: float = 30.0
     linger: float = 0.005

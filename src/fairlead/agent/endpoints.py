@@ -40,6 +40,7 @@ from .node import Node
 from .policies import Policies
 from .ports import Ports, refuse_bound
 from .reservations import Reservations
+from .unreadable import Unreadable
 
 log = logging.getLogger(__name__)
 
@@ -60,13 +61,14 @@ class Endpoints:
         reservations: Reservations,
         policies: Policies,
         host: Host,
+        unreadable: Unreadable,
     ) -> None:
         self.all: dict[str, Endpoint] = {}
         self.owed: dict[str, Endpoint] = {}
         """Detached, but the store could not forget them: their addresses stay held."""
         self.ports = Ports()
         self._store, self._node, self._ledger, self._networks, self._host = store, node, ledger, networks, host
-        self._reservations, self._policies = reservations, policies
+        self._reservations, self._policies, self._unreadable = reservations, policies, unreadable
         self._together: dict[str, tuple[str, ...]] = {}  # the endpoints in each namespace
         self._busy: dict[str, asyncio.Lock] = {}
         self._leaving: dict[str, Endpoint] = {}
@@ -76,8 +78,13 @@ class Endpoints:
     async def load(self) -> None:
         """Read the endpoints of this boot from the store; those of an earlier one died with it: their addresses are free."""
         dead = []
-        for thing in (await self._store.list(Endpoint.plural)).objects:
+        listing = await self._store.list(Endpoint.plural)
+        self._unreadable.note(listing.broken)
+        for thing in listing.objects:
             assert isinstance(thing, Endpoint)
+            if self._unreadable.find(Network.plural, thing.spec.network):
+                log.error("%s has no network until %s can be read", thing.display, thing.spec.network)
+                continue
             network = self._networks.all.get(thing.spec.network)
             if network is None or thing.spec.boot != self._host.boot:
                 dead.append(thing)
@@ -243,7 +250,7 @@ class Endpoints:
                 await asyncio.to_thread(refuse_bound, endpoint.spec.ports)
             else:
                 refuse_bound(endpoint.spec.ports)
-            (stored,) = await self._store.commit(Put(endpoint, ""))
+            (stored,) = await self._store.commit(Put(endpoint, self._unreadable.expected(endpoint)))
         except Exception:
             self.ports.remove(endpoint)
             raise

@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--no-short-way", dest="short_way", action="store_false", help="between containers packets always take the bridge"
     )
+    parser.add_argument("--metrics", default="", help="ADDRESS:PORT where Prometheus may ask (default: nowhere)")
     parser.add_argument("--flow-buffer", type=_buffer, default=1024, help="KiB in which events wait, a power of two (1024)")
     parser.add_argument(
         "--map-size",

@@ -27,6 +27,7 @@ from fairlead.model.errors import Problem
 
 from .config import Settings
 from .garbage import Garbage
+from .metrics import Metrics
 from .node import Node
 
 Chore = Callable[[], Awaitable[object]]
@@ -44,9 +45,12 @@ _OUR_TABLES = frozenset(table.path for table in TABLES) | policies.PATHS
 class Monitor:
     """Two tasks: one wakes on events, one on the timer. One repair at a time."""
 
-    def __init__(self, settings: Settings, node: Node, garbage: Garbage, chores: Sequence[Chore] = ()) -> None:
-        """``chores``: what else the timer sees to; each must be harmless to repeat."""
+    def __init__(
+        self, settings: Settings, node: Node, garbage: Garbage, chores: Sequence[Chore], *, moved: Chore, metrics: Metrics
+    ) -> None:
+        """``chores``: what else the timer sees to; each must be harmless to repeat. ``moved``: the host's addresses changed."""
         self._settings, self._node, self._garbage, self._chores = settings, node, garbage, chores
+        self._moved, self._moves, self._metrics = moved, False, metrics
         self._events = Events()
         self._turn = 0
         self._host = False
@@ -86,10 +90,11 @@ class Monitor:
             elif event.kind == "nft":
                 self._host = self._host or (not event.ours and event.name in _OUR_TABLES)
             elif event.nsid is None:
+                self._moves = self._moves or (event.kind == "address" and not event.name.startswith("fe80:"))
                 self._host = self._host or self._differs_on_host(event)
             elif event.deleted or (event.link is not None and not event.link.up):
                 self._inside |= self._node.behind(event.nsid)
-        if self._host or self._inside:
+        if self._host or self._inside or self._moves:
             self._wake.set()
 
     def _differs_on_host(self, event: Event) -> bool:
@@ -119,6 +124,10 @@ class Monitor:
             rows = [row for key in keys for row in self._node.state.owned(key) if isinstance(row, (Link, Sub))]
             if await self._compare(host=host, rows=rows):
                 self._repaired.append(time.monotonic())
+            moves, self._moves = self._moves, False
+            if moves:
+                with suppress(Problem):
+                    await self._moved()
 
     async def _on_timer(self) -> None:
         while True:
@@ -139,6 +148,7 @@ class Monitor:
 
     async def _compare(self, *, host: bool, rows: Iterable[Inside]) -> list[Drift]:
         async with self._one:
+            begun = time.monotonic()
             try:
                 drift = await self._node.check(inside=False) if host else []
                 drift += await self._node.check_inside(rows)
@@ -149,4 +159,5 @@ class Monitor:
             except Problem as problem:
                 log.error("comparing with the kernel: %s", problem)  # noqa: TRY400  # met again at the next timer
                 return []
+            self._metrics.compared(len(drift), time.monotonic() - begun)
             return drift

@@ -7,6 +7,7 @@ import grp
 import logging
 import os
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -16,12 +17,13 @@ from aiohttp import web
 
 from fairlead.api import wire
 from fairlead.api.door import Door
-from fairlead.api.schema import Attach, Change, Detach
+from fairlead.api.schema import Attach, Change, Detach, Proposal
 from fairlead.cni import verbs
 from fairlead.kit import fault
 from fairlead.model import codec, errors
 
 from .connections import Connections
+from .metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +45,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Server:
     """The listening socket and its routes."""
 
-    def __init__(self, door: Door) -> None:
-        self._door = door
+    def __init__(self, door: Door, metrics: Metrics) -> None:
+        self._door, self._metrics = door, metrics
         self._turns = asyncio.Semaphore(_PARALLEL)
         self._large = asyncio.Semaphore(_LARGE_BODIES)
         self._connections: Connections | None = None
@@ -52,7 +54,7 @@ class Server:
 
     async def start(self, path: Path, group: str) -> None:
         """Listen at ``path`` for root and, if named, the members of ``group``."""
-        app = web.Application(client_max_size=wire.MAX_BODY, middlewares=[self._guard])
+        app = web.Application(client_max_size=wire.MAX_BODY, middlewares=[self._measure, self._guard])
         app.add_routes(
             [
                 web.get("/v1/status", self._status),
@@ -67,6 +69,8 @@ class Server:
                 web.delete("/v1/node", self._purge),
                 web.get("/v1/flows", self._flows),
                 web.get("/v1/policy/explain", self._explain),
+                web.post("/v1/policy/preview", self._preview),
+                web.get("/v1/policy/hits", self._hits),
                 web.post("/cni", self._cni),
             ]
         )
@@ -82,6 +86,17 @@ class Server:
             await self._connections.stop()
         if self._runner:
             await self._runner.cleanup()
+
+    @web.middleware
+    async def _measure(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """How long each answer takes, by its route."""
+        begun = time.monotonic()
+        answer = await handler(request)
+        resource = request.match_info.route.resource
+        if "follow" not in request.query:  # which lasts as long as its reader likes
+            route = resource.canonical if resource else "none"
+            self._metrics.request(request.method, route, answer.status, time.monotonic() - begun)
+        return answer
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -135,6 +150,9 @@ class Server:
         for thing in self._door.objects(plural):
             if name in {thing.name, "/".join(thing.key)}:
                 return _json(thing)
+        for one in self._door.status().unreadable:
+            if (one.plural, one.name) == (plural, name):
+                raise errors.Invalid(f"{plural} {name} is stored and cannot be read: {one.reason}", field="name")
         raise errors.Missing(f"there is no {plural.removesuffix('s')} {name!r}", field="name")
 
     async def _apply(self, request: web.Request) -> web.Response:
@@ -158,6 +176,12 @@ class Server:
 
     async def _explain(self, request: web.Request) -> web.Response:
         return _json(await self._door.explain(request.query))
+
+    async def _preview(self, request: web.Request) -> web.Response:
+        return _json(await self._door.preview(codec.decode(await request.read(), Proposal)))
+
+    async def _hits(self, _: web.Request) -> web.Response:
+        return _json(await self._door.hits())
 
     async def _flows(self, request: web.Request) -> web.StreamResponse:
         if request.query.get("follow", "false") == "false":

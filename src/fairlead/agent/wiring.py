@@ -20,6 +20,7 @@ from fairlead.flow.collect import Collector
 from fairlead.flow.enrich import Names
 from fairlead.ipam.ledger import Ledger
 from fairlead.kit import fault
+from fairlead.kit.metrics import Family
 from fairlead.links.links import Links
 from fairlead.store.base import Store
 
@@ -28,12 +29,14 @@ from .config import Settings
 from .endpoints import Endpoints
 from .garbage import Garbage
 from .host import Host
+from .metrics import Listener, Metrics, flows
 from .monitor import Monitor
 from .networks import Networks
 from .node import Hands, Node
-from .policies import Policies
+from .policies import KINDS, Policies
 from .reservations import Reservations
 from .server import Server
+from .unreadable import Unreadable
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +54,22 @@ class Wiring:
             log.warning("policies are enforced by nftables: %s", why)
         self._forgotten: set[str] = set()  # links that the nftables plane of either thread has shut
         self.node = Node(self._hands, settings.linger)  # the desired state, and the kernel that follows it
-        self.networks = Networks(self.store, self.node, self.ledger, self.host)
-        self.reservations = Reservations(self.store, self.ledger, self.networks, self.host)  # what outsiders count on
-        self.policies = Policies(self.store, self.node, self.networks, lambda: self.endpoints.all)  # who may talk
+        self.metrics = Metrics()  # what the agent counts of itself
+        self.unreadable = Unreadable(self.store)  # what is stored and nobody can read
+        self.networks = Networks(self.store, self.node, self.ledger, self.host, self.unreadable)
+        self.reservations = Reservations(
+            self.store, self.ledger, self.networks, self.host, self.unreadable
+        )  # what outsiders count on
+        self.policies = Policies(
+            settings.node,
+            self.store,
+            self.node,
+            self.networks,
+            host=self.host,
+            unreadable=self.unreadable,
+            metrics=self.metrics,
+            endpoints=lambda: self.endpoints.all,
+        )  # who may talk
         self.endpoints = Endpoints(
             self.store,
             self.node,
@@ -62,6 +78,7 @@ class Wiring:
             reservations=self.reservations,
             policies=self.policies,
             host=self.host,
+            unreadable=self.unreadable,
         )
         self.collector = self._collector()  # what the plane tells, by names
         self.garbage = Garbage(self.store, self.endpoints, settings.gc_grace)  # what ended without a word
@@ -75,16 +92,24 @@ class Wiring:
             endpoints=self.endpoints,
             garbage=self.garbage,
             policies=self.policies,
+            unreadable=self.unreadable,
             collector=self.collector,
         )
-        self.monitor = Monitor(
-            settings,
-            self.node,
-            self.garbage,
-            [self.endpoints.repay, self._finish, self.policies.retry, self.policies.tidy_hits, self.agent.warn],
-        )  # hears the kernel, repairs, collects
-        self.server = Server(self.agent)  # the front door
+        self.monitor = self._monitor()  # hears the kernel, repairs, collects
+        self.server = Server(self.agent, self.metrics)  # the front door
+        self.listener = self._listener()  # the door that Prometheus asks at
         self.docker = plugin.Plugin(self.agent)  # the door that Docker knows
+
+    def _monitor(self) -> Monitor:
+        chores = (
+            self.endpoints.repay,
+            self._finish,
+            self.policies.retry,
+            self.policies.renew,
+            self.policies.tidy_hits,
+            self.agent.warn,
+        )
+        return Monitor(self.settings, self.node, self.garbage, chores, moved=self.policies.renew, metrics=self.metrics)
 
     def _hands(self) -> Hands:
         return Hands(Links(), Filter(self.settings.run), self._plane())
@@ -103,6 +128,13 @@ class Wiring:
         if self.programs:
             return ebpf_observe.Observer(self.programs)
         return nftables_observe.Observer(lambda: self.node.state)
+
+    def _listener(self) -> Listener | None:
+        def scrape() -> list[Family]:
+            policies = {one.plural: len(self.policies.all[one.plural]) for one in KINDS}
+            return [*self.metrics.families(self.agent.status(), policies, self.agent.fill()), *flows(self.collector)]
+
+        return Listener(self.settings.metrics, scrape) if self.settings.metrics else None
 
     async def start(self) -> None:
         """Read, bring the kernel in line, listen; only then may containers start."""
@@ -132,6 +164,8 @@ class Wiring:
         await self.server.start(self.settings.run / "agent.sock", self.settings.group)
         if path := plugin.socket():
             await self.docker.start(path)
+        if self.listener:
+            await self.listener.start()
         fault.point("start.listening")
         await self._finish()
 
@@ -143,6 +177,8 @@ class Wiring:
         """The reverse; the kernel keeps everything."""
         self.agent.ready = False
         await self.collector.stop()
+        if self.listener:
+            await self.listener.stop()
         await self.docker.stop()
         await self.server.stop()
         await self.monitor.stop()

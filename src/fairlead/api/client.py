@@ -15,11 +15,27 @@ from typing import Any, TypeVar, Union
 from urllib.parse import quote, urlencode
 
 from fairlead.model import codec, errors
+from fairlead.model.broken import Broken
 from fairlead.model.meta import Object
 from fairlead.model.network import Network
 
 from . import wire
-from .schema import Applied, Attach, Attached, Change, Detach, Detached, Explained, Flow, Refusal, Report, Status
+from .schema import (
+    Applied,
+    Attach,
+    Attached,
+    Change,
+    Detach,
+    Detached,
+    Explained,
+    Flow,
+    Previewed,
+    Proposal,
+    Refusal,
+    Report,
+    RuleHits,
+    Status,
+)
 
 T = TypeVar("T")
 
@@ -27,6 +43,7 @@ TIMEOUT = 30.0
 """Seconds that one answer may take."""
 
 _ANY: Any = Union[codec.KINDS]  # noqa: UP007  # the kinds there are, whichever they are
+_GONE: Any = Union[(*codec.KINDS, Broken)]
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -62,9 +79,9 @@ class Client:
         """Create an object or replace its spec."""
         return self._ask("PUT", "/v1/objects", Applied, thing)
 
-    def delete(self, plural: str, name: str) -> Object:
+    def delete(self, plural: str, name: str) -> Object | Broken:
         """Remove an object; what it was comes back."""
-        thing: Object = self._ask("DELETE", self._route(plural, name), _ANY)
+        thing: Object | Broken = self._ask("DELETE", self._route(plural, name), _GONE)
         return thing
 
     def attach(self, request: Attach) -> Attached:
@@ -82,6 +99,14 @@ class Client:
     def explain(self, **query: str) -> Explained:
         """Whether one may open a connection to another, and why: ``from``, ``to``, ``protocol``, ``port``."""
         return self._ask("GET", f"/v1/policy/explain?{urlencode(query)}", Explained)
+
+    def preview(self, proposal: Proposal) -> Previewed:
+        """What would change if objects were applied or deleted."""
+        return self._ask("POST", "/v1/policy/preview", Previewed, proposal)
+
+    def hits(self) -> list[RuleHits]:
+        """How often each rule has decided."""
+        return self._ask("GET", "/v1/policy/hits", list[RuleHits])
 
     def flows(self, **query: str) -> list[Flow]:
         """The last flows that match: words as in the filters of ``GET /v1/flows``."""

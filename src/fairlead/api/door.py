@@ -9,12 +9,29 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Protocol
 
 from fairlead.model.address import Family, Prefix
+from fairlead.model.broken import Broken
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.meta import Object
 from fairlead.model.network import Network
 from fairlead.model.reservation import Reservation
 
-from .schema import Applied, Attach, Attached, Change, Detach, Detached, Drift, Explained, Flow, Report, Reserve, Status
+from .schema import (
+    Applied,
+    Attach,
+    Attached,
+    Change,
+    Detach,
+    Detached,
+    Drift,
+    Explained,
+    Flow,
+    Previewed,
+    Proposal,
+    Report,
+    Reserve,
+    RuleHits,
+    Status,
+)
 
 
 class Door(Protocol):
@@ -46,8 +63,8 @@ class Door(Protocol):
     async def apply(self, thing: Object) -> Applied:
         """Create an object or replace its spec."""
 
-    async def delete(self, plural: str, name: str) -> Object:
-        """Remove an object; refuse while others need it."""
+    async def delete(self, plural: str, name: str) -> Object | Broken:
+        """Remove an object, or what is stored as one and cannot be read; refuse while others need it."""
 
     async def purge(self) -> None:
         """Remove every endpoint and everything that Fairlead made from the kernel; networks stay in the store."""
@@ -69,6 +86,12 @@ class Door(Protocol):
 
     async def explain(self, query: Mapping[str, str]) -> Explained:
         """Whether one may open a connection to another, and why; the words are ``from``, ``to``, ``protocol``, ``port``."""
+
+    async def preview(self, proposal: Proposal) -> Previewed:
+        """What would change if objects were applied or deleted; nothing is."""
+
+    async def hits(self) -> list[RuleHits]:
+        """Every rule and how often it has decided."""
 
     async def flows(self, query: Mapping[str, str]) -> list[Flow]:
         """The last flows that match the words of ``query``; ``Unsupported`` if flows are off."""

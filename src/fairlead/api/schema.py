@@ -15,6 +15,8 @@ POST      /v1/change                   ``Change`` → ``Attached``
 DELETE    /v1/node                     every endpoint goes, and all that Fairlead made in the kernel
 GET       /v1/flows                    filters in the query → JSON array of ``Flow``; follow=true: lines of JSON without end
 GET       /v1/policy/explain           from, to, protocol, port in the query → ``Explained``
+POST      /v1/policy/preview           ``Proposal`` → ``Previewed``
+GET       /v1/policy/hits              → JSON array of ``RuleHits``
 POST      /cni                         CNI stdin, the environment in X-CNI-* headers → CNI result or error
 ========  ===========================  =====================================================================
 
@@ -24,7 +26,9 @@ A refusal is an HTTP status (400 Invalid, 403 Forbidden, 404 Missing, 409 Confli
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
+
+import msgspec
 
 from fairlead.model.address import Address, ContainerID, Interface, InterfaceName, Mac, Name, NamedPort
 from fairlead.model.endpoint import Bandwidth, Dns, Endpoint, Protocol, PublishedPort, Route, check_port_names
@@ -279,6 +283,59 @@ class Explained(Value, frozen=True, kw_only=True):
     kernel: tuple[Asked, ...] = ()
 
 
+class Proposal(Value, frozen=True, kw_only=True):
+    """Objects that somebody thinks of applying and deleting, as people write them; at most ``limit`` rows are answered."""
+
+    apply: tuple[dict[str, Any], ...] = ()
+    delete: tuple[dict[str, Any], ...] = ()
+    limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 200
+
+
+class Difference(Value, frozen=True, kw_only=True):
+    """At ``ports`` the sources could newly reach the destinations, or not any more. They are workloads, blocks or ``world``."""
+
+    allowed: bool
+    sources: tuple[str, ...]
+    destinations: tuple[str, ...]
+    ports: str
+    pairs: int
+    """Of containers; what is outside counts as one."""
+
+
+class Previewed(Value, frozen=True, kw_only=True):
+    """What would change, what means most first, and which connections of those seen lately would be cut."""
+
+    differences: tuple[Difference, ...] = ()
+    more: int = 0
+    """Rows beyond the limit."""
+    flows: tuple[Flow, ...] = ()
+    more_flows: int = 0
+
+
+class RuleHits(Value, frozen=True, kw_only=True):
+    """How often one rule has decided. A drop is told once a second for each connection.
+
+    ``policy`` and ``direction`` are empty for the default denial of whom some policy isolates. ``last``: when; empty: never.
+    """
+
+    policy: str = ""
+    direction: str = ""
+    index: int = 0
+    action: str = ""
+    name: str = ""
+    connections: int = 0
+    drops: int = 0
+    last: str = ""
+
+
+class Unread(Value, frozen=True, kw_only=True):
+    """An object that is stored and cannot be read: its kind by its plural, its name or ``namespace/name``, and why."""
+
+    plural: str
+    name: str
+    reason: str
+
+
 class FlowStatus(Value, frozen=True, kw_only=True):
     """Flows in numbers. What the kernel counts is since the programs were first loaded, the rest since the agent started."""
 
@@ -326,5 +383,6 @@ class Status(Value, frozen=True, kw_only=True):
     pools: tuple[Pool, ...] = ()
     maps: dict[str, tuple[int, int]] = {}
     """Tables of the kernel that are nearly full: how much is in them, and how much they have room for."""
+    unreadable: tuple[Unread, ...] = ()
     flows: FlowStatus | None = None
     """None: the agent was started without them."""

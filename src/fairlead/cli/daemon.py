@@ -41,11 +41,18 @@ class Start:
     ipv6: bool = False
     node_access: bool = True
     map_sizes: tuple[str, ...] = ()
+    metrics: str = ""
 
     @property
     def command(self) -> list[str]:
         """The agent's command line; what was left out is the agent's to choose."""
-        given = {"--group": self.group, "--node": self.node, "--plane": self.plane, "--log-level": self.log_level}
+        given = {
+            "--group": self.group,
+            "--node": self.node,
+            "--plane": self.plane,
+            "--log-level": self.log_level,
+            "--metrics": self.metrics,
+        }
         words = [word for flag, value in given.items() if value for word in (flag, value)]
         flags = ["--ipv6"] if self.ipv6 else []
         flags += [] if self.node_access else ["--no-node-access"]

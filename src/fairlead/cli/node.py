@@ -63,6 +63,12 @@ def up(
             "--map-size", metavar="MAP=ENTRIES", help="How much a map of the eBPF plane has room for; may be repeated."
         ),
     ] = None,
+    metrics: Annotated[
+        str,
+        options.text(
+            "--metrics", metavar="ADDRESS:PORT", help="Where Prometheus may ask, such as 127.0.0.1:9345; else nowhere."
+        ),
+    ] = "",
     log_level: Annotated[Level, typer.Option(help="How much the agent says.")] = Level.INFO,
 ) -> None:
     """Start the agent: by systemd where that runs the machine, else as a daemon."""
@@ -76,6 +82,7 @@ def up(
         ipv6=ipv6,
         node_access=not no_node_access,
         map_sizes=tuple(map_size or ()),
+        metrics=metrics,
     )
     client = Client(timeout=5)
     if pid := _running(client):

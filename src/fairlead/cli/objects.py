@@ -11,11 +11,10 @@ import typer
 
 from fairlead.api.client import Client
 from fairlead.model import codec
+from fairlead.model.broken import Broken
 from fairlead.model.errors import Invalid, Missing, Problem, Unavailable
-from fairlead.model.meta import Object
+from fairlead.model.meta import Object, kind
 from fairlead.model.namespace import DEFAULT
-from fairlead.model.network import Network
-from fairlead.model.policy import NetworkPolicy
 
 from . import fault, kinds, options, parse
 from .out import Format
@@ -26,21 +25,24 @@ T = TypeVar("T")
 
 _PANEL = "Objects"
 _SUFFIXES = {".yaml", ".yml", ".json"}
-_Files = Annotated[
+Files = Annotated[
     list[str] | None, options.text("--filename", "-f", metavar="FILE", help="A file, a directory of them, or - for stdin.")
 ]
-_KIND = "networks (net), endpoints (ep), networkpolicies (netpol), namespaces (ns) or reservations (res); also KIND/NAME."
+_KIND = (
+    "networks (net), endpoints (ep), networkpolicies (netpol), clusternetworkpolicies (cnp), adminnetworkpolicies (anp), "
+    "baselineadminnetworkpolicies (banp), namespaces (ns), nodes (no) or reservations (res); also KIND/NAME."
+)
 _Namespace = Annotated[str, options.text("--namespace", "-n", metavar="NAME", help="Of network policies: only in this one.")]
 
 
 @app.command(rich_help_panel=_PANEL, no_args_is_help=True, epilog="Example: fairlead apply -f networks.yaml")
-def apply(filename: _Files = None) -> None:
+def apply(filename: Files = None) -> None:
     """Create objects, or change them to what files say.
 
     Everything is read and checked before anything is changed.
     """
     client = Client()
-    each(_read(filename or ()), lambda thing: _applied(client, thing), "fairlead apply")
+    each(read(filename or ()), lambda thing: _applied(client, thing), "fairlead apply")
 
 
 @app.command(rich_help_panel=_PANEL, no_args_is_help=True, epilog="Example: fairlead get network front -o yaml")
@@ -63,7 +65,7 @@ def get(
 def delete(
     what: Annotated[str, typer.Argument(metavar="KIND", help=_KIND, show_default=False)] = "",
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Which.", show_default=False)] = None,
-    filename: _Files = None,
+    filename: Files = None,
     namespace: _Namespace = "",
 ) -> None:
     """Remove objects, by name or as files name them."""
@@ -72,14 +74,21 @@ def delete(
         if what:
             raise Invalid("give a kind and names, or files with -f, not both", field="filename")
         things: list[tuple[type[Object], str]] = [
-            (type(thing), _full(type(thing), thing.name, thing.metadata.namespace)) for thing in reversed(_read(filename))
+            (type(thing), _full(type(thing), thing.name, thing.metadata.namespace)) for thing in reversed(read(filename))
         ]
     else:
         of, wanted = _wanted(what, names or ())
         if not wanted:
             raise Missing("say which", field="name")
         things = [(of, _full(of, name, namespace)) for name in wanted]
-    each(things, lambda thing: f"{kinds.label(client.delete(thing[0].plural, thing[1]))} deleted", "fairlead delete")
+    each(things, lambda thing: f"{_deleted(client.delete(thing[0].plural, thing[1]))} deleted", "fairlead delete")
+
+
+def _deleted(thing: Object | Broken) -> str:
+    """How what was removed is called, whether it could be read or not."""
+    if isinstance(thing, Broken):
+        return f"{kind(kinds.parse(thing.plural)).lower()}/{thing.name}"
+    return kinds.label(thing)
 
 
 def matches(thing: Object, labels: dict[str, str], namespace: str = "") -> bool:
@@ -89,7 +98,7 @@ def matches(thing: Object, labels: dict[str, str], namespace: str = "") -> bool:
 
 def _full(of: type[Object], name: str, namespace: str) -> str:
     """How the agent is asked for an object: of a kind that lives in namespaces with the namespace."""
-    if of is not NetworkPolicy or "/" in name:
+    if not of.namespaced or "/" in name:
         return name
     return f"{namespace or DEFAULT}/{name}"
 
@@ -98,9 +107,12 @@ def show(client: Client, of: type[Object], names: Sequence[str], form: Format, w
     """Print objects of a kind that are wanted: all, or those named."""
     found = [client.object(of.plural, name) for name in names] if names else client.objects(of.plural)
     chosen = [thing for thing in found if wanted(thing)]
+    status = client.status()
     table = form in {Format.TABLE, Format.WIDE}
-    pools = client.status().pools if table and of is Network else ()
-    kinds.listing(of, pools).show(chosen, form, single=len(names) == 1)
+    kinds.listing(of, status.pools if table else ()).show(chosen, form, single=len(names) == 1)
+    for one in status.unreadable if not names else ():
+        if one.plural == of.plural:
+            fault.warn(f"{kind(of).lower()}/{one.name} is stored and cannot be read: {one.reason}")
 
 
 def _applied(client: Client, thing: Object) -> str:
@@ -131,7 +143,7 @@ def _wanted(what: str, names: Sequence[str]) -> tuple[type[Object], list[str]]:
     return kinds.parse(word), [*([name] if slash else []), *names]
 
 
-def _read(filenames: Sequence[str]) -> list[Object]:
+def read(filenames: Sequence[str]) -> list[Object]:
     """Every object in the files, in the order in which ``apply`` takes kinds; problems name the file."""
     if not filenames:
         raise Invalid("say which file: -f FILE, -f DIRECTORY or -f -", field="filename")

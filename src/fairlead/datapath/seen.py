@@ -9,8 +9,8 @@ from typing import NamedTuple, Protocol
 
 RECORD = struct.Struct("=8x16s16s2s2sB3xQQQQQQIIBBBBB27xIBB2xQ")
 """A ``Seen`` as it is kept: as the eBPF programs write it into their ring buffer, whose header is the first eight bytes."""
-KIND_AT, RULE_AT = RECORD.size - 16, RECORD.size - 8
-"""Where two of its fields lie."""
+PROTOCOL_AT, KIND_AT, REASON_AT, RULE_AT = 44, RECORD.size - 16, RECORD.size - 12, RECORD.size - 8
+"""Where some of its fields lie."""
 
 
 class Kind(IntEnum):

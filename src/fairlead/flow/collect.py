@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
@@ -82,6 +82,8 @@ class Collector:
         self.evicted = 0
         """Connections that were forgotten before they ended, as of the last sweep."""
         self._held = self._seen = self._opened = self._missed = self._connections = 0
+        self.counted: Counter[tuple[str, str]] = Counter()
+        """By verdict and protocol: connections that began, and drops that were told."""
         self._task: asyncio.Task[None] | None = None
         self._later: asyncio.TimerHandle | None = None
 
@@ -107,15 +109,23 @@ class Collector:
     async def query(self, query: Query) -> list[Flow]:
         """The last flows that match, oldest first. Others have their turn meanwhile."""
         found: list[Flow] = []
-        records = (record for batch in reversed(tuple(self._kept)) for record in batch.records())
-        for at, record in enumerate(records):
+        async for record in self._records():
             if len(found) == query.limit:
                 break
             if query.matches(record):
                 found.append(record.flow())
+        return found[::-1]
+
+    async def recent(self) -> list[Record]:
+        """All that is kept, the oldest first."""
+        return [record async for record in self._records()][::-1]
+
+    async def _records(self) -> AsyncIterator[Record]:
+        records = (record for batch in reversed(tuple(self._kept)) for record in batch.records())
+        for at, record in enumerate(records):
+            yield record
             if at % _SLICE == 0:
                 await asyncio.sleep(0)
-        return found[::-1]
 
     def follow(self, query: Query) -> AsyncIterator[list[Flow]]:
         """What matches as it comes, in batches, until ``stop``; a flow of event ``lost`` says what found no room.
@@ -191,6 +201,7 @@ class Collector:
         batch = Batch(found, time.time() - time.clock_gettime(time.CLOCK_MONOTONIC), (self._names, turn), self._rule)
         self._seen += batch.count
         self._opened += batch.opened
+        self.counted += batch.counted
         self._held += batch.count
         self._kept.append(batch)
         while self._held - self._kept[0].count >= LIMIT:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from fairlead.api.schema import Amount, Flow, Peer
-from fairlead.datapath.seen import KIND_AT, REASONS, RECORD, RULE_AT, Direction, Kind, Reason, Seen
+from fairlead.datapath.seen import (
+    KIND_AT,
+    PROTOCOL_AT,
+    REASON_AT,
+    REASONS,
+    RECORD,
+    RULE_AT,
+    Direction,
+    Kind,
+    Reason,
+    Seen,
+)
 
 from .enrich import Names, Party, address
 
@@ -58,13 +70,20 @@ class Record(NamedTuple):
 class Batch:
     """What was seen in one turn, as the programs wrote it: most of it nobody ever asks for, so nothing is read before."""
 
-    __slots__ = ("_boot", "_names", "_raw", "_rules", "count", "opened")
+    __slots__ = ("_boot", "_names", "_raw", "_rules", "count", "counted", "opened")
 
     def __init__(self, raw: bytes, boot: float, names: tuple[Names, int], rule: Callable[[int], str]) -> None:
         """``raw``: one ``RECORD`` after another. ``boot``: when the clock of the programs was zero. ``names`` in which turn."""
         self._raw, self._boot, self._names = raw, boot, names
         self.count = len(raw) // RECORD.size
-        self.opened = _column(raw, KIND_AT, "I").count(Kind.NEW)
+        kinds = _column(raw, KIND_AT, "I")
+        self.opened = kinds.count(Kind.NEW)
+        self.counted = Counter[tuple[str, str]]()
+        """By verdict and protocol: connections that began, and drops."""
+        told = Counter(zip(kinds, _column(raw, PROTOCOL_AT, "B"), _column(raw, REASON_AT, "B"), strict=True))
+        for (kind, number, reason), count in told.items():
+            if kind in {Kind.NEW, Kind.DROP}:
+                self.counted[_verdict(kind), _protocol(kind, number, reason)] += count
         self._rules = {number: rule(number) for number in set(_column(raw, RULE_AT, "Q")) if number}
         """Their names now: rules may be gone when somebody asks."""
 
@@ -99,14 +118,22 @@ def raw(found: Iterable[Seen]) -> bytes:
 
 def verdict(seen: Seen) -> str:
     """``forwarded`` or ``dropped``."""
-    return DROPPED if seen.kind == Kind.DROP else FORWARDED
+    return _verdict(seen.kind)
+
+
+def _verdict(kind: int) -> str:
+    return DROPPED if kind == Kind.DROP else FORWARDED
 
 
 def protocol(seen: Seen) -> str:
     """The protocol's name, or its number where it has none here; of what is no IP, what it is instead."""
-    if seen.kind == Kind.DROP and seen.protocol == 0:
-        return "arp" if seen.reason == Reason.FOREIGN_ARP else "ethernet"
-    return PROTOCOLS.get(seen.protocol) or str(seen.protocol)
+    return _protocol(seen.kind, seen.protocol, seen.reason)
+
+
+def _protocol(kind: int, number: int, reason: int) -> str:
+    if kind == Kind.DROP and number == 0:
+        return "arp" if reason == Reason.FOREIGN_ARP else "ethernet"
+    return PROTOCOLS.get(number) or str(number)
 
 
 def stamp(moment: float) -> str:

@@ -114,6 +114,11 @@ class Book:
         """Rules by number, to name what decided about a flow."""
         return MappingProxyType(self._rules)
 
+    def selects(self, policy: Policy, endpoint: Endpoint) -> bool:
+        """Whether a policy that was put is for an endpoint that was put."""
+        who = self._groups.profile(endpoint.name)
+        return who is not None and any(one.key == key_of(policy) for one in self._groups.selecting(who))
+
     @property
     def endpoints(self) -> Mapping[str, Endpoint]:
         """Those that were put, by name."""
