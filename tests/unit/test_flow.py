@@ -170,6 +170,7 @@ def test_a_batch_is_read_when_it_is_asked_for() -> None:
     found = [seen("192.0.2.9", "10.0.0.2", rule=5), seen("192.0.2.9", "10.0.0.2", kind=Kind.CLOSE), spoofed]
     batch = Batch(raw(found), 100.0, (names, names.refresh()), {5: "shop/a ingress[0]"}.__getitem__)
     assert (batch.count, batch.opened) == (3, 1)
+    assert batch.counted == {("forwarded", "tcp"): 1, ("dropped", "tcp"): 1}
     last, _, first = batch.records()
     assert (first.seen, first.source, first.destination, first.policy) == (found[0], "world", WEB, "shop/a ingress[0]")
     assert (last.seen, last.source) == (spoofed, WEB), "whoever is behind the link"

@@ -39,7 +39,7 @@ class Model:
         self._known = Counter(address for row in (*under, *shut) for address in row.addresses)
         self._users = Counter(use for row in under for use in subjects.uses(row))
         self._live: set[Use] = set()
-        self._leads: Counter[Key] = Counter()  # parts that sets share, and how many lead to each
+        self._leads: Counter[Key] = Counter(sets.ALWAYS)  # parts that sets share, and how many lead to each
         for use in self._users:
             self._enliven(use)
 

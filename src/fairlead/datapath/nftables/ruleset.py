@@ -124,6 +124,10 @@ ISOLATED, CLOSED = "isolated", "closed"
 """Chains of frames: from and to who is isolated, anything but IP and ARP; to one whose ingress is, what is for many."""
 
 
+DENIALS = {one: words.deny(one, 0) for one in Direction}
+"""Chains of what no rule allows: as long as the table is there it is known how often that was."""
+
+
 def deny(name: str, reason: Reason, direction: Direction | None = None, rule: int = 0) -> Chain:
     """A chain that counts, tells once a second, and drops; its counter has its name."""
     told = (*log(GROUP, words.prefix(reason, direction, rule), SNAPLEN), *verdict(DROP))
@@ -195,6 +199,7 @@ def inet(*, node_access: bool) -> dict[str, Chain]:
         _news(_IP),
         deny(STRAY, Reason.STRAY),
         deny(NOBODY, Reason.NO_ENDPOINT),
+        *(deny(name, Reason.POLICY, one) for one, name in DENIALS.items()),
     )
 
 

@@ -26,7 +26,7 @@ from fairlead.model.address import Family
 
 from . import words
 from .index import Host, Index
-from .ruleset import CONFIRMED, CT_PROTOCOL, FAMILIES, ICMP, ICMPV6, L4PROTO, PARTS, PEER, PORT, SIZE, STATUS, deny
+from .ruleset import CONFIRMED, CT_PROTOCOL, DENIALS, FAMILIES, ICMP, ICMPV6, L4PROTO, PARTS, PEER, PORT, SIZE, STATUS, deny
 from .words import Direction, Use
 
 CHAIN, MAP, COUNTER = "chain", "map", "counter"
@@ -37,6 +37,8 @@ _ERRORS = (ICMP, ICMPV6)
 
 Key = tuple[str, str]
 """Of a part: its kind and its name."""
+ALWAYS: tuple[Key, ...] = tuple((kind, name) for name in DENIALS.values() for kind in (COUNTER, CHAIN))
+"""Parts that sets share and that are there without them."""
 
 
 class Part(NamedTuple):
