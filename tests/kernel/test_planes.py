@@ -491,6 +491,8 @@ def test_purge_leaves_nothing(open_town: Town, tmp_path: Path) -> None:
             nl.do(route.del_link(one.host))
     open_town.plane.purge()
     open_town.plane.change((), only_friends())
+    assert open_town.plane.check(NodeState()) == []
+    open_town.plane.apply(NodeState())
     assert nft.run("list tables") == ""
     assert not programs.present(tmp_path)
 

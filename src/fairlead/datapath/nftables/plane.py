@@ -81,6 +81,8 @@ class Nftables:
 
     def check(self, state: NodeState) -> list[Drift]:
         """Compare every chain, rule, map and element, if anybody has changed any since; and what bridges hand over."""
+        if self._purged:
+            return []
         model, now = Model.of(state), nft.mark(self._nft)
         known = model.same(self._model)
         drift: list[Drift] = []
@@ -105,6 +107,8 @@ class Nftables:
 
     def apply(self, state: NodeState) -> None:
         """Make the tables what ``state`` comes to; what is right is not touched."""
+        if self._purged:
+            return
         self._model = Model.of(state)
         self._forgotten.clear()
         bridges.ensure(self._links, state.table(Link).values())
@@ -126,7 +130,7 @@ class Nftables:
         """A rule's counter goes with the rule."""
 
     def purge(self) -> None:
-        """Remove the tables; what is still on its way finds none, and makes none."""
+        """Remove the tables; what is still on its way finds none, and none is made by a late comparison."""
         self._purged = True
         remove()
 
