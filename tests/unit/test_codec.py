@@ -30,7 +30,10 @@ from fairlead.model.meta import Meta, Object
 from fairlead.model.network import Driver, Network, NetworkSpec, Range, Subnet
 
 # Strings that other readers of YAML take for something else, and whatever a person may type.
-KNOWN = "Network, Endpoint, Reservation, Namespace, NetworkPolicy"
+KNOWN = (
+    "Network, Endpoint, Reservation, Node, Namespace, NetworkPolicy, ClusterNetworkPolicy, AdminNetworkPolicy, "
+    "BaselineAdminNetworkPolicy"
+)
 
 ODD = (
     "",

@@ -16,7 +16,7 @@ from fairlead.model.namespace import Namespace
 from fairlead.model.policy import NetworkPolicy
 from fairlead.policy.book import Book
 from tests.unit.policy_oracle import lookup, replay
-from tests.unit.test_policy_worlds import done, endpoint
+from tests.unit.policy_world import done, endpoint
 
 WEB = endpoint("web", "shop", {"app": "web"}, ("10.0.0.1", "fd00::1"))
 DB = endpoint("db", "shop", {"app": "db"}, ("10.0.0.2", "fd00::2"))
