@@ -11,7 +11,6 @@ from fairlead.model import codec
 from fairlead.model.address import Address, ContainerID, Interface, InterfaceName, Name
 from fairlead.model.endpoint import Endpoint, EndpointSpec, Sandbox
 from fairlead.model.meta import Meta, Object, kind
-from fairlead.model.node import Node
 from fairlead.model.policy import NetworkPolicy
 from fairlead.policy.book import Book
 from tests.scenarios import scenario

@@ -26,10 +26,25 @@ from typing import TypeVar
 from fairlead.api.schema import Drift
 from fairlead.datapath.base import PLANE, Answer, Plane, Question
 from fairlead.datapath.filter.filter import Filter
-from fairlead.desired.state import Bridge, Chain, Inside, Limit, Link, NodeState, Publication, Row, Rows, Sub, Subject
+from fairlead.desired.state import (
+    Bridge,
+    Chain,
+    Inside,
+    Limit,
+    Link,
+    NodeState,
+    Path,
+    Publication,
+    Row,
+    Rows,
+    Sub,
+    Subject,
+    Tunnel,
+    Vtep,
+)
 from fairlead.kernel.errors import Gone, KernelError
 from fairlead.kit import fault
-from fairlead.links import bridges, chains, inside, limits
+from fairlead.links import bridges, chains, inside, limits, paths, tunnels
 from fairlead.links.links import Links
 from fairlead.model.endpoint import Protocol, Sandbox
 from fairlead.model.errors import Failed, Problem
@@ -274,11 +289,15 @@ class Node:
             steps.append(lambda: links.prune(state))
         wrong = {(one.table, one.key) for one in drift}
         rows: list[tuple[str, Row]] = [(bridges.TABLE, row) for row in state.table(Bridge).values()]
+        rows += [(tunnels.TABLE, row) for row in state.table(Tunnel).values()]
         rows += [(inside.TABLE, row) for row in state.table(Link).values()]
         rows += [(inside.TABLE, row) for row in state.table(Sub).values()]
         rows += [(limits.TABLE, row) for row in state.table(Limit).values()]
         rows += [(chains.TABLE, row) for row in state.table(Chain).values()]
         steps += [partial(links.ensure, (row,), self._guard) for table, row in rows if (table, row.key) in wrong]
+        ends = [row for row in state.table(Vtep).values() if (tunnels.ENDS, tunnels.key(row)) in wrong]
+        ways = [row for row in state.table(Path).values() if (paths.TABLE, row.dst) in wrong]
+        steps += [partial(links.ensure, (row,), self._guard) for row in (*ends, *ways)]
         if any(one.table.startswith(PLANE) for one in drift):
             steps.append(lambda: self._hands.plane.apply(state))
         unguarded = [row for row in state.table(Link).values() if (f"{PLANE} links", row.key) in wrong]

@@ -15,6 +15,13 @@ from .meta import Object, Value
 HOSTNAME_LABEL = "kubernetes.io/hostname"
 """The label that every node has: its name."""
 
+UNDERLAY = "fairlead.dev/underlay"
+"""Annotation: the addresses by which other nodes reach it, with the prefix of their subnet, separated by commas."""
+MTU = "fairlead.dev/mtu"
+"""Annotation: the largest packet, in bytes, that its uplink carries."""
+PUBLIC_KEY = "fairlead.dev/wireguard-key"
+"""Annotation: its WireGuard public key, in base64."""
+
 NodeAddressType = Literal["InternalIP", "ExternalIP", "Hostname", "InternalDNS", "ExternalDNS"]
 
 
@@ -57,6 +64,11 @@ class Node(Object, frozen=True, kw_only=True, tag="Node"):
     def labels(self) -> dict[str, str]:
         """Its labels with the one that names it, unless it has another there."""
         return {HOSTNAME_LABEL: self.name, **self.metadata.labels}
+
+    @property
+    def internal(self) -> tuple[Address, ...]:
+        """The IP addresses by which other nodes reach it."""
+        return tuple(dict.fromkeys(Address(one.address) for one in self.status.addresses if one.type == "InternalIP"))
 
     @property
     def addresses(self) -> tuple[Address, ...]:
