@@ -29,7 +29,6 @@ from fairlead.model.errors import Invalid
 from fairlead.model.meta import Meta, Object, kind
 from fairlead.model.network import Driver, Network, NetworkSpec, Range, Subnet
 
-
 KNOWN = ", ".join(kind(one) for one in codec.KINDS)
 
 # Strings that other readers of YAML take for something else, and whatever a person may type.

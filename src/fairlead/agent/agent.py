@@ -230,6 +230,6 @@ class Agent:
 
     def _pools(self) -> list[Pool]:
         return [
-            Pool(network=pool.network, cidr=pool.subnet.cidr, size=min(pool.size, _COUNTABLE), used=pool.used)
+            Pool(network=pool.network, cidr=pool.cidr, size=min(pool.size, _COUNTABLE), used=pool.used)
             for pool in self._ledger.pools()
         ]

@@ -290,14 +290,13 @@ class Node:
         wrong = {(one.table, one.key) for one in drift}
         rows: list[tuple[str, Row]] = [(bridges.TABLE, row) for row in state.table(Bridge).values()]
         rows += [(tunnels.TABLE, row) for row in state.table(Tunnel).values()]
+        rows += [(tunnels.ENDS, row) for row in state.table(Vtep).values()]
+        rows += [(paths.TABLE, row) for row in state.table(Path).values()]
         rows += [(inside.TABLE, row) for row in state.table(Link).values()]
         rows += [(inside.TABLE, row) for row in state.table(Sub).values()]
         rows += [(limits.TABLE, row) for row in state.table(Limit).values()]
         rows += [(chains.TABLE, row) for row in state.table(Chain).values()]
         steps += [partial(links.ensure, (row,), self._guard) for table, row in rows if (table, row.key) in wrong]
-        ends = [row for row in state.table(Vtep).values() if (tunnels.ENDS, tunnels.key(row)) in wrong]
-        ways = [row for row in state.table(Path).values() if (paths.TABLE, row.dst) in wrong]
-        steps += [partial(links.ensure, (row,), self._guard) for row in (*ends, *ways)]
         if any(one.table.startswith(PLANE) for one in drift):
             steps.append(lambda: self._hands.plane.apply(state))
         unguarded = [row for row in state.table(Link).values() if (f"{PLANE} links", row.key) in wrong]

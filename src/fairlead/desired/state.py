@@ -212,7 +212,7 @@ class Tunnel(Value, frozen=True, kw_only=True):
 
 
 class Vtep(Value, frozen=True, kw_only=True):
-    """The end of a tunnel on another node: its MAC, and the node's address to which its packets are sent. Key: (tunnel, MAC).
+    """The end of a tunnel on another node: its MAC, and the node's address to which its packets are sent. Key: tunnel and MAC.
 
     Routes through the tunnel name its link-local address, made of its MAC, as their gateway.
     """
@@ -223,9 +223,9 @@ class Vtep(Value, frozen=True, kw_only=True):
     remote: Address
 
     @property
-    def key(self) -> tuple[str, str]:
-        """(tunnel, MAC)."""
-        return (self.tunnel, self.mac)
+    def key(self) -> str:
+        """Tunnel and MAC."""
+        return f"{self.tunnel} {self.mac}"
 
 
 class Path(Value, frozen=True, kw_only=True):

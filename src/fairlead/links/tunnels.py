@@ -91,7 +91,7 @@ def check(nl: Netlink, tunnels: Iterable[Tunnel], ends: Iterable[Vtep], links: d
         index = indexes.get(row.tunnel, -1)
         wanted.add((index, row.mac, row.remote))
         if (index, row.mac, row.remote) not in told or (index, row.mac.link_local, row.mac) not in near:
-            drift.append(Drift(table=ENDS, key=key(row), kind="missing", want=f"{row.mac} of {row.node} at {row.remote}"))
+            drift.append(Drift(table=ENDS, key=row.key, kind="missing", want=f"{row.mac} of {row.node} at {row.remote}"))
     of = {index: name for name, index in indexes.items()}
     stale = [one for one in entries if (one.index, one.mac, one.address) not in wanted]
     return drift + [
@@ -103,8 +103,8 @@ def check(nl: Netlink, tunnels: Iterable[Tunnel], ends: Iterable[Vtep], links: d
 def prune(nl: Netlink, tunnels: Iterable[Tunnel], ends: Iterable[Vtep]) -> int:
     """Forget who is behind a tunnel and should not be; return how many."""
     links = {one.index: one.name for one in route.links(nl)}
-    ours = {row.name for row in tunnels}
-    wanted = {(row.tunnel, row.mac, row.remote) for row in ends}
+    ours: set[str] = {row.name for row in tunnels}
+    wanted: set[tuple[str, str, str]] = {(row.tunnel, row.mac, row.remote) for row in ends}
     stale = [one for one in route.fdb(nl) if _stale(one, links, ours, wanted)]
     nl.do(*(route.fdb_delete(one.index, one.mac, one.address).accepting(*_GONE) for one in stale))
     return len(stale)
@@ -127,8 +127,3 @@ def _check(row: Tunnel, link: LinkInfo | None) -> list[Drift]:
         for name in want
         if want[name] != have[name]
     ]
-
-
-def key(row: Vtep) -> str:
-    """How drift names an end."""
-    return f"{row.tunnel} {row.mac}"

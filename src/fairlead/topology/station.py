@@ -47,7 +47,7 @@ class Station(NamedTuple):
         for near in (4, 6) if family == 4 else (6,):
             theirs = [one.address for one in other.addresses if one.family == near]
             for mine in (one for one in self.addresses if one.family == near):
-                if found := next((one for one in theirs if one.ip in mine.net), None):
+                if found := next((one for one in theirs if mine.prefix.holds(one)), None):
                     return found
         return None
 
