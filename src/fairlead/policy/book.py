@@ -7,23 +7,23 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from fairlead.model.address import Address
-from fairlead.model.admin import AdminNetworkPolicy, BaselineAdminNetworkPolicy
-from fairlead.model.cluster import ClusterNetworkPolicy
+from fairlead.model.broken import Broken
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Missing
 from fairlead.model.namespace import DEFAULT, Namespace, labels
 from fairlead.model.node import Node
-from fairlead.model.policy import NetworkPolicy
 
 from .explain import Explanation, Party, explain
 from .groups import Groups
 from .identity import Class
 from .lens import Feature, Kind, Lens, touched
 from .peers import Moves, Peers, Steps
-from .select import Prepared, Rule, key_of, prepare
+from .salvage import salvage
+from .select import Policy, Prepared, Rule, key_of, prepare
 from .sets import Sets, Turn
 
-Thing = Namespace | Endpoint | Node | NetworkPolicy | ClusterNetworkPolicy | AdminNetworkPolicy | BaselineAdminNetworkPolicy
+Thing = Namespace | Endpoint | Node | Policy | Broken
+"""What policies depend on. ``Broken`` is any of them that was stored and cannot be read."""
 
 
 class Delta(NamedTuple):
@@ -61,6 +61,7 @@ class Book:
         for thing in things:
             match thing:
                 case Namespace():
+                    self._lose(self._groups.drop(key_of(thing)))
                     self._namespaces[thing.name] = thing
                     self._rename(thing.name)
                 case Endpoint():
@@ -69,6 +70,11 @@ class Book:
                 case Node():
                     self._nodes[thing.name] = thing
                     self._seat_node(thing)
+                case Broken():
+                    self._take(salvage(thing))
+                    if thing.plural == Namespace.plural:
+                        self._namespaces.pop(thing.name, None)
+                        self._rename(thing.name)
                 case _:
                     self._take(prepare(thing))
         return self._settle()
@@ -78,8 +84,8 @@ class Book:
         for thing in things:
             match thing:
                 case Namespace():
-                    self._namespaces.pop(thing.name, None)
-                    self._rename(thing.name)
+                    if self._namespaces.pop(thing.name, None):
+                        self._rename(thing.name)
                 case Endpoint():
                     if self._endpoints.pop(thing.name, None):
                         self._groups.leave(thing.name)
