@@ -60,6 +60,12 @@ class Blocks:
         self._idle: set[str] = set()
         self._owed: set[asyncio.Task[None]] = set()
 
+    async def load(self) -> None:
+        """Read them from the store, before the networks that they are of."""
+        for thing in (await self._store.list(Block.plural)).objects:
+            if isinstance(thing, Block):
+                self.all[thing.name] = thing
+
     def shared(self, network: Network) -> bool:
         """Whether its addresses come from blocks: nobody may give one out that he has not claimed."""
         return network.spec.driver in CLUSTER or (self._clustered and network.spec.driver in SUBS)
@@ -304,6 +310,11 @@ class Blocks:
             return  # somebody was quicker
         if not await self._erase(block):
             self._ledger.define(network, self.mine(network.name))
+
+    def returned(self, network: str, addresses: Iterable[Address]) -> None:
+        """Nobody here has these any more."""
+        if network in self._networks:
+            self._later(self.give_back(network, addresses))
 
     async def give_back(self, network: str, addresses: Iterable[Address]) -> None:
         """Nobody here uses these any more: what was borrowed goes back to its node, a block of one address to all."""

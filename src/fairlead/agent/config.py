@@ -6,6 +6,8 @@ import platform
 from pathlib import Path
 
 from fairlead.api import wire
+from fairlead.model.address import Address
+from fairlead.model.errors import Invalid
 from fairlead.model.meta import Value
 
 
@@ -22,6 +24,7 @@ class Settings(Value, frozen=True, kw_only=True):
     state_dir: str
     node: str
     group: str = ""
+    node_ip: str = ""
     plane: str = "auto"
     ipv6: bool = False
     flow_buffer: int = 1024
@@ -29,6 +32,14 @@ class Settings(Value, frozen=True, kw_only=True):
     interval: float = 30.0
     linger: float = 0.005
     gc_grace: float = 10.0
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """By which other nodes reach this one; none: those of its uplink."""
+        try:
+            return tuple(Address(word) for word in self.node_ip.split(",") if word)
+        except ValueError as problem:
+            raise Invalid(str(problem), field="node-ip") from None
 
     @property
     def run(self) -> Path:

@@ -48,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fairlead-agent", description="The Fairlead agent of one node.")
     parser.add_argument("--node", default="", help="the node's name (default: the host's)")
+    parser.add_argument("--node-ip", default="", help="addresses by which other nodes reach this one (default: the uplink's)")
     parser.add_argument("--group", default="", help="members of this group may use the socket (default: root alone)")
     parser.add_argument("--plane", default="auto", choices=["auto", *PLANES], help="what enforces policies (auto)")
     parser.add_argument("--ipv6", action="store_true", help="give the default network an IPv6 subnet when it is created")

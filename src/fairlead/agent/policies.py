@@ -26,6 +26,7 @@ from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Conflict, Invalid, Missing, Problem
 from fairlead.model.meta import kind
 from fairlead.model.namespace import Namespace
+from fairlead.model.network import Subnet
 from fairlead.model.policy import NetworkPolicy
 from fairlead.policy.book import Book, Delta
 from fairlead.store.base import Delete, Put, Store
@@ -121,6 +122,12 @@ class Policies:
         task = asyncio.create_task(self._tidy())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def fits(self, name: str) -> Callable[[Subnet], bool]:
+        """Which subnets are for containers of a namespace."""
+        found = self.all[Namespace.plural].get(name or namespace.DEFAULT)
+        labels = namespace.labels(name or namespace.DEFAULT, found if isinstance(found, Namespace) else None)
+        return lambda subnet: subnet.namespaces is None or subnet.namespaces.matches(labels)
 
     def rule(self, number: int) -> str:
         """What people call a rule: ``shop/allow-web ingress[0]``; empty if it is no more."""

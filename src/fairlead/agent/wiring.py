@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from fairlead.cni import verbs
 from fairlead.datapath import choose
@@ -18,13 +19,17 @@ from fairlead.flow.enrich import Names
 from fairlead.ipam.ledger import Ledger
 from fairlead.kit import fault
 from fairlead.links.links import Links
+from fairlead.model.node import HOSTNAME_LABEL
 from fairlead.store.base import Store
 
 from .agent import Agent
+from .blocks import Blocks
+from .cluster import Cluster
 from .config import Settings
 from .endpoints import Endpoints
 from .garbage import Garbage
 from .host import Host
+from .me import Me
 from .monitor import Monitor
 from .networks import Networks
 from .node import Hands, Node
@@ -47,7 +52,10 @@ class Wiring:
         if why:
             log.warning("policies are enforced by nftables: %s", why)
         self.node = Node(self._hands, settings.linger)  # the desired state, and the kernel that follows it
-        self.networks = Networks(self.store, self.node, self.ledger, self.host)
+        self.me = Me(settings.node, self.host, settings.addresses)  # this node as others reach it
+        self.blocks = Blocks(self.store, self.ledger, settings.node, self.labels, clustered=False)  # what it may give out
+        self.networks = Networks(self.store, self.node, self.blocks, self.host)
+        self.cluster = Cluster(lambda: self.me.station, self.node, lambda: self.networks.all, self.blocks)  # other nodes
         self.reservations = Reservations(self.store, self.ledger, self.networks, self.host)  # what outsiders count on
         self.policies = Policies(self.store, self.node, self.networks, lambda: self.endpoints.all)  # who may talk
         self.endpoints = Endpoints(
@@ -57,6 +65,8 @@ class Wiring:
             self.networks,
             reservations=self.reservations,
             policies=self.policies,
+            blocks=self.blocks,
+            cluster=self.cluster,
             host=self.host,
         )
         self.collector = self._collector()  # what the programs tell, by names
@@ -74,7 +84,7 @@ class Wiring:
             collector=self.collector,
         )
         self.monitor = Monitor(
-            settings, self.node, self.garbage, [self.endpoints.repay, self._finish, self.policies.retry]
+            settings, self.node, self.garbage, [self.endpoints.repay, self._finish, self.policies.retry, self.blocks.tidy]
         )  # hears the kernel, repairs, collects
         self.server = Server(self.agent)  # the front door
         self.docker = plugin.Plugin(self.agent)  # the door that Docker knows
@@ -82,6 +92,11 @@ class Wiring:
     def _hands(self) -> Hands:
         plane: Plane = ebpf.Ebpf(self.programs) if self.programs else Nftables()
         return Hands(Links(), Filter(self.settings.run), plane)
+
+    def labels(self) -> Mapping[str, str]:
+        """The labels of this node."""
+        machine = self.cluster.machines.get(self.settings.node)
+        return machine.labels if machine else {HOSTNAME_LABEL: self.settings.node}
 
     def _collector(self) -> Collector | None:
         if self.programs is None:
@@ -95,12 +110,14 @@ class Wiring:
     async def start(self) -> None:
         """Read, bring the kernel in line, listen; only then may containers start."""
         self.host.forward()
+        await self.blocks.load()
         await self.networks.load()  # pools before the endpoints that hold addresses of them
         await self.reservations.load()
         fault.point("start.networks")
         await self.endpoints.load()  # what an earlier boot left is released here
         fault.point("start.endpoints")
         await self.policies.load()
+        self.cluster.adopt(())
         fault.point("start.policies")
         await self.node.apply()  # restart, repair and upgrade are this one call
         if not self.programs and programs.present(self.settings.run):  # the last agent's plane
