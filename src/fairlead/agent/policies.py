@@ -29,7 +29,7 @@ from fairlead.model.namespace import Namespace
 from fairlead.model.network import Subnet
 from fairlead.model.policy import NetworkPolicy
 from fairlead.policy.book import Book, Delta
-from fairlead.store.base import Delete, Put, Store
+from fairlead.store.base import Delete, Put, Store, Stored
 
 from .networks import Networks
 from .node import Node
@@ -122,6 +122,25 @@ class Policies:
         task = asyncio.create_task(self._tidy())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def hear(self, things: Iterable[tuple[Stored, bool]]) -> None:
+        """What others wrote, or removed: policies, namespaces, nodes, containers of other nodes."""
+        for thing, gone in things:
+            known = self.all.get(thing.plural)
+            if known is not None:
+                name = _name(thing)
+                have = known.get(name)
+                if not gone and have is not None and have.metadata.resource_version == thing.metadata.resource_version:
+                    continue
+                if gone:
+                    known.pop(name, None)
+                else:
+                    known[name] = thing
+            self._take(self.book.drop(thing) if gone else self.book.put(thing))
+        try:
+            await self._flush()
+        except Problem as problem:
+            log.warning("not programmed, the timer will: %s", problem)
 
     def fits(self, name: str) -> Callable[[Subnet], bool]:
         """Which subnets are for containers of a namespace."""
