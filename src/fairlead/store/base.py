@@ -45,6 +45,9 @@ Key = tuple[str, str]
 MAX_OBJECT = 1 << 20
 """Bytes of one encoded object; etcd and the Kubernetes API take little more."""
 
+MAX_CHANGES = 127
+"""Changes in one commit that every store takes: etcd has 128 in a transaction (--max-txn-ops), and keeps one for itself."""
+
 KEEP = 4096
 """How many revisions a store remembers for watches, and how many deletions of each kind."""
 
@@ -169,11 +172,21 @@ def kind_of(plural: str) -> type[Object]:
     raise Missing(f"{plural!r} is not a kind known here; known: {', '.join(_KINDS)}")
 
 
+def known(plural: str, key: Key) -> type[Object]:
+    """The class of an object that is asked for; raise if no store can have such a one."""
+    kind = kind_of(plural)
+    try:
+        "".join(key).encode()
+    except UnicodeEncodeError as problem:
+        raise Invalid(f"{key!r:.100} holds text that is not Unicode: {problem.reason}", field="metadata.name") from None
+    return kind
+
+
 def check(changes: Sequence[Change]) -> None:
-    """Raise unless the changes can be one commit: kinds known, no object twice."""
+    """Raise unless the changes can be one commit: kinds known, names that are text, no object twice."""
     seen = set()
     for change in changes:
-        kind_of(change.plural)
+        known(change.plural, change.key)
         if (at := (change.plural, change.key)) in seen:
             raise Invalid(f"{name_of(change)} is changed twice in one commit")
         seen.add(at)

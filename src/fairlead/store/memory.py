@@ -18,7 +18,7 @@ from fairlead.model.codec import decode
 from fairlead.model.meta import Object
 
 from . import presence
-from .base import KEEP, Change, Event, EventKind, Key, Listing, check, closed, compacted, kind_of, settle
+from .base import KEEP, Change, Event, EventKind, Key, Listing, check, closed, compacted, kind_of, known, settle
 from .presence import TTL, Claim, Hold
 
 
@@ -47,6 +47,7 @@ class Memory:
 
     async def get(self, plural: str, key: Key) -> Object | None:
         self._open()
+        known(plural, key)
         return self._look(plural, key)
 
     async def list(self, plural: str) -> Listing:

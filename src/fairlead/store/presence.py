@@ -96,6 +96,7 @@ async def kept(
     finally:
         keeping.cancel()
         await asyncio.wait([keeping])
+        hold.lost.set()
         with suppress(Unavailable):  # then it is not renewed, which comes to the same a little later
             await release()
 

@@ -36,7 +36,7 @@ from fairlead.model.errors import Invalid, Missing, Problem
 from fairlead.model.meta import Object
 
 from . import holds, presence
-from .base import KEEP, Change, Event, EventKind, Key, Listing, Settled, check, closed, compacted, kind_of, settle
+from .base import KEEP, Change, Event, EventKind, Key, Listing, Settled, check, closed, compacted, kind_of, known, settle
 from .bell import Bell
 from .presence import TTL, Claim, Hold
 from .schema import STORE, connect, damaged, open_file, transaction, translated, value
@@ -244,7 +244,7 @@ class Sqlite:
         return store
 
     async def get(self, plural: str, key: Key) -> Object | None:
-        kind_of(plural)
+        known(plural, key)
         return await self._read(Rows.get, plural, key)
 
     async def list(self, plural: str) -> Listing:

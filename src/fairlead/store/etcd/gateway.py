@@ -12,6 +12,7 @@ Certificates are read again when their files change. Nothing here knows what the
 from __future__ import annotations
 
 import asyncio
+import io
 import random
 import socket
 import ssl
@@ -71,6 +72,7 @@ class Gateway:
         self._trust = Trust(access.ca, access.cert, access.key) if access.tls else None
         self._token = ""
         self._proving = asyncio.Lock()
+        self._streams: set[aiohttp.ClientResponse] = set()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None), headers=_HEADERS
         )
@@ -106,18 +108,22 @@ class Gateway:
         at = self._members[self._preferred]
         try:
             response = await self._begin(at, path, message)
+            self._streams.add(response)
             try:
                 async for line in self._lines(at, response):
                     yield self._told(line)
             finally:
+                self._streams.discard(response)
                 response.close()  # with its connection: there is no other way to tell etcd that nobody listens
         except (Again, Stale, TimeoutError) as problem:
             self._leave(at)
             raise Unavailable(f"{at}: {str(problem) or 'no answer'}") from None
 
     async def close(self) -> None:
-        """Let go of every connection."""
+        """Let go of every connection; streams end."""
         await self._session.close()
+        for response in self._streams:
+            response.close()
 
     def _leave(self, at: str) -> None:
         """Prefer the next member, unless somebody did so before."""
@@ -182,7 +188,7 @@ class Gateway:
             raise closed()
         headers = {"Authorization": token} if token else None
         with _translated():
-            return await self._session.post(at + path, data=encode(message), headers=headers, ssl=self._ssl())
+            return await self._session.post(at + path, data=io.BytesIO(encode(message)), headers=headers, ssl=self._ssl())
 
     async def _lines(self, at: str, response: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
         """The lines of a stream; the first is there soon, and later either lines or signs of life."""
@@ -215,6 +221,8 @@ class Gateway:
         """Raise unless a member has answered anything lately, or does now."""
         if self._heard.get(at, 0) > self._loop.time() - _QUIET:
             return
+        if self._session.closed:
+            raise closed()
         async with asyncio.timeout(_ATTEMPT):
             with _translated():
                 async with self._session.get(f"{at}/version", ssl=self._ssl()) as response:

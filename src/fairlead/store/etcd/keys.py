@@ -88,10 +88,7 @@ class Keys:
 
 
 def _quoted(part: str) -> str:
-    try:
-        return quote(part, safe=_SAFE)
-    except UnicodeEncodeError as problem:
-        raise Invalid(f"{part[:80]!r} holds text that is not Unicode: {problem.reason}", field="metadata.name") from None
+    return quote(part, safe=_SAFE)
 
 
 def _below(prefix: str) -> Span:

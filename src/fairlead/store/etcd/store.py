@@ -15,7 +15,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
-from typing import Final
 
 from msgspec.structs import replace
 
@@ -23,7 +22,21 @@ from fairlead.kit.clock import Clock
 from fairlead.model.codec import KINDS, decode, encode
 from fairlead.model.errors import Conflict, Failed, Invalid, Unavailable
 from fairlead.model.meta import Object
-from fairlead.store.base import Change, Compacted, Event, EventKind, Key, Listing, Put, Settled, check, closed, kind_of, settle
+from fairlead.store.base import (
+    MAX_CHANGES,
+    Change,
+    Compacted,
+    Event,
+    EventKind,
+    Key,
+    Listing,
+    Put,
+    Settled,
+    check,
+    closed,
+    kind_of,
+    settle,
+)
 from fairlead.store.presence import TTL, Hold
 
 from . import messages
@@ -33,9 +46,6 @@ from .messages import Compare, DeleteRange, KeyValue, Op, Range, Ranged, Txn, Tx
 from .presence import Presence
 from .slots import Slots
 from .watch import batches
-
-MAX_CHANGES: Final = 127
-"""Changes in one commit: etcd takes 128 in a transaction (--max-txn-ops), and one of them is the slot's."""
 
 _FIRST, _MOST, _BYTES = 32, 1000, 1 << 20
 """Objects in the first page of a listing, in any page, and how large a page is to be."""
@@ -60,7 +70,7 @@ class Etcd:
         self._closed = False
 
     async def get(self, plural: str, key: Key) -> Object | None:
-        kind_of(plural)
+        known(plural, key)
         at = self._keys.object(plural, key)
         read = await self._gateway.ask(_RANGE, Range(key=at), Ranged)
         return self._object(plural, read.kvs[0]) if read.kvs else None
@@ -118,7 +128,7 @@ class Etcd:
                     yield Event(event.kind, event.object, event.revision, more=left > 0)
 
     async def deleted(self, plural: str) -> tuple[Object, ...]:
-        # All that etcd still knows of every node's deletions is of no use to one; a node's own are in its copy (store.snapshot).
+        # What every node of all has deleted is of no use to one; what was its own is in its copy (store.snapshot).
         self._open()
         kind_of(plural)
         return ()

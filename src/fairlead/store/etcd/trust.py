@@ -11,9 +11,9 @@ Stamp = tuple[tuple[int, int], ...]
 
 
 class Trust:
-    """TLS for connections to etcd. ``ca``: who must have signed a member's certificate, left out the system's; the rest is ours.
+    """TLS for connections to etcd.
 
-    A ``cert`` may hold its key too.
+    ``ca``: who must have signed a member's certificate, left out the system's; ``cert`` and ``key``: what proves who we are.
     """
 
     def __init__(self, ca: str = "", cert: str = "", key: str = "") -> None:
