@@ -56,8 +56,9 @@ async def seen(store: Whole) -> Any:
         await asyncio.wait([following])
 
 
-def silence() -> None:
+async def silence() -> None:
     """Have every hold of this loop give no more signs of life, as if its process were dead."""
+    await asyncio.sleep(0)
     for task in asyncio.all_tasks():
         if getattr(task.get_coro(), "__name__", "") == "_keep":
             task.cancel()
@@ -114,7 +115,7 @@ async def test_the_same_holder_takes_over_from_himself(opened: Opened) -> None:
 async def test_one_who_falls_silent_is_gone_within_the_ttl(opened: Opened) -> None:
     async with opened() as store, seen(store) as watcher, store.hold("node-1", "a", TTL) as hold:
         await watcher.until({"node-1": "a"}, 5)
-        silence()
+        await silence()
         began = time.monotonic()
         await hold.lost.wait()
         ended = await watcher.until({}, 3 * TTL)
@@ -157,8 +158,7 @@ async def test_stay_takes_a_lost_name_again(opened: Opened) -> None:
         staying = asyncio.create_task(stay(store, "node-1", "a", TTL))
         for _ in range(2):
             await watcher.until({"node-1": "a"}, 5 * TTL)
-            silence()
-            await asyncio.sleep(0)
+            await silence()
         await watcher.until({"node-1": "a"}, 5 * TTL)
         staying.cancel()
         await asyncio.wait([staying])

@@ -35,6 +35,7 @@ from fairlead.store.base import (
     check,
     closed,
     kind_of,
+    known,
     settle,
 )
 from fairlead.store.presence import TTL, Hold
