@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Protocol
+from typing import Any, ParamSpec, Protocol
 
 from fairlead.model.address import ContainerID, InterfaceName, Name
 from fairlead.model.endpoint import Endpoint, EndpointSpec, Sandbox
@@ -87,14 +87,15 @@ class Opened:
     async def forget(self, store: Store, keep: int) -> None:
         """Have the store remember the last ``keep`` revisions only; one that was opened to keep so many does so by itself."""
 
-    def spawn(self, text: str) -> subprocess.Popen[str]:
+    def spawn(self, text: str, **env: str) -> subprocess.Popen[str]:
         """Start Python on the body of a coroutine, where ``store`` is this store and ``say`` writes a line."""
         body = textwrap.indent(textwrap.dedent(text), "    ")
         program = (
             f"{PRELUDE}\nasync def main():\n    store = {self.elsewhere}\n{body}\n    await store.close()\nasyncio.run(main())"
         )
-        env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-        return subprocess.Popen([sys.executable, "-c", program], env=env, stdout=subprocess.PIPE, text=True)
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **env}
+        command = [sys.executable, "-c", program]
+        return subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 class InMemory(Opened):
@@ -127,14 +128,14 @@ class InEtcd(Opened):
         await asyncio.to_thread(self.member.forget, revision - keep)
 
 
-def awaited(test: Callable[Concatenate[Opened, P], Awaitable[None]]) -> Callable[Concatenate[Opened, P], None]:
+def awaited(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
     """Run an async test in an event loop of its own, with a deadline instead of a hang."""
 
     @functools.wraps(test)
-    def run(opened: Opened, *args: P.args, **kwargs: P.kwargs) -> None:
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
         async def bounded() -> None:
             async with asyncio.timeout(60):
-                await test(opened, *args, **kwargs)
+                await test(*args, **kwargs)
 
         asyncio.run(bounded())
 
@@ -162,10 +163,10 @@ async def current(store: Store) -> int:
     return (await store.list(NETWORKS)).revision
 
 
-async def take(store: Store, plural: str | None, since: int, count: int) -> list[Event]:
+async def take(store: Store, plural: str | None, since: int, count: int, patience: float = PATIENCE) -> list[Event]:
     """The next ``count`` events, or fail after a while."""
     events = []
-    async with asyncio.timeout(PATIENCE), aclosing(store.watch(plural, since)) as watch:
+    async with asyncio.timeout(patience), aclosing(store.watch(plural, since)) as watch:
         async for event in watch:
             events.append(event)
             if len(events) == count:
