@@ -121,6 +121,7 @@ class Member:
 @contextlib.contextmanager
 def running(folder: Path, count: int = 1, *words: str, tls: bool = False) -> Iterator[list[Member]]:
     """A cluster that serves, and its end."""
+    folder.mkdir(exist_ok=True)
     ports = free_ports(3 * count)
     members = [Member(folder, f"m{at}", ports[3 * at : 3 * at + 3], tls=tls) for at in range(count)]
     cluster = ",".join(f"{one.name}={one.peer_url}" for one in members)
@@ -162,9 +163,11 @@ class Wire:
         finally:
             server.close()
             self._flows.set()
+            ends = tuple(self._open)
             self.cut()
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=5)
+            await asyncio.gather(*(one.wait_closed() for one in ends), return_exceptions=True)
 
     def cut(self) -> None:
         """Break every connection there is."""
@@ -196,6 +199,7 @@ class Wire:
         ways = [asyncio.create_task(self._carry(reader, back)), asyncio.create_task(self._carry(there, writer))]
         self._tasks.update(ways)
         await asyncio.wait(ways)
+        await asyncio.gather(writer.wait_closed(), back.wait_closed(), return_exceptions=True)
         self._tasks.difference_update(ways)
         self._open -= {writer, back}
 

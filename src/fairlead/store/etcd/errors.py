@@ -10,12 +10,15 @@
 
 from __future__ import annotations
 
+import re
+
 from fairlead.model.errors import Failed, Forbidden, Invalid, Problem, Unavailable
 from fairlead.store.base import Compacted
 
 _UNKNOWN, _DEADLINE, _DENIED, _EXHAUSTED = 2, 4, 7, 8
 _UNIMPLEMENTED, UNAVAILABLE, _UNAUTHENTICATED = 12, 14, 16
 
+_GRPC = re.compile(r"^rpc error: code = \w+ desc = ")
 _FULL = (
     "etcd's space is used up and it takes no writes: let it forget old revisions (etcdctl compact REVISION; etcdctl defrag; "
     "etcdctl alarm disarm), and start it with --auto-compaction-retention=1h so that it does so by itself"
@@ -40,7 +43,7 @@ class NoLease(Exception):
 
 def refusal(code: int, text: str, user: str, prefix: str) -> Exception:
     """What a refusal means to ``user`` (may be empty) who works below ``prefix``."""
-    said = text.removeprefix("etcdserver: ")
+    said = _GRPC.sub("", text).removeprefix("etcdserver: ")
     if said in {"invalid auth token", "revision of auth store is old"} or code == _UNAUTHENTICATED:
         return Stale(said)
     if special := _special(said, user, prefix):
@@ -53,6 +56,18 @@ def refusal(code: int, text: str, user: str, prefix: str) -> Exception:
     if code == _UNIMPLEMENTED:
         return Failed(f"this etcd lacks what Fairlead needs ({said}); it must be 3.4 or newer")
     return Failed(f"etcd refused: {said} (code {code})")
+
+
+def stranger(status: int, said: str) -> Exception:
+    """What an answer means that does not come from etcd's gateway itself."""
+    if status >= 500:
+        return Again(f"HTTP {status} {said!r}")
+    if status == 404:
+        return Failed(f"this is no etcd, or its gateway is off: start it with --enable-grpc-gateway (HTTP {status} {said!r})")
+    if said.startswith("CommonName of client"):
+        said = "where users are turned on, etcd's gateway takes no certificate with a common name"
+        return Forbidden(f"{said}: make one with a subjectAltName alone, and name user and password", field="cert")
+    return Failed(f"this is no etcd, or one that wants TLS: HTTP {status} {said!r}")
 
 
 def _special(said: str, user: str, prefix: str) -> Exception | None:

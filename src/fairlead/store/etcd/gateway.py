@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import random
 import socket
 import ssl
@@ -26,7 +27,7 @@ from fairlead.kit.backoff import Backoff
 from fairlead.model.errors import Failed, Unavailable
 from fairlead.store.base import closed
 
-from .errors import UNAVAILABLE, Again, Distrust, Stale, nowhere, refusal
+from .errors import UNAVAILABLE, Again, Distrust, Stale, nowhere, refusal, stranger
 from .messages import Authenticate, Fault, Line, M, Message, Token, Watched, decode, encode
 from .trust import Trust
 
@@ -93,8 +94,11 @@ class Gateway:
                 try:
                     async with asyncio.timeout_at(min(self._loop.time() + _ATTEMPT, deadline)):
                         return decode(await self._proven(at, path, message), to)
-                except (Again, TimeoutError) as problem:
-                    said[at] = str(problem) or "no answer"
+                except TimeoutError:
+                    said.setdefault(at, "no answer")  # also where too little time was left: what it said before tells more
+                    self._leave(at)
+                except Again as problem:
+                    said[at] = str(problem)
                     distrusted += isinstance(problem, Distrust)
                     self._leave(at)
                 if self._loop.time() >= deadline:
@@ -250,14 +254,7 @@ class Gateway:
             fault = Fault()
         if fault.code or fault.grpc_code:
             return self._refused(fault)
-        said = body[:100].decode(errors="replace").strip()
-        if status == 404:
-            return Failed(
-                f"this is no etcd, or one whose gateway is off: start it with --enable-grpc-gateway (HTTP {status} {said!r})"
-            )
-        if status >= 500:
-            return Again(f"HTTP {status} {said!r}")
-        return Failed(f"this is no etcd, or one that wants TLS: HTTP {status} {said!r}")
+        return stranger(status, body[:100].decode(errors="replace").strip())
 
     def _refused(self, fault: Fault) -> Exception:
         return refusal(fault.code or fault.grpc_code, fault.message, self.access.user, self.access.prefix)
@@ -281,4 +278,6 @@ def _why(error: BaseException) -> str:
         return _why(inner)
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}"
-    return (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
+    return (
+        (os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "") or str(error) or type(error).__name__
+    )

@@ -209,6 +209,9 @@ encode = msgspec.json.encode
 def decode(data: bytes, to: type[M]) -> M:
     """Read an answer; ``Unavailable`` if this is none."""
     try:
-        return msgspec.json.decode(data, type=to, strict=False)
+        answer = msgspec.json.decode(data, type=to, strict=False)
     except (msgspec.MsgspecError, UnicodeError) as problem:
         raise Unavailable(f"an answer is not etcd's: {problem}") from None
+    if isinstance(answer, Reply) and not answer.header.cluster_id:
+        raise Unavailable("an answer is not etcd's: it names no cluster")
+    return answer

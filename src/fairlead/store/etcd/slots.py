@@ -84,8 +84,7 @@ class Slots:
         try:
             done = await self._gateway.ask("/v3/kv/txn", asked, Txned)
         except NoLease:
-            self._until = 0.0
-            raise _unknown() from None
+            raise self._unknown() from None
         if done.succeeded:
             slot.known, slot.revision = True, done.header.revision
             return done
@@ -98,9 +97,14 @@ class Slots:
             slot.known, slot.revision = True, last.mod_revision
             return Txned(header=Header(revision=last.mod_revision), succeeded=True)
         if last.mod_revision != slot.revision:
-            raise _unknown()
+            raise self._unknown()
         slot.known = True
         return done
+
+    def _unknown(self) -> Unavailable:
+        """The lease is gone, and with it the slots, which know: begin anew."""
+        self._until = 0.0
+        return Unavailable("etcd lost what this client keeps there; whether the commit happened is not known: read again")
 
     async def close(self) -> None:
         """Wait for what is on its way, and let go of the slots."""
@@ -126,7 +130,3 @@ class Slots:
                 self._lease, self._until = granted.ID, loop.time() + granted.TTL / 2
                 self._free.clear()
             return self._lease
-
-
-def _unknown() -> Unavailable:
-    return Unavailable("etcd lost what this client keeps there; whether the commit happened is not known: read again")

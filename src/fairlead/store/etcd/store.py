@@ -86,7 +86,7 @@ class Etcd:
                 async with aclosing(self._pages(span)) as pages:
                     async for page in pages:
                         revision = revision or page.header.revision
-                        found += [self._object(plural, one) for one in page.kvs]
+                        found += [self._object(plural, one) for one in page.kvs if self._keys.named(one.key)]
             except Compacted:
                 continue  # it took so long that etcd has forgotten the revision of the first page
             return Listing(tuple(sorted(found, key=lambda one: one.key)), revision)

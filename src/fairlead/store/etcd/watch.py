@@ -1,7 +1,10 @@
 """Watch: what changed below some keys, in order, across broken connections, restarts of members, and forgotten revisions.
 
-A watch goes on where it was: etcd is asked for what came after the last revision of which all has been told. The answers of one
-revision belong together, and etcd cuts only large ones into pieces (``fragment``); a revision is passed on when it is whole.
+A watch goes on where it was, after the last revision of which all has been told. The answers of one revision belong together,
+and etcd cuts only large ones into pieces (``fragment``); a revision is passed on when it is whole.
+
+etcd is asked for one revision more than is wanted. Before 3.5.18 it lets a watch begin at the very revision up to which it has
+forgotten, and what was deleted at that one is then missing without a word; asked for one more, it says that it has forgotten.
 """
 
 from __future__ import annotations
@@ -61,12 +64,12 @@ class _Pieces:
         self._cut: list[Change] = []
 
     def request(self, span: Span) -> Watch:
-        """Ask for all that comes next; of a revision that was told in part, all of it."""
+        """Ask for all that comes next, and for what was told last."""
         self._cut = []
         create = WatchCreate(
             key=span.first,
             range_end=span.end,
-            start_revision=self.until + 1,
+            start_revision=max(self.until, 1),  # 0 would be: from now on
             progress_notify=True,
             prev_kv=True,
             fragment=True,
