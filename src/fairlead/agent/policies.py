@@ -29,7 +29,8 @@ from fairlead.model.namespace import Namespace
 from fairlead.model.network import Subnet
 from fairlead.model.policy import NetworkPolicy
 from fairlead.policy.book import Book, Delta
-from fairlead.store.base import Delete, Put, Store, Stored
+from fairlead.policy.book import Thing as Judged
+from fairlead.store.base import Delete, Put, Store
 
 from .networks import Networks
 from .node import Node
@@ -123,12 +124,11 @@ class Policies:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def hear(self, things: Iterable[tuple[Stored, bool]]) -> None:
+    async def hear(self, things: Iterable[tuple[Judged, bool]]) -> None:
         """What others wrote, or removed: policies, namespaces, nodes, containers of other nodes."""
         for thing, gone in things:
-            known = self.all.get(thing.plural)
-            if known is not None:
-                name = _name(thing)
+            if isinstance(thing, (Namespace, NetworkPolicy)):
+                known, name = self.all[thing.plural], _name(thing)
                 have = known.get(name)
                 if not gone and have is not None and have.metadata.resource_version == thing.metadata.resource_version:
                     continue

@@ -1,7 +1,8 @@
 """Sync: what the store says has changed, by whomever, brought to those whom it concerns.
 
 One task takes the events in order. What this node wrote itself comes back as an event too: whoever knows a revision already
-passes it over. A failure concerns its own object and is logged; the next comparison with the kernel, or the next event, mends it.
+passes it over. A failure concerns its own object and is logged; the next comparison with the kernel, or the next event, mends
+it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Problem
 from fairlead.model.network import Network
 from fairlead.model.node import Node
+from fairlead.policy.book import Thing as Judged
 from fairlead.store.base import Event, EventKind, Stored
 
 from .blocks import Blocks
@@ -53,7 +55,7 @@ class Sync:
 
     async def take(self, events: Iterable[Event]) -> None:
         """Bring events to whom they concern; what policies depend on in one go, after the rest."""
-        judged: list[tuple[Stored, bool]] = []
+        judged: list[tuple[Judged, bool]] = []
         for event in events:
             thing, gone = event.object, event.kind is EventKind.DELETED
             if taker := self._takers.get(thing.plural):
@@ -61,16 +63,14 @@ class Sync:
                     await taker(thing, gone)
                 except Problem as problem:
                     log.error("%s %s: %s", thing.plural, thing.name, problem)  # noqa: TRY400  # a person reads this
-            if self._is_judged(thing):
+            if isinstance(thing, Judged) and not self._is_mine(thing):
                 judged.append((thing, gone))
         if judged:
             await self._policies.hear(judged)
 
-    def _is_judged(self, thing: Stored) -> bool:
-        """Whether policies depend on it; this node's own containers are told to them by who makes them."""
-        if isinstance(thing, Endpoint):
-            return thing.spec.node != self._me
-        return thing.plural not in {Network.plural, Block.plural, Endpoint.plural}
+    def _is_mine(self, thing: Judged) -> bool:
+        """Whether it is a container of this node: of these policies are told by who makes them."""
+        return isinstance(thing, Endpoint) and thing.spec.node == self._me
 
     async def _network(self, thing: Stored, gone: bool) -> None:
         if isinstance(thing, Network):
