@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from fairlead.desired.state import Rows
+from fairlead.desired.state import Fellow, Rows
 from fairlead.model.address import Address, Prefix
 from fairlead.model.block import Block
 from fairlead.model.network import CLUSTER, Network
@@ -35,7 +35,7 @@ class Cluster:
         """What there is at a start; the kernel follows with ``Node.apply``."""
         for one in machines:
             self._know(one)
-        self._node.adopt_all(self._rows(self._networks(), self._others()))
+        self._node.adopt_all({**self._fellows(self._others()), **self._rows(self._networks(), self._others())})
         self._node.adopt_all(self._own(self._networks()))
 
     async def learn(self, name: str, machine: Machine | None) -> None:
@@ -47,7 +47,7 @@ class Cluster:
         else:
             self._know(machine)
         if name != self._me().name and self._stations.get(name) != before:
-            await self._node.follow(self._rows(self._networks(), (name,)))
+            await self._node.follow({**self._fellows((name,)), **self._rows(self._networks(), (name,))})
 
     async def moved(self) -> None:
         """This node is reached otherwise: its address or its uplink changed."""
@@ -99,6 +99,15 @@ class Cluster:
 
     def _others(self) -> set[str]:
         return self._stations.keys() - {self._me().name}
+
+    def _fellows(self, names: Iterable[str]) -> dict[str, Rows]:
+        """What the packet filter must know of other nodes."""
+        found: dict[str, Rows] = {}
+        for name in names:
+            station = self._stations.get(name)
+            addresses = tuple(one.address for one in station.addresses) if station else ()
+            found[f"fellow/{name}"] = (Fellow(name=name, addresses=addresses),) if addresses else ()
+        return found
 
     def _own(self, networks: Iterable[Network]) -> dict[str, Rows]:
         me = self._me()

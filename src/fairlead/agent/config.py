@@ -25,6 +25,7 @@ class Settings(Value, frozen=True, kw_only=True):
     node: str
     group: str = ""
     node_ip: str = ""
+    store: str = ""
     plane: str = "auto"
     ipv6: bool = False
     flow_buffer: int = 1024

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 from msgspec.structs import replace
@@ -70,6 +70,7 @@ class Endpoints:
         self.all: dict[str, Endpoint] = {}
         self.owed: dict[str, Endpoint] = {}
         """Detached, but the store could not forget them: their addresses stay held."""
+        self.on_change: Callable[[], None] = lambda: None
         self.ports = Ports()
         self._store, self._node, self._ledger, self._networks, self._host = store, node, ledger, networks, host
         self._reservations, self._policies, self._blocks, self._cluster = reservations, policies, blocks, cluster
@@ -419,6 +420,7 @@ class Endpoints:
         key = endpoint.spec.sandbox.key
         self.all[endpoint.name] = endpoint
         self._together[key] = (*self._together.get(key, ()), endpoint.name)
+        self.on_change()
 
     def _pop(self, endpoint: Endpoint) -> Endpoint:
         gone = self.all.pop(endpoint.name)
@@ -426,6 +428,7 @@ class Endpoints:
         self._together[key] = tuple(name for name in self._together[key] if name != gone.name)
         if not self._together[key]:
             del self._together[key]
+        self.on_change()
         return gone
 
     def _beside(self, endpoint: Endpoint) -> list[Endpoint]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 
@@ -18,8 +19,11 @@ from fairlead.flow.collect import Collector
 from fairlead.flow.enrich import Names
 from fairlead.ipam.ledger import Ledger
 from fairlead.kit import fault
+from fairlead.kit.tasks import forever
 from fairlead.links.links import Links
+from fairlead.model.network import Network
 from fairlead.model.node import HOSTNAME_LABEL
+from fairlead.model.node import Node as Machine
 from fairlead.store.base import Store
 
 from .agent import Agent
@@ -27,6 +31,7 @@ from .blocks import Blocks
 from .cluster import Cluster
 from .config import Settings
 from .endpoints import Endpoints
+from .feed import Feed
 from .garbage import Garbage
 from .host import Host
 from .me import Me
@@ -34,8 +39,10 @@ from .monitor import Monitor
 from .networks import Networks
 from .node import Hands, Node
 from .policies import Policies
+from .publish import Publish
 from .reservations import Reservations
 from .server import Server
+from .sync import Sync
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +50,10 @@ log = logging.getLogger(__name__)
 class Wiring:
     """Everything, once."""
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings, store: Store, shared: Store) -> None:
         self.settings = settings
-        self.store = store  # what people wrote, and what they were given
+        self.store = store  # what containers were given here
+        self.shared = shared  # what people wrote, and what nodes tell each other; of a node alone, the same store
         self.host = Host()  # facts about the machine
         self.ledger = Ledger()  # who has which address
         self.programs, why = choose.programs(settings.plane, settings.run, settings.flow_buffer << 10)  # none: nftables
@@ -53,11 +61,13 @@ class Wiring:
             log.warning("policies are enforced by nftables: %s", why)
         self.node = Node(self._hands, settings.linger)  # the desired state, and the kernel that follows it
         self.me = Me(settings.node, self.host, settings.addresses)  # this node as others reach it
-        self.blocks = Blocks(self.store, self.ledger, settings.node, self.labels, clustered=False)  # what it may give out
-        self.networks = Networks(self.store, self.node, self.blocks, self.host)
+        self.blocks = Blocks(
+            self.shared, self.ledger, settings.node, self.labels, clustered=shared is not store
+        )  # what it may give out
+        self.networks = Networks(self.shared, self.node, self.blocks, self.host)
         self.cluster = Cluster(lambda: self.me.station, self.node, lambda: self.networks.all, self.blocks)  # other nodes
         self.reservations = Reservations(self.store, self.ledger, self.networks, self.host)  # what outsiders count on
-        self.policies = Policies(self.store, self.node, self.networks, lambda: self.endpoints.all)  # who may talk
+        self.policies = Policies(self.shared, self.node, self.networks, lambda: self.endpoints.all)  # who may talk
         self.endpoints = Endpoints(
             self.store,
             self.node,
@@ -69,6 +79,17 @@ class Wiring:
             cluster=self.cluster,
             host=self.host,
         )
+        self.publish = Publish(self.shared, self.me, lambda: self.endpoints.all, self._shared)  # this node, to the others
+        self.endpoints.on_change = self.publish.want
+        self.sync = Sync(
+            settings.node,
+            networks=self.networks,
+            blocks=self.blocks,
+            cluster=self.cluster,
+            policies=self.policies,
+            publish=self.publish,
+        )
+        self.feed = Feed(self.shared, self.sync.plurals, self.sync.take)  # the others, to this node
         self.collector = self._collector()  # what the programs tell, by names
         self.garbage = Garbage(self.store, self.endpoints, settings.gc_grace)  # what ended without a word
         self.agent = Agent(
@@ -87,11 +108,16 @@ class Wiring:
             settings, self.node, self.garbage, [self.endpoints.repay, self._finish, self.policies.retry, self.blocks.tidy]
         )  # hears the kernel, repairs, collects
         self.server = Server(self.agent)  # the front door
+        self._tasks: list[asyncio.Task[None]] = []
         self.docker = plugin.Plugin(self.agent)  # the door that Docker knows
 
     def _hands(self) -> Hands:
         plane: Plane = ebpf.Ebpf(self.programs) if self.programs else Nftables()
         return Hands(Links(), Filter(self.settings.run), plane)
+
+    def _shared(self, name: str) -> Network | None:
+        network = self.networks.all.get(name)
+        return network if network and self.shared is not self.store and self.blocks.shared(network) else None
 
     def labels(self) -> Mapping[str, str]:
         """The labels of this node."""
@@ -117,7 +143,7 @@ class Wiring:
         await self.endpoints.load()  # what an earlier boot left is released here
         fault.point("start.endpoints")
         await self.policies.load()
-        self.cluster.adopt(())
+        self.cluster.adopt(one for one in (await self.shared.list(Machine.plural)).objects if isinstance(one, Machine))
         fault.point("start.policies")
         await self.node.apply()  # restart, repair and upgrade are this one call
         if not self.programs and programs.present(self.settings.run):  # the last agent's plane
@@ -132,6 +158,12 @@ class Wiring:
         await self.monitor.start()  # from here on a change of the kernel is heard
         if self.collector:
             self.collector.start()
+        if self.shared is not self.store:
+            await self.feed.begin()
+        self._tasks = [
+            asyncio.create_task(forever("listening to other nodes", self.feed.run)),
+            asyncio.create_task(forever("telling other nodes", self.publish.run)),
+        ]
         self.agent.ready = True
         await self.server.start(self.settings.run / "agent.sock", self.settings.group)
         if path := plugin.socket():
@@ -146,6 +178,9 @@ class Wiring:
     async def stop(self) -> None:
         """The reverse; the kernel keeps everything."""
         self.agent.ready = False
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self.collector:
             await self.collector.stop()
         await self.docker.stop()
@@ -153,6 +188,7 @@ class Wiring:
         await self.monitor.stop()
         await self.node.close()
         await self.store.close()
+        await self.shared.close()
         self.host.close()
         if self.programs:
             self.programs.close()
