@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--gc-grace", type=float, default=10.0, help="seconds for which CNI GC spares a running container it does not list (10)"
     )
+    parser.add_argument("--ttl", type=float, default=10.0, help="seconds without a sign of life after which it is gone (10)")
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     return parser
 

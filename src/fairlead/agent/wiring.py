@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import aclosing
+from typing import Protocol
 
 from fairlead.cni import verbs
 from fairlead.datapath import choose
@@ -21,10 +23,13 @@ from fairlead.ipam.ledger import Ledger
 from fairlead.kit import fault
 from fairlead.kit.tasks import forever
 from fairlead.links.links import Links
+from fairlead.model.endpoint import Endpoint
 from fairlead.model.network import Network
 from fairlead.model.node import HOSTNAME_LABEL
 from fairlead.model.node import Node as Machine
+from fairlead.store import presence
 from fairlead.store.base import Store
+from fairlead.store.presence import Presence
 
 from .agent import Agent
 from .blocks import Blocks
@@ -47,10 +52,14 @@ from .sync import Sync
 log = logging.getLogger(__name__)
 
 
+class Shared(Store, Presence, Protocol):
+    """A store that several nodes can have, and which knows who of them is alive."""
+
+
 class Wiring:
     """Everything, once."""
 
-    def __init__(self, settings: Settings, store: Store, shared: Store) -> None:
+    def __init__(self, settings: Settings, store: Store, shared: Shared) -> None:
         self.settings = settings
         self.store = store  # what containers were given here
         self.shared = shared  # what people wrote, and what nodes tell each other; of a node alone, the same store
@@ -61,13 +70,13 @@ class Wiring:
             log.warning("policies are enforced by nftables: %s", why)
         self.node = Node(self._hands, settings.linger)  # the desired state, and the kernel that follows it
         self.me = Me(settings.node, self.host, settings.addresses)  # this node as others reach it
-        self.blocks = Blocks(
-            self.shared, self.ledger, settings.node, self.labels, clustered=shared is not store
-        )  # what it may give out
+        # What this node may give out of networks that it shares with others.
+        self.blocks = Blocks(self.shared, self.ledger, settings.node, self.labels, clustered=shared is not store)
         self.networks = Networks(self.shared, self.node, self.blocks, self.host)
-        self.cluster = Cluster(lambda: self.me.station, self.node, lambda: self.networks.all, self.blocks)  # other nodes
+        self.cluster = Cluster(self.shared, self.me, self.node, lambda: self.networks.all, self.blocks)  # other nodes
         self.reservations = Reservations(self.store, self.ledger, self.networks, self.host)  # what outsiders count on
-        self.policies = Policies(self.shared, self.node, self.networks, lambda: self.endpoints.all)  # who may talk
+        # Who may talk to whom.
+        self.policies = Policies(self.shared, self.node, self.networks, lambda: self.endpoints.all, me=settings.node)
         self.endpoints = Endpoints(
             self.store,
             self.node,
@@ -102,11 +111,12 @@ class Wiring:
             endpoints=self.endpoints,
             garbage=self.garbage,
             policies=self.policies,
+            cluster=self.cluster,
+            blocks=self.blocks,
             collector=self.collector,
         )
-        self.monitor = Monitor(
-            settings, self.node, self.garbage, [self.endpoints.repay, self._finish, self.policies.retry, self.blocks.tidy]
-        )  # hears the kernel, repairs, collects
+        chores = [self.endpoints.repay, self._finish, self.policies.retry, self.blocks.tidy]
+        self.monitor = Monitor(settings, self.node, self.garbage, chores, self._move)  # hears the kernel, repairs, collects
         self.server = Server(self.agent)  # the front door
         self._tasks: list[asyncio.Task[None]] = []
         self.docker = plugin.Plugin(self.agent)  # the door that Docker knows
@@ -119,6 +129,24 @@ class Wiring:
         network = self.networks.all.get(name)
         return network if network and self.shared is not self.store and self.blocks.shared(network) else None
 
+    async def _live(self) -> None:
+        await presence.stay(self.shared, self.settings.node, self.host.boot, self.settings.ttl)
+
+    async def _watch_over(self) -> None:
+        async with aclosing(self.shared.present()) as turns:
+            async for held in turns:
+                await self.cluster.present(held)
+
+    async def _move(self) -> None:
+        """The host's addresses, or its uplink, are perhaps others."""
+        if self.me.refresh():
+            log.warning("this node is now reached by %s", ", ".join(self.me.station.addresses) or "nobody")
+            self.publish.want()
+            await self.cluster.moved()
+
+    def _everybody(self) -> Iterable[Endpoint]:
+        return (*self.endpoints.all.values(), *self.cluster.remotes.values())
+
     def labels(self) -> Mapping[str, str]:
         """The labels of this node."""
         machine = self.cluster.machines.get(self.settings.node)
@@ -129,7 +157,7 @@ class Wiring:
             return None
         return Collector(
             Observer(self.programs),
-            Names(self.endpoints.all.values, self.host.addresses, lambda: self.node.state),
+            Names(self._everybody, self.host.addresses, lambda: self.node.state),
             rule=self.policies.rule,
         )
 
@@ -164,6 +192,11 @@ class Wiring:
             asyncio.create_task(forever("listening to other nodes", self.feed.run)),
             asyncio.create_task(forever("telling other nodes", self.publish.run)),
         ]
+        if self.shared is not self.store:
+            self._tasks += [
+                asyncio.create_task(forever("giving signs of life", self._live)),
+                asyncio.create_task(forever("seeing who is alive", self._watch_over)),
+            ]
         self.agent.ready = True
         await self.server.start(self.settings.run / "agent.sock", self.settings.group)
         if path := plugin.socket():
