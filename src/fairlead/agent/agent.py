@@ -160,7 +160,7 @@ class Agent:
         tables: dict[str, Mapping[str, Object]] = {
             Network.plural: self.networks.all,
             Endpoint.plural: endpoints,
-            Machine.plural: self.cluster.machines,
+            Machine.plural: self.cluster.seen(),
             Block.plural: self.blocks.all,
             Reservation.plural: self.reservations.all,
             **self.policies.all,

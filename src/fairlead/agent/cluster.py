@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from msgspec.structs import replace
+
 from fairlead.desired.state import Fellow, Rows
 from fairlead.model.address import Address, Prefix
 from fairlead.model.block import Block
@@ -16,6 +18,7 @@ from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Conflict, Invalid, Missing
 from fairlead.model.network import CLUSTER, Network
 from fairlead.model.node import Node as Machine
+from fairlead.model.node import NodeCondition
 from fairlead.store.base import MAX_CHANGES, Delete, Key, Store
 from fairlead.topology import mtu, routes
 from fairlead.topology.station import Station
@@ -132,6 +135,17 @@ class Cluster:
         me = self._me.station
         here = me.underlay
         return mtu.inner(network.spec, me.mtu, here.family if here else 4)
+
+    def seen(self) -> dict[str, Machine]:
+        """Every node with what is known of its life."""
+        return {name: self._seen(one) for name, one in self.machines.items()}
+
+    def _seen(self, machine: Machine) -> Machine:
+        if self.alive is None or not machine.status.addresses:
+            return machine
+        ready = NodeCondition(type="Ready", status="True" if machine.name in self.alive else "False")
+        others = tuple(one for one in machine.status.conditions if one.type != "Ready")
+        return replace(machine, status=replace(machine.status, conditions=(*others, ready)))
 
     def unreached(self) -> Iterator[str]:
         """Who cannot be reached from here, and why, in words."""
