@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from fairlead.datapath.ebpf.hooks import TrafficHooks
 from fairlead.datapath.ebpf.layout import Direction, Kind, Reason, State
+from fairlead.datapath.ebpf.plane import Ebpf
 from fairlead.datapath.ebpf.tables import Tables
 from fairlead.desired.state import Judgement, NodeState, Peer, Row, Ruling, Span, Subject
 from fairlead.model.address import InterfaceName, Prefix
@@ -332,33 +332,33 @@ def test_drops_are_told_once_a_second_and_counted_always(kernel: Kernel, family:
 
 
 @pytest.fixture
-def hooks(kernel: Kernel) -> Iterator[TrafficHooks]:
-    found = TrafficHooks(kernel.loaded)
+def plane(kernel: Kernel) -> Iterator[Ebpf]:
+    found = Ebpf(kernel.loaded)
     yield found
     found.close()
 
 
-def test_maps_follow_the_state(kernel: Kernel, hooks: TrafficHooks) -> None:
+def test_maps_follow_the_state(kernel: Kernel, plane: Ebpf) -> None:
     subject = Subject(host=InterfaceName("one"), ingress=INGRESS)
     rows = (*only_friends(INGRESS), friend(A[4]), friend(A[6]), subject, Subject(host=InterfaceName("other")))
     state = NodeState().replace("all", rows)
-    assert {one.kind for one in hooks.check(state)} == {"missing", "different"}
-    hooks.apply(state)
-    assert hooks.check(state) == []
+    assert {one.kind for one in plane.check(state)} == {"missing", "different"}
+    plane.apply(state)
+    assert plane.check(state) == []
     before = kernel.tables.revision
-    hooks.apply(state)
+    plane.apply(state)
     assert kernel.tables.revision == before, "nothing was different"
     assert kernel.passes(tcp(A[4], B[4], SYN), hook="to_pod")
     fewer = NodeState().replace("all", rows[:-1])
-    assert [(one.kind, one.key) for one in hooks.check(fewer)] == [("unexpected", f"interface {kernel.other}")]
+    assert [(one.kind, one.key) for one in plane.check(fewer)] == [("unexpected", f"interface {kernel.other}")]
     kernel.loaded.maps["rulings"].delete(next(iter(kernel.loaded.maps["rulings"].entries())))
-    hooks.apply(fewer)
-    assert hooks.check(fewer) == []
-    hooks.forget((subject,))
-    hooks.forget((subject,))
+    plane.apply(fewer)
+    assert plane.check(fewer) == []
+    plane.forget((subject,))
+    plane.forget((subject,))
     assert not kernel.passes(tcp(A[4], B[4], ACK), hook="to_pod")
-    hooks.apply(NodeState())
-    assert {name: used for name, (used, _) in hooks.fill().items()} == {
+    plane.apply(NodeState())
+    assert {name: used for name, (used, _) in plane.fill().items()} == {
         "rulings": 0,
         "judgements": 0,
         "peers": 1,
@@ -366,15 +366,15 @@ def test_maps_follow_the_state(kernel: Kernel, hooks: TrafficHooks) -> None:
     }
 
 
-def test_many_rows(hooks: TrafficHooks) -> None:
+def test_many_rows(plane: Ebpf) -> None:
     peers = tuple(Peer(prefix=Prefix(f"10.{at >> 8}.{at & 255}.0/24"), peer=FRIEND) for at in range(5000))
     judged = tuple(judgement(INGRESS, at, WEB) for at in range(1, 3000))
     state = NodeState().replace("all", (*RULINGS, *peers, *judged))
-    hooks.apply(state)
-    assert hooks.check(state) == []
-    assert hooks.fill()["peers"][0] == 5001
-    hooks.change((), peers[1:])
-    assert hooks.fill()["peers"][0] == 2
+    plane.apply(state)
+    assert plane.check(state) == []
+    assert plane.fill()["peers"][0] == 5001
+    plane.change((), peers[1:])
+    assert plane.fill()["peers"][0] == 2
 
 
 def test_the_node_may_be_a_stranger(kernel: Kernel) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from fairlead.datapath.base import Answer, Question
-from fairlead.datapath.ebpf.hooks import TrafficHooks
+from fairlead.datapath.ebpf.plane import Ebpf
 from fairlead.kernel import route
 from fairlead.kernel.netlink import Netlink
 from fairlead.model.address import Address
@@ -20,8 +20,8 @@ PACKETS = {6: lambda a, b: tcp(a, b, SYN), 17: udp, 132: sctp, 1: lambda a, b: e
 
 
 @pytest.fixture
-def hooks(kernel: Kernel) -> Iterator[TrafficHooks]:
-    found = TrafficHooks(kernel.loaded)
+def plane(kernel: Kernel) -> Iterator[Ebpf]:
+    found = Ebpf(kernel.loaded)
     yield found
     found.close()
 
@@ -40,14 +40,14 @@ def _question(kernel: Kernel, client: Side, server: Side, protocol: int, *, send
 @each_family
 @pytest.mark.parametrize("sends", [True, False])
 @pytest.mark.parametrize("friends", [True, False])
-def test_the_answer_is_what_happens(kernel: Kernel, hooks: TrafficHooks, family: int, sends: bool, friends: bool) -> None:
+def test_the_answer_is_what_happens(kernel: Kernel, plane: Ebpf, family: int, sends: bool, friends: bool) -> None:
     client, server = A[family], B[family]
     own = EGRESS if sends else INGRESS
     kernel.tables.change((*only_friends(own), *((friend(server if sends else client),) if friends else ())), ())
     isolate(kernel, **{"egress" if sends else "ingress": own})
     ports = (79, 80, 1000, 2999, 3000)
     asked = {
-        (protocol, port): hooks.ask(_question(kernel, client, Side(server.address, port), protocol, sends=sends))
+        (protocol, port): plane.ask(_question(kernel, client, Side(server.address, port), protocol, sends=sends))
         for protocol in PACKETS
         for port in ports
     }
@@ -61,12 +61,12 @@ def test_the_answer_is_what_happens(kernel: Kernel, hooks: TrafficHooks, family:
         assert answer.rule == (RULE if answer.allowed else 0)
 
 
-def test_a_link_without_an_endpoint(kernel: Kernel, hooks: TrafficHooks) -> None:
+def test_a_link_without_an_endpoint(kernel: Kernel, plane: Ebpf) -> None:
     kernel.tables.drop([kernel.one])
-    answer = hooks.ask(_question(kernel, A[4], B[4], 6, sends=True))
+    answer = plane.ask(_question(kernel, A[4], B[4], 6, sends=True))
     assert answer == Answer(allowed=False, reason="the link has no endpoint", rule=0)
 
 
-def test_to_itself(kernel: Kernel, hooks: TrafficHooks) -> None:
+def test_to_itself(kernel: Kernel, plane: Ebpf) -> None:
     isolate(kernel, ingress=INGRESS)
-    assert hooks.ask(_question(kernel, A[4], A[4], 6, sends=False)) == Answer(allowed=True, reason="", rule=0)
+    assert plane.ask(_question(kernel, A[4], A[4], 6, sends=False)) == Answer(allowed=True, reason="", rule=0)

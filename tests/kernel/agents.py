@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fairlead.api.client import Client
 from fairlead.api.schema import Attach, Attached, Detach, Detached
+from fairlead.datapath.ebpf import programs
 from fairlead.model import codec, errors
 from fairlead.model.network import Network
 from tests.net import Namespace, Node, end
@@ -73,8 +74,10 @@ class Agent:
         end(self._process)
 
     def remove(self) -> None:
+        """End it, and forget what it pinned: a test's agent has no successor."""
         if self._process and self._process.poll() is None:
             end(self._process)
+        programs.remove(self.node.run_dir)
 
     def _ready(self) -> bool:
         assert self._process

@@ -231,8 +231,9 @@ class World:
         wanted |= {names.ifb(_host(one)) for one in endpoints if one.spec.bandwidth and one.spec.bandwidth.egress_rate}
         wanted |= {names.bridge(one) for one in networks if one.spec.driver == "bridge"}
         assert {one["ifname"] for one in links} == wanted
-        limited = {one["dev"] for one in queues if one["kind"] in {"tbf", "ingress"}}
-        allowed = {_host(one) for one in endpoints if one.spec.bandwidth} | {one for one in wanted if one.startswith(names.IFB)}
+        limited = {one["dev"] for one in queues if one["kind"] == "tbf"}
+        allowed = {_host(one) for one in endpoints if one.spec.bandwidth and one.spec.bandwidth.ingress_rate}
+        allowed |= {one for one in wanted if one.startswith(names.IFB)}
         assert limited == allowed, f"limits on {limited}, not on {allowed}"
 
     @staticmethod

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from fairlead.cni.install import available
+from fairlead.datapath.ebpf import programs
 from fairlead.model.endpoint import Endpoint
 from tests.kernel.agents import Agent, address
 from tests.kernel.test_cni import cni, conf
@@ -26,6 +27,7 @@ def reboot(agent: Agent, node: Node, folder: Path) -> None:
         if link["ifname"] not in {"lo", "eth0"}:
             node.attempt("ip", "link", "delete", link["ifname"])
     node.run("nft", "flush", "ruleset")
+    programs.remove(node.run_dir)
     shutil.rmtree(node.run_dir)
     other = folder / "boot_id"
     other.write_text("11111111-2222-3333-4444-555555555555\n")

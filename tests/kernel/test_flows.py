@@ -57,8 +57,7 @@ def start(cleanup: ExitStack, node: Node) -> Callable[..., Agent]:
     """Starts an agent with flows; ``more`` options."""
 
     def begin(*more: str) -> Agent:
-        made = Agent(node, "--flows", "--interval", "1", *more)
-        cleanup.callback(programs.remove, node.run_dir)
+        made = Agent(node, "--interval", "1", *more)
         cleanup.callback(made.remove)
         made.start()
         return made
@@ -227,25 +226,25 @@ def test_limits_and_programs_share_a_link(watched: Agent, node: Node, containers
     assert not watched.drift()
 
 
-def test_flows_are_switched_on_and_off_under_running_containers(
-    agent: Agent, node: Node, containers: Containers, cleanup: ExitStack
-) -> None:
-    cleanup.callback(programs.remove, node.run_dir)
+def test_planes_are_exchanged_under_running_containers(agent: Agent, node: Node, containers: Containers) -> None:
     one = containers.new("one")
+    agent.stop()
+    agent.options = ("--plane", "nftables")
+    agent.start()
     interface = agent.attach(one, bandwidth={"egressRate": 8_000_000}).host_interface
     assert hooked(node, interface) == []
     assert "clsact" not in node.run("tc", "qdisc", "show", "dev", interface)
     assert not programs.present(node.run_dir)
     assert agent.client.status().flows is None
-    with pytest.raises(errors.Unsupported, match="--flows"):
+    with pytest.raises(errors.Unsupported, match="nftables"):
         agent.client.flows()
     agent.stop()
-    agent.options = ("--flows",)
+    agent.options = ()
     agent.start()
     assert hooked(node, interface) == ["from_pod", "to_pod"]
     assert "mirred" in node.run("tc", "filter", "show", "dev", interface, "ingress"), "the limit is still there"
     agent.stop()
-    agent.options = ()
+    agent.options = ("--plane", "nftables")
     agent.start()
     assert hooked(node, interface) == []
     assert not programs.present(node.run_dir)

@@ -182,7 +182,6 @@ class Town:
 def agent(cleanup: ExitStack, node: Node) -> Agent:
     """A real agent that may put programs on links."""
     made = Agent(node, "--interval", "1")
-    cleanup.callback(programs.remove, node.run_dir)
     cleanup.callback(made.remove)
     made.start()
     return made
@@ -389,27 +388,6 @@ def test_drops_are_told_with_who_and_why(town: Town) -> None:
     assert flows.dropped.keys() == {"denied by policy"}
     (room,) = [one for one in client.doctor().findings if one.check == "policy"]
     assert (room.level, room.message.split(",")[0]) == ("ok", "4 endpoints")
-
-
-def test_without_programs_policies_are_refused(cleanup: ExitStack, node: Node) -> None:
-    """An agent that may not use eBPF takes no policy, rather than to enforce none."""
-    made = Agent(node, "--plane", "nftables")
-    cleanup.callback(made.remove)
-    made.start()
-    with pytest.raises(errors.Unsupported, match="plane"):
-        made.client.apply(codec.from_yaml(policy("a", "{podSelector: {}}"))[0])
-    assert made.client.objects("networkpolicies") == []
-
-
-def test_an_agent_that_may_not_enforce_what_is_stored_does_not_start(agent: Agent, node: Node) -> None:
-    agent.client.apply(codec.from_yaml(policy("a", "{podSelector: {}}"))[0])
-    agent.stop()
-    agent.options = ("--plane", "nftables")
-    with pytest.raises(RuntimeError, match="policies need eBPF"):
-        agent.start()
-    agent.options = ()
-    agent.start()
-    assert node.run("ls", node.run_dir / "agent.sock")
 
 
 def _port(town: Town, name: str) -> str:

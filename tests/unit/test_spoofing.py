@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from fairlead.datapath.nftables import layout
-from fairlead.datapath.nftables.elements import elements
-from fairlead.datapath.nftables.plane import TABLES
-from fairlead.datapath.nftables.spoofing import SPOOFING
+from fairlead.datapath.filter import layout
+from fairlead.datapath.filter.elements import elements
+from fairlead.datapath.filter.filter import TABLES
+from fairlead.datapath.filter.spoofing import SPOOFING
 from fairlead.desired import build, names
 from fairlead.desired.state import Guard, Guest, Rows
 from fairlead.model import codec

@@ -201,7 +201,7 @@ class Agent:
     @property
     def _flows(self) -> Collector:
         if self.collector is None:
-            raise Unsupported("flows are off; start the agent with: fairlead up --flows")
+            raise Unsupported("flows are seen by the eBPF plane, and this agent enforces by nftables", field="plane")
         return self.collector
 
     async def doctor(self) -> Report:

@@ -24,7 +24,6 @@ class Settings(Value, frozen=True, kw_only=True):
     group: str = ""
     plane: str = "auto"
     ipv6: bool = False
-    flows: bool = False
     flow_buffer: int = 1024
     debounce: float = 0.05
     interval: float = 30.0

@@ -56,6 +56,8 @@ def refuse_unfit(request: Attach, network: Network) -> None:
         raise Invalid(
             f"network {network.name} has driver {network.spec.driver}: nothing on this host limits it", field="bandwidth"
         )
+    if network.spec.routed and request.handover:
+        raise Invalid(f"network {network.name} has driver {network.spec.driver}, which hands no link over", field="handover")
     if network.spec.driver is Driver.IPVLAN and request.mac:
         raise Invalid(f"network {network.name} has driver ipvlan: its containers have the parent's MAC", field="mac")
     for at, route in enumerate(request.routes):

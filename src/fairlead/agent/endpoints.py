@@ -346,6 +346,8 @@ class Endpoints:
             return 0
         if network.spec.parent:
             return network.spec.mtu or self._host.mtu(network.spec.parent)
+        if network.spec.routed:
+            return network.spec.mtu or self._host.mtu()
         return self._node.state.table(Bridge)[names.bridge(network)].mtu
 
     async def forget(self, endpoint: Endpoint) -> None:
@@ -450,8 +452,8 @@ class Endpoints:
             endpoint=endpoint,
             host_interface=names.veth(endpoint.name),
             host_mac=names.veth_mac(endpoint.name),
-            bridge=names.bridge(network),
-            bridge_mac=names.bridge_mac(network.name),
+            bridge="" if network.spec.routed else names.bridge(network),
+            bridge_mac="" if network.spec.routed else names.bridge_mac(network.name),
             gateways=tuple(found[one.family] for one in spec.addresses),
             mtu=spec.mtu,
         )

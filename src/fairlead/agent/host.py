@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from fairlead.datapath.nftables.table import NAME
+from fairlead.datapath.filter.table import NAME
 from fairlead.doctor.base import Capability
 from fairlead.kernel import boot, features, nft, route, sysctl
 from fairlead.kernel.netlink import Netlink

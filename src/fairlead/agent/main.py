@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 
+from fairlead.datapath.choose import PLANES
 from fairlead.kernel.errors import KernelError
 from fairlead.kernel.flock import locked
 from fairlead.model.errors import Problem, Unavailable
@@ -48,11 +49,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fairlead-agent", description="The Fairlead agent of one node.")
     parser.add_argument("--node", default="", help="the node's name (default: the host's)")
     parser.add_argument("--group", default="", help="members of this group may use the socket (default: root alone)")
-    parser.add_argument(
-        "--plane", default="auto", choices=["auto", "nftables", "ebpf"], help="what enforces rules in the kernel"
-    )
+    parser.add_argument("--plane", default="auto", choices=["auto", *PLANES], help="what enforces policies (auto)")
     parser.add_argument("--ipv6", action="store_true", help="give the default network an IPv6 subnet when it is created")
-    parser.add_argument("--flows", action="store_true", help="observe every container's connections with eBPF")
     parser.add_argument("--flow-buffer", type=_buffer, default=1024, help="KiB in which events wait, a power of two (1024)")
     parser.add_argument("--debounce", type=float, default=0.05, help="seconds an event waits before a comparison (0.05)")
     parser.add_argument("--interval", type=float, default=30.0, help="seconds between comparisons that no event asked for (30)")

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 
 from fairlead.api.schema import Drift
-from fairlead.datapath.nftables.plane import TABLES
+from fairlead.datapath.filter.filter import TABLES
 from fairlead.desired import names
 from fairlead.desired.state import Bridge, Inside, Limit, Link, Sub
 from fairlead.kernel.events import Event, Events
@@ -101,7 +101,10 @@ class Monitor:
         if row is None:
             return False
         link = event.link
-        altered = not link.master or link.arp if isinstance(row, Link) else link.snooping or link.reserved_learning
+        if isinstance(row, Link):
+            altered = bool(link.master) != bool(row.bridge) or link.arp
+        else:
+            altered = link.snooping or link.reserved_learning
         return event.deleted or not link.up or link.mtu != row.mtu or altered
 
     async def _on_events(self) -> None:

@@ -133,7 +133,7 @@ class Networks:
             subnets.insert(0, Subnet(cidr=self._free(wanted.name, 4)))
         if ipv6 and not any(one.family == 6 for one in subnets):
             subnets.append(Subnet(cidr=self._free(wanted.name, 6)))
-        completed = tuple(replace(one, gateway=one.router) for one in subnets)
+        completed = tuple(subnets if spec.routed else (replace(one, gateway=one.router) for one in subnets))
         mtu = spec.mtu or self._host.mtu(spec.parent)
         if mtu < MTU_MIN_IPV6 and any(one.family == 6 for one in completed):
             raise Invalid(f"the uplink's MTU of {mtu} is too small for IPv6, at least {MTU_MIN_IPV6}", field="spec.mtu")
@@ -160,7 +160,7 @@ class Networks:
                         if subnet.cidr.overlaps(theirs.cidr):
                             raise Conflict(f"{subnet.cidr} overlaps {theirs.cidr} of network {other.name}", field=field)
             for route in self._host.routes():
-                if route.device != mine and subnet.cidr.overlaps(route.dst):
+                if route.device != mine and not route.device.startswith(names.VETH) and subnet.cidr.overlaps(route.dst):
                     raise Conflict(
                         f"{subnet.cidr} collides with the host's route {route.dst} on {route.device}; choose another",
                         field=field,
@@ -206,7 +206,7 @@ def _refuse_change(before: Network, wanted: Network, users: list[str]) -> None:
                 f"cannot change from {was or 'its default'} to {is_ or 'its default'}; make a new network",
                 field=f"spec.{field}",
             )
-    if users and {(one.cidr, one.router) for one in old.subnets} - {(one.cidr, one.router) for one in new.subnets}:
+    if users and {(one.cidr, old.gateway(one)) for one in old.subnets} - {(one.cidr, new.gateway(one)) for one in new.subnets}:
         raise Conflict(
             f"subnets of {before.name} cannot go or change gateway while used by {', '.join(users[:10])}", field="spec.subnets"
         )

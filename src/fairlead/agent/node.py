@@ -7,7 +7,7 @@ that come together share one.
 ::
 
     program(changes)   state' = state with the rows of policies     kernel thread, before the links they are for
-    put(owner, rows)   state' = state + rows      kernel thread: plane, then links      back when the kernel has them
+    put(owner, rows)   state' = state + rows      kernel thread: filter, then links     back when the kernel has them
     drop(owner)        state' = state - rows      broom thread: all that waits at once  back at once, or when it is done
     check() repair()   state compared, row by row, with what the kernel lists
 """
@@ -24,7 +24,8 @@ from functools import partial
 from typing import TypeVar
 
 from fairlead.api.schema import Drift
-from fairlead.datapath.base import HOOKS, Answer, Hooks, NoHooks, Plane, Question
+from fairlead.datapath.base import PLANE, Answer, Plane, Question
+from fairlead.datapath.filter.filter import Filter
 from fairlead.desired.state import Bridge, Chain, Inside, Limit, Link, NodeState, Publication, Row, Rows, Sub, Subject
 from fairlead.kernel.errors import Gone, KernelError
 from fairlead.kit import fault
@@ -43,17 +44,15 @@ _CHUNK = 16
 class Hands:
     """What one thread touches the kernel with."""
 
-    def __init__(self, links: Links, plane: Plane, hooks: Hooks | None = None) -> None:
+    def __init__(self, links: Links, screen: Filter, plane: Plane) -> None:
         """Not for several threads at once."""
-        self.links = links
-        self.plane = plane
-        self.hooks = hooks or NoHooks()
+        self.links, self.filter, self.plane = links, screen, plane
 
     def close(self) -> None:
         """Close all."""
         self.links.close()
+        self.filter.close()
         self.plane.close()
-        self.hooks.close()
 
 
 class Node:
@@ -92,7 +91,7 @@ class Node:
             await asyncio.shield(self._in_kernel(self._undo, self._hands, fresh, before))
             raise
         if any(isinstance(row, Publication) and row.protocol is not Protocol.TCP for row in rows):
-            asyncio.get_running_loop().run_in_executor(self._sweep, self._broom.plane.settle, rows, ())
+            asyncio.get_running_loop().run_in_executor(self._sweep, self._broom.filter.settle, rows, ())
 
     def adopt_all(self, changes: Mapping[str, Rows]) -> None:
         """Make each of ``changes`` what its owner has, in the state alone: rows that are no links."""
@@ -115,13 +114,6 @@ class Node:
             self.adopt_all(before)
             raise
 
-    async def hook(self, make: Callable[[], Hooks]) -> None:
-        """From now on there are programs on every link; ``make`` gives each thread its own hooks."""
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._sweep, self._take_hooks, self._broom, make)
-        await self._in_kernel(self._take_hooks, self._hands, make)
-        await self._in_kernel(self._hook_all, self.state)
-
     def drop(self, owner: str) -> asyncio.Future[None]:
         """Forget ``owner``; the future is done when the kernel has let go of everything it had."""
         if owner in self.leaving:
@@ -137,7 +129,7 @@ class Node:
 
     async def apply(self) -> None:
         """Bring the whole kernel in line: start, restart and upgrade are this. What is right already is not touched."""
-        await self._in_kernel(lambda: self._hands.hooks.apply(self.state))
+        await self._in_kernel(lambda: self._hands.plane.apply(self.state))
         await self.repair(await self.check())
 
     async def check(self, *, inside: bool = True) -> list[Drift]:
@@ -180,8 +172,8 @@ class Node:
 
     @property
     def plane(self) -> str:
-        """The name of what enforces policies, or would."""
-        return self._hands.plane.name if isinstance(self._hands.hooks, NoHooks) else "ebpf"
+        """The name of what enforces policies."""
+        return self._hands.plane.name
 
     def behind(self, nsid: int) -> set[str]:
         """The owners of links whose container the kernel knows by this namespace id."""
@@ -192,14 +184,14 @@ class Node:
         return self._hosts.get(host)
 
     async def ask(self, question: Question) -> Answer | None:
-        """What the kernel would do with the first packet of a connection; None: no policies are enforced on that link."""
+        """What the kernel would do with the first packet of a connection; None: it cannot be asked."""
         if question.host not in self._hosts:
             return None
-        return await self._in_kernel(self._hands.hooks.ask, question)
+        return await self._in_kernel(self._hands.plane.ask, question)
 
     async def fill(self) -> dict[str, tuple[int, int]]:
         """How full the maps of policies are."""
-        return await self._in_kernel(self._hands.hooks.fill)
+        return await self._in_kernel(self._hands.plane.fill)
 
     async def purge(self) -> None:
         """Remove everything that Fairlead made from the kernel."""
@@ -232,57 +224,42 @@ class Node:
 
     def _change(self, rows: Rows, before: Rows) -> None:
         try:
-            self._hands.plane.change(rows, before)
+            self._hands.filter.change(rows, before)
         except Gone:
             # Somebody flushed our table, and the event has not reached us yet.
-            self._hands.plane.apply(self.state)
-        fault.point("change.plane")
+            self._hands.filter.apply(self.state)
+        fault.point("change.filter")
         kept = {(type(row), row.key) for row in rows}
         fresh = [row for row in rows if row not in before]
-        self._hands.links.ensure(fresh, self._gate)
+        self._hands.links.ensure(fresh, self._guard)
         fault.point("change.made")
         self._hands.links.remove(row for row in before if (type(row), row.key) not in kept)
         fault.point("change.removed")
 
-    @property
-    def _gate(self) -> Callable[[Link], None] | None:
-        return None if isinstance(self._hands.hooks, NoHooks) else self._guard
-
     def _guard(self, link: Link) -> None:
-        """The programs that judge what passes, and whom they judge by: before the link carries anything."""
+        """What judges that which passes, and whom it judges by: before the link carries anything."""
         subject = self.state.table(Subject).get(link.host)
-        self._hands.hooks.ensure((link, subject) if subject else (link,))
+        self._hands.plane.ensure((link, subject) if subject else (link,))
         fault.point("change.guarded")
 
     def _program(self, add: Sequence[Row], remove: Sequence[Row]) -> None:
-        hooks = self._hands.hooks
-        hooks.change(add, remove)
+        plane = self._hands.plane
+        plane.change(add, remove)
         for row in add:
             if isinstance(row, Subject):
                 with suppress(Gone):  # not there yet, or destroyed: whoever makes the link sees to it
-                    hooks.ensure((row,))
+                    plane.ensure((row,))
         fault.point("policy.programmed")
 
     @staticmethod
-    def _take_hooks(hands: Hands, make: Callable[[], Hooks]) -> None:
-        hands.hooks.close()
-        hands.hooks = make()
-
-    def _hook_all(self, state: NodeState) -> None:
-        self._hands.hooks.apply(state)
-        for row in state.table(Link).values():
-            with suppress(Gone):  # the next comparison makes it anew
-                self._guard(row)
-
-    @staticmethod
     def _undo(hands: Hands, rows: Rows, before: Rows) -> None:
-        for step in (lambda: hands.links.remove(rows), lambda: hands.plane.change(before, rows)):
+        for step in (lambda: hands.links.remove(rows), lambda: hands.filter.change(before, rows)):
             if failure := _attempt(step):
                 log.warning("undoing: %s", failure)
             fault.point("undo.step")
 
     def _check_host(self, state: NodeState) -> list[Drift]:
-        return self._hands.plane.check(state) + self._hands.links.check(state) + self._hands.hooks.check(state)
+        return self._hands.filter.check(state) + self._hands.links.check(state) + self._hands.plane.check(state)
 
     def _check_inside(self, rows: list[Inside]) -> list[Drift]:
         return [drift for row in rows for drift in self._hands.links.check_inside(row)]
@@ -292,8 +269,8 @@ class Node:
         links = self._hands.links
         steps: list[Callable[[], object]] = []
         if any(one.table.startswith("nftables") for one in drift):
-            steps.append(lambda: self._hands.plane.apply(state))
-        if any(one.kind == "unexpected" and not one.table.startswith(("nftables", HOOKS)) for one in drift):
+            steps.append(lambda: self._hands.filter.apply(state))
+        if any(one.kind == "unexpected" and not one.table.startswith(("nftables", PLANE)) for one in drift):
             steps.append(lambda: links.prune(state))
         wrong = {(one.table, one.key) for one in drift}
         rows: list[tuple[str, Row]] = [(bridges.TABLE, row) for row in state.table(Bridge).values()]
@@ -301,11 +278,11 @@ class Node:
         rows += [(inside.TABLE, row) for row in state.table(Sub).values()]
         rows += [(limits.TABLE, row) for row in state.table(Limit).values()]
         rows += [(chains.TABLE, row) for row in state.table(Chain).values()]
-        steps += [partial(links.ensure, (row,), self._gate) for table, row in rows if (table, row.key) in wrong]
-        if any(one.table == HOOKS for one in drift):
-            steps.append(lambda: self._hands.hooks.apply(state))
-        unhooked = [row for row in state.table(Link).values() if (HOOKS, row.key) in wrong]
-        steps += [partial(self._guard, row) for row in unhooked]
+        steps += [partial(links.ensure, (row,), self._guard) for table, row in rows if (table, row.key) in wrong]
+        if any(one.table.startswith(PLANE) for one in drift):
+            steps.append(lambda: self._hands.plane.apply(state))
+        unguarded = [row for row in state.table(Link).values() if (f"{PLANE} links", row.key) in wrong]
+        steps += [partial(self._guard, row) for row in unguarded]
         failures = []
         for step in steps:
             if failure := _attempt(step):
@@ -314,10 +291,10 @@ class Node:
         return failures
 
     def _purge(self) -> None:
-        self._hands.plane.close(purge=True)
-        fault.point("purge.plane")
+        self._hands.filter.close(purge=True)
+        fault.point("purge.filter")
         self._hands.links.purge()
-        self._hands.hooks.purge()
+        self._hands.plane.purge()
 
     # ---- in the broom thread ----
 
@@ -339,15 +316,15 @@ class Node:
 
     def _remove(self, rows: Rows) -> None:
         try:
-            self._broom.plane.change((), rows)
+            self._broom.filter.change((), rows)
         except Gone:
             # Somebody was there before us; bring what is left in line.
-            self._broom.plane.apply(self.state)
-        fault.point("remove.plane")
-        self._broom.hooks.forget([Subject(host=row.host) for row in rows if isinstance(row, Link)])
+            self._broom.filter.apply(self.state)
+        fault.point("remove.filter")
+        self._broom.plane.forget([Subject(host=row.host) for row in rows if isinstance(row, Link)])
         self._broom.links.remove(rows)
         fault.point("remove.links")
-        self._broom.plane.settle((), rows)
+        self._broom.filter.settle((), rows)
         fault.point("remove.settled")
 
     async def _in_kernel(self, act: Callable[..., T], *arguments: object) -> T:

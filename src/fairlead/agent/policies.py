@@ -6,20 +6,19 @@ The rows come from the book, which is pure. Here they get to the kernel in the o
     2  each endpoint's subject                          flips from the old set to the new in one write
     3  sets that nobody is under any more               removed
 
-An endpoint's own come before its link does. Until there is a first policy nothing of this is in the kernel, and a container
-start pays nothing for it.
+An endpoint's own come before its link does.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from msgspec.structs import replace
 
 from fairlead.api.schema import Applied
-from fairlead.desired import names
+from fairlead.desired import build, names
 from fairlead.desired.state import Rows, Subject
 from fairlead.kit import fault
 from fairlead.model import namespace
@@ -27,7 +26,6 @@ from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Conflict, Invalid, Missing, Problem
 from fairlead.model.meta import kind
 from fairlead.model.namespace import Namespace
-from fairlead.model.network import Driver
 from fairlead.model.policy import NetworkPolicy
 from fairlead.policy.book import Book, Delta
 from fairlead.store.base import Delete, Put, Store
@@ -51,30 +49,28 @@ class Policies:
         node: Node,
         networks: Networks,
         endpoints: Callable[[], Mapping[str, Endpoint]],
-        enforce: Callable[[], Awaitable[None]],
     ) -> None:
-        """``endpoints`` answers with all there are, by name. ``enforce`` puts the programs on every link."""
+        """``endpoints`` answers with all there are, by name."""
         self.book = Book()
-        self.enforced = False
         self.all: dict[str, dict[str, Thing]] = {Namespace.plural: {}, NetworkPolicy.plural: {}}
         self._store, self._node, self._networks, self._ask = store, node, networks, endpoints
-        self._enforce = enforce
         self._changes: dict[str, Rows] = {}
         self._flips: set[str] = set()
         self._unused: dict[str, Rows] = {}
         self._one = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def load(self, *, enforced: bool) -> None:
-        """Read them from the store; the kernel follows with ``Node.apply``. ``enforced``: even if there is no policy."""
+    async def load(self) -> None:
+        """Read them from the store; the kernel follows with ``Node.apply``."""
         for plural, known in self.all.items():
             for thing in (await self._store.list(plural)).objects:
                 assert isinstance(thing, (Namespace, NetworkPolicy))
                 known[_name(thing)] = thing
-        if enforced or self.all[NetworkPolicy.plural]:
-            self._open()
-            self._node.adopt_all({**self._changes, **dict(self._subjects(self._flips)), **self._unused})
-            self._changes, self._flips, self._unused = {}, set(), {}
+        for things in (*self.all.values(), self._endpoints):
+            self._take(self.book.put(*things.values()))
+        self._flips |= set(self._endpoints)
+        self._node.adopt_all({**self._changes, **dict(self._subjects(self._flips)), **self._unused})
+        self._changes, self._flips, self._unused = {}, set(), {}
 
     @property
     def _endpoints(self) -> Mapping[str, Endpoint]:
@@ -87,16 +83,13 @@ class Policies:
         if isinstance(thing, Namespace) and thing.metadata.namespace:
             raise Invalid("a namespace is in no namespace", field="metadata.namespace")
         known, name = self.all[thing.plural], _name(thing)
-        if isinstance(thing, NetworkPolicy):
-            await self._start()
         before = known.get(name)
         (stored,) = await self._store.commit(Put(thing, before.metadata.resource_version if before else ""))
         assert isinstance(stored, (Namespace, NetworkPolicy))
         fault.point("policy.committed")
         known[name] = stored
-        if self.enforced:
-            self._take(self.book.put(stored))
-            await self._flush()
+        self._take(self.book.put(stored))
+        await self._flush()
         result = "created" if before is None else "unchanged" if stored == before else "configured"
         warnings = tuple(self._warnings(stored)) if isinstance(stored, NetworkPolicy) else ()
         return Applied(result=result, kind=kind(thing), name=name, warnings=warnings)
@@ -111,26 +104,23 @@ class Policies:
         await self._store.commit(Delete(plural, thing.key))
         fault.point("policy.forgotten")
         del self.all[plural][name]
-        if self.enforced:
-            self._take(self.book.drop(thing))
-            await self._flush()
+        self._take(self.book.drop(thing))
+        await self._flush()
         return thing
 
     async def admit(self, endpoint: Endpoint) -> None:
         """Have the kernel know the endpoint and what it is under, before it has a link."""
-        if self.enforced:
-            self._take(self.book.put(endpoint))
-            self._flips.add(endpoint.name)
-            await self._flush()
+        self._take(self.book.put(endpoint))
+        self._flips.add(endpoint.name)
+        await self._flush()
 
     def dismiss(self, endpoint: Endpoint) -> None:
         """The kernel has let go of the endpoint's link: nobody has its addresses any more."""
-        if self.enforced:
-            self._take(self.book.drop(endpoint))
-            self._flips.add(endpoint.name)
-            task = asyncio.create_task(self._tidy())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        self._take(self.book.drop(endpoint))
+        self._flips.add(endpoint.name)
+        task = asyncio.create_task(self._tidy())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def rule(self, number: int) -> str:
         """What people call a rule: ``shop/allow-web ingress[0]``; empty if it is no more."""
@@ -141,26 +131,6 @@ class Policies:
         """Wait until nothing is on its way to the kernel."""
         while self._tasks:
             await asyncio.wait(self._tasks)
-
-    async def _start(self) -> None:
-        """Before the first policy: programs on every link, which let pass what passed before, from their first moment."""
-        if self.enforced:
-            return
-        self._open()
-        try:
-            await self._flush()
-            await self._enforce()
-        except BaseException:
-            self.enforced, self.book = False, Book()
-            self._changes, self._flips, self._unused = {}, set(), {}
-            self._node.adopt_all(dict.fromkeys(self._owners(), ()))
-            raise
-
-    def _open(self) -> None:
-        self.enforced = True
-        for things in (*self.all.values(), self._endpoints):
-            self._take(self.book.put(*things.values()))
-        self._flips |= set(self._endpoints)
 
     def _take(self, delta: Delta) -> None:
         """Remember what a change comes to, until the next flush; the last word on an owner counts."""
@@ -197,10 +167,6 @@ class Policies:
         except Problem as problem:
             log.warning("not removed, the next comparison will: %s", problem)
 
-    def _owners(self) -> list[str]:
-        """Those who have rows of ours in the state of the node."""
-        return [one for one in self._node.state.owners() if one.startswith(("policy/", "peers/", "block/", "subject/"))]
-
     def _subjects(self, endpoints: Iterable[str]) -> Iterator[tuple[str, Rows]]:
         for name in endpoints:
             endpoint = self._endpoints.get(name)
@@ -212,7 +178,7 @@ class Policies:
 
     def _has_link(self, endpoint: Endpoint) -> bool:
         network = self._networks.all.get(endpoint.spec.network)
-        return not endpoint.spec.chained and network is not None and network.spec.driver is Driver.BRIDGE
+        return network is not None and build.has_link(endpoint, network)
 
     def _in(self, name: str) -> list[str]:
         """What is in a namespace, as people know it."""

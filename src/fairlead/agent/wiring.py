@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 from fairlead.cni import verbs
-from fairlead.datapath.ebpf import hooks, programs
+from fairlead.datapath import choose
+from fairlead.datapath.base import Plane
+from fairlead.datapath.ebpf import plane as ebpf
+from fairlead.datapath.ebpf import programs
 from fairlead.datapath.ebpf.observe import Observer
-from fairlead.datapath.ebpf.programs import Programs
+from fairlead.datapath.filter.filter import Filter
 from fairlead.datapath.nftables.plane import Nftables
 from fairlead.docker import plugin
 from fairlead.flow.collect import Collector
 from fairlead.flow.enrich import Names
 from fairlead.ipam.ledger import Ledger
-from fairlead.kernel.errors import KernelError
 from fairlead.kit import fault
 from fairlead.links.links import Links
-from fairlead.model.errors import Unsupported
 from fairlead.store.base import Store
 
 from .agent import Agent
@@ -43,11 +43,13 @@ class Wiring:
         self.store = store  # what people wrote, and what they were given
         self.host = Host()  # facts about the machine
         self.ledger = Ledger()  # who has which address
-        self.programs = self._programs()  # eBPF, if flows are wanted
+        self.programs, why = choose.programs(settings.plane, settings.run, settings.flow_buffer << 10)  # none: nftables
+        if why:
+            log.warning("policies are enforced by nftables: %s", why)
         self.node = Node(self._hands, settings.linger)  # the desired state, and the kernel that follows it
         self.networks = Networks(self.store, self.node, self.ledger, self.host)
         self.reservations = Reservations(self.store, self.ledger, self.networks, self.host)  # what outsiders count on
-        self.policies = Policies(self.store, self.node, self.networks, lambda: self.endpoints.all, self.enforce)  # who may talk
+        self.policies = Policies(self.store, self.node, self.networks, lambda: self.endpoints.all)  # who may talk
         self.endpoints = Endpoints(
             self.store,
             self.node,
@@ -78,34 +80,8 @@ class Wiring:
         self.docker = plugin.Plugin(self.agent)  # the door that Docker knows
 
     def _hands(self) -> Hands:
-        return Hands(Links(), Nftables(self.settings.run), self._hooks() if self.programs else None)
-
-    async def enforce(self) -> None:
-        """Put the programs on every link, now that there is a policy; ``Unsupported`` where that cannot be."""
-        if self.settings.plane == "nftables":
-            raise Unsupported("policies need eBPF, which this agent may not use; start it with: fairlead up --plane auto")
-        if self.programs:
-            return
-        self.programs = await asyncio.to_thread(self._load)
-        await self.node.hook(self._hooks)
-        self.collector = self.agent.collector = self._collector()
-        if self.collector and self.agent.ready:
-            self.collector.start()
-
-    def _hooks(self) -> hooks.TrafficHooks:
-        assert self.programs
-        return hooks.TrafficHooks(self.programs)
-
-    def _load(self) -> Programs:
-        try:
-            return Programs(self.settings.run, ring=self.settings.flow_buffer << 10)
-        except KernelError as error:
-            raise Unsupported(f"this kernel does not run the programs that policies need: {error}") from error
-
-    def _programs(self) -> Programs | None:
-        if self.settings.flows or self.settings.plane == "ebpf":
-            return self._load()
-        return None
+        plane: Plane = ebpf.Ebpf(self.programs) if self.programs else Nftables()
+        return Hands(Links(), Filter(self.settings.run), plane)
 
     def _collector(self) -> Collector | None:
         if self.programs is None:
@@ -124,14 +100,12 @@ class Wiring:
         fault.point("start.networks")
         await self.endpoints.load()  # what an earlier boot left is released here
         fault.point("start.endpoints")
-        await self.policies.load(enforced=self.programs is not None)
-        if self.policies.enforced:
-            await self.enforce()
-        elif programs.present(self.settings.run):  # the last agent had them
-            hooks.detach()
-            programs.remove(self.settings.run)
+        await self.policies.load()
         fault.point("start.policies")
         await self.node.apply()  # restart, repair and upgrade are this one call
+        if not self.programs and programs.present(self.settings.run):  # the last agent's plane
+            ebpf.detach()
+            programs.remove(self.settings.run)
         fault.point("start.applied")
         await self.networks.ensure_defaults(ipv6=self.settings.ipv6)
         fault.point("start.defaults")

@@ -39,14 +39,13 @@ class Start:
     plane: str = "auto"
     log_level: str = "info"
     ipv6: bool = False
-    flows: bool = False
 
     @property
     def command(self) -> list[str]:
         """The agent's command line; what was left out is the agent's to choose."""
         given = {"--group": self.group, "--node": self.node, "--plane": self.plane, "--log-level": self.log_level}
         words = [word for flag, value in given.items() if value for word in (flag, value)]
-        flags = [flag for flag, value in {"--ipv6": self.ipv6, "--flows": self.flows}.items() if value]
+        flags = ["--ipv6"] if self.ipv6 else []
         return [sys.executable, "-m", "fairlead.agent", *words, *flags]
 
 

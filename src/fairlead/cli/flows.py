@@ -67,10 +67,7 @@ def flows(
     limit: Annotated[int, typer.Option("--limit", "-n", metavar="COUNT", min=1, max=16384, help="The last so many.")] = 100,
     output: Annotated[FlowFormat, typer.Option("--output", "-o", help="How to print it.")] = FlowFormat.COMPACT,
 ) -> None:
-    """Show connections: who opened which to whom, and how much went each way.
-
-    The agent tells of them once there is a policy, or if it was started with `fairlead up --flows`.
-    """
+    """Show connections: who opened which to whom, and how much went each way."""
     asked: dict[str, object] = {"from": source, "to": target, "label": label, "port": port, "protocol": protocol}
     asked |= {"verdict": verdict, "since": since, "limit": limit}
     words = {name: str(value) for name, value in asked.items() if value}

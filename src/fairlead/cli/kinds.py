@@ -85,7 +85,7 @@ def networks(pools: Sequence[Pool]) -> Listing[Network]:
             Column("NAME", lambda one: one.name, style="bold"),
             Column("DRIVER", lambda one: str(one.spec.driver)),
             Column("SUBNETS", lambda one: [subnet.cidr for subnet in one.spec.subnets], style="cyan"),
-            Column("GATEWAYS", lambda one: [subnet.router for subnet in one.spec.subnets], wide=True),
+            Column("GATEWAYS", lambda one: [one.spec.gateway(subnet) for subnet in one.spec.subnets], wide=True),
             Column("USED", used, right=True),
             Column("MODE", mode),
             Column(
@@ -113,7 +113,7 @@ def mode(one: Network) -> str:
     spec = one.spec
     if spec.parent:
         return f"{spec.mode or MODES[spec.driver][0]} on {spec.parent}"
-    if spec.driver is not Driver.BRIDGE:
+    if not spec.connects:
         return {Driver.HOST: "shares the host's", Driver.NONE: "loopback only"}[spec.driver]
     words = ["internal" if spec.internal else "nat" if spec.masquerade else "routed"]
     words += [] if spec.isolated else ["not isolated"]

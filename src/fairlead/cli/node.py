@@ -49,20 +49,17 @@ def up(
     group: Annotated[str, options.text("--group", metavar="NAME", help="A group that may use the agent's socket.")] = "",
     node: Annotated[str, options.text("--node", metavar="NAME", help="The node's name; the host's if left out.")] = "",
     plane: Annotated[
-        Plane, typer.Option(help="What enforces policies: eBPF from the first one on, from the start, or never.")
+        Plane, typer.Option(help="What enforces policies: eBPF, nftables, or the former where the kernel can.")
     ] = Plane.AUTO,
     ipv6: Annotated[
         bool, options.flag("--ipv6", help="Give the default network an IPv6 subnet too, when it is created.")
-    ] = False,
-    flows: Annotated[
-        bool, options.flag("--flows", help="Observe every container's connections, for `fairlead flows`.")
     ] = False,
     log_level: Annotated[Level, typer.Option(help="How much the agent says.")] = Level.INFO,
 ) -> None:
     """Start the agent: by systemd where that runs the machine, else as a daemon."""
     if os.geteuid() != 0:
         raise fault.remedy(Forbidden("the agent changes the kernel's network and runs as root"), "sudo fairlead up")
-    start = daemon.Start(group=group, node=node, plane=plane.value, log_level=log_level.value, ipv6=ipv6, flows=flows)
+    start = daemon.Start(group=group, node=node, plane=plane.value, log_level=log_level.value, ipv6=ipv6)
     client = Client(timeout=5)
     if pid := _running(client):
         fault.note(f"The agent is running already (pid {pid}).")

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 
 from fairlead.model.address import Address, Interface, InterfaceName, Prefix
 from fairlead.model.endpoint import Endpoint, PublishedPort
-from fairlead.model.network import MODES, SUBS, Driver, Network
+from fairlead.model.network import GATEWAYS, MODES, SUBS, Driver, Network
 
 from . import names
-from .state import Bridge, Chain, Guard, Guest, Hop, Limit, Link, NodeState, Publication, Row, Rows, Segment, Sub
+from .state import Bridge, Chain, Guard, Guest, Hop, Limit, Link, NodeState, Publication, Realm, Row, Rows, Segment, Sub
 
 _ANYWHERE = {4: Prefix("0.0.0.0/0"), 6: Prefix("::/0")}
 
@@ -40,7 +40,7 @@ def beside(endpoint: Endpoint, others: Iterable[tuple[Endpoint, Network]]) -> tu
         sorted(
             names.veth(other.name)
             for other, network in others
-            if key and other.spec.sandbox.key == key and other.name != endpoint.name and _has_port(other, network)
+            if key and other.spec.sandbox.key == key and other.name != endpoint.name and has_link(other, network)
         )
     )
 
@@ -53,6 +53,8 @@ def network_owner(name: str) -> str:
 def network_rows(network: Network, uplink_mtu: int) -> Rows:
     """The bridge of a network and what the packet filter must know of it; nothing for ``host`` and ``none``."""
     spec = network.spec
+    if spec.routed:
+        return (_realm(network),)
     if spec.driver is not Driver.BRIDGE:
         return ()
     name = names.bridge(network)
@@ -75,6 +77,18 @@ def network_rows(network: Network, uplink_mtu: int) -> Rows:
     )
 
 
+def _realm(network: Network) -> Realm:
+    spec = network.spec
+    return Realm(
+        network=network.name,
+        internal=spec.internal,
+        isolated=spec.isolated,
+        inter_container=spec.inter_container,
+        masquerade=spec.masquerade and not spec.internal,
+        prefixes=tuple(subnet.cidr for subnet in spec.subnets),
+    )
+
+
 def endpoint_rows(endpoint: Endpoint, network: Network, beside: Iterable[InterfaceName] = ()) -> Rows:
     """A container's link with its guard, limits and published ports. A chained endpoint has no link: another plugin made it.
 
@@ -83,7 +97,7 @@ def endpoint_rows(endpoint: Endpoint, network: Network, beside: Iterable[Interfa
     spec = endpoint.spec
     host = spec.host if spec.chained else names.veth(endpoint.name)
     rows: list[Row] = []
-    if _has_port(endpoint, network):
+    if has_link(endpoint, network):
         link = _link(endpoint, network)
         rows += (link, _guard(link, network))
     if spec.chained and host and spec.ports:
@@ -98,17 +112,19 @@ def endpoint_rows(endpoint: Endpoint, network: Network, beside: Iterable[Interfa
     return tuple(rows)
 
 
-def _has_port(endpoint: Endpoint, network: Network) -> bool:
-    return not endpoint.spec.chained and network.spec.driver is Driver.BRIDGE
+def has_link(endpoint: Endpoint, network: Network) -> bool:
+    """Whether it has a veth of ours, so that everything it sends and receives passes us."""
+    return not endpoint.spec.chained and network.spec.has_links
 
 
 def _link(endpoint: Endpoint, network: Network) -> Link:
     spec = endpoint.spec
     addresses = tuple(interface.address for interface in spec.addresses)
+    routed = network.spec.routed
     return Link(
         key=endpoint.name,
         host=names.veth(endpoint.name),
-        bridge=names.bridge(network),
+        bridge=None if routed else names.bridge(network),
         path=spec.sandbox.path,
         cookie=spec.sandbox.cookie,
         name=spec.interface,
@@ -116,8 +132,9 @@ def _link(endpoint: Endpoint, network: Network) -> Link:
         mtu=spec.mtu,
         addresses=spec.addresses,
         routes=tuple(_hops(endpoint, network)),
-        alone=not network.spec.inter_container,
-        hairpin=bool(spec.ports),
+        gateways=tuple(GATEWAYS[family] for family in dict.fromkeys(one.family for one in addresses)) if routed else (),
+        alone=not network.spec.inter_container and not routed,
+        hairpin=bool(spec.ports) and not routed,
         handover=spec.handover,
     )
 
@@ -145,12 +162,18 @@ def _guard(link: Link, network: Network) -> Guard:
     addresses = tuple(interface.address for interface in link.addresses)
     if any(address.family == 6 for address in addresses):
         addresses += (link.mac.link_local,)
-    return Guard(host=link.host, mac=link.mac, addresses=addresses, checked=network.spec.anti_spoofing)
+    spec = network.spec
+    return Guard(host=link.host, mac=link.mac, addresses=addresses, checked=spec.anti_spoofing, routed=spec.routed)
 
 
 def _hops(endpoint: Endpoint, network: Network) -> Iterable[Hop]:
-    """The routes asked for, each through the gateway it names or the subnet's own."""
+    """The routes asked for, each through the gateway it names or the subnet's own.
+
+    A routed link's addresses stand alone, so that a network's other containers need a route too.
+    """
     routers = gateways(network, endpoint.spec.addresses)
+    if network.spec.routed:
+        yield from (Hop(dst=one.cidr, via=routers[one.family]) for one in network.spec.subnets if one.family in routers)
     for route in endpoint.spec.routes:
         dst = Prefix(route.dst)
         yield Hop(dst=dst, via=route.gw or routers.get(dst.family))
@@ -162,7 +185,7 @@ def gateways(network: Network, addresses: Iterable[Interface]) -> dict[int, Addr
     for interface in addresses:
         for subnet in network.spec.subnets:
             if subnet.cidr.holds(interface.address):
-                found.setdefault(interface.family, subnet.router)
+                found.setdefault(interface.family, network.spec.gateway(subnet))
     return found
 
 

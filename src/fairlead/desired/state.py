@@ -5,7 +5,7 @@ owner and nothing else, so that the cost of a change does not grow with the size
 
     Network  --.                                   .--> links      bridges, veths, addresses, routes, limits
                 >--  build  -->  NodeState (rows)  >
-    Endpoint --'                                   '--> datapath   segments, publications, guards
+    Endpoint --'                                   '--> datapath   segments, realms, publications, guards
 """
 
 from __future__ import annotations
@@ -43,11 +43,15 @@ class Hop(Value, frozen=True, kw_only=True):
 
 
 class Link(Value, frozen=True, kw_only=True):
-    """A veth pair: ``host`` on ``bridge``, ``name`` inside the namespace. Key: the endpoint's name."""
+    """A veth pair: ``host`` on ``bridge``, ``name`` inside the namespace. Key: the endpoint's name.
+
+    Without a bridge it is a routed link: the host has a route to each of the addresses, and the container, whose
+    addresses stand alone, reaches everything through ``gateways``, which ``host`` is.
+    """
 
     key: str
     host: InterfaceName
-    bridge: InterfaceName
+    bridge: InterfaceName | None
     path: str
     cookie: int
     name: InterfaceName
@@ -55,6 +59,8 @@ class Link(Value, frozen=True, kw_only=True):
     mtu: int
     addresses: tuple[Interface, ...]
     routes: tuple[Hop, ...] = ()
+    gateways: tuple[Address, ...] = ()
+    """Of a routed link: what the container must know to be at the MAC of ``host``."""
     alone: bool = False
     """The port reaches the bridge itself but no other port (IFLA_BRPORT_ISOLATED)."""
     hairpin: bool = False
@@ -91,6 +97,7 @@ class Guard(Value, frozen=True, kw_only=True):
     mac: Mac
     addresses: tuple[Address, ...]
     checked: bool = True
+    routed: bool = False
 
     @property
     def key(self) -> str:
@@ -148,6 +155,22 @@ class Segment(Value, frozen=True, kw_only=True):
     def key(self) -> str:
         """The bridge."""
         return self.bridge
+
+
+class Realm(Value, frozen=True, kw_only=True):
+    """What the packet filter must know of one routed network, whose containers are known by their addresses. Key: its name."""
+
+    network: str
+    internal: bool
+    isolated: bool
+    inter_container: bool
+    masquerade: bool
+    prefixes: tuple[Prefix, ...]
+
+    @property
+    def key(self) -> str:
+        """The network's name."""
+        return self.network
 
 
 class Publication(Value, frozen=True, kw_only=True):
@@ -241,8 +264,8 @@ class Subject(Value, frozen=True, kw_only=True):
         return self.host
 
 
-Row = Bridge | Link | Sub | Guard | Guest | Chain | Limit | Segment | Publication | Peer | Ruling | Judgement | Subject
-R = TypeVar("R", Bridge, Link, Sub, Guard, Guest, Chain, Limit, Segment, Publication, Peer, Ruling, Judgement, Subject)
+Row = Bridge | Link | Sub | Guard | Guest | Chain | Limit | Segment | Realm | Publication | Peer | Ruling | Judgement | Subject
+R = TypeVar("R", Bridge, Link, Sub, Guard, Guest, Chain, Limit, Segment, Realm, Publication, Peer, Ruling, Judgement, Subject)
 Rows = tuple[Row, ...]
 """The rows of one owner, a Network or an Endpoint."""
 
@@ -265,6 +288,7 @@ class NodeState:
         Chain,
         Limit,
         Segment,
+        Realm,
         Publication,
         Peer,
         Ruling,

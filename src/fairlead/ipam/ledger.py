@@ -165,7 +165,7 @@ class Ledger:
         before = self._pools.get(network.name, ())
         if tuple(pool.subnet for pool in before) == subnets:
             return before
-        after = tuple(Pool(network.name, subnet) for subnet in subnets)
+        after = tuple(Pool(network.name, subnet, routed=network.spec.routed) for subnet in subnets)
         for old in before:
             _move(old, next((new for new in after if new.subnet.cidr == old.subnet.cidr), None))
         return after
@@ -186,7 +186,7 @@ def _move(old: Pool, new: Pool | None) -> None:
     for address, holder in old.holders.items():
         if new is None:
             raise Conflict(f"subnet {old.subnet.cidr} of network {old.network} is in use: {address} is held by {holder}")
-        if address == new.subnet.router:
+        if address == new.gateway:
             raise Conflict(f"{address} cannot become the gateway of network {old.network}: it is held by {holder}")
         new.hold(address, holder)
     if new is not None:

@@ -46,11 +46,13 @@ class Holder(NamedTuple):
 class Pool:
     """The addresses of one subnet of one network."""
 
-    def __init__(self, network: str, subnet: Subnet, *, remember: int = REMEMBER) -> None:
+    def __init__(self, network: str, subnet: Subnet, *, routed: bool = False, remember: int = REMEMBER) -> None:
+        """``routed``: its addresses stand alone, and the gateway is none of them."""
         self.network = network
         self.subnet = subnet
+        self.gateway = None if routed else subnet.router
         self._remember = remember
-        self._reserved = reserved(subnet, subnet.router) | _ends(subnet)
+        self._reserved = reserved(subnet, self.gateway) | _ends(subnet)
         self._usable = runs(subnet) - self._reserved
         self._holders: dict[int, Holder] = {}
         self._held: dict[str, int] = {}
@@ -109,7 +111,7 @@ class Pool:
         number = int(address.ip)
         if not self.subnet.cidr.holds(address):
             raise Invalid(f"{address} is not in {self.subnet.cidr} of network {self.network}")
-        if address == self.subnet.router:
+        if address == self.gateway:
             raise Invalid(f"{address} is the gateway of network {self.network}; choose another address of {self.subnet.cidr}")
         if number in self._reserved:
             raise Invalid(
@@ -168,7 +170,7 @@ class Pool:
 
     def interface(self, address: Address) -> Interface:
         """``address`` as an interface carries it."""
-        return Interface.of(address, self.subnet.cidr)
+        return Interface.of(address, self.subnet.cidr if self.gateway else address.host())
 
     def full(self, within: Spans | None = None) -> str:
         """The words for having nothing left: network, subnet, size, use and holders."""

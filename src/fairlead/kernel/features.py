@@ -43,13 +43,13 @@ class _Room:
 
 
 @cache
-def probe() -> tuple[Feature, ...]:
-    """Every feature, tried once a process. Needs root."""
+def probe(*names: str) -> tuple[Feature, ...]:
+    """The features of these names, or all of them, tried once a process. Needs root."""
     fd = netns.new()
     try:
         with netns.inside(fd), Netlink() as nl:
             room = _Room(fd, nl)
-            return tuple(_tried(name, needs, attempt, room) for name, needs, attempt in _ATTEMPTS)
+            return tuple(_tried(name, needs, attempt, room) for name, needs, attempt in _ATTEMPTS if name in names or not names)
     finally:
         os.close(fd)
 
@@ -116,6 +116,10 @@ def _programs(room: _Room) -> None:
         program.close()
 
 
+def _libbpf(_: _Room) -> None:
+    bpf.object.library()
+
+
 def _ring(_: _Room) -> None:
     bpf.Map.create(bpf.MapInfo(bpf.RINGBUF, 0, 0, mmap.PAGESIZE)).close()
 
@@ -147,6 +151,7 @@ _ATTEMPTS: tuple[tuple[str, str, Callable[[_Room], None]], ...] = (
     ("tbf", "CONFIG_NET_SCH_TBF", _tbf),
     ("u32 and mirred", "CONFIG_NET_SCH_INGRESS, CONFIG_NET_CLS_U32 and CONFIG_NET_ACT_MIRRED", _redirect),
     ("eBPF programs on interfaces", "CONFIG_BPF_SYSCALL, CONFIG_NET_CLS_BPF and CONFIG_NET_SCH_INGRESS", _programs),
+    ("libbpf", "the package libbpf1", _libbpf),
     ("eBPF ring buffers", "Linux 5.8", _ring),
     ("macvlan", "CONFIG_MACVLAN", _macvlan),
     ("ipvlan", "CONFIG_IPVLAN", _ipvlan),

@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from errno import EEXIST
 
 from fairlead.api.schema import Drift
+from fairlead.desired import names
 from fairlead.desired.state import Hop, Link, Sub
 from fairlead.kernel import netns, route, sysctl
 from fairlead.kernel.errors import KernelError
 from fairlead.kernel.netlink import Netlink
 from fairlead.kit import fault
+from fairlead.model.address import Address, Mac
 from fairlead.model.errors import Missing
 
 TABLE = "links"
@@ -56,6 +58,7 @@ def _check(inside: Netlink, row: Link | Sub) -> list[Drift]:
     drift = differences(row.key, f"{row.name} ", want, {"up": far.up, "mtu": far.mtu, "mac": far.mac})
     lost = [f"address {one}" for one in _lost_addresses(inside, row, far.index)]
     lost += [f"route {hop.dst}" for hop in _lost_routes(inside, row)]
+    lost += [f"gateway {one}" for one in _lost_gateways(inside, row, far.index)]
     return drift + [Drift(table=TABLE, key=row.key, kind="missing", want=f"{row.name} {one}") for one in lost]
 
 
@@ -83,7 +86,8 @@ def furnish(row: Link | Sub, fd: int) -> None:
             route.set_link(_LOOPBACK, up=True),
             route.set_link(far.index, mac=None if row.mac == far.mac else row.mac, mtu=row.mtu, link_local=six, up=True),
             *(route.new_address(far.index, one, nodad=True).accepting(EEXIST) for one in row.addresses),
-            *(route.new_route(hop.dst, hop.via, far.index).accepting(EEXIST) for hop in row.routes),
+            *(route.new_neighbour(far.index, one, mac) for one, mac in _gateways(row)),
+            *(route.new_route(hop.dst, hop.via, far.index, onlink=_is_ours(row, hop)).accepting(EEXIST) for hop in row.routes),
         )
 
 
@@ -106,6 +110,24 @@ def _lost_routes(inside: Netlink, row: Link | Sub) -> list[Hop]:
         return []
     have = {one.dst for one in route.routes(inside)}
     return [hop for hop in row.routes if str(hop.dst) not in have]
+
+
+def _gateways(row: Link | Sub) -> list[tuple[Address, Mac]]:
+    """What the container must be told of a routed link: who its gateways are."""
+    return [(one, names.veth_mac(row.key)) for one in row.gateways] if isinstance(row, Link) else []
+
+
+def _is_ours(row: Link | Sub, hop: Hop) -> bool:
+    """Whether a route leads through the gateway of a routed link, to which no other route leads."""
+    return isinstance(row, Link) and hop.via in row.gateways
+
+
+def _lost_gateways(inside: Netlink, row: Link | Sub, index: int) -> list[Address]:
+    wanted = _gateways(row)
+    if not wanted:
+        return []
+    have = {(one.address, one.mac) for one in route.neighbours(inside) if one.index == index}
+    return [address for address, mac in wanted if (address, mac) not in have]
 
 
 def gone(path: str, cookie: int) -> bool:

@@ -29,7 +29,7 @@ class Links:
         self._behind: dict[int, set[str]] = {}
         self._nsid: dict[str, int] = {}
 
-    def ensure(self, rows: Iterable[Row], gate: veths.Gate | None = None) -> None:
+    def ensure(self, rows: Iterable[Row], gate: veths.Gate) -> None:
         """Make what the rows say; what is there already is brought in line. Bridges first, then what stands on them.
 
         A container's link carries nothing before ``gate`` has returned for it.
@@ -68,8 +68,9 @@ class Links:
         """Compare the host's side of every row, and name interfaces of ours that no row asks for."""
         links = {one.name: one for one in route.links(self._netlink)}
         drift = bridges.check(state.table(Bridge).values(), links, route.addresses(self._netlink))
+        host = veths.Host.read(self._netlink, links, routed=any(row.bridge is None for row in state.table(Link).values()))
         for row in state.table(Link).values():
-            drift += veths.check_host(row, links)
+            drift += veths.check_host(row, host)
         drift += chains.check(state.table(Chain).values(), links)
         drift += limits.check(self._netlink, state.table(Limit).values(), links)
         return drift + [

@@ -8,3 +8,6 @@ LIMIT = 0x666C
 
 DOOMED = 0x666D
 """The group into which interfaces are put that go in one batch."""
+
+PROTOCOL = 102
+"""What our routes say of who made them (RTA_PROTOCOL)."""

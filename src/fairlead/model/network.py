@@ -35,6 +35,8 @@ class Driver(StrEnum):
 
     BRIDGE = "bridge"
     """A Linux bridge on this host, with NAT to the outside, as Docker's default network."""
+    ROUTED = "routed"
+    """A routed link for each container and no layer 2: an address alone, and a link-local gateway behind its veth."""
     MACVLAN = "macvlan"
     """Each container is a station with its own MAC on the network of a host interface, ``parent``."""
     IPVLAN = "ipvlan"
@@ -48,8 +50,18 @@ class Driver(StrEnum):
 SUBS = (Driver.MACVLAN, Driver.IPVLAN)
 """Drivers whose containers share an interface of the host."""
 
+ROUTED = (Driver.ROUTED,)
+"""Drivers whose containers have a routed link."""
+
+GATEWAYS: dict[Family, Address] = {4: Address("169.254.1.1"), 6: Address("fe80::1")}
+"""The gateway of every routed link, by family. It is on no interface: containers are told its MAC."""
+
 MODES = {Driver.MACVLAN: ("bridge", "private", "vepa", "passthru"), Driver.IPVLAN: ("l2", "l3", "l3s")}
 """The modes of each, the default first."""
+
+
+_USEFUL = {Driver.BRIDGE: ("bridge",), **dict.fromkeys(ROUTED, ())}
+"""The fields that only some drivers have."""
 
 
 class Range(Value, frozen=True, kw_only=True):
@@ -116,7 +128,7 @@ class Subnet(Value, frozen=True, kw_only=True):
     def _check_prefix(self) -> None:
         host_bits = (32 if self.family == 4 else 128) - self.cidr.length
         if host_bits < 2:
-            raise ValueError(f"cidr: {self.cidr} is too small: a bridge network needs at least a /30 (IPv4) or a /126 (IPv6)")
+            raise ValueError(f"cidr: {self.cidr} is too small: a network needs at least a /30 (IPv4) or a /126 (IPv6)")
         if self.cidr.length < 8:
             raise ValueError(f"cidr: {self.cidr} is too large: at least /8")
         for reserved, what in RESERVED:
@@ -178,10 +190,13 @@ class NetworkSpec(Value, frozen=True, kw_only=True):
     def _check_driver(self) -> None:
         """Each field that the driver has no use for is empty, and each that it needs is there."""
         own = {"subnets": self.subnets, "mtu": self.mtu, "bridge": self.bridge, "parent": self.parent, "mode": self.mode}
-        useful = {"subnets", "mtu", "bridge"} if self.driver is Driver.BRIDGE else {"subnets", "mtu", "parent", "mode"}
+        useful = {"subnets", "mtu", *_USEFUL.get(self.driver, ("parent", "mode"))}
         for field, value in own.items():
             if value and (not self.connects or field not in useful):
                 raise ValueError(f"{field}: a network with driver {self.driver} has none")
+        for at, subnet in enumerate(self.subnets):
+            if self.routed and subnet.gateway is not None:
+                raise ValueError(f"subnets[{at}].gateway: a network with driver {self.driver} has {GATEWAYS[subnet.family]}")
         if self.driver not in SUBS:
             return
         for field in ("parent", "subnets"):
@@ -193,7 +208,21 @@ class NetworkSpec(Value, frozen=True, kw_only=True):
     @property
     def connects(self) -> bool:
         """Whether a container gets an interface of this network, with addresses of its own."""
-        return self.driver is Driver.BRIDGE or self.driver in SUBS
+        return self.has_links or self.driver in SUBS
+
+    @property
+    def has_links(self) -> bool:
+        """Whether a container gets a veth whose near end is on this host and ours."""
+        return self.driver is Driver.BRIDGE or self.routed
+
+    @property
+    def routed(self) -> bool:
+        """Whether that veth is a routed link, on no bridge."""
+        return self.driver in ROUTED
+
+    def gateway(self, subnet: Subnet) -> Address:
+        """Through whom containers of a subnet leave it."""
+        return GATEWAYS[subnet.family] if self.routed else subnet.router
 
     @property
     def families(self) -> tuple[Family, ...]:

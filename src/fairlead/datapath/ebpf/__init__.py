@@ -1,1 +1,1 @@
-"""The eBPF side of the data plane: programs and maps as the kernel holds them, hooks on links, what the programs tell."""
+"""The eBPF plane: programs on the links of containers, the maps they decide by, and what they tell."""

@@ -1,1 +1,1 @@
-"""The nftables plane: one table of our own, structure that never changes, rows as set elements."""
+"""The nftables plane, for machines without the eBPF that the other needs."""

@@ -24,7 +24,7 @@ class Object:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._library = _library()
+        self._library = library()
         self._object = self._library.bpf_object__open_file(os.fsencode(path), None)
         if not self._object:
             raise KernelError.of(ctypes.get_errno(), f"open the eBPF object {path}")
@@ -105,7 +105,8 @@ _silent = _PRINT(lambda _level, _format, _arguments: 0)
 
 
 @cache
-def _library() -> ctypes.CDLL:
+def library() -> ctypes.CDLL:
+    """libbpf, loaded once; ``Unsupported`` where it is not installed."""
     try:
         library = ctypes.CDLL(_LIBRARY, use_errno=True)
     except OSError as error:

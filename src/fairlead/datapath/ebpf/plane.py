@@ -1,4 +1,7 @@
-"""Programs on the host's side of every container's link: what it receives was sent by the container, and the reverse."""
+"""The eBPF plane: programs on the host's side of every container's link, which decide by the maps that are written here.
+
+What the host's side receives was sent by the container, and the reverse.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Iterable
 from sys import byteorder
 
 from fairlead.api.schema import Drift
-from fairlead.datapath.base import HOOKS, Answer, Question
+from fairlead.datapath.base import PLANE, Answer, Question
 from fairlead.desired.state import Judgement, Link, NodeState, Peer, Row, Ruling, Subject
 from fairlead.kernel import route
 from fairlead.kernel.errors import Exists, Gone
@@ -17,11 +20,14 @@ from .programs import Programs
 from .question import packet
 from .tables import Tables, describe
 
+LINKS, MAPS = f"{PLANE} links", f"{PLANE} maps"
 _PLACES = {route.RECEIVED: "from_pod", route.SENT: "to_pod"}
 
 
-class TrafficHooks:
+class Ebpf:
     """Holds one rtnetlink socket; not for several threads at once."""
+
+    name = "ebpf"
 
     def __init__(self, programs: Programs) -> None:
         self._programs = programs
@@ -141,7 +147,7 @@ def detach() -> None:
 
 def _drift(row: Link, name: str, want: int, have: int | None) -> Drift:
     return Drift(
-        table=HOOKS,
+        table=LINKS,
         key=row.key,
         kind="missing" if have is None else "different",
         want=f"program {name} (id {want}) on {row.host}",
@@ -155,4 +161,4 @@ def _policies(state: NodeState) -> list[Row]:
 
 def _entry_drift(key: str, want: bytes | None, have: bytes | None) -> Drift:
     kind = "missing" if have is None else "unexpected" if want is None else "different"
-    return Drift(table=HOOKS, key=key, kind=kind, want=(want or b"").hex(), have=(have or b"").hex())
+    return Drift(table=MAPS, key=key, kind=kind, want=(want or b"").hex(), have=(have or b"").hex())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from fairlead.desired.state import Guard, Guest, Publication, Row, Segment
+from fairlead.desired.state import Guard, Guest, Publication, Realm, Row, Segment
 from fairlead.kernel.nft import Element, field, ifname
 from fairlead.model.address import Address, Prefix
 
@@ -30,12 +30,16 @@ def elements(rows: Iterable[Row]) -> Elements:
 def _of(row: Row) -> Iterator[tuple[str, Element]]:
     if isinstance(row, Segment):
         yield from _segment(row)
+    elif isinstance(row, Realm):
+        yield from _realm(row)
     elif isinstance(row, Publication):
         yield from _publication(row)
     elif isinstance(row, Guard):
         yield from _guard(row)
     elif isinstance(row, Guest):
-        yield from ((f"own{one.family}", Element(ifname(row.host) + one.packed)) for one in row.addresses)
+        for one in row.addresses:
+            for name in (f"own{one.family}", f"source{one.family}"):  # whichever table the port is looked up in
+                yield name, Element(ifname(row.host) + one.packed)
 
 
 def _segment(row: Segment) -> Iterator[tuple[str, Element]]:
@@ -55,6 +59,26 @@ def _segment(row: Segment) -> Iterator[tuple[str, Element]]:
     for prefix in row.prefixes:
         first, last = _ends(prefix)
         yield f"masquerade{prefix.family}", Element(name + first, name + last)
+
+
+def _realm(row: Realm) -> Iterator[tuple[str, Element]]:
+    kinds = {
+        "net": True,
+        "inner": row.internal,
+        "joined": not row.isolated and not row.internal,
+        "reached": not row.masquerade and not row.internal,
+        "masked": row.masquerade,
+    }
+    for prefix in row.prefixes:
+        family, (first, last) = prefix.family, _ends(prefix)
+        any_first, any_last = _ends(_ANY[family])
+        for name in (name for name, wanted in kinds.items() if wanted):
+            yield f"{name}{family}", Element(first + any_first, last + any_last)
+        for to_first, to_last in (_ends(other) for other in row.prefixes if other.family == family):
+            pair = Element(first + to_first, last + to_last)
+            yield f"kin{family}", pair
+            if row.inter_container:
+                yield f"talk{family}", pair
 
 
 def _publication(row: Publication) -> Iterator[tuple[str, Element]]:
@@ -80,6 +104,12 @@ def _publication(row: Publication) -> Iterator[tuple[str, Element]]:
 
 def _guard(row: Guard) -> Iterator[tuple[str, Element]]:
     port = ifname(row.host)
+    if row.routed:
+        if not row.checked:
+            yield "any", Element(port)
+        else:
+            yield from ((f"source{one.family}", Element(port + one.packed)) for one in row.addresses)
+        return
     if not row.checked:
         yield "spoofing", Element(port)
         return

@@ -6,7 +6,7 @@ The path of a packet, hook by hook::
     prerouting  raw      nobody but the host itself addresses its loopback; a bridge's port is no interface of the host
     prerouting  dstnat   to an address of this host?  -> publish: published port -> container
     output      dstnat   the same for the host's own processes, 127.0.0.1 included
-    forward     filter   from or to one of our bridges? -> who may talk to whom
+    forward     filter   from or to one of our bridges, or a routed link? -> who may talk to whom
     postrouting srcnat   container -> outside, and the ways back that would not come through here
 
 Chains keep the policy ``accept`` and other tables are never touched: an accept here overrides nobody's drop, a drop here
@@ -33,6 +33,8 @@ _SETS = """
     set routed {{ typeof iifname; }}
     set same {{ typeof iifname . oifname; }}
     set talk {{ typeof iifname . oifname; }}
+    # Routed links whose containers may send what they like.
+    set any {{ typeof iifname; }}
 """
 
 _FAMILY_SETS = """
@@ -44,6 +46,17 @@ _FAMILY_SETS = """
     set reflect{n} {{ type {addr} . {addr}; }}
     # (bridge, source) that leaves with the host's address.
     set masquerade{n} {{ type ifname . {addr}; flags interval; }}
+    # (routed link, what its container may send as)
+    set source{n} {{ typeof iifname . {l3} saddr; }}
+    # (prefix of a routed network, anything), by what the network allows: all, those that are internal, not isolated, or reached
+    # from outside as they are, and those that leave with the host's address. kin: (prefix, prefix) of one network; talk: may.
+    set net{n} {{ type {addr} . {addr}; flags interval; }}
+    set inner{n} {{ type {addr} . {addr}; flags interval; }}
+    set joined{n} {{ type {addr} . {addr}; flags interval; }}
+    set reached{n} {{ type {addr} . {addr}; flags interval; }}
+    set masked{n} {{ type {addr} . {addr}; flags interval; }}
+    set kin{n} {{ type {addr} . {addr}; flags interval; }}
+    set talk{n} {{ type {addr} . {addr}; flags interval; }}
 """
 
 _PUBLISH = """
@@ -56,7 +69,14 @@ _CHAINS = """
     chain guard {{
         type filter hook prerouting priority raw; policy accept;
         ip daddr 127.0.0.0/8 iifname != "lo" counter drop
-        iifname "{veth}*" counter drop
+        iifname "{veth}*" jump speak
+    }}
+
+    # A near end that is a bridge's port receives nothing here; one that is a routed link, what its container sends as itself.
+    chain speak {{
+        iifname @any return
+{speak}
+        counter drop
     }}
 
     chain publish {{{publish}    }}
@@ -73,6 +93,8 @@ _CHAINS = """
 
     chain forward {{
         type filter hook forward priority filter; policy accept;
+        iifname "{veth}*" jump route
+        oifname "{veth}*" jump route
         iifname @bridges jump decide
         oifname @bridges jump decide
     }}
@@ -92,33 +114,90 @@ _CHAINS = """
         oifname @bridges counter drop
     }}
 
+    chain route {{
+        tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
+{kin}
+        ct state established,related accept
+        ct state invalid counter drop
+{inner}
+        ct status dnat accept
+{apart}
+        iifname @bridges counter drop
+        oifname @bridges counter drop
+{reached}
+        oifname "{veth}*" counter drop
+    }}
+
+    # A container that is led back out by the link it came in is not told of a shorter way.
+    chain redirects {{
+        type filter hook output priority filter; policy accept;
+        icmp type redirect oifname "{veth}*" drop
+        icmpv6 type nd-redirect oifname "{veth}*" drop
+    }}
+
     chain postrouting {{
         type nat hook postrouting priority srcnat; policy accept;
         # A published port reached from the same network: the answer must come back through here.
         ct status dnat iifname . oifname @same masquerade
 {back}
-{out}
+        oifname != @bridges jump leave
+    }}
+
+    chain leave {{
+{stay}
+{leave}
     }}
 """
 
 _BACK = """\
         ct status dnat {l3} saddr . {l3} daddr @reflect{n} masquerade
-        ct status dnat {l3} saddr {loopback} masquerade"""
+        ct status dnat {l3} saddr {loopback} masquerade
+        ct status dnat {l3} saddr . {l3} daddr @kin{n} masquerade"""
 
-_OUT = """\
-        iifname . {l3} saddr @masquerade{n} oifname != @bridges masquerade"""
+_STAY = """\
+        {l3} daddr . {l3} saddr @net{n} return"""
+
+_LEAVE = """\
+        iifname . {l3} saddr @masquerade{n} masquerade
+        iifname "{veth}*" {l3} saddr . {l3} daddr @masked{n} masquerade"""
+
+_SPEAK = """\
+        iifname . {l3} saddr @source{n} return"""
+
+_KIN = """\
+        {l3} saddr . {l3} daddr @talk{n} accept"""
+
+_INNER = """\
+        {l3} saddr . {l3} daddr @inner{n} counter drop
+        {l3} daddr . {l3} saddr @inner{n} counter drop"""
+
+_APART = """\
+        {l3} saddr . {l3} daddr @kin{n} counter drop
+        {l3} saddr . {l3} daddr @joined{n} {l3} daddr . {l3} saddr @joined{n} accept
+        iifname @open {l3} daddr . {l3} saddr @joined{n} accept
+        {l3} saddr . {l3} daddr @joined{n} oifname @open accept
+        {l3} saddr . {l3} daddr @net{n} {l3} daddr . {l3} saddr @net{n} counter drop"""
+
+_REACHED = """\
+        {l3} daddr . {l3} saddr @reached{n} accept"""
 
 
 def _body() -> str:
-    families = [{"n": n, **words} for n, words in _FAMILY.items()]
+    families = [{"n": n, "veth": VETH, **words} for n, words in _FAMILY.items()]
     return (
         _SETS.format()
         + "".join(_FAMILY_SETS.format(**one) for one in families)
         + _CHAINS.format(
             veth=VETH,
             publish="".join(_PUBLISH.format(**one) for one in families),
+            speak="\n".join(_SPEAK.format(**one) for one in families),
+            kin="\n".join(_KIN.format(**one) for one in families),
+            inner="\n".join(_INNER.format(**one) for one in families),
+            apart="\n".join(_APART.format(**one) for one in families),
+            reached="\n".join(_REACHED.format(**one) for one in families),
             back="\n".join(_BACK.format(**one) for one in families),
-            out="\n".join(_OUT.format(**one) for one in families),
+            stay="\n".join(_STAY.format(**one) for one in families),
+            leave="\n".join(_LEAVE.format(**one) for one in families),
         )
     )
 
@@ -131,6 +210,8 @@ def _layouts(n: int) -> dict[str, Layout]:
         f"run{n}": Layout((address, "proto", "port"), (address,)),
         f"reflect{n}": Layout((address, address)),
         f"masquerade{n}": Layout(("ifname", address)),
+        f"source{n}": Layout(("ifname", address)),
+        **{f"{name}{n}": Layout((address, address)) for name in ("net", "inner", "joined", "reached", "masked", "kin", "talk")},
     }
 
 
@@ -141,6 +222,7 @@ _LAYOUTS = {
     "routed": Layout(("ifname",)),
     "same": Layout(("ifname", "ifname")),
     "talk": Layout(("ifname", "ifname")),
+    "any": Layout(("ifname",)),
     **_layouts(4),
     **_layouts(6),
 }

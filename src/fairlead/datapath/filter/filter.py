@@ -1,0 +1,132 @@
+"""The filter: networks, published ports and who may send as whom, as elements of our nftables tables.
+
+A change is a few set elements over netlink, at a cost that does not grow with their number. The structure is put in place
+by one libnftables transaction that holds every element too, so that no packet ever meets a table without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from fairlead.api.schema import Drift
+from fairlead.desired.state import Guard, Guest, NodeState, Publication, Realm, Row, Segment
+from fairlead.kernel import nft
+from fairlead.kernel.netlink import NETFILTER, Netlink
+from fairlead.kit import fault
+
+from . import layout, stale
+from .elements import Elements, elements
+from .ruleset import FILTER
+from .spoofing import SPOOFING
+from .table import NAME, Table
+
+TABLES = (SPOOFING, FILTER)
+"""Every table of ours. No two have a set of the same name."""
+
+
+class Filter:
+    """Holds one netlink socket; not for several threads at once."""
+
+    def __init__(self, run_dir: Path) -> None:
+        """``run_dir``: where the structures' fingerprints are kept for the next start of the agent."""
+        self._netlink = Netlink(NETFILTER)
+        self._run = run_dir
+
+    def change(self, add: Iterable[Row], remove: Iterable[Row]) -> None:
+        """Program ``add`` and forget ``remove`` in one transaction; what both mean stays untouched."""
+        nft.change(self._netlink, _changes(elements(add), elements(remove)))
+
+    def settle(self, added: Iterable[Row], removed: Iterable[Row]) -> None:
+        """Forget tracked connections that what was added would never see, and those that what was removed led somewhere."""
+        stale.forget(self._netlink, added, removed)
+
+    def check(self, state: NodeState) -> list[Drift]:
+        """Of each table every element that is missing or unexpected, or the one drift that its structure is not ours."""
+        want = elements(_rows(state))
+        return [drift for table in TABLES for drift in self._check(table, want)]
+
+    def apply(self, state: NodeState) -> None:
+        """Put the tables whose structure is not ours in place whole, all at once; of the others the elements that differ."""
+        want = elements(_rows(state))
+        wrong = [table for table in TABLES if self._structure(table)]
+        if wrong:
+            nft.run("".join(table.text(want) for table in wrong))
+            fault.point("filter.swapped")
+            for table in wrong:
+                self._memory(table).write_text(f"{table.version} {self._fingerprint(table)}")
+        have = {name: self._elements(table, name) for table in TABLES if table not in wrong for name in table.sets}
+        nft.change(self._netlink, _changes({name: want.get(name, set()) for name in have}, have))
+
+    def close(self, *, purge: bool = False) -> None:
+        """Close the socket; with ``purge`` delete the tables first."""
+        if purge:
+            nft.run("".join(f"add table {table.path}\ndelete table {table.path}\n" for table in TABLES))
+            for table in TABLES:
+                self._memory(table).unlink(missing_ok=True)
+        self._netlink.close()
+
+    def _check(self, table: Table, want: Elements) -> Iterator[Drift]:
+        if wrong := self._structure(table):
+            yield wrong
+            return
+        for name in table.sets:
+            have, wanted = self._elements(table, name), want.get(name, set())
+            yield from (_drift(table, name, one, "missing") for one in wanted - have)
+            yield from (_drift(table, name, one, "unexpected") for one in have - wanted)
+
+    def _structure(self, table: Table) -> Drift | None:
+        """The drift that a table's chains and rules are not as we last put them, or None."""
+        have = self._fingerprint(table)
+        if have is None:
+            return Drift(table="nftables", key=table.path, kind="missing", want=f"table {table.path}")
+        try:
+            known = self._memory(table).read_text()
+        except OSError:
+            known = ""
+        if known == f"{table.version} {have}":
+            return None
+        return Drift(
+            table="nftables",
+            key=table.path,
+            kind="different",
+            want=f"the chains, rules and sets of {table.path}",
+            have="changed by somebody else, or left by another version",
+        )
+
+    def _elements(self, table: Table, name: str) -> set[nft.Element]:
+        return nft.elements(self._netlink, table.family, NAME, name)
+
+    def _fingerprint(self, table: Table) -> str | None:
+        return nft.fingerprint(self._netlink, table.family, NAME)
+
+    def _memory(self, table: Table) -> Path:
+        return self._run / f"nftables-{table.family}.fingerprint"
+
+
+def _changes(new: Elements, old: Elements) -> Iterator[nft.Change]:
+    """What makes ``new`` of ``old``."""
+    for table in TABLES:
+        for name in table.sets:
+            wanted, have = new.get(name, set()), old.get(name, set())
+            if wanted != have:
+                yield nft.Change(table.family, NAME, name, wanted - have, have - wanted)
+
+
+def _rows(state: NodeState) -> Iterable[Row]:
+    yield from state.table(Segment).values()
+    yield from state.table(Realm).values()
+    yield from state.table(Publication).values()
+    yield from state.table(Guard).values()
+    yield from state.table(Guest).values()
+
+
+def _drift(table: Table, name: str, element: nft.Element, kind: str) -> Drift:
+    shown = layout.text(table.sets[name], element)
+    return Drift(
+        table=f"nftables {table.family} {name}",
+        key=shown,
+        kind=kind,
+        want=shown if kind == "missing" else "",
+        have="" if kind == "missing" else shown,
+    )
