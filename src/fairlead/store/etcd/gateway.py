@@ -18,7 +18,7 @@ import random
 import socket
 import ssl
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -81,7 +81,10 @@ class Gateway:
         self._lanes = asyncio.Semaphore(_LANES)
         self._streams: set[aiohttp.ClientResponse] = set()
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None), headers=_HEADERS
+            connector=aiohttp.TCPConnector(limit=0),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=_HEADERS,
+            timeout=aiohttp.ClientTimeout(total=None),  # each question has its own
         )
 
     @property
@@ -120,8 +123,9 @@ class Gateway:
             response = await self._begin(at, path, message)
             self._streams.add(response)
             try:
-                async for line in self._lines(at, response):
-                    yield self._told(line)
+                async with aclosing(self._lines(at, response)) as lines:
+                    async for line in lines:
+                        yield self._told(line)
             finally:
                 self._streams.discard(response)
                 response.close()  # with its connection: there is no other way to tell etcd that nobody listens
@@ -185,7 +189,8 @@ class Gateway:
             response = await self._post(at, path, message, token)
             if response.status != 200:
                 with _translated():
-                    problem = self._refusal(response.status, await response.read())
+                    async with response:
+                        problem = self._refusal(response.status, await response.read())
                 if isinstance(problem, Stale):
                     self._forget(token)
                 raise problem
@@ -199,9 +204,9 @@ class Gateway:
     async def _post(self, at: str, path: str, message: Message, token: str) -> aiohttp.ClientResponse:
         if self._session.closed:
             raise closed()
-        headers = {"Authorization": token} if token else None
+        body, headers = io.BytesIO(encode(message)), {"Authorization": token} if token else None
         with _translated():
-            return await self._session.post(at + path, data=io.BytesIO(encode(message)), headers=headers, ssl=self._ssl())
+            return await self._session.post(at + path, data=body, headers=headers, ssl=self._ssl(), allow_redirects=False)
 
     async def _lines(self, at: str, response: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
         """The lines of a stream; the first is there soon, and later either lines or signs of life."""
