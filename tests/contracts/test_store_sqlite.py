@@ -381,26 +381,6 @@ def test_a_bad_file_is_named_and_left_as_it_was(tmp_path: Path, spoil: Any, kind
     assert {file: file.read_bytes() for file in before} == before
 
 
-def test_a_row_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "store.db"
-    run(fill(path, 2))
-    with closing(sqlite3.connect(path)) as db:
-        db.execute("UPDATE objects SET data = ? WHERE name = 'n1'", (b'{"kind":"Network","metadata":{}}',))
-        db.commit()
-
-    async def main() -> None:
-        store = await Sqlite.open(path)
-        assert await store.get("networks", ("", "n0")) is not None
-        with pytest.raises(Failed, match=rf"{path} is damaged .*networks.*name"):
-            await store.list("networks")
-        with pytest.raises(Failed, match="damaged"):
-            await store.commit(Put(network("n1")), Put(network("n2")))
-        assert await store.get("networks", ("", "n2")) is None
-        await store.close()
-
-    run(main())
-
-
 @pytest.mark.parametrize("seed", range(25))
 def test_no_damage_escapes_as_a_raw_error(tmp_path: Path, seed: int) -> None:
     """Whatever bytes change: it works, or it is a ``Problem``."""

@@ -30,7 +30,10 @@ from fairlead.model.meta import Meta, Object
 from fairlead.model.network import Driver, Network, NetworkSpec, Range, Subnet
 
 # Strings that other readers of YAML take for something else, and whatever a person may type.
-KNOWN = "Network, Endpoint, Reservation, Namespace, NetworkPolicy"
+KNOWN = (
+    "Network, Endpoint, Reservation, Node, Namespace, NetworkPolicy, ClusterNetworkPolicy, AdminNetworkPolicy, "
+    "BaselineAdminNetworkPolicy"
+)
 
 ODD = (
     "",
@@ -190,7 +193,8 @@ NETWORK = "kind: Network\nmetadata: {name: a}\n"
         (NETWORK + "spec: {subnets: [{cidr: 10.0.0.0/24, size: 1}]}", "spec.subnets[0].size",
          "there is no such field; there are cidr, gateway, ranges, exclude"),
         (NETWORK + "status: {}", "status", "there is no such field; there are metadata, apiVersion, spec"),
-        (NETWORK + "spec: {driver: brigde}", "spec.driver", "'brigde' is not one of bridge, routed, macvlan, ipvlan, host, none"),
+        (NETWORK + "spec: {driver: brigde}", "spec.driver",
+         "'brigde' is not one of bridge, routed, macvlan, ipvlan, host, none"),
         (NETWORK + "spec: {subnets: [{}]}", "spec.subnets[0].cidr", "is required"),
         (NETWORK + "apiVersion: v1", "apiVersion", "'v1' is not one of fairlead.dev/v1"),
         ("kind: Network", "metadata", "is required"),

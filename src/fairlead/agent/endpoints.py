@@ -40,6 +40,7 @@ from .node import Node
 from .policies import Policies
 from .ports import Ports, refuse_bound
 from .reservations import Reservations
+from .unreadable import Unreadable
 
 log = logging.getLogger(__name__)
 
@@ -60,13 +61,14 @@ class Endpoints:
         reservations: Reservations,
         policies: Policies,
         host: Host,
+        unreadable: Unreadable,
     ) -> None:
         self.all: dict[str, Endpoint] = {}
         self.owed: dict[str, Endpoint] = {}
         """Detached, but the store could not forget them: their addresses stay held."""
         self.ports = Ports()
         self._store, self._node, self._ledger, self._networks, self._host = store, node, ledger, networks, host
-        self._reservations, self._policies = reservations, policies
+        self._reservations, self._policies, self._unreadable = reservations, policies, unreadable
         self._together: dict[str, tuple[str, ...]] = {}  # the endpoints in each namespace
         self._busy: dict[str, asyncio.Lock] = {}
         self._leaving: dict[str, Endpoint] = {}
@@ -76,8 +78,13 @@ class Endpoints:
     async def load(self) -> None:
         """Read the endpoints of this boot from the store; those of an earlier one died with it: their addresses are free."""
         dead = []
-        for thing in (await self._store.list(Endpoint.plural)).objects:
+        listing = await self._store.list(Endpoint.plural)
+        self._unreadable.note(listing.broken)
+        for thing in listing.objects:
             assert isinstance(thing, Endpoint)
+            if self._unreadable.find(Network.plural, thing.spec.network):
+                log.error("%s has no network until %s can be read", thing.display, thing.spec.network)
+                continue
             network = self._networks.all.get(thing.spec.network)
             if network is None or thing.spec.boot != self._host.boot:
                 dead.append(thing)
@@ -121,7 +128,7 @@ class Endpoints:
             return await self._create(request, network, name, cookie)
 
     async def change(self, request: Change) -> Attached:
-        """Change the ports of an endpoint, or where the other end of one that is handed over has got to."""
+        """Change the ports or labels of an endpoint, or where the other end of one that is handed over has got to."""
         refuse_unbounded_change(request)
         name = endpoint_name(request.container, request.interface)
         before = self.all.get(name)
@@ -136,17 +143,21 @@ class Endpoints:
                 raise Missing(f"there is no endpoint {name!r}", field="container")
             network = self._networks.get(existing.spec.network)
             await self._outlast(request.ports or ())
-            wanted = replace(existing, spec=self._changed(existing, request, network))
+            wanted = replace(demand.labelled(existing, request), spec=self._changed(existing, request, network))
             self._swap(existing, wanted)
             before, stored = existing, wanted
             try:
                 stored = await self._put(wanted, existing)
                 self._swap(wanted, stored)
+                if wanted.metadata.labels != existing.metadata.labels or wanted.display != existing.display:
+                    await self._policies.admit(stored)
                 await self._node.put(name, self._rows(stored))
             except BaseException:
                 if stored is not wanted:
                     before = await asyncio.shield(self._put(existing, stored))
                 self._swap(stored, before)
+                if wanted.metadata.labels != existing.metadata.labels:
+                    await asyncio.shield(self._policies.admit(before))
                 raise
             return self._attached(stored, network)
 
@@ -239,7 +250,7 @@ class Endpoints:
                 await asyncio.to_thread(refuse_bound, endpoint.spec.ports)
             else:
                 refuse_bound(endpoint.spec.ports)
-            (stored,) = await self._store.commit(Put(endpoint, ""))
+            (stored,) = await self._store.commit(Put(endpoint, self._unreadable.expected(endpoint)))
         except Exception:
             self.ports.remove(endpoint)
             raise

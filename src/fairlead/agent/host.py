@@ -10,9 +10,10 @@ from fairlead.datapath.filter.table import NAME
 from fairlead.doctor.base import Capability
 from fairlead.kernel import boot, features, nft, route, sysctl
 from fairlead.kernel.netlink import Netlink
-from fairlead.model.address import Prefix
+from fairlead.model.address import Address, Prefix
 
 _DEFAULT_MTU = 1500
+_GLOBAL = 0
 _EVERYWHERE = ("0.0.0.0/0", "::/0")
 
 
@@ -43,6 +44,10 @@ class Host:
     def addresses(self) -> list[str]:
         """Every address of the host itself."""
         return [one.address for one in route.addresses(self._netlink)]
+
+    def reachable(self) -> list[Address]:
+        """The addresses by which others reach the host: none of a loopback or of one link alone."""
+        return [Address(one.address) for one in route.addresses(self._netlink) if one.scope == _GLOBAL]
 
     def device(self, name: str) -> bool:
         """Whether there is an interface of this name."""

@@ -21,6 +21,7 @@ from fairlead.store.base import Delete, Put, Store
 
 from .host import Host
 from .node import Node
+from .unreadable import Unreadable
 
 POOL = ipaddress.IPv4Network("10.208.0.0/12")
 """From where networks get IPv4 subnets that name none: the default network its first /16, each other a /20 of the rest."""
@@ -34,14 +35,17 @@ _BUILT_IN = (names.DEFAULT_NETWORK, "host", "none")
 class Networks:
     """Every network of the node, in memory as in the store."""
 
-    def __init__(self, store: Store, node: Node, ledger: Ledger, host: Host) -> None:
+    def __init__(self, store: Store, node: Node, ledger: Ledger, host: Host, unreadable: Unreadable) -> None:
         self.all: dict[str, Network] = {}
+        self._unreadable = unreadable
         self._lent: dict[Prefix, float] = {}
         self._store, self._node, self._ledger, self._host = store, node, ledger, host
 
     async def load(self) -> None:
         """Read the networks from the store, and put their pools and rows in place; the kernel follows with ``Node.apply``."""
-        for thing in (await self._store.list(Network.plural)).objects:
+        listing = await self._store.list(Network.plural)
+        self._unreadable.note(listing.broken)
+        for thing in listing.objects:
             assert isinstance(thing, Network)
             self._adopt(thing)
 
@@ -53,7 +57,7 @@ class Networks:
             ("host", NetworkSpec(driver=Driver.HOST)),
             ("none", NetworkSpec(driver=Driver.NONE)),
         ):
-            if name not in self.all:
+            if name not in self.all and not self._unreadable.find(Network.plural, name):
                 await self.apply(Network(metadata=Meta(name=name), spec=spec), ())
 
     def get(self, name: str) -> Network:
@@ -101,8 +105,10 @@ class Networks:
 
     async def _commit(self, wanted: Network, before: Network | None) -> Network:
         self._ledger.check(wanted)
-        (stored,) = await self._store.commit(Put(wanted, before.metadata.resource_version if before else ""))
+        expected = before.metadata.resource_version if before else self._unreadable.expected(wanted)
+        (stored,) = await self._store.commit(Put(wanted, expected))
         assert isinstance(stored, Network)
+        self._unreadable.replaced(stored)
         if stored == before:
             return stored
         fault.point("network.committed")

@@ -31,6 +31,7 @@ from .node import Hands, Node
 from .policies import Policies
 from .reservations import Reservations
 from .server import Server
+from .unreadable import Unreadable
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +48,20 @@ class Wiring:
         if why:
             log.warning("policies are enforced by nftables: %s", why)
         self.node = Node(self._hands, settings.linger)  # the desired state, and the kernel that follows it
-        self.networks = Networks(self.store, self.node, self.ledger, self.host)
-        self.reservations = Reservations(self.store, self.ledger, self.networks, self.host)  # what outsiders count on
-        self.policies = Policies(self.store, self.node, self.networks, lambda: self.endpoints.all)  # who may talk
+        self.unreadable = Unreadable(self.store)  # what is stored and nobody can read
+        self.networks = Networks(self.store, self.node, self.ledger, self.host, self.unreadable)
+        self.reservations = Reservations(
+            self.store, self.ledger, self.networks, self.host, self.unreadable
+        )  # what outsiders count on
+        self.policies = Policies(
+            settings.node,
+            self.store,
+            self.node,
+            self.networks,
+            host=self.host,
+            unreadable=self.unreadable,
+            endpoints=lambda: self.endpoints.all,
+        )  # who may talk
         self.endpoints = Endpoints(
             self.store,
             self.node,
@@ -58,6 +70,7 @@ class Wiring:
             reservations=self.reservations,
             policies=self.policies,
             host=self.host,
+            unreadable=self.unreadable,
         )
         self.collector = self._collector()  # what the programs tell, by names
         self.garbage = Garbage(self.store, self.endpoints, settings.gc_grace)  # what ended without a word
@@ -71,10 +84,15 @@ class Wiring:
             endpoints=self.endpoints,
             garbage=self.garbage,
             policies=self.policies,
+            unreadable=self.unreadable,
             collector=self.collector,
         )
         self.monitor = Monitor(
-            settings, self.node, self.garbage, [self.endpoints.repay, self._finish, self.policies.retry]
+            settings,
+            self.node,
+            self.garbage,
+            [self.endpoints.repay, self._finish, self.policies.retry, self.policies.renew],
+            moved=self.policies.renew,
         )  # hears the kernel, repairs, collects
         self.server = Server(self.agent)  # the front door
         self.docker = plugin.Plugin(self.agent)  # the door that Docker knows

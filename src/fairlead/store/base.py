@@ -22,12 +22,15 @@ Kubernetes API  one object a commit; more   yes                           every 
 
 The decisions common to all (what a change does to an object, when it is refused) are pure and stand here: ``settle``.
 A store adds nothing to them but keeping. Nothing here knows what the objects mean.
+
+What is stored and cannot be read, because another version or a person wrote it, is handed over as ``Broken`` beside the rest:
+it can be replaced and deleted like any object (``read``).
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
@@ -35,12 +38,16 @@ from typing import NamedTuple, Protocol
 from msgspec.structs import replace
 
 from fairlead.kit.clock import rfc3339
-from fairlead.model.codec import KINDS, encode
+from fairlead.model.broken import Broken
+from fairlead.model.codec import KINDS, decode, encode
 from fairlead.model.errors import Conflict, Invalid, Missing, Unavailable
 from fairlead.model.meta import Object
 
 Key = tuple[str, str]
 """(namespace, name)."""
+
+Stored = Object | Broken
+"""What a store can find."""
 
 MAX_OBJECT = 1 << 20
 """Bytes of one encoded object; etcd and the Kubernetes API take little more."""
@@ -74,7 +81,7 @@ class Event:
     """
 
     kind: EventKind
-    object: Object
+    object: Stored
     revision: int
     more: bool = False
 
@@ -86,10 +93,18 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Every object of a kind, by key, and the revision of the store at which this was so."""
+    """Every object of a kind, by key, and the revision of the store at which this was so; beside them what cannot be read."""
 
     objects: tuple[Object, ...]
     revision: int
+    broken: tuple[Broken, ...] = ()
+
+    @classmethod
+    def of(cls, found: Iterable[Stored], revision: int) -> Listing:
+        """All that was found, by key."""
+        things = tuple(found)
+        broken = tuple(one for one in things if isinstance(one, Broken))
+        return cls(tuple(one for one in things if not isinstance(one, Broken)), revision, broken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +140,13 @@ Change = Put | Delete
 class Store(Protocol):
     """Where objects live. Every method raises ``model.errors.Problem`` and nothing else."""
 
-    async def get(self, plural: str, key: Key) -> Object | None:
+    async def get(self, plural: str, key: Key) -> Stored | None:
         """One object, or None."""
 
     async def list(self, plural: str) -> Listing:
         """All objects of a kind, as they were at one moment."""
 
-    async def commit(self, *changes: Change) -> tuple[Object | None, ...]:
+    async def commit(self, *changes: Change) -> tuple[Stored | None, ...]:
         """Do all of it or nothing; raise ``Conflict`` or ``Missing`` if an expectation does not hold.
 
         For each change the object as it now is (of a deletion, as it last was; None if nothing was there). A put that
@@ -160,7 +175,7 @@ class Store(Protocol):
 class Settled(NamedTuple):
     """What one change comes to. Without an event nothing changes; ``data`` is the event's object, encoded."""
 
-    result: Object | None
+    result: Stored | None
     event: Event | None
     data: bytes
 
@@ -182,6 +197,25 @@ def known(plural: str, key: Key) -> type[Object]:
     return kind
 
 
+def read(plural: str, data: bytes, key: Key | None = None) -> Stored:
+    """What is stored as ``data``, under ``key`` if that is known, as an object, or as what cannot be read and why."""
+    kind = _KINDS.get(plural)
+    if kind is None:
+        return Broken.of(plural, data, f"{plural[:80]} is not a kind known here", key)
+    try:
+        found = decode(data, kind)
+    except Invalid as problem:
+        return Broken.of(plural, data, str(problem), key)
+    if key is not None and found.key != key:
+        return Broken.of(plural, data, f"metadata: it is stored as {_path(key)}, and says that it is {_path(found.key)}", key)
+    return found
+
+
+def readable(found: Iterable[Stored]) -> tuple[Object, ...]:
+    """Those that can be read."""
+    return tuple(one for one in found if not isinstance(one, Broken))
+
+
 def check(changes: Sequence[Change]) -> None:
     """Raise unless the changes can be one commit: kinds known, names that are text, no object twice."""
     seen = set()
@@ -193,7 +227,7 @@ def check(changes: Sequence[Change]) -> None:
 
 
 def settle(
-    changes: Sequence[Change], look: Callable[[str, Key], Object | None], revision: int, now: float
+    changes: Sequence[Change], look: Callable[[str, Key], Stored | None], revision: int, now: float
 ) -> tuple[Settled, ...]:
     """What the changes come to in a store that is at ``revision`` and holds what ``look`` finds; raise if they may not be."""
     settled = []
@@ -209,7 +243,11 @@ def settle(
 
 def name_of(change: Change) -> str:
     """What a change is about, for people: ``networks/blue``."""
-    return "/".join(part for part in (change.plural, *change.key) if part)
+    return f"{change.plural}/{_path(change.key)}"
+
+
+def _path(key: Key) -> str:
+    return "/".join(part for part in key if part)
 
 
 def closed() -> Unavailable:
@@ -222,7 +260,7 @@ def compacted(since: int, floor: int, revision: int) -> Compacted:
     return Compacted(f"revision {since} is not among those remembered, {floor} to {revision}; list again")
 
 
-def _expect(change: Change, before: Object | None) -> None:
+def _expect(change: Change, before: Stored | None) -> None:
     if change.expect is None:
         return
     try:
@@ -234,7 +272,7 @@ def _expect(change: Change, before: Object | None) -> None:
         raise Missing(f"{name_of(change)} does not exist; revision {expected} of it was expected")
     if not expected and before is not None:
         raise Conflict(f"{name_of(change)} exists already, at revision {held}", field="metadata.name", revision=held)
-    if before is not None and expected != int(held):
+    if before is not None and str(expected) != held:
         raise Conflict(
             f"{name_of(change)} was changed meanwhile: it is at revision {held}, expected {expected}; read it again",
             field="metadata.resourceVersion",
@@ -242,7 +280,7 @@ def _expect(change: Change, before: Object | None) -> None:
         )
 
 
-def _event(change: Change, before: Object | None, revision: int, now: float) -> Event | None:
+def _event(change: Change, before: Stored | None, revision: int, now: float) -> Event | None:
     if isinstance(change, Delete):
         if before is None:
             return None
@@ -266,6 +304,8 @@ def _event(change: Change, before: Object | None, revision: int, now: float) -> 
 def _encoded(change: Change, event: Event | None) -> bytes:
     if event is None:
         return b""
+    if isinstance(event.object, Broken):
+        return event.object.data
     try:
         data = encode(event.object)
     except UnicodeEncodeError as problem:

@@ -27,7 +27,7 @@ from fairlead.kit.clock import Clock
 from fairlead.model.errors import Problem
 from fairlead.model.meta import Object
 
-from .base import KEEP, Compacted, Event, EventKind, Key, Store, kind_of
+from .base import KEEP, Compacted, Event, EventKind, Key, Store, Stored, kind_of, readable
 from .mirror import Mirror
 from .snapshot import Kept, Snapshot
 
@@ -101,7 +101,7 @@ class Cache:
         since, why = min(away, default=(None, ""))
         return State(all(one.listed for one in kinds), since, why)
 
-    def all(self, plural: str) -> Mapping[Key, Object]:
+    def all(self, plural: str) -> Mapping[Key, Stored]:
         """Every object of a kind that is known, by key."""
         return self._kinds[plural].mirror.objects
 
@@ -184,7 +184,7 @@ class Cache:
 
     def _tell(self, kind: _Kind, events: Sequence[Event]) -> None:
         if events:
-            kind.deleted.extend(event.object for event in events if event.kind is EventKind.DELETED)
+            kind.deleted.extend(readable(event.object for event in events if event.kind is EventKind.DELETED))
             self._changed(events)
             if self._snapshot:
                 self._snapshot.note(kind.plural, events, self._clock())

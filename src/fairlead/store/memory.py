@@ -14,11 +14,26 @@ from contextlib import aclosing, asynccontextmanager
 from typing import NamedTuple
 
 from fairlead.kit.clock import Clock
-from fairlead.model.codec import decode
 from fairlead.model.meta import Object
 
 from . import presence
-from .base import KEEP, Change, Event, EventKind, Key, Listing, check, closed, compacted, kind_of, known, settle
+from .base import (
+    KEEP,
+    Change,
+    Event,
+    EventKind,
+    Key,
+    Listing,
+    Stored,
+    check,
+    closed,
+    compacted,
+    kind_of,
+    known,
+    read,
+    readable,
+    settle,
+)
 from .presence import TTL, Claim, Hold
 
 
@@ -45,18 +60,18 @@ class Memory:
         self._claims: dict[str, Claim] = {}
         self._wakes: set[asyncio.Event] = set()
 
-    async def get(self, plural: str, key: Key) -> Object | None:
+    async def get(self, plural: str, key: Key) -> Stored | None:
         self._open()
         known(plural, key)
         return self._look(plural, key)
 
     async def list(self, plural: str) -> Listing:
         self._open()
-        kind = kind_of(plural)
+        kind_of(plural)
         found = self._objects.get(plural, {})
-        return Listing(tuple(decode(found[key], kind) for key in sorted(found)), self._revision)
+        return Listing.of((read(plural, found[key], key) for key in sorted(found)), self._revision)
 
-    async def commit(self, *changes: Change) -> tuple[Object | None, ...]:
+    async def commit(self, *changes: Change) -> tuple[Stored | None, ...]:
         self._open()
         check(changes)
         settled = settle(changes, self._look, self._revision, self._clock())
@@ -78,7 +93,7 @@ class Memory:
                 for past in self._after(since):
                     since = past.revision
                     if plural in {None, past.plural}:
-                        yield Event(past.kind, decode(past.data, kind_of(past.plural)), past.revision)
+                        yield Event(past.kind, read(past.plural, past.data), past.revision)
                 if since == self._revision:
                     await wake.wait()
         finally:
@@ -86,8 +101,8 @@ class Memory:
 
     async def deleted(self, plural: str) -> tuple[Object, ...]:
         self._open()
-        kind = kind_of(plural)
-        return tuple(decode(data, kind) for data in self._deleted.get(plural, ()))
+        kind_of(plural)
+        return readable(read(plural, data) for data in self._deleted.get(plural, ()))
 
     @asynccontextmanager
     async def hold(self, name: str, holder: str, ttl: float = TTL) -> AsyncIterator[Hold]:
@@ -141,10 +156,10 @@ class Memory:
         if self._closed:
             raise closed()
 
-    def _look(self, plural: str, key: Key) -> Object | None:
-        kind = kind_of(plural)
+    def _look(self, plural: str, key: Key) -> Stored | None:
+        kind_of(plural)
         data = self._objects.get(plural, {}).get(key)
-        return None if data is None else decode(data, kind)
+        return None if data is None else read(plural, data, key)
 
     def _keep_event(self, event: Event, data: bytes) -> None:
         plural, key = event.object.plural, event.object.key

@@ -31,12 +31,28 @@ from typing import Concatenate, NamedTuple, ParamSpec, Self, TypeVar
 
 from fairlead.kit import fault
 from fairlead.kit.clock import Clock
-from fairlead.model.codec import decode
-from fairlead.model.errors import Invalid, Missing, Problem
+from fairlead.model.errors import Problem
 from fairlead.model.meta import Object
 
 from . import holds, presence
-from .base import KEEP, Change, Event, EventKind, Key, Listing, Settled, check, closed, compacted, kind_of, known, settle
+from .base import (
+    KEEP,
+    Change,
+    Event,
+    EventKind,
+    Key,
+    Listing,
+    Settled,
+    Stored,
+    check,
+    closed,
+    compacted,
+    kind_of,
+    known,
+    read,
+    readable,
+    settle,
+)
 from .bell import Bell
 from .presence import TTL, Claim, Hold
 from .schema import STORE, connect, damaged, open_file, transaction, translated, value
@@ -52,7 +68,7 @@ _TRIM = 8
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Outcome = tuple[Object | None, ...] | Problem
+Outcome = tuple[Stored | None, ...] | Problem
 
 
 class _Page(NamedTuple):
@@ -66,7 +82,7 @@ class _Waiting(NamedTuple):
     """A commit on its way to the disk."""
 
     changes: tuple[Change, ...]
-    done: asyncio.Future[tuple[Object | None, ...]]
+    done: asyncio.Future[tuple[Stored | None, ...]]
 
 
 class Rows:
@@ -76,22 +92,23 @@ class Rows:
         self._path = path
         self._db = connection
 
-    def get(self, plural: str, key: Key) -> Object | None:
+    def get(self, plural: str, key: Key) -> Stored | None:
         """One object, or None."""
-        query = "SELECT data FROM objects WHERE plural = ? AND namespace = ? AND name = ?"
+        query = "SELECT CAST(data AS BLOB) FROM objects WHERE plural = ? AND namespace = ? AND name = ?"
         row = self._db.execute(query, (plural, *key)).fetchone()
-        return self._object(plural, row[0]) if row else None
+        return read(plural, row[0], key) if row else None
 
     def listing(self, plural: str) -> Listing:
         """Every object of a kind."""
         with transaction(self._db):
-            rows = self._db.execute("SELECT data FROM objects WHERE plural = ? ORDER BY namespace, name", (plural,))
-            return Listing(tuple(self._object(plural, data) for (data,) in rows), self.revision())
+            query = "SELECT CAST(data AS BLOB), namespace, name FROM objects WHERE plural = ? ORDER BY namespace, name"
+            rows = self._db.execute(query, (plural,))
+            return Listing.of((read(plural, data, (namespace, name)) for data, namespace, name in rows), self.revision())
 
     def deleted(self, plural: str) -> tuple[Object, ...]:
         """The deletions that are remembered, oldest first."""
-        query = "SELECT data FROM history WHERE kind = 'deleted' AND plural = ? ORDER BY revision"
-        return tuple(self._object(plural, data) for (data,) in self._db.execute(query, (plural,)))
+        query = "SELECT CAST(data AS BLOB) FROM history WHERE kind = 'deleted' AND plural = ? ORDER BY revision"
+        return readable(read(plural, data) for (data,) in self._db.execute(query, (plural,)))
 
     def revision(self) -> int:
         """The revision of the last change; it is always in the history."""
@@ -103,7 +120,9 @@ class Rows:
             floor, revision = value(self._db, "SELECT revision FROM floor"), self.revision()
             if not floor <= since <= revision:
                 raise compacted(since, floor, revision)
-            query = "SELECT kind, plural, data, revision FROM history WHERE revision > ? ORDER BY revision LIMIT ?"
+            query = (
+                "SELECT kind, plural, CAST(data AS BLOB), revision FROM history WHERE revision > ? ORDER BY revision LIMIT ?"
+            )
             rows = self._db.execute(query, (since, _PAGE)).fetchall()
         events = tuple(self._event(*row) for row in rows if plural in {None, row[1]})
         return _Page(events, rows[-1][3] if rows else since)
@@ -164,15 +183,9 @@ class Rows:
 
     def _event(self, kind: str, plural: str, data: bytes, revision: int) -> Event:
         try:
-            return Event(EventKind(kind), self._object(plural, data), revision)
+            return Event(EventKind(kind), read(plural, data), revision)
         except ValueError as problem:
             raise damaged(self._path, problem) from None
-
-    def _object(self, plural: str, data: bytes) -> Object:
-        try:
-            return decode(data, kind_of(plural))
-        except (Invalid, Missing) as problem:
-            raise damaged(self._path, f"one of its {plural} cannot be read: {problem}") from None
 
 
 class _Pulse:
@@ -243,7 +256,7 @@ class Sqlite:
             raise
         return store
 
-    async def get(self, plural: str, key: Key) -> Object | None:
+    async def get(self, plural: str, key: Key) -> Stored | None:
         known(plural, key)
         return await self._read(Rows.get, plural, key)
 
@@ -255,7 +268,7 @@ class Sqlite:
         kind_of(plural)
         return await self._read(Rows.deleted, plural)
 
-    async def commit(self, *changes: Change) -> tuple[Object | None, ...]:
+    async def commit(self, *changes: Change) -> tuple[Stored | None, ...]:
         if self._closed:
             raise closed()
         check(changes)
@@ -418,7 +431,7 @@ class Sqlite:
             wake.set()
 
 
-def _answer(done: asyncio.Future[tuple[Object | None, ...]], outcome: Outcome | BaseException) -> None:
+def _answer(done: asyncio.Future[tuple[Stored | None, ...]], outcome: Outcome | BaseException) -> None:
     if done.done():  # its caller was cancelled
         return
     if isinstance(outcome, BaseException):
