@@ -187,16 +187,6 @@ def kind_of(plural: str) -> type[Object]:
     raise Missing(f"{plural!r} is not a kind known here; known: {', '.join(_KINDS)}")
 
 
-def known(plural: str, key: Key) -> type[Object]:
-    """The class of an object that is asked for; raise if no store can have such a one."""
-    kind = kind_of(plural)
-    try:
-        "".join(key).encode()
-    except UnicodeEncodeError as problem:
-        raise Invalid(f"{key!r:.100} holds text that is not Unicode: {problem.reason}", field="metadata.name") from None
-    return kind
-
-
 def read(plural: str, data: bytes, key: Key | None = None) -> Stored:
     """What is stored as ``data``, under ``key`` if that is known, as an object, or as what cannot be read and why."""
     kind = _KINDS.get(plural)
@@ -214,6 +204,16 @@ def read(plural: str, data: bytes, key: Key | None = None) -> Stored:
 def readable(found: Iterable[Stored]) -> tuple[Object, ...]:
     """Those that can be read."""
     return tuple(one for one in found if not isinstance(one, Broken))
+
+
+def known(plural: str, key: Key) -> type[Object]:
+    """The class of an object that is asked for; raise if no store can have such a one."""
+    kind = kind_of(plural)
+    try:
+        "".join(key).encode()
+    except UnicodeEncodeError as problem:
+        raise Invalid(f"{key!r:.100} holds text that is not Unicode: {problem.reason}", field="metadata.name") from None
+    return kind
 
 
 def check(changes: Sequence[Change]) -> None:

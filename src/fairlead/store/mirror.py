@@ -20,7 +20,7 @@ class Mirror:
 
     def listed(self, listing: Listing) -> tuple[Event, ...]:
         """Know what a listing says; what that changes: first what is gone, so that what it held is free for the rest."""
-        found: list[Stored] = [*listing.objects, *listing.broken]
+        found: tuple[Stored, ...] = (*listing.objects, *listing.broken)
         there = {one.key: one for one in found}
         gone = [one for key, one in self.objects.items() if key not in there or _another(one, there[key])]
         for one in gone:

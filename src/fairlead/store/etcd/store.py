@@ -75,8 +75,8 @@ class Etcd:
     async def get(self, plural: str, key: Key) -> Stored | None:
         known(plural, key)
         at = self._keys.object(plural, key)
-        found = await self._gateway.ask(_RANGE, Range(key=at), Ranged)
-        return self._object(plural, found.kvs[0]) if found.kvs else None
+        read = await self._gateway.ask(_RANGE, Range(key=at), Ranged)
+        return self._object(plural, read.kvs[0]) if read.kvs else None
 
     async def list(self, plural: str) -> Listing:
         kind_of(plural)
