@@ -43,9 +43,10 @@ _OUR_TABLES = frozenset(table.path for table in TABLES)
 class Monitor:
     """Two tasks: one wakes on events, one on the timer. One repair at a time."""
 
-    def __init__(self, settings: Settings, node: Node, garbage: Garbage, chores: Sequence[Chore] = ()) -> None:
-        """``chores``: what else the timer sees to; each must be harmless to repeat."""
+    def __init__(self, settings: Settings, node: Node, garbage: Garbage, chores: Sequence[Chore], *, moved: Chore) -> None:
+        """``chores``: what else the timer sees to; each must be harmless to repeat. ``moved``: the host's addresses changed."""
         self._settings, self._node, self._garbage, self._chores = settings, node, garbage, chores
+        self._moved, self._moves = moved, False
         self._events = Events()
         self._turn = 0
         self._host = False
@@ -85,10 +86,11 @@ class Monitor:
             elif event.kind == "nft":
                 self._host = self._host or (not event.ours and event.name in _OUR_TABLES)
             elif event.nsid is None:
+                self._moves = self._moves or (event.kind == "address" and not event.name.startswith("fe80:"))
                 self._host = self._host or self._differs_on_host(event)
             elif event.deleted or (event.link is not None and not event.link.up):
                 self._inside |= self._node.behind(event.nsid)
-        if self._host or self._inside:
+        if self._host or self._inside or self._moves:
             self._wake.set()
 
     def _differs_on_host(self, event: Event) -> bool:
@@ -118,6 +120,10 @@ class Monitor:
             rows = [row for key in keys for row in self._node.state.owned(key) if isinstance(row, (Link, Sub))]
             if await self._compare(host=host, rows=rows):
                 self._repaired.append(time.monotonic())
+            moves, self._moves = self._moves, False
+            if moves:
+                with suppress(Problem):
+                    await self._moved()
 
     async def _on_timer(self) -> None:
         while True:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from fairlead.api.schema import Drift, Finding, Pool
+from fairlead.api.schema import Drift, Finding, Pool, Unread
 from fairlead.model.meta import Value
 
 
@@ -27,11 +27,17 @@ class Facts(Value, frozen=True, kw_only=True):
     """Of each map of the plane how many entries it has and can have; none without programs."""
     evicted: int = 0
     """Connections that were forgotten before they ended."""
+    unreadable: tuple[Unread, ...] = ()
+    """Objects that are stored and cannot be read."""
     capabilities: tuple[Capability, ...] = ()
     forwards: bool = True
     uplink_mtu: int = 1500
     mtus: dict[str, int] = {}
     """The MTU of each network that leads outside."""
+    nodes: int = 1
+    """How many nodes are known, this one among them."""
+    unreached: tuple[str, ...] = ()
+    """Nodes whose containers cannot be reached from here, and why."""
     dropping: tuple[str, ...] = ()
     """Other people's forward chains whose policy is to drop, as ``family table chain``."""
 

@@ -240,6 +240,50 @@ class ContainerID(Text):
         return text
 
 
+_PORT_NAME = re.compile(r"(?=.{1,15}\Z)(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*")
+
+
+class PortName(Text):
+    """A port's name as Kubernetes takes it (an IANA service name): ``http``, ``dns-tcp``."""
+
+    __slots__ = ()
+
+    @classmethod
+    def canonical(cls, text: str) -> str:
+        if not _PORT_NAME.fullmatch(text):
+            raise ValueError(
+                f"{text[:40]!r} is not a port's name: 1 to 15 lower case letters, digits and single '-' between them, "
+                "at least one letter"
+            )
+        return text
+
+
+_NAMED_PORT = re.compile(r"([0-9]{1,5})(/(tcp|udp|sctp))?")
+
+
+class NamedPort(Text):
+    """What a port's name stands for: its number and protocol, ``80/tcp``; without a protocol it is TCP."""
+
+    __slots__ = ()
+
+    @classmethod
+    def canonical(cls, text: str) -> str:
+        found = _NAMED_PORT.fullmatch(text.lower())
+        if not found or not 1 <= int(found[1]) <= 65535:
+            raise ValueError(f"{text[:40]!r} is not a port and protocol; write it like 80, 80/tcp, 53/udp or 36412/sctp")
+        return f"{int(found[1])}/{found[3] or 'tcp'}"
+
+    @property
+    def number(self) -> int:
+        """The port."""
+        return int(self.partition("/")[0])
+
+    @property
+    def protocol(self) -> str:
+        """tcp, udp or sctp."""
+        return self.partition("/")[2]
+
+
 @lru_cache(maxsize=4096)
 def _address(text: str) -> IPAddress:
     return ipaddress.ip_address(_unscoped(text))

@@ -12,16 +12,31 @@ import msgspec
 
 from . import document
 from .address import Text
+from .admin import AdminNetworkPolicy, BaselineAdminNetworkPolicy
+from .block import Block
+from .cluster import ClusterNetworkPolicy
 from .endpoint import Endpoint
 from .errors import Invalid
 from .meta import Object, kind
 from .namespace import Namespace
 from .network import Network
+from .node import Node
 from .policy import NetworkPolicy
 from .refusal import join, named, refusal, spelt
 from .reservation import Reservation
 
-KINDS: tuple[type[Object], ...] = (Network, Endpoint, Reservation, Namespace, NetworkPolicy)
+KINDS: tuple[type[Object], ...] = (
+    Network,
+    Endpoint,
+    Reservation,
+    Node,
+    Block,
+    Namespace,
+    NetworkPolicy,
+    ClusterNetworkPolicy,
+    AdminNetworkPolicy,
+    BaselineAdminNetworkPolicy,
+)
 """Every kind there is, in the order in which ``apply`` takes them."""
 
 T = TypeVar("T")

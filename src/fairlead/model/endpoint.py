@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import ClassVar, Literal
 
-from .address import Address, ContainerID, Family, Interface, InterfaceName, Mac, Name, Prefix
+from .address import Address, ContainerID, Family, Interface, InterfaceName, Mac, Name, NamedPort, PortName, Prefix
 from .meta import GROUP, Object, Value
 
 
@@ -152,6 +153,8 @@ class EndpointSpec(Value, frozen=True, kw_only=True):
     whose near end is ``host``, and Fairlead only adds ports and limits to it. ``handover``: the container's end of the link
     is made on the host, and who asked moves, names and configures it; ``interface`` is what its name will begin with.
     ``standby``: ports that another attachment of the container publishes, and this one does when that goes.
+    ``named_ports``: ports of the container by the names that policies may use. ``node``: on which it is, where nodes tell
+    each other of theirs.
     """
 
     container: ContainerID
@@ -165,6 +168,8 @@ class EndpointSpec(Value, frozen=True, kw_only=True):
     routes: tuple[Route, ...] = ()
     ports: tuple[PublishedPort, ...] = ()
     standby: tuple[PublishedPort, ...] = ()
+    named_ports: dict[str, NamedPort] = {}
+    node: str = ""
     bandwidth: Bandwidth | None = None
     aliases: tuple[str, ...] = ()
     dns: Dns = Dns()
@@ -173,6 +178,9 @@ class EndpointSpec(Value, frozen=True, kw_only=True):
     host: InterfaceName | None = None
     handover: bool = False
     boot: str = ""
+
+    def __post_init__(self) -> None:
+        check_port_names(self.named_ports)
 
 
 class Endpoint(Object, frozen=True, kw_only=True, tag="Endpoint"):
@@ -201,6 +209,15 @@ def _meet(one: Address | None, other: Address | None) -> bool:
     if one.family != other.family:
         return False
     return one == other or one.ip.is_unspecified or other.ip.is_unspecified
+
+
+def check_port_names(named: Iterable[str]) -> None:
+    """Raise ``ValueError`` unless each is a name that a port can have."""
+    for name in named:
+        try:
+            PortName(name)
+        except ValueError as problem:
+            raise ValueError(f"namedPorts: {problem}") from None
 
 
 def endpoint_name(container: str, interface: str) -> str:

@@ -41,6 +41,8 @@ class Object(Value, frozen=True, kw_only=True, tag_field="kind"):
     """One stored object, keyed by (kind, namespace, name). Subclasses set ``tag``, which is the kind, and ``plural``."""
 
     plural: ClassVar[str] = ""
+    namespaced: ClassVar[bool] = False
+    """Whether people name it with a namespace."""
 
     metadata: Meta
     api_version: str = GROUP

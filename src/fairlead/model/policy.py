@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 import msgspec
 
-from .address import Prefix
+from .address import PortName, Prefix
 from .meta import Object, Value
 from .selector import Selector
 
@@ -32,7 +32,10 @@ class PolicyProtocol(StrEnum):
 
 
 class PolicyPort(Value, frozen=True, kw_only=True):
-    """Ports of one protocol: one number, a run up to ``endPort``, or all of them where ``port`` is left out."""
+    """Ports of one protocol: a number, a run up to ``endPort``, a name, or all of them where ``port`` is left out.
+
+    What a name stands for the container says that is asked (``EndpointSpec.named_ports``).
+    """
 
     protocol: PolicyProtocol = PolicyProtocol.TCP
     port: int | str | None = None
@@ -40,7 +43,8 @@ class PolicyPort(Value, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if isinstance(self.port, str):
-            raise ValueError(f"port: {self.port[:40]!r} is a name; endpoints here have no named ports: write the number")
+            _check_name(self.port, ranged=self.end_port is not None)
+            return
         if self.port is not None and not 1 <= self.port <= 65535:
             raise ValueError(f"port: {self.port} is not a port; ports are 1 to 65535")
         if self.end_port is not None:
@@ -49,13 +53,14 @@ class PolicyPort(Value, frozen=True, kw_only=True):
             if not self.port <= self.end_port <= 65535:
                 raise ValueError(f"endPort: {self.end_port} must be from port, {self.port}, to 65535")
 
-    @property
-    def span(self) -> tuple[int, int]:
-        """First and last port, both included."""
-        if self.port is None:
-            return (0, 65535)
-        assert isinstance(self.port, int)
-        return (self.port, self.end_port or self.port)
+
+def _check_name(text: str, *, ranged: bool) -> None:
+    try:
+        PortName(text)
+    except ValueError as problem:
+        raise ValueError(f"port: {problem}") from None
+    if ranged:
+        raise ValueError(f"endPort: a run of ports begins with a number, not with the name {text!r}")
 
 
 class IpBlock(Value, frozen=True, kw_only=True):
@@ -124,6 +129,7 @@ class NetworkPolicy(Object, frozen=True, kw_only=True, tag="NetworkPolicy"):
     """A NetworkPolicy of one namespace."""
 
     plural: ClassVar[str] = "networkpolicies"
+    namespaced: ClassVar[bool] = True
 
     api_version: Literal["networking.k8s.io/v1"] = "networking.k8s.io/v1"
     spec: NetworkPolicySpec = NetworkPolicySpec()

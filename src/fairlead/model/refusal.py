@@ -48,7 +48,8 @@ def refusal(problem: msgspec.ValidationError, field: str = "", to: Any = None) -
         choices = _choices(_type_at(to, path))
         text = f"{found[1][:80]} is not " + (f"one of {', '.join(choices)}" if choices else "known")
     elif found := _EXPECTED.search(text):
-        text = f"{text[: found.start()]}expected {_words(found[1])}" + (f", not {_words(found[2])}" if found[2] else "")
+        bound = text[found.end() :] if text[found.end() :].startswith((" <", " >", " of length")) else ""
+        text = f"{text[: found.start()]}expected {_words(found[1])}{bound}" + (f", not {_words(found[2])}" if found[2] else "")
     elif found := _INNER.match(text):
         path, text = join(path, found[1]), text[found.end() :]
     return Invalid(text, field=join(field, path))

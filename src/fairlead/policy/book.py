@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from fairlead.desired.state import Rows
 from fairlead.model.address import Address, Prefix
+from fairlead.model.broken import Broken
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Missing
-from fairlead.model.namespace import DEFAULT, Namespace
-from fairlead.model.policy import NetworkPolicy
+from fairlead.model.namespace import DEFAULT, Namespace, labels
+from fairlead.model.node import Node
 
+from .compile import Judgements
 from .explain import Explanation, Party, explain
-from .identity import Class, Profile, profile
-from .peers import Peers, Steps
-from .select import DIRECTIONS, Clause, Prepared, Rule
-from .sets import Sets
+from .groups import Groups
+from .identity import Class
+from .lens import EVERYWHERE, NODES, Feature, Kind, Lens, touched
+from .peers import Moves, Peers, Steps
+from .salvage import salvage
+from .select import Policy, Prepared, Rule, key_of, prepare
+from .sets import Sets, Turn
 
-Thing = Namespace | NetworkPolicy | Endpoint
+Thing = Namespace | Endpoint | Node | Policy | Broken
+"""What policies depend on. ``Broken`` is any of them that was stored and cannot be read."""
 
 
 class Delta(NamedTuple):
@@ -30,70 +35,77 @@ class Delta(NamedTuple):
     any more. While one policy changes, each endpoint is under all of the old one and then under all of the new one.
     """
 
-    steps: tuple[tuple[str, Rows], ...] = ()
+    steps: Steps = ()
     subjects: frozenset[str] = frozenset()
-    after: tuple[tuple[str, Rows], ...] = ()
-
-
-class _Group:
-    """The endpoints of one profile: the policies that select them, and the sets that these make."""
-
-    __slots__ = ("labels", "names", "selecting", "subject")
-
-    def __init__(self, labels: dict[str, str]) -> None:
-        self.labels = labels
-        self.names: set[str] = set()
-        self.selecting: dict[tuple[str, str], Prepared] = {}
-        self.subject = (0, 0)
+    after: Steps = ()
 
 
 class Book:
     """Everything policies depend on, and the rows that follow from it. The same things, in any order, make the same rows."""
 
-    def __init__(self) -> None:
+    def __init__(self, node: str = "") -> None:
+        """``node``: the name of the node whose containers the endpoints are."""
+        self._node = node
         self._namespaces: dict[str, Namespace] = {}
-        self._policies: dict[tuple[str, str], Prepared] = {}
         self._endpoints: dict[str, Endpoint] = {}
-        self._profiles: dict[str, Profile] = {}
-        self._groups: dict[Profile, _Group] = {}
-        self._inside: dict[str, tuple[set[Profile], dict[tuple[str, str], Prepared]]] = {}
+        self._nodes: dict[str, Node] = {}
         self._rules: dict[int, Rule] = {}
+        self._lens = Lens()
         self._peers = Peers()
         self._sets = Sets()
-        self._stale: set[Profile] = set()
-        self._disused: list[Prefix] = []
-        self._before: dict[str, tuple[int, int] | None] = {}
+        self._groups = Groups(self._sets)
+        self._fresh: set[Feature] = set()
+        self._disused: list[Prepared] = []
 
     def put(self, *things: Thing) -> Delta:
         """Have ``things``, each in place of one of its kind and name."""
         for thing in things:
-            if isinstance(thing, Namespace):
-                self._namespaces[thing.name] = thing
-                self._rename(thing.name)
-            elif isinstance(thing, NetworkPolicy):
-                new = Prepared(thing)
-                self._replace(new.key, new)
-            else:
+            match thing:
+                case Endpoint() | Node():
+                    continue
+                case Namespace():
+                    self._lose(self._groups.drop(key_of(thing)))
+                    self._namespaces[thing.name] = thing
+                    self._rename(thing.name)
+                case Broken():
+                    self._take(salvage(thing))
+                    if thing.plural == Namespace.plural:
+                        self._namespaces.pop(thing.name, None)
+                        self._rename(thing.name)
+                case _:
+                    self._take(prepare(thing))
+        fresh, self._fresh = self._fresh, set()
+        self._refocus(fresh)
+        for thing in things:  # seen as the policies above see them
+            if isinstance(thing, Endpoint):
                 self._endpoints[thing.name] = thing
                 self._seat(thing)
+            elif isinstance(thing, Node):
+                self._nodes[thing.name] = thing
+                self._seat_node(thing)
         return self._settle()
 
     def drop(self, *things: Thing) -> Delta:
         """Have ``things`` no more; what was not there is no error."""
         for thing in things:
-            if isinstance(thing, Namespace):
-                self._namespaces.pop(thing.name, None)
-                self._rename(thing.name)
-            elif isinstance(thing, NetworkPolicy):
-                self._replace((thing.metadata.namespace or DEFAULT, thing.name), None)
-            elif self._endpoints.pop(thing.name, None):
-                self._leave(thing.name)
-                self._peers.unseat(thing.name)
+            match thing:
+                case Namespace():
+                    if self._namespaces.pop(thing.name, None):
+                        self._rename(thing.name)
+                case Endpoint():
+                    if self._endpoints.pop(thing.name, None):
+                        self._groups.leave(thing.name)
+                        self._peers.unseat(thing.name)
+                case Node():
+                    if self._nodes.pop(thing.name, None):
+                        self._peers.unseat_node(thing.name)
+                case _:
+                    self._lose(self._groups.drop(key_of(thing)))
         return self._settle()
 
     def subject(self, endpoint: Endpoint) -> tuple[int, int]:
         """The (ingress, egress) set numbers of an endpoint that was put; ``Missing`` if it was not."""
-        found = self._subject(endpoint.name)
+        found = self._groups.subject(endpoint.name)
         if found is None:
             raise Missing(f"endpoint {endpoint.name} is not known to policies")
         return found
@@ -102,9 +114,41 @@ class Book:
         """Rules by number, to name what decided about a flow."""
         return MappingProxyType(self._rules)
 
-    def explain(self, source: Endpoint | Address, destination: Endpoint | Address, protocol: str, port: int) -> Explanation:
+    def selects(self, policy: Policy, endpoint: Endpoint) -> bool:
+        """Whether a policy that was put is for an endpoint that was put."""
+        who = self._groups.profile(endpoint.name)
+        return who is not None and any(one.key == key_of(policy) for one in self._groups.selecting(who))
+
+    @property
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        """Those that were put, by name."""
+        return MappingProxyType(self._endpoints)
+
+    @property
+    def blocks(self) -> set[Prefix]:
+        """The CIDRs that policies use."""
+        return self._peers.blocks
+
+    def peer(self, of: Endpoint | Address | Prefix, family: int = 0) -> int:
+        """The class of an endpoint by its address of a family, of an address, or of those in a CIDR that nobody has."""
+        if isinstance(of, Prefix):
+            return self._peers.within(of)
+        if isinstance(of, Endpoint):
+            at = next(one.address for one in of.spec.addresses if one.family == family)
+            return self._peers.at(at, self._lens.outside(self._lens.profile(of, self._namespaces))).number
+        holder = self._endpoints.get(self._peers.holder(of) or "")
+        return self.peer(holder, of.family) if holder else self._peers.at(of, None).number
+
+    def judgements(self, own: int) -> Judgements:
+        """What a set of policies says of all classes."""
+        return self._sets[own].judgements()
+
+    def explain(
+        self, source: Endpoint | Address, destination: Endpoint | Address, protocol: str = "", port: int = 0
+    ) -> Explanation:
         """Whether the one may open a connection to the other's ``port``, and why. ``protocol`` is "tcp", "icmp" or any other.
 
+        Without one: at which ports it may.
         An address that an endpoint has stands for the endpoint. Of an endpoint with several addresses the first counts whose
         family the other side has too.
         """
@@ -118,127 +162,93 @@ class Book:
 
     def _party(self, one: Endpoint | Address, family: int) -> Party:
         if isinstance(one, Address):
-            name = self._peers.holder(one)
             address: Address | None = one if one.family == family else None
-            found = self._endpoints.get(name or "")
-            blocks = self._peers.around(one)
+            found = self._endpoints.get(self._peers.holder(one) or "")
         else:
             found = one
             address = next((at.address for at in one.spec.addresses if at.family == family), None)
-            blocks = self._peers.around(address) if address else ()
         if found is None:
-            return Party(str(one), address, Class(None, blocks), None)
-        who = profile(found, self._namespaces)
-        labels = dict(who.labels)
-        near = self._inside.get(who.namespace, (set(), {}))[1].values()
-        selecting = [policy for policy in sorted(near, key=lambda one: one.name) if policy.selects(who, labels)]
-        return Party(f"{who.namespace}/{found.display}", address, Class(who, blocks), selecting, found.name)
-
-    def _subject(self, name: str) -> tuple[int, int] | None:
-        who = self._profiles.get(name)
-        return self._groups[who].subject if who else None
+            assert isinstance(one, Address)
+            own = self._nodes.get(self._node)
+            return Party(str(one), address, self._peers.at(one, None), own_node=own is not None and one in own.addresses)
+        who = self._lens.profile(found, self._namespaces)
+        outside = self._lens.outside(who)
+        of = self._peers.at(address, outside) if address else Class(outside, ())
+        title = f"{who.namespace}/{found.display}"
+        return Party(title, address, of, self._groups.selecting(who), found.name, found.spec.named_ports)
 
     def _rename(self, namespace: str) -> None:
         """The labels of a namespace changed."""
-        groups = self._inside.get(namespace, (set(), {}))[0]
-        for name in sorted(name for who in groups for name in self._groups[who].names):
-            self._seat(self._endpoints[name])
+        for one in self._endpoints.values():
+            if (one.metadata.namespace or DEFAULT) == namespace:
+                self._seat(one)
 
     def _seat(self, endpoint: Endpoint) -> None:
-        """An endpoint is new, or changed, or its namespace did."""
-        name = endpoint.name
-        who = profile(endpoint, self._namespaces)
-        self._before.setdefault(name, self._subject(name))
-        if self._profiles.get(name) != who:
-            self._leave(name)
-            self._profiles[name] = who
-            self._join(name, who)
-        self._peers.seat(name, who, (one.address for one in endpoint.spec.addresses))
+        """An endpoint is new, or changed, or its namespace did, or what policies look at.
 
-    def _join(self, name: str, who: Profile) -> None:
-        if who not in self._groups:
-            group = self._groups[who] = _Group(dict(who.labels))
-            groups, policies = self._inside.setdefault(who.namespace, (set(), {}))
-            groups.add(who)
-            group.selecting = {key: one for key, one in policies.items() if one.selects(who, group.labels)}
-            self._stale.add(who)
-        self._groups[who].names.add(name)
+        What policies say of those on other nodes is for these to enforce: here they are peers alone.
+        """
+        who = self._lens.profile(endpoint, self._namespaces)
+        if endpoint.spec.node in {"", self._node}:
+            self._groups.join(endpoint.name, who)
+        self._peers.seat(endpoint.name, self._lens.outside(who), (one.address for one in endpoint.spec.addresses))
 
-    def _leave(self, name: str) -> None:
-        who = self._profiles.pop(name, None)
-        if who is not None:
-            self._groups[who].names.discard(name)
-            self._stale.add(who)
+    def _seat_node(self, node: Node) -> None:
+        """The same for a node, if any policy looks at nodes."""
+        if NODES in self._lens:
+            self._peers.seat_node(node.name, self._lens.labels(Kind.NODE, node.labels), node.addresses)
+        else:
+            self._peers.unseat_node(node.name)
 
-    def _replace(self, key: tuple[str, str], new: Prepared | None) -> None:
-        """A policy is ``new``, or there is none."""
-        groups, policies = self._inside.setdefault(key[0], (set(), {}))
-        if new:
-            self._peers.use(new.cidrs)
-            policies[key] = new
-        if old := self._policies.pop(key, None):
-            self._disused += old.cidrs
-            for clause in _clauses(old):
+    def _take(self, policy: Prepared) -> None:
+        """There is a policy."""
+        self._fresh |= self._lens.use(policy.features)
+        self._peers.use(policy.cidrs)
+        self._lose(self._groups.put(policy))
+        self._rules |= {clause.number: clause.rule for clause in policy.clauses}
+
+    def _lose(self, policy: Prepared | None) -> None:
+        """There is a policy no more. What it looked at leaves the classes only later: sets in force were made with it."""
+        if policy:
+            self._disused.append(policy)
+            for clause in policy.clauses:
                 del self._rules[clause.number]
-            if not new:
-                del policies[key]
-        if new:
-            self._policies[key] = new
-            self._rules |= {clause.number: clause.rule for clause in _clauses(new)}
-        for who in groups:
-            group = self._groups[who]
-            was = group.selecting.pop(key, None)
-            if new and new.selects(who, group.labels):
-                group.selecting[key] = new
-            if was or key in group.selecting:
-                self._stale.add(who)
-        if not groups and not policies:
-            del self._inside[key[0]]
 
     def _settle(self) -> Delta:
-        for who in self._stale:
-            group = self._groups[who]
-            old = group.subject
-            group.subject = self._hold(group)
-            for own in old:
-                self._sets.release(own)
-            if group.subject != old:
-                for name in group.names:
-                    self._before.setdefault(name, old)
-            if not group.names:
-                self._bury(who)
-        moves = self._peers.settle()
-        turn = self._sets.settle(moves, self._peers.faces)
-        subjects = frozenset(
-            name for name, old in self._before.items() if name in self._endpoints and self._subject(name) != old
-        )
-        self._stale, self._before = set(), {}
+        turn, moves = self._turn()
+        subjects = self._groups.flipped()
         return Delta((*turn.first, *moves.steps), subjects, (*turn.last, *self._retire()))
 
     def _retire(self) -> Steps:
-        """CIDRs leave the classes only now: the sets that subjects had so far were made with them."""
+        """Features and CIDRs that only policies looked at which are no more."""
         if not self._disused:
             return ()
-        self._peers.disuse(self._disused)
+        gone: set[Feature] = set()
+        for policy in self._disused:
+            gone |= self._lens.disuse(policy.features)
+            self._peers.disuse(policy.cidrs)
         self._disused = []
-        moves = self._peers.settle()
-        turn = self._sets.settle(moves, self._peers.faces)
+        self._refocus(gone)
+        turn, moves = self._turn()
+        flipped = self._groups.flipped()
+        assert not flipped, "nobody is under other sets because of what no policy looks at"
         return (*turn.first, *moves.steps, *turn.last)
 
-    def _hold(self, group: _Group) -> tuple[int, int]:
-        if not group.names:
-            return (0, 0)
-        policies = group.selecting.values()
-        ingress, egress = (self._sets.hold(one, [each for each in policies if one in each.directions]) for one in DIRECTIONS)
-        return (ingress, egress)
+    def _turn(self) -> tuple[Turn, Moves]:
+        self._groups.settle()
+        moves = self._peers.settle()
+        return self._sets.settle(moves, self._peers.faces), moves
 
-    def _bury(self, who: Profile) -> None:
-        del self._groups[who]
-        groups, policies = self._inside[who.namespace]
-        groups.discard(who)
-        if not groups and not policies:
-            del self._inside[who.namespace]
-
-
-def _clauses(policy: Prepared) -> Iterable[Clause]:
-    return (clause for one in policy.directions.values() for clause in one.clauses)
+    def _refocus(self, features: set[Feature]) -> None:
+        """Policies look at something that none did before, or none looks at it any more."""
+        if not features:
+            return
+        around = {name: one.labels for name, one in self._namespaces.items()}
+        for endpoint in self._endpoints.values():
+            home = endpoint.metadata.namespace or DEFAULT
+            if touched(features, endpoint, around.get(home) or labels(home, None)):
+                self._seat(endpoint)
+        self._peers.tell_outside(apart=EVERYWHERE in self._lens)
+        if any(kind is Kind.NODE for kind, _, _ in features):
+            for node in self._nodes.values():
+                self._seat_node(node)

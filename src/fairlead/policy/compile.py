@@ -1,4 +1,12 @@
-"""Compiling: the rules that allow a peer become spans of ports, and a set of policies becomes rulings and judgements."""
+"""Compiling: the rules that mean a peer become spans of ports, and a set of policies becomes rulings and judgements.
+
+Of each protocol and port the first word counts, layer by layer::
+
+    Admin      the first rule that matches: accepts, denies, or passes on
+    Network    where policies isolate: the first rule that matches accepts, else it is denied
+    Baseline   the first rule that matches: accepts, denies, or passes on
+               else it passes
+"""
 
 from __future__ import annotations
 
@@ -6,51 +14,107 @@ import bisect
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from fairlead.desired.state import Judgement, Rows, Ruling, Span
-from fairlead.model.policy import PolicyProtocol, PolicyType
+from fairlead.model.cluster import Action
+from fairlead.model.policy import PolicyType
 
-from .identity import number
-from .select import Clause, Prepared
+from .identity import Face, number
+from .ports import Named, Run, runs
+from .select import Clause, Layer, Prepared
+from .terms import Term
 
-PROTOCOLS = {PolicyProtocol.TCP: 6, PolicyProtocol.UDP: 17, PolicyProtocol.SCTP: 132}
-"""The protocols that have ports, by their numbers in IP."""
-
-
-def spans(clauses: Iterable[Clause]) -> tuple[Span, ...]:
-    """What rules that mean a peer allow it, each span named by the first of them; the rest is denied by rule 0."""
-    runs: dict[int, list[tuple[int, int, int, int]]] = {}
-    rest = Span(protocol=0, first=0, last=65535, allow=False, rule=0)
-    for place, clause in enumerate(clauses):
-        if not clause.ports:
-            rest = Span(protocol=0, first=0, last=65535, allow=True, rule=clause.number)
-            break
-        for port in clause.ports:
-            runs.setdefault(PROTOCOLS[port.protocol], []).append((*port.span, place, clause.number))
-    return (*(span for protocol in sorted(runs) for span in _first(protocol, runs[protocol])), rest)
+_PORTS = 1 << 16
 
 
-def _first(protocol: int, runs: Sequence[tuple[int, int, int, int]]) -> list[Span]:
-    """Runs of ports that may overlap, (first, last, place, rule), as spans that do not: the lowest place wins."""
-    starts = sorted(runs, reverse=True)
-    edges = sorted({edge for first, last, _, _ in runs for edge in (first, last + 1)})
-    open_now: list[tuple[int, int, int]] = []
-    found: list[tuple[int, int, int]] = []
+class Said(NamedTuple):
+    """What one rule says of a peer that it means. ``runs`` None: of every protocol and port."""
+
+    layer: Layer
+    action: Action
+    runs: tuple[Run, ...] | None
+    rule: int
+
+    @classmethod
+    def by(cls, clause: Clause, named: Named) -> Said:
+        """What ``clause`` says where ports have these names."""
+        return cls(clause.layer, clause.rule.action, runs(clause.ports, named) if clause.ports else None, clause.number)
+
+
+class _Word(NamedTuple):
+    """A rule that is in force at some port, in the order of its place; ``last`` is its last port."""
+
+    place: int
+    last: int
+    action: Action
+    rule: int
+
+
+class _Decided(NamedTuple):
+    allow: bool
+    rule: int
+
+
+_ISOLATED, _PASSES = _Decided(allow=False, rule=0), _Decided(allow=True, rule=0)
+
+
+def spans(said: Iterable[Said], *, isolated: bool) -> tuple[Span, ...]:
+    """What rules that mean a peer come to, in their order, each span with the rule that decides, if one does.
+
+    ``isolated``: whether NetworkPolicies deny what none of their rules allows. The last span is that of everything else.
+    """
+    whole: list[list[_Word]] = [[] for _ in Layer]
+    starts: dict[int, list[tuple[int, Layer, _Word]]] = {}
+    for place, one in enumerate(said):
+        if whole[one.layer]:
+            continue  # a rule before it in its layer is for every port
+        if one.runs is None:
+            whole[one.layer].append(_Word(place, _PORTS - 1, one.action, one.rule))
+        for protocol, first, last in one.runs or ():
+            starts.setdefault(protocol, []).append((first, one.layer, _Word(place, last, one.action, one.rule)))
+    rest = _decide(whole, isolated=isolated)
+    found = (span for protocol in sorted(starts) for span in _sweep(protocol, starts[protocol], whole, rest, isolated=isolated))
+    return (*found, Span(protocol=0, first=0, last=_PORTS - 1, allow=rest.allow, rule=rest.rule))
+
+
+def _decide(words: Sequence[Sequence[_Word]], *, isolated: bool) -> _Decided:
+    """The first word of each layer, until one decides."""
+    for layer in Layer:
+        first = words[layer][0] if words[layer] else None
+        if first and first.action is not Action.PASS:
+            return _Decided(first.action is Action.ACCEPT, first.rule)
+        if layer is Layer.NETWORK and isolated:
+            return _ISOLATED
+    return _PASSES
+
+
+def _sweep(
+    protocol: int, starts: list[tuple[int, Layer, _Word]], whole: list[list[_Word]], rest: _Decided, *, isolated: bool
+) -> list[Span]:
+    """Runs of ports that may overlap as spans that do not, without those that say what ``rest`` does."""
+    edges = sorted({0, _PORTS, *(edge for first, _, word in starts for edge in (first, word.last + 1))})
+    coming = sorted(starts, reverse=True)
+    now = [list(words) for words in whole]
+    found: list[tuple[int, int, _Decided]] = []
     for edge, beyond in itertools.pairwise(edges):
-        while starts and starts[-1][0] == edge:
-            _, last, place, rule = starts.pop()
-            heapq.heappush(open_now, (place, last, rule))
-        while open_now and open_now[0][1] < edge:
-            heapq.heappop(open_now)
-        if not open_now:
-            continue
-        rule = open_now[0][2]
-        if found and found[-1][1] == edge - 1 and found[-1][2] == rule:
-            found[-1] = (found[-1][0], beyond - 1, rule)
+        while coming and coming[-1][0] == edge:
+            _, layer, word = coming.pop()
+            heapq.heappush(now[layer], word)
+        for words in now:
+            while words and words[0].last < edge:
+                heapq.heappop(words)
+        decided = _decide(now, isolated=isolated)
+        if found and found[-1][2] == decided:
+            found[-1] = (found[-1][0], beyond - 1, decided)
         else:
-            found.append((edge, beyond - 1, rule))
-    return [Span(protocol=protocol, first=first, last=last, allow=True, rule=rule) for first, last, rule in found]
+            found.append((edge, beyond - 1, decided))
+    return [
+        Span(protocol=protocol, first=first, last=last, allow=one.allow, rule=one.rule)
+        for first, last, one in found
+        if one != rest
+    ]
 
 
 def verdict(of: Sequence[Span], protocol: int, port: int) -> Span:
@@ -58,23 +122,59 @@ def verdict(of: Sequence[Span], protocol: int, port: int) -> Span:
     return next((one for one in of if one.protocol == protocol != 0 and one.first <= port <= one.last), of[-1])
 
 
-def set_number(direction: PolicyType, namespace: str, policies: Sequence[Prepared]) -> int:
-    """The number of the set of ``policies``, sorted by name: made from what they say; 0 if there are none."""
+def set_number(direction: PolicyType, policies: Sequence[Prepared], named: Named) -> int:
+    """The number of the set of ``policies``, in their order: made from what they say; 0 if there are none.
+
+    ``named``: the names of ports that their rules use and the container has, if it is the one that is asked.
+    """
     if not policies:
         return 0
-    return number("set", direction, namespace, [(one.name, one.directions[direction].text) for one in policies])
+    said = [(one.title, one.directions[direction].text) for one in policies]
+    return number("set", direction, said, sorted(named.items())) if named else number("set", direction, said)
+
+
+def own_ports(direction: PolicyType, policies: Iterable[Prepared], named: Named) -> Named:
+    """Of a container's named ports those that the rules for what comes to it use."""
+    if direction is PolicyType.EGRESS or not named:
+        return {}
+    used = {name for one in policies for clause in one.directions[direction].clauses for name in clause.names}
+    return {name: named[name] for name in sorted(used & named.keys())}
+
+
+class Judgements(NamedTuple):
+    """What a set says: its rulings by number, which of them each class follows that has one of its own, and all others."""
+
+    rulings: Mapping[int, tuple[Span, ...]]
+    judged: Mapping[int, int]
+    rest: int
 
 
 class PolicySet:
-    """Some policies of one namespace and direction, and how they judge the classes of peers that there are."""
+    """Some policies of one direction, and how they judge the classes of peers that there are.
 
-    def __init__(self, own: int, direction: PolicyType, policies: Sequence[Prepared]) -> None:
+    Which of its clauses mean a class is a mask, a bit a clause; ``bits`` says which each of its terms sets. What is said of an
+    endpoint that only rules for every endpoint mean goes for all who have no judgement of their own; where there are such
+    rules everybody else has one.
+    """
+
+    def __init__(self, own: int, direction: PolicyType, policies: Sequence[Prepared], named: Named) -> None:
+        """``named``: the named ports of the containers that are under it, where these are what is asked."""
         self.number = own
-        self.clauses = tuple(clause for one in policies for clause in one.directions[direction].clauses)
-        self.terms = {term.key: term for clause in self.clauses for term in clause.terms}
-        self._memo: dict[tuple[bool, ...], Ruling] = {}
-        self._keys = tuple(tuple(term.key for term in clause.terms) for clause in self.clauses)
-        self._rest = self._ruling(())
+        self._isolated = any(one.layer is Layer.NETWORK for one in policies)
+        self._clauses = tuple(clause for one in policies for clause in one.directions[direction].clauses)
+        self._said = tuple(Said.by(clause, named) for clause in self._clauses)
+        self._named = tuple(at for at, one in enumerate(self._clauses) if one.names and direction is PolicyType.EGRESS)
+        self._always = sum(1 << at for at, clause in enumerate(self._clauses) if clause.everybody)
+        self._endpoints = sum(1 << at for at, clause in enumerate(self._clauses) if clause.every_endpoint)
+        self.terms: dict[bytes, Term] = {}
+        self.bits: dict[bytes, int] = {}
+        for at, clause in enumerate(self._clauses):
+            for bit, terms in ((1 << at, clause.matched), (0, clause.watched(direction))):
+                for term in terms:
+                    self.terms[term.key] = term
+                    self.bits[term.key] = self.bits.get(term.key, 0) | bit
+        self._memo: dict[tuple[int, tuple[Said, ...]], Ruling] = {}
+        self._rest = self._ruling(self._endpoints, {})
         self._judged: dict[int, Judgement] = {}
         self._order: list[int] = []
         self._uses = Counter((self._rest.number,))
@@ -84,15 +184,18 @@ class PolicySet:
         """The owner of its rows."""
         return f"policy/{self.number:016x}"
 
-    def judge(self, peer: int, meant: Collection[bytes]) -> bool:
-        """Judge a class that the terms ``meant`` mean; whether that adds a row."""
-        ruling = self._ruling(meant)
-        if ruling.number == self._rest.number:
-            return False
-        self._judged[peer] = Judgement(policy=self.number, peer=peer, ruling=ruling.number)
-        bisect.insort(self._order, peer)
-        self._uses[ruling.number] += 1
-        return True
+    def judge(self, peer: int, face: Face, mask: int) -> bool:
+        """Judge a class that the clauses of ``mask`` mean; whether that adds a row."""
+        if self._judge(peer, face, mask):
+            bisect.insort(self._order, peer)
+            return True
+        return False
+
+    def judge_all(self, masks: Mapping[int, int], faces: Mapping[int, Face]) -> None:
+        """Judge all classes that its terms mean, when it comes into use."""
+        for peer, mask in masks.items():
+            self._judge(peer, faces[peer], mask)
+        self._order = sorted(self._judged)
 
     def forget(self, peer: int) -> bool:
         """Forget a class; whether that takes a row away."""
@@ -106,16 +209,32 @@ class PolicySet:
             self._memo = {key: kept for key, kept in self._memo.items() if kept.number != one.ruling}
         return True
 
+    def judgements(self) -> Judgements:
+        """All that it says."""
+        rulings = {one.number: one.spans for one in self._memo.values()}
+        return Judgements(rulings, {peer: one.ruling for peer, one in self._judged.items()}, self._rest.number)
+
     def rows(self) -> Rows:
         """Its rulings, then its judgements, each in order."""
         rulings = {one.number: one for one in self._memo.values()}
         rest = Judgement(policy=self.number, peer=0, ruling=self._rest.number)
         return (*[rulings[one] for one in sorted(self._uses)], rest, *[self._judged[peer] for peer in self._order])
 
-    def _ruling(self, meant: Collection[bytes]) -> Ruling:
-        """The ruling on a class. Its number holds the set's, so that no two sets share a row."""
-        key = tuple([not keys or any(one in meant for one in keys) for keys in self._keys])
-        if key not in self._memo:
-            said = spans(clause for clause, meets in zip(self.clauses, key, strict=True) if meets)
-            self._memo[key] = Ruling(number=number("ruling", self.number, said), spans=said)
-        return self._memo[key]
+    def _judge(self, peer: int, face: Face, mask: int) -> bool:
+        ruling = self._ruling(mask | self._endpoints if face.namespace else mask, face.ports).number
+        if ruling == self._rest.number:
+            return False
+        self._judged[peer] = Judgement(policy=self.number, peer=peer, ruling=ruling)
+        self._uses[ruling] += 1
+        return True
+
+    def _ruling(self, mask: int, named: Named) -> Ruling:
+        """The ruling on a class whose ports have these names. Its number holds the set's, so that no two sets share a row."""
+        mask |= self._always
+        resolved = tuple([Said.by(self._clauses[at], named) for at in self._named if mask >> at & 1]) if self._named else ()
+        if (mask, resolved) not in self._memo:
+            theirs = {one.rule: one for one in resolved}
+            said = [theirs.get(one.rule, one) for at, one in enumerate(self._said) if mask >> at & 1]
+            found = spans(said, isolated=self._isolated)
+            self._memo[mask, resolved] = Ruling(number=number("ruling", self.number, found), spans=found)
+        return self._memo[mask, resolved]

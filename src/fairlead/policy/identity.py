@@ -11,12 +11,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from fairlead.model import namespace
-from fairlead.model.address import Prefix
-from fairlead.model.endpoint import Endpoint
-from fairlead.model.namespace import Namespace
+from fairlead.model.address import NamedPort, Prefix
 
 Labels = tuple[tuple[str, str], ...]
+Drawer = tuple[str, ...]
+"""A property by which terms and those whom they may mean find each other without looking at all."""
 
 
 def canonical(*parts: object) -> bytes:
@@ -30,50 +29,68 @@ def number(*parts: object) -> int:
 
 
 class Profile(NamedTuple):
-    """What selectors see of an endpoint: its namespace, its labels and the namespace's, each sorted."""
+    """What policies see of an endpoint: its namespace, its labels, the namespace's, its named ports, each sorted."""
 
     namespace: str
     labels: Labels
     around: Labels
-
-
-def profile(endpoint: Endpoint, namespaces: Mapping[str, Namespace]) -> Profile:
-    """The profile of ``endpoint``; a namespace that nobody made has its name as its label."""
-    name = endpoint.metadata.namespace or namespace.DEFAULT
-    around = namespace.labels(name, namespaces.get(name))
-    return Profile(name, tuple(sorted(endpoint.metadata.labels.items())), tuple(sorted(around.items())))
+    ports: Labels = ()
 
 
 class Class(NamedTuple):
-    """All peers that no policy tells apart: the profile they have, if endpoints, and the CIDRs in use that hold them."""
+    """All peers that no policy in use tells apart: what is seen of them, and the CIDRs in use that hold them.
+
+    ``profile`` is that of endpoints, ``node`` the labels of nodes, which an address of a node has. ``outside``: addresses that
+    nobody and no CIDR holds, where policies tell them from endpoints.
+    """
 
     profile: Profile | None
     blocks: tuple[Prefix, ...]
+    node: Labels | None = None
+    outside: bool = False
 
     @property
     def number(self) -> int:
         """Its number; 0 for everybody of whom policies know nothing."""
-        return number("peer", self.profile, self.blocks) if self.profile or self.blocks else 0
+        if self.profile is None and not self.blocks and self.node is None:
+            return number("peer", "outside") if self.outside else 0
+        return number("peer", self.profile, self.blocks, self.node)
 
 
 class Face(NamedTuple):
-    """A class as terms look at it. ``namespace`` is empty if it has no endpoints."""
+    """A class as terms look at it. ``namespace`` is empty if it has no endpoints, ``node`` None if it is no node."""
 
     namespace: str
     labels: Mapping[str, str]
     around: Mapping[str, str]
+    ports: Mapping[str, NamedPort]
     blocks: frozenset[str]
+    node: Mapping[str, str] | None
 
     @classmethod
     def of(cls, one: Class) -> Face:
         """The face of a class."""
-        who = one.profile
-        blocks = frozenset(one.blocks)
-        return cls(who.namespace, dict(who.labels), dict(who.around), blocks) if who else cls("", {}, {}, blocks)
+        blocks, node = frozenset(one.blocks), None if one.node is None else dict(one.node)
+        if (who := one.profile) is None:
+            return cls("", {}, {}, {}, blocks, node)
+        ports = {name: NamedPort(port) for name, port in who.ports}
+        return cls(who.namespace, dict(who.labels), dict(who.around), ports, blocks, node)
 
-    def drawers(self) -> Iterator[str]:
-        """Where the terms lie that can match it; ``Term.drawer`` is the other side."""
-        yield from self.blocks
-        if self.namespace:
-            yield self.namespace
-            yield ""
+    def drawers(self) -> Iterator[Drawer]:
+        """Where the terms lie that can mean it; ``Term.drawer`` is the other side."""
+        for cidr in self.blocks:
+            yield ("block", cidr)
+        if self.node is not None:
+            yield ("node",)
+        if not self.namespace:
+            yield ("outside",)
+        else:
+            yield ("any",)
+            yield ("in", self.namespace)
+            for key, value in self.labels.items():
+                yield ("label", "", key, value)
+                yield ("label", self.namespace, key, value)
+            for key, value in self.around.items():
+                yield ("around", key, value)
+            for name in self.ports:
+                yield ("port", name)

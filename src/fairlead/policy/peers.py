@@ -1,22 +1,25 @@
-"""Peers: which class has which prefix. The addresses of endpoints, and the CIDRs that policies use, as rows.
+"""Peers: which class has which prefix. The addresses of endpoints and nodes, and the CIDRs that policies use, as rows.
 
-A prefix has one row. Of two endpoints with one address the first by name has it, and an endpoint's address goes before a
-CIDR that is the same prefix.
+A prefix has one row. Of two endpoints with one address the first by name has it, and so of two nodes. The row is the
+endpoint's, if one has the address, else that of the prefix itself, whoever has it: a node, a policy that uses it, or, where
+policies tell endpoints from everybody else, nobody.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from fairlead.desired.state import Peer, Rows
 from fairlead.model.address import Address, Prefix
 
 from .blocks import Blocks, Spot
-from .identity import Class, Face, Profile
+from .identity import Class, Face, Labels, Profile
 
+_EVERYWHERE = (Prefix("0.0.0.0/0"), Prefix("::/0"))
 Steps = tuple[tuple[str, Rows], ...]
+W = TypeVar("W")
 
 
 class Moves(NamedTuple):
@@ -24,12 +27,41 @@ class Moves(NamedTuple):
 
     steps: Steps
     born: dict[int, Face]
-    dead: frozenset[int]
+    dead: dict[int, Face]
 
 
-class _Seat(NamedTuple):
-    who: Profile
+class _Seat(NamedTuple, Generic[W]):
+    """``who`` has these prefixes."""
+
+    who: W
     prefixes: tuple[Prefix, ...]
+
+
+class _Hall(Generic[W]):
+    """Who sits where: seats by name, names by prefix."""
+
+    def __init__(self) -> None:
+        self.seats: dict[str, _Seat[W]] = {}
+        self.holders: dict[Prefix, set[str]] = {}
+
+    def first(self, prefix: Prefix) -> str | None:
+        """The one of those who sit there that counts."""
+        return min(self.holders.get(prefix, ()), default=None)
+
+    def take(self, name: str, seat: _Seat[W]) -> None:
+        """Sit down."""
+        self.seats[name] = seat
+        for one in seat.prefixes:
+            self.holders.setdefault(one, set()).add(name)
+
+    def leave(self, name: str) -> tuple[Prefix, ...]:
+        """Get up; the prefixes it had."""
+        seat = self.seats.pop(name, None)
+        for one in seat.prefixes if seat else ():
+            self.holders[one].discard(name)
+            if not self.holders[one]:
+                del self.holders[one]
+        return seat.prefixes if seat else ()
 
 
 class Peers:
@@ -38,34 +70,38 @@ class Peers:
     def __init__(self) -> None:
         self.faces: dict[int, Face] = {}
         """Every class that some prefix has, but 0, by number."""
-        self._seats: dict[str, _Seat] = {}
-        self._holders: dict[Prefix, set[str]] = {}
+        self._endpoints: _Hall[Profile] = _Hall()
+        self._nodes: _Hall[Labels] = _Hall()  # the labels that matter
         self._spots: dict[Prefix, Spot] = {}
         self._blocks = Blocks()
         self._rows: dict[str, tuple[Peer, ...]] = {}
         self._uses: Counter[int] = Counter()
-        self._changed_seats: set[str] = set()
+        self._changed: set[str] = set()
         self._changed_blocks: set[Prefix] = set()
         self._toggled: set[Prefix] = set()
+        self._outside = False
+
+    def tell_outside(self, *, apart: bool) -> None:
+        """Whether who is no endpoint, and in no CIDR in use, is of a class of its own."""
+        if apart != self._outside:
+            self._outside = apart
+            self._changed_blocks.update(_EVERYWHERE)
 
     def seat(self, name: str, who: Profile, addresses: Iterable[Address]) -> None:
         """The endpoint ``name`` has the profile ``who`` and these addresses, whatever it had before."""
-        self.unseat(name)
-        prefixes = tuple(dict.fromkeys(one.host() for one in addresses))
-        self._seats[name] = _Seat(who, prefixes)
-        for one in prefixes:
-            self._touch(one)
-            self._holders.setdefault(one, set()).add(name)
+        self._sit(self._endpoints, name, who, addresses)
+
+    def seat_node(self, name: str, labels: Labels, addresses: Iterable[Address]) -> None:
+        """The node ``name`` has these labels that matter, and these addresses."""
+        self._sit(self._nodes, name, labels, addresses)
 
     def unseat(self, name: str) -> None:
         """There is no endpoint ``name``."""
-        self._changed_seats.add(name)
-        seat = self._seats.pop(name, None)
-        for one in seat.prefixes if seat else ():
-            self._touch(one)
-            self._holders[one].discard(name)
-            if not self._holders[one]:
-                del self._holders[one], self._spots[one]
+        self._rise(self._endpoints, name)
+
+    def unseat_node(self, name: str) -> None:
+        """There is no node ``name``, or nobody looks at nodes."""
+        self._rise(self._nodes, name)
 
     def use(self, cidrs: Iterable[Prefix]) -> None:
         """One more policy uses ``cidrs``."""
@@ -77,19 +113,28 @@ class Peers:
 
     def holder(self, address: Address) -> str | None:
         """The endpoint that has the address."""
-        return min(self._holders.get(address.host(), ()), default=None)
+        return self._endpoints.first(address.host())
 
-    def around(self, address: Address) -> tuple[Prefix, ...]:
-        """The CIDRs in use that hold the address."""
-        return self._blocks.holding(Spot.of(address))
+    def at(self, address: Address, who: Profile | None) -> Class:
+        """The class of an address that somebody with the profile ``who`` has, or nobody."""
+        return Class(who, self._blocks.holding(Spot.of(address)), self._node(address.host()), self._outside)
+
+    @property
+    def blocks(self) -> set[Prefix]:
+        """The CIDRs in use."""
+        return set(self._blocks)
+
+    def within(self, cidr: Prefix) -> int:
+        """The class of addresses of a CIDR that nobody has and no longer one in use holds."""
+        return Class(None, self._blocks.holding(Spot.of(cidr)), outside=self._outside).number
 
     def settle(self) -> Moves:
         """Make the changes so far true."""
         self._spread()
         classes: dict[int, Class] = {}
-        fresh = {f"peers/{name}": self._endpoint_rows(name, classes) for name in sorted(self._changed_seats)}
+        fresh = {f"peers/{name}": self._seat_rows(name, classes) for name in sorted(self._changed)}
         fresh |= {f"block/{cidr}": self._block_rows(cidr, classes) for cidr in sorted(self._changed_blocks)}
-        self._changed_seats, self._changed_blocks, self._toggled = set(), set(), set()
+        self._changed, self._changed_blocks, self._toggled = set(), set(), set()
         fresh = {owner: rows for owner, rows in fresh.items() if rows != self._rows.get(owner, ())}
         steps = self._steps(fresh)
         for owner, rows in fresh.items():
@@ -98,15 +143,31 @@ class Peers:
             if rows:
                 self._rows[owner] = rows
         born = {peer: Face.of(one) for peer, one in classes.items() if self._uses[peer] and peer not in self.faces}
-        dead = frozenset([peer for peer, uses in self._uses.items() if not uses])
+        gone = [peer for peer, uses in self._uses.items() if not uses]
         self.faces |= born
-        for peer in dead:
+        for peer in gone:
             del self._uses[peer]
-            self.faces.pop(peer, None)
-        return Moves(steps, born, dead)
+        return Moves(steps, born, {peer: self.faces.pop(peer) for peer in gone if peer in self.faces})
+
+    def _sit(self, hall: _Hall[W], name: str, who: W, addresses: Iterable[Address]) -> None:
+        self._rise(hall, name)
+        seat = _Seat(who, tuple(dict.fromkeys(one.host() for one in addresses)))
+        for one in seat.prefixes:
+            self._touch(one)
+        hall.take(name, seat)
+        if hall is self._endpoints:
+            self._changed.add(name)
+
+    def _rise(self, hall: _Hall[W], name: str) -> None:
+        if hall is self._endpoints:
+            self._changed.add(name)
+        for one in hall.leave(name):
+            self._touch(one)
+            if one not in self._endpoints.holders and one not in self._nodes.holders:
+                del self._spots[one]
 
     def _touch(self, prefix: Prefix) -> None:
-        self._changed_seats.update(self._holders.get(prefix, ()))
+        self._changed.update(self._endpoints.holders.get(prefix, ()))
         self._changed_blocks.add(prefix)
         self._spots.setdefault(prefix, Spot.of(prefix))
 
@@ -121,19 +182,28 @@ class Peers:
         self._changed_blocks.update([one for one in self._blocks if came.holding(Spot.of(one))])
         for prefix, spot in self._spots.items():
             if came.holding(spot):
-                self._changed_seats |= self._holders[prefix]
+                self._changed.update(self._endpoints.holders.get(prefix, ()))
+                self._changed_blocks.update([prefix] if prefix in self._nodes.holders else ())
 
-    def _endpoint_rows(self, name: str, classes: dict[int, Class]) -> tuple[Peer, ...]:
-        seat = self._seats.get(name)
+    def _node(self, prefix: Prefix) -> Labels | None:
+        """The labels that matter of the node that has an address."""
+        name = self._nodes.first(prefix)
+        return self._nodes.seats[name].who if name else None
+
+    def _seat_rows(self, name: str, classes: dict[int, Class]) -> tuple[Peer, ...]:
+        seat = self._endpoints.seats.get(name)
         if seat is None:
             return ()
-        own = [one for one in seat.prefixes if min(self._holders[one]) == name]
-        return tuple([_row(one, Class(seat.who, self._blocks.holding(self._spots[one])), classes) for one in own])
+        own = [one for one in seat.prefixes if self._endpoints.first(one) == name]
+        blocks, spots = self._blocks, self._spots
+        return tuple([_row(one, Class(seat.who, blocks.holding(spots[one]), self._node(one)), classes) for one in own])
 
-    def _block_rows(self, cidr: Prefix, classes: dict[int, Class]) -> tuple[Peer, ...]:
-        if cidr not in self._blocks or cidr in self._holders:
+    def _block_rows(self, prefix: Prefix, classes: dict[int, Class]) -> tuple[Peer, ...]:
+        known = prefix in self._blocks or prefix in self._nodes.holders or (self._outside and prefix in _EVERYWHERE)
+        if not known or prefix in self._endpoints.holders:
             return ()
-        return (_row(cidr, Class(None, self._blocks.holding(Spot.of(cidr))), classes),)
+        blocks = self._blocks.holding(Spot.of(prefix))
+        return (_row(prefix, Class(None, blocks, self._node(prefix), self._outside), classes),)
 
     def _steps(self, fresh: dict[str, tuple[Peer, ...]]) -> Steps:
         """All rows of each owner. A prefix that goes from one owner to another is first taken from the one."""

@@ -1,69 +1,92 @@
-"""Selection: a network policy taken apart into whom it selects and, rule by rule, which peers it means."""
+"""Selection: a policy of any kind taken apart into whom it is for and, rule by rule, which peers and ports it means."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
 from typing import NamedTuple
 
 from fairlead.model.address import Prefix
-from fairlead.model.namespace import DEFAULT
-from fairlead.model.policy import EgressRule, IngressRule, IpBlock, NetworkPolicy, PolicyPeer, PolicyPort, PolicyType
-from fairlead.model.selector import Selector
+from fairlead.model.admin import ACTIONS, AdminNetworkPolicy, AdminRule, BaselineAdminNetworkPolicy
+from fairlead.model.broken import Broken
+from fairlead.model.cluster import Action, ClusterEgressRule, ClusterIngressRule, ClusterNetworkPolicy, ClusterRule, Tier
+from fairlead.model.namespace import DEFAULT, Namespace
+from fairlead.model.policy import EgressRule, IngressRule, NetworkPolicy, PolicyType
 
-from .identity import Face, Profile, canonical, number
+from .identity import canonical, number
+from .lens import Feature, Kind
+from .ports import Ports
+from .terms import Block, Having, Labelled, Outside, Term, of_peers, of_subject
 
 DIRECTIONS = (PolicyType.INGRESS, PolicyType.EGRESS)
 
+Policy = NetworkPolicy | ClusterNetworkPolicy | AdminNetworkPolicy | BaselineAdminNetworkPolicy
+Key = tuple[str, str, str]
+"""(plural of the kind, namespace, name)."""
+
+
+class Layer(IntEnum):
+    """The order in which policies are asked."""
+
+    ADMIN = 0
+    NETWORK = 1
+    BASELINE = 2
+
+
+LAYERS = {Tier.ADMIN: Layer.ADMIN, Tier.BASELINE: Layer.BASELINE}
+
 
 class Rule(NamedTuple):
-    """One rule: "namespace/name" of its policy, "ingress" or "egress", and its place in the list."""
+    """One rule: the title of its policy, "ingress" or "egress", its place in the list, what it does, the name it was given."""
 
     policy: str
     direction: str
     index: int  # type: ignore[assignment]  # the method of tuples of that name gives way
+    action: Action = Action.ACCEPT
+    name: str = ""
 
-
-class Term(NamedTuple):
-    """One way to mean peers. Terms of the same ``key`` mean the same, whichever policy they stand in.
-
-    ``drawer`` is what a face must have to be meant: a CIDR, a namespace, or for "" any namespace.
-    """
-
-    key: bytes
-    drawer: str
-    pods: Selector
-    namespaces: Selector
-    block: IpBlock | None
-
-    @classmethod
-    def of(cls, peer: PolicyPeer, home: str) -> Term:
-        """The term of a peer in a policy of the namespace ``home``."""
-        if block := peer.ip_block:
-            return cls(canonical("block", block), block.cidr, Selector(), Selector(), block)
-        own = "" if peer.namespace_selector is not None else home
-        pods, namespaces = peer.pod_selector or Selector(), peer.namespace_selector or Selector()
-        return cls(canonical("labels", own, pods, namespaces), own, pods, namespaces, None)
-
-    def matches(self, face: Face) -> bool:
-        """Whether it means the peers with that face."""
-        if self.block is not None:
-            return self.block.cidr in face.blocks and not any(one in face.blocks for one in self.block.excluded)
-        if not face.namespace or (self.drawer and self.drawer != face.namespace):
-            return False
-        return self.pods.matches(face.labels) and self.namespaces.matches(face.around)
+    @property
+    def title(self) -> str:
+        """How it is called wherever people read of it: ``shop/allow-web ingress[0]``, ``Admin/no-db egress[2] "backups"``."""
+        return f"{self.policy} {self.direction}[{self.index}]" + (f' "{self.name}"' if self.name else "")
 
 
 class Clause(NamedTuple):
-    """One rule, ready to be judged by. No ``terms`` means everybody, no ``ports`` every protocol and port."""
+    """One rule, ready to be judged by. ``everybody``: it needs no ``terms``. No ``ports``: every protocol and port.
+
+    A term that means every endpoint is not matched against each of them: ``every_endpoint`` says it of all, ``watched`` finds
+    those who are none, and those for whom a rule for so many means something of their own.
+    """
 
     number: int
     rule: Rule
+    layer: Layer
+    everybody: bool
     terms: tuple[Term, ...]
-    ports: tuple[PolicyPort, ...]
+    ports: tuple[Ports, ...]
 
     @property
-    def everybody(self) -> bool:
-        """Whether every peer is meant."""
-        return not self.terms
+    def names(self) -> set[str]:
+        """The ports' names that it uses."""
+        return {one.name for one in self.ports if one.name}
+
+    @property
+    def every_endpoint(self) -> bool:
+        """Whether one of its terms means every endpoint."""
+        return any(isinstance(one, Labelled) and one.everywhere for one in self.terms)
+
+    @property
+    def matched(self) -> Iterator[Term]:
+        """The terms that mean some and not others."""
+        return (one for one in self.terms if not (isinstance(one, Labelled) and one.everywhere))
+
+    def watched(self, direction: PolicyType) -> Iterator[Term]:
+        """Terms that mean nobody, but find those for whom it means something of their own."""
+        if self.every_endpoint:
+            yield Outside()
+        if (self.everybody or self.every_endpoint) and direction is PolicyType.EGRESS:
+            yield from (Having.by(name) for name in sorted(self.names))
 
 
 class Direction(NamedTuple):
@@ -73,46 +96,109 @@ class Direction(NamedTuple):
     clauses: tuple[Clause, ...]
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Prepared:
-    """A network policy, taken apart. ``directions`` holds those that it isolates."""
+    """A policy, taken apart. ``directions`` holds those of which it says something, ``wrong`` why it cannot be read whole."""
 
-    __slots__ = ("cidrs", "directions", "name", "namespace", "selector")
-
-    def __init__(self, policy: NetworkPolicy) -> None:
-        self.name = policy.name
-        self.namespace = policy.metadata.namespace or DEFAULT
-        self.selector = policy.spec.pod_selector
-        self.directions = {one: self._direction(policy, one) for one in DIRECTIONS if one in policy.spec.types}
-        self.cidrs: set[Prefix] = set()
-        for term in (term for one in self.directions.values() for clause in one.clauses for term in clause.terms):
-            if term.block:
-                self.cidrs.update((term.block.cidr, *term.block.excluded))
+    key: Key
+    title: str
+    layer: Layer
+    priority: int = 0
+    subject: Labelled
+    directions: Mapping[PolicyType, Direction]
+    wrong: str = ""
 
     @property
-    def key(self) -> tuple[str, str]:
-        """(namespace, name)."""
-        return (self.namespace, self.name)
+    def order(self) -> tuple[Layer, int, str]:
+        """The order in which policies are asked: those of one priority by their titles."""
+        return (self.layer, self.priority, self.title)
 
     @property
-    def title(self) -> str:
-        """The key as people write it, "namespace/name"."""
-        return f"{self.namespace}/{self.name}"
+    def clauses(self) -> Iterator[Clause]:
+        """Those of every direction."""
+        return (clause for one in self.directions.values() for clause in one.clauses)
 
-    def selects(self, who: Profile, labels: dict[str, str]) -> bool:
-        """Whether it selects endpoints of the profile ``who``, whose labels as a dictionary are ``labels``."""
-        return who.namespace == self.namespace and self.selector.matches(labels)
+    @property
+    def features(self) -> set[Feature]:
+        """What it looks at."""
+        found = set(self.subject.features())
+        for way, one in self.directions.items():
+            kind = Kind.OWN_PORT if way is PolicyType.INGRESS else Kind.PORT
+            for clause in one.clauses:
+                found.update(feature for term in clause.terms for feature in term.features())
+                found.update((kind, name, "") for name in clause.names)
+        return found
 
-    def _direction(self, policy: NetworkPolicy, way: PolicyType) -> Direction:
-        rules: tuple[IngressRule | EgressRule, ...] = policy.spec.rules(way)
-        return Direction(
-            canonical(rules).decode(),
-            tuple(
-                Clause(
-                    number("rule", self.title, way.value.lower(), at),
-                    Rule(self.title, way.value.lower(), at),
-                    tuple(Term.of(peer, self.namespace) for peer in rule.peers),
-                    rule.ports,
-                )
-                for at, rule in enumerate(rules)
-            ),
+    @property
+    def cidrs(self) -> set[Prefix]:
+        """The CIDRs that it uses."""
+        blocks = (term for clause in self.clauses for term in clause.terms if isinstance(term, Block))
+        return {cidr for one in blocks for cidr in (one.cidr, *one.excluded)}
+
+
+def prepare(policy: Policy) -> Prepared:
+    """Take a policy apart."""
+    if isinstance(policy, NetworkPolicy):
+        home = policy.metadata.namespace or DEFAULT
+        part = Part(f"{home}/{policy.name}", Layer.NETWORK, home)
+        return Prepared(
+            key=key_of(policy),
+            title=part.title,
+            layer=part.layer,
+            subject=Labelled.by(home, policy.spec.pod_selector, None),
+            directions={one: part.direction(one, policy.spec.rules(one)) for one in DIRECTIONS if one in policy.spec.types},
         )
+    part = Part(title_of(policy), LAYERS[policy.tier])
+    return Prepared(
+        key=key_of(policy),
+        title=part.title,
+        layer=part.layer,
+        priority=policy.priority,
+        subject=of_subject(policy.subject),
+        directions={one: part.direction(one, rules) for one in DIRECTIONS if (rules := policy.rules(one))},
+    )
+
+
+def key_of(thing: Policy | Namespace | Broken) -> Key:
+    """What tells it from every other policy. Of a namespace, that of what stands for one that cannot be read."""
+    namespaced = thing.plural == NetworkPolicy.plural
+    return (thing.plural, thing.metadata.namespace or DEFAULT if namespaced else "", thing.name)
+
+
+TITLES = {AdminNetworkPolicy.plural: "ANP", BaselineAdminNetworkPolicy.plural: "BANP"}
+"""What the titles of the older kinds begin with; those of a ClusterNetworkPolicy begin with its tier."""
+
+
+def title_of(policy: ClusterNetworkPolicy | AdminNetworkPolicy | BaselineAdminNetworkPolicy) -> str:
+    """How it is called beside others: no namespace has capitals, so that no NetworkPolicy is called the same."""
+    return f"{TITLES.get(policy.plural, policy.tier)}/{policy.name}"
+
+
+AnyRule = IngressRule | EgressRule | ClusterRule | AdminRule
+
+
+class Part(NamedTuple):
+    """What all rules of a policy have in common: its title, its layer, the namespace it is in."""
+
+    title: str
+    layer: Layer
+    home: str = ""
+
+    def direction(self, way: PolicyType, rules: Iterable[AnyRule]) -> Direction:
+        """Rules of one direction, taken apart."""
+        rules = tuple(rules)
+        return Direction(canonical(rules).decode(), tuple(self.clause(way, at, rule) for at, rule in enumerate(rules)))
+
+    def clause(self, way: PolicyType, at: int, rule: AnyRule) -> Clause:
+        """One rule, taken apart."""
+        word = way.value.lower()
+        if isinstance(rule, (IngressRule, EgressRule)):
+            called, ports = Rule(self.title, word, at), [Ports.of(one) for one in rule.ports]
+        elif isinstance(rule, (ClusterIngressRule, ClusterEgressRule)):
+            called = Rule(self.title, word, at, rule.action, rule.name)
+            ports = [Ports.of(one) for one in rule.protocols or ()]
+        else:
+            called = Rule(self.title, word, at, ACTIONS[rule.action], rule.name)
+            ports = [Ports.of(one) for one in rule.ports]
+        terms = tuple(of_peers(rule.peers, self.home))
+        return Clause(number("rule", self.title, word, at), called, self.layer, not rule.peers, terms, tuple(ports))
