@@ -293,13 +293,10 @@ class Policies:
                 self._flips |= flips
                 raise
 
-    async def retry(self) -> None:
-        """Bring to the kernel what it refused before."""
+    async def tend(self) -> None:
+        """Bring to the kernel what it refused before, and forget how often rules decided that are no more."""
         if self._changes or self._flips or self._unused:
             await self._flush()
-
-    async def tidy_hits(self) -> None:
-        """Forget how often rules decided that are no more."""
         await self._node.forget_hits({0, *self.book.rules()})
 
     async def _tidy(self) -> None:

@@ -111,14 +111,7 @@ class Wiring:
             unreadable=self.unreadable,
             collector=self.collector,
         )
-        chores = [
-            self.endpoints.repay,
-            self._finish,
-            self.policies.retry,
-            self.policies.tidy_hits,
-            self.blocks.tidy,
-            self.agent.warn,
-        ]
+        chores = [self.endpoints.repay, self._finish, self.policies.tend, self.blocks.tidy, self.agent.warn]
         # Hears the kernel, repairs, collects.
         self.monitor = Monitor(settings, self.node, self.garbage, chores, moved=self._move)
         self.server = Server(self.agent)  # the front door
