@@ -286,7 +286,7 @@ class _Connection(http.client.HTTPConnection):
     """HTTP over the agent's socket."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=10)
+        super().__init__("localhost", timeout=60)
         self._path = path
 
     def connect(self) -> None:

@@ -181,6 +181,13 @@ def friends() -> dict[str, object]:
     )
 
 
+def neighbours(at: int, of: int, port: int) -> dict[str, object]:
+    """The policy of the pods of app ``at``: those of the next three apps may reach them at a port."""
+    peers = [{"podSelector": {"matchLabels": {"app": f"a{(at + step) % of}"}}} for step in (1, 2, 3)]
+    selected = {"matchLabels": {"app": f"a{at}"}}
+    return policy(f"p{at}", {"podSelector": selected, "ingress": [{"from": peers, "ports": [{"port": port}]}]})
+
+
 def policy(name: str, spec: dict[str, object]) -> dict[str, object]:
     """A NetworkPolicy of namespace ``bench``."""
     return {

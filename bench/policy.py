@@ -1,186 +1,309 @@
-"""What the policies' book costs: a cluster as people have it, and the changes that happen in one. Pure: no kernel, no root.
+"""Packets between two containers with policies and flows, beside a plain bridge without a rule; what many policies cost.
 
-``cluster`` makes the objects, ``changes`` are the acts that are timed, ``measure`` does them. A pod has the labels that people
-and runtimes give it, a serial number among them; an application has a policy for what comes to it and one for what it reaches.
+Both sides run in one go, in turns, each in a node of its own (``node.py``, ``pair.py``): ours is a real agent whose containers
+are isolated in both directions, the peer is a Linux bridge and nothing else. Client and server are pinned to different CPUs.
+
+``--quick`` takes a minute and is for looking. Only a whole run writes policy.json.
 """
 
 from __future__ import annotations
 
-import gc
+import argparse
+import json
 import os
+import random
+import shutil
+import signal
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from msgspec import structs
+from lib import ROOT, Report, at_least, at_most, confine, median, missing, per, percentile, progress, turns, warn_if_busy
+from node import Agent, Broken, Node, places
+from pair import Ours, Pair, attach, neighbours, network, our_pair, plain_bridge, policy
 
-from fairlead.model import codec
-from fairlead.model.address import Address, ContainerID, Interface, InterfaceName, Name, NamedPort
-from fairlead.model.endpoint import Endpoint, EndpointSpec, Sandbox
-from fairlead.model.meta import Meta
-from fairlead.model.namespace import Namespace
-from fairlead.model.policy import NetworkPolicy
-from fairlead.policy.book import Book, Thing
+NEEDS = {"ip": "iproute2", "cc": "gcc", "setpriv": "util-linux", "taskset": "util-linux", "nft": "nftables", "clang": "clang"}
+FEW, MANY = 10, 10_000
+"""Rules that the cost of a packet is compared with."""
+RATE = 100_000 / 60
+"""Connections a second that flows must keep up with."""
+_RULES_A_POLICY = 100
 
-APPS_A_NAMESPACE = 10
-_PAGE = os.sysconf("SC_PAGE_SIZE")
+Step = Callable[[], None]
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """Everything that a book of this size is told."""
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """How much of everything; ``seconds`` is how long one measurement takes."""
 
-    namespaces: list[Namespace]
-    policies: list[NetworkPolicy]
-    pods: list[Endpoint]
+    rounds: int
+    seconds: float
+    rules: int
+    pods: int
+    remote: int
+    changes: int
+    steady: float
 
     @property
-    def things(self) -> list[Thing]:
-        """All of it, as an agent that starts reads it."""
-        return [*self.namespaces, *self.policies, *self.pods]
+    def steps(self) -> int:
+        """How often the progress display advances."""
+        return self.rounds + self.rules + 5
 
 
-def cluster(pods: int, policies: int) -> Cluster:
-    """So many pods, spread over applications, two policies for each application, ten applications in a namespace."""
-    apps = max(policies // 2, 1)
-    spaces = range((apps + APPS_A_NAMESPACE - 1) // APPS_A_NAMESPACE)
-    return Cluster(
-        [Namespace(metadata=Meta(name=f"ns{at}", labels={"tier": str(at % 5)})) for at in spaces],
-        [policy for app in range(apps) for policy in (_ingress(app), _egress(app))][:policies],
-        [pod(at, at % apps) for at in range(pods)],
-    )
+FULL = Sizes(rounds=12, seconds=2, rules=10, pods=1000, remote=5000, changes=300, steady=60)
+QUICK = Sizes(rounds=3, seconds=0.5, rules=2, pods=60, remote=300, changes=40, steady=5)
 
 
-def pod(serial: int, app: int) -> Endpoint:
-    """One pod of an application."""
-    inner = (10 << 24) + serial + 1
-    labels = {"app": f"app{app}", "tier": ("web", "api", "db")[app % 3], "fairlead.dev/pod-uid": f"uid-{serial}"}
-    return Endpoint(
-        metadata=Meta(name=f"pod{serial}:eth0", namespace=f"ns{app // APPS_A_NAMESPACE}", labels=labels),
-        spec=EndpointSpec(
-            container=ContainerID(f"pod{serial}"),
-            interface=InterfaceName("eth0"),
-            network=Name("pods"),
-            sandbox=Sandbox(path=f"/run/netns/pod{serial}", cookie=serial + 1),
-            display=f"app{app}-{serial}",
-            addresses=(Interface(f"{Address(_dotted(inner))}/8"), Interface(f"fd00::{serial + 1:x}/64")),
-            named_ports={"http": NamedPort(f"{8000 + app % 10}/tcp")},
-        ),
-    )
+@dataclass
+class Traffic:
+    """What was measured between the two containers of one side, round after round."""
+
+    streams: list[float] = field(default_factory=list)
+    asks: list[float] = field(default_factory=list)
+    ask_cpu: list[float] = field(default_factory=list)
+    opens: list[float] = field(default_factory=list)
+    open_cpu: list[float] = field(default_factory=list)
+
+    def stream(self, pair: Pair, seconds: float) -> None:
+        """One connection, as much as it carries."""
+        self.streams.append(pair.stream(seconds) / 1e9)
+
+    def ask(self, pair: Pair, seconds: float) -> None:
+        """One byte there and one back."""
+        asked = pair.ask(seconds)
+        self.asks.append(asked.p50)
+        self.ask_cpu.append(asked.cpu)
+
+    def open(self, pair: Pair, seconds: float) -> None:
+        """Connections, one after the other."""
+        opened = pair.connect(seconds)
+        self.opens.append(opened.rate)
+        self.open_cpu.append(opened.cpu)
 
 
-def _dotted(number: int) -> str:
-    return ".".join(str(number >> shift & 255) for shift in (24, 16, 8, 0))
+@dataclass
+class Measured:
+    """Everything that a run found out."""
+
+    ours: Traffic = field(default_factory=Traffic)
+    peer: Traffic = field(default_factory=Traffic)
+    rules: dict[str, Traffic] = field(default_factory=dict)
+    changes: list[float] = field(default_factory=list)
+    resident: float = 0
+    remote: dict[str, float] = field(default_factory=dict)
+    lost: float = 0
+    told: float = 0
+    busy: float = 0
 
 
-def _ingress(app: int, port: int = 8080) -> NetworkPolicy:
-    """From its own namespace, and from web servers anywhere, at its ports."""
-    return _policy(
-        app,
-        "in",
-        {
-            "ingress": [
-                {"from": [{"podSelector": {}}], "ports": [{"port": port}, {"port": 9100, "endPort": 9110}]},
-                {
-                    "from": [
-                        {"namespaceSelector": {"matchLabels": {"tier": "1"}}, "podSelector": {"matchLabels": {"tier": "web"}}}
-                    ]
-                },
-            ]
-        },
-    )
+def side_by_side(scratch: Path, sizes: Sizes, run: Measured, step: Step) -> None:
+    """Both sides in turns, measure by measure: what is compared lies a moment apart."""
+    with plain_bridge(scratch / "bridge") as bare, our_pair(scratch / "ours") as ours:
+        sides = [(run.peer, bare), (run.ours, ours.pair)]
+        for order in turns(sides, sizes.rounds):
+            for measure in (Traffic.stream, Traffic.ask, Traffic.open):
+                for traffic, pair in order:
+                    measure(traffic, pair, sizes.seconds)
+            step()
+        steady(ours, sizes.steady, run)
+        step()
 
 
-def _egress(app: int) -> NetworkPolicy:
-    """To the next application, to DNS, and out of the cluster."""
-    inside = ["10.0.0.0/8"]
-    return _policy(
-        app,
-        "out",
-        {
-            "policyTypes": ["Egress"],
-            "egress": [
-                {"to": [{"podSelector": {"matchLabels": {"app": f"app{app + 1}"}}}], "ports": [{"port": 8080}]},
-                {"ports": [{"port": 53, "protocol": "UDP"}]},
-                {"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": inside}}]},
-            ],
-        },
-    )
+def steady(ours: Ours, seconds: float, run: Measured) -> None:
+    """New connections at an even pace, with the agent's eyes on them."""
+    time.sleep(1)  # what the rounds before left in the buffer is read
+    before, busy = flows(ours.agent), ours.agent.busy()
+    opened = ours.pair.connect(seconds, RATE).rate * seconds
+    time.sleep(1)
+    run.busy = (ours.agent.busy() - busy) * 100 / seconds
+    after = flows(ours.agent)
+    run.lost, run.told = after["lost"] - before["lost"], after["seen"] - before["seen"]
+    if run.told + run.lost < 2 * opened:
+        raise Broken(f"{opened:.0f} connections make {2 * opened:.0f} events, of which {run.told:.0f} were seen")
 
 
-def _policy(app: int, name: str, spec: dict[str, object]) -> NetworkPolicy:
-    tree = {"podSelector": {"matchLabels": {"app": f"app{app}"}}, **spec}
-    meta = {"name": f"app{app}-{name}", "namespace": f"ns{app // APPS_A_NAMESPACE}"}
-    return codec.from_tree({"kind": "NetworkPolicy", "metadata": meta, "spec": tree}, NetworkPolicy)
+def flows(agent: Agent) -> dict[str, int]:
+    """The agent's numbers of flows."""
+    found = agent.ask("GET", "/v1/status")["flows"]
+    assert isinstance(found, dict)
+    return {name: int(found.get(name, 0)) for name in ("seen", "lost")}
 
 
-def changes(of: Cluster) -> dict[str, tuple[Callable[[Book], object], Callable[[Book], object]]]:
-    """By name, an act and what undoes it."""
-    fresh, other = pod(len(of.pods), 0), _ingress(0, port=8081)
-    last = len(of.policies) // 2 - 1
-    strange = structs.replace(
-        fresh, metadata=structs.replace(pod(0, last - last % 30).metadata, labels={"app": "new", "tier": "web"})
-    )
-    new_key = _policy(
-        0, "serial", {"ingress": [{"from": [{"podSelector": {"matchLabels": {"fairlead.dev/pod-uid": "uid-3"}}}]}]}
-    )
-    everybody = codec.from_item(
-        {
-            "kind": "ClusterNetworkPolicy",
-            "metadata": {"name": "all"},
-            "spec": {
-                "tier": "Admin",
-                "priority": 1,
-                "subject": {"namespaces": {}},
-                "ingress": [{"action": "Deny", "from": [{"namespaces": {"matchLabels": {"tier": "4"}}}]}],
-            },
-        }
-    )
-    old = of.policies[0]
-    return {
-        "a pod comes": (lambda book: book.put(fresh), lambda book: book.drop(fresh)),
-        "a pod unlike all others comes": (lambda book: book.put(strange), lambda book: book.drop(strange)),
-        "a pod goes": (lambda book: book.drop(of.pods[7]), lambda book: book.put(of.pods[7])),
-        "a policy comes": (lambda book: book.put(old), lambda book: book.drop(old)),
-        "a policy changes": (lambda book: book.put(other), lambda book: book.put(old)),
-        "a policy looks at a label that none did": (lambda book: book.put(new_key), lambda book: book.drop(new_key)),
-        "a policy for everybody comes": (lambda book: book.put(everybody), lambda book: book.drop(everybody)),
-    }
+def growth(scratch: Path, sizes: Sizes, run: Measured, step: Step) -> None:
+    """What a packet costs with few rules and with many; ours, and a chain of nftables on the peer's bridge."""
+    with ExitStack() as stack:
+        sides: list[tuple[Traffic, Pair]] = []
+        for count in (FEW, MANY):
+            bare = stack.enter_context(plain_bridge(scratch / f"chain-{count}"))
+            bare.node.do("nft", "-f", chain(scratch / f"chain-{count}" / "rules.nft", count))
+            ours = stack.enter_context(our_pair(scratch / f"rules-{count}"))
+            for thing in policies(count):
+                ours.agent.ask("PUT", "/v1/objects", thing)
+            for name, pair in ((f"chain {count}", bare), (f"rules {count}", ours.pair)):
+                run.rules[name] = Traffic()
+                sides.append((run.rules[name], pair))
+        for order in turns(sides, sizes.rules):
+            for measure in (Traffic.ask, Traffic.open):
+                for traffic, pair in order:
+                    measure(traffic, pair, sizes.seconds)
+            step()
 
 
-def resident() -> int:
-    """Bytes of this process in memory."""
-    gc.collect()
-    return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE
+def chain(path: Path, count: int) -> str:
+    """A chain that frames between containers pass rule by rule, none of which they match."""
+    rules = "".join(f"ip saddr 198.18.{at >> 8}.{at & 255} tcp dport 80 drop\n" for at in range(count))
+    path.write_text(f"table bridge many {{\nchain forward {{\ntype filter hook forward priority 0;\n{rules}}}\n}}\n")
+    return str(path)
 
 
-def measure(pods: int, policies: int, turns: int = 9) -> Iterator[tuple[str, float, str]]:
-    """What, how much, in which unit."""
-    of = cluster(pods, policies)
-    before = resident()
-    book = Book()
-    begun = time.perf_counter()
-    book.put(*of.things)
-    yield "all of it at once", time.perf_counter() - begun, "s"
-    yield "the book in memory", (resident() - before) / 1e6, "MB"
-    for name, (act, undo) in changes(of).items():
-        took = []
-        if name == "a policy comes":
-            undo(book)
-        for _ in range(turns):
-            begun = time.perf_counter()
-            act(book)
-            took.append(time.perf_counter() - begun)
-            undo(book)
-        if name == "a policy comes":
-            act(book)
-        yield name, statistics.median(took) * 1e3, "ms"
+def policies(count: int) -> Iterator[dict[str, object]]:
+    """So many rules on both containers, each letting in an address of its own."""
+    for start in range(0, count, _RULES_A_POLICY):
+        blocks = range(start, min(start + _RULES_A_POLICY, count))
+        rules = [{"from": [{"ipBlock": {"cidr": f"198.18.{at >> 8}.{at & 255}/32"}}], "ports": [{"port": 80}]} for at in blocks]
+        yield policy(f"many-{start}", {"podSelector": {}, "ingress": rules})
+
+
+def crowd(scratch: Path, sizes: Sizes, run: Measured) -> None:
+    """As many containers and policies as a node has on a bad day; then policies change, one after the other."""
+    dice = random.Random(1)  # noqa: S311  # an order, not a secret
+    scratch.mkdir()
+    with Node(scratch, sizes.pods, places(scratch)) as node, Agent(node, scratch) as agent:
+        agent.ask("PUT", "/v1/objects", network())
+        for at in range(sizes.pods):
+            attach(agent, f"c{at}", app=f"a{at}")
+        for at in range(sizes.pods):
+            agent.ask("PUT", "/v1/objects", neighbours(at, sizes.pods, 80))
+        for turn in range(sizes.changes):
+            thing = neighbours(dice.randrange(sizes.pods), sizes.pods, 8000 + turn)
+            before = time.perf_counter()
+            agent.ask("PUT", "/v1/objects", thing)
+            run.changes.append((time.perf_counter() - before) * 1000)
+        run.resident = agent.resident()
+
+
+def strangers(scratch: Path, sizes: Sizes, run: Measured) -> None:
+    """Pods of other nodes, known by their addresses and labels alone: there are more nodes to come than this one."""
+    scratch.mkdir()
+    command = [sys.executable, str(ROOT / "bench" / "remote.py"), str(scratch), str(sizes.pods), str(sizes.remote)]
+    with Node(scratch, 1) as node:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+        done = subprocess.run([*node.enter(), *command], capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        raise Broken(f"remote.py: {done.stderr[-1000:]}")
+    run.remote = json.loads(done.stdout)
+
+
+def measure(scratch: Path, sizes: Sizes, step: Step) -> Measured:
+    """Run everything."""
+    run = Measured()
+    side_by_side(scratch, sizes, run, step)
+    growth(scratch, sizes, run, step)
+    crowd(scratch / "crowd", sizes, run)
+    step()
+    strangers(scratch / "strangers", sizes, run)
+    step()
+    return run
+
+
+def report(run: Measured, sizes: Sizes) -> Report:
+    """The rows."""
+    rows = Report("policy", "Policy: Fairlead beside a plain bridge without rules", ("Fairlead", "bridge"))
+    ours, peer = run.ours, run.peer
+    rows.add("TCP throughput", median(ours.streams), median(peer.streams), "Gbit/s", at_least("1.15", 1.15, "ratio"))
+    rows.add("request and answer, p50", median(ours.asks), median(peer.asks), "us", at_most("1", 1, "ratio"))
+    rows.add("request and answer, CPU of both ends", median(ours.ask_cpu), median(peer.ask_cpu), "us")
+    rows.add("new connections", median(ours.opens), median(peer.opens), "/s", at_least("1", 1, "ratio"))
+    rows.add("new connection, CPU of both ends", median(ours.open_cpu), median(peer.open_cpu), "us")
+    add_growth(rows, run)
+    what = f"policy changed, of {sizes.pods} with {sizes.pods} containers"
+    rows.add(f"{what}, p50", percentile(run.changes, 50), None, "ms")
+    rows.add(f"{what}, p99", percentile(run.changes, 99), None, "ms", at_most("50 ms", 50))
+    rows.add(f"agent memory with {sizes.pods} of each", run.resident / 1024, None, "MB", at_most("150 MB", 150))
+    known = f"a pod more beside {sizes.remote} of other nodes"
+    rows.add(f"{known}, p99", run.remote["add"], None, "ms", at_most("20 ms", 20))
+    rows.add("memory of the book and the kernel's maps then", run.remote["resident"], None, "MB", at_most("150 MB", 150))
+    rows.add("100,000 new connections a minute, agent's CPU", run.busy, None, "%")
+    rows.add(f"the same, events lost of {run.told + run.lost:,.0f}", run.lost, None, "", at_most("0", 0))
+    return rows
+
+
+def add_growth(rows: Report, run: Measured) -> None:
+    """Many rules over few; the peer is a chain of as many."""
+
+    def grown(kind: str, figures: Callable[[Traffic], Sequence[float]]) -> float | None:
+        return per(median(figures(run.rules[f"{kind} {MANY}"])), median(figures(run.rules[f"{kind} {FEW}"])))
+
+    both = [grown(kind, lambda traffic: traffic.ask_cpu) for kind in ("rules", "chain")]
+    rows.add(f"request and answer, {MANY:,} rules over {FEW}, CPU", *both, "x", at_most("1.05", 1.05))
+    both = [grown(kind, lambda traffic: traffic.asks) for kind in ("rules", "chain")]
+    rows.add(f"request and answer, {MANY:,} rules over {FEW}, p50", *both, "x")
+    both = [grown(kind, lambda traffic: traffic.open_cpu) for kind in ("rules", "chain")]
+    rows.add(f"new connection, {MANY:,} rules over {FEW}, CPU", *both, "x")
+
+
+@contextmanager
+def scratch_directory() -> Iterator[Path]:
+    """On a disk, as a node's state is."""
+    made = Path(tempfile.mkdtemp(prefix="fairlead-bench-", dir="/var/tmp"))
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def main() -> int:
+    """Check what is needed, measure, print."""
+    options = arguments()
+    if problem := obstacle():
+        print(problem, file=sys.stderr)
+        return 2
+    confine()
+    warn_if_busy()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    sizes = QUICK if options.quick else FULL
+    try:
+        with scratch_directory() as scratch, progress() as display:
+            task = display.add_task("bench policy", total=sizes.steps)
+            run = measure(scratch, sizes, lambda: display.update(task, advance=1, refresh=True))
+    except Broken as problem:
+        print(f"bench: {problem}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    rows = report(run, sizes)
+    if options.quick:
+        rows.show()
+    else:
+        print(rows.publish().relative_to(ROOT))
+    spread = {name: statistics.pstdev(values) / statistics.mean(values) for name, values in vars(run.ours).items()}
+    print("spread of ours: " + ", ".join(f"{name} {part:.0%}" for name, part in spread.items()), file=sys.stderr)
+    return 0
+
+
+def obstacle() -> str:
+    """What keeps the benchmark from running, and the remedy; empty if nothing does."""
+    if os.geteuid() != 0:
+        return "bench: making network namespaces needs root"
+    if packages := missing(NEEDS):
+        return f"bench: packages are missing; run: apt-get install --no-install-recommends {' '.join(packages)}"
+    if len(os.sched_getaffinity(0)) < 2:
+        return "bench: client and server need a CPU each"
+    return ""
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="packets with policies and flows beside a plain bridge")
+    parser.add_argument("--quick", action="store_true", help="a minute, fewer of everything, no JSON")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
-    counts = [int(word) for word in sys.argv[1:3]] or [1000, 1000]
-    for what, amount, unit in measure(*counts):
-        print(f"{what:<42} {amount:>10.2f} {unit}")
+    sys.exit(main())

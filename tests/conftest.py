@@ -16,6 +16,7 @@ from tests.wait import eventually
 
 HERE = Path(__file__).parent
 SECONDS = 120
+FIGURES = pytest.StashKey[list[str]]()
 ORDER = ("rules", "unit", "worlds", "scenarios", "contracts", "bpf", "kernel", "lab", "runtimes")
 
 # The same examples every time, so that a red run is the fault of the change; HYPOTHESIS_PROFILE=search looks for new ones.
@@ -38,6 +39,20 @@ def pytest_configure() -> None:
     # Whoever started this in the background may have had these ignored, which every program started here would inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, stop)
+
+
+@pytest.fixture
+def record_figures(pytestconfig: pytest.Config) -> list[str]:
+    """What is added here is printed at the end, whether tests print or not."""
+    return pytestconfig.stash.setdefault(FIGURES, [])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The figures that tests recorded."""
+    if figures := config.stash.get(FIGURES, []):
+        terminalreporter.section("figures")
+        for line in figures:
+            terminalreporter.line(line)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -25,8 +25,8 @@ SIDES = {
     4: (Side("10.0.0.2", 40000), Side("10.0.0.9", 80)),
     6: (Side("fd00::2", 40000), Side("fd00::9", 80)),
 }
-BUDGET = 60000
-"""Instructions that the verifier may walk through for one program; the kernel allows a million."""
+BUDGET = 40_000
+"""Instructions that the verifier may walk through for one program; the kernel allows a million. Older ones walk further."""
 Make = Callable[[Side, Side], bytes]
 PROTOCOLS: dict[str, Make] = {
     "tcp": lambda a, b: tcp(a, b, SYN if a.port == 40000 else SYN | ACK),
@@ -38,9 +38,9 @@ each_family = pytest.mark.parametrize("family", [4, 6])
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_the_verifier_s_work_is_known(kernel: Kernel, program: str, record_property: Callable[[str, object], None]) -> None:
+def test_the_verifier_s_work_is_known(kernel: Kernel, program: str, record_figures: list[str]) -> None:
     verified = kernel.loaded.programs[program].info.verified
-    record_property(f"{program} verified instructions", verified)
+    record_figures.append(f"program {program}: the verifier walks through {verified:,} instructions")
     assert 0 < verified < BUDGET
 
 

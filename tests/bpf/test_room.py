@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 
 import pytest
@@ -156,3 +157,14 @@ def test_what_is_carried_for_each_cpu_stays_for_each(kernel: Kernel, make: Make)
     before = kernel.hits()
     assert before == {RULE: (1, 0)}
     assert make(hits=100).hits() == before
+
+
+@pytest.mark.parametrize("name", ["peers", "blocks", "hits"])
+def test_many_are_removed_at_once_whether_they_are_there_or_not(kernel: Kernel, name: str) -> None:
+    found = kernel.loaded.maps[name]
+    before = found.entries()
+    size = found.info.key_size - 4 if name == "blocks" else found.info.key_size
+    keys = [(struct.pack("=I", 128) if name == "blocks" else b"") + at.to_bytes(size, "big") for at in range(1, 3001)]
+    found.write({key: bytes(found.room) for at, key in enumerate(keys) if at % 3})
+    found.remove(keys)
+    assert found.entries() == before

@@ -16,8 +16,10 @@ from fairlead.datapath.ebpf import programs
 from fairlead.desired import names
 from fairlead.model import codec, errors
 from tests.kernel.agents import Agent, address
-from tests.net import Containers, Namespace, Node, Outside
+from tests.net import PYTHON, Containers, Namespace, Node, Outside
 from tests.wait import eventually
+
+PROGRAMS = pytest.mark.parametrize("plane", ["ebpf"], indirect=True)
 
 WHO = {
     "web": ("shop", {"app": "web", "tier": "front"}),
@@ -46,6 +48,18 @@ for line in sys.stdin:
         print("silence", flush=True)
 """
 """A connection that stays open: one message for each line of its input."""
+
+
+KNOCKS = """
+import socket, sys
+while True:
+    try:
+        socket.create_connection((sys.argv[1], 80), 0.05).close()
+        print("let in", flush=True)
+    except TimeoutError:
+        pass
+"""
+"""Somebody who tries again and again."""
 
 
 class Case(NamedTuple):
@@ -354,6 +368,35 @@ def test_policies_outlive_the_agent(town: Town, hold: Callable[[Namespace, str, 
         assert say() == "answered"
     assert town.agent.drift() == []
     assert town.agent.client.status().repairs == 0
+
+
+@PROGRAMS
+@pytest.mark.parametrize(
+    "sizes", [("connections=1024",), ("endpoints=100", "guards=100", "owned=500", "locals=100", "peers=999")]
+)
+def test_an_upgrade_with_other_maps_disturbs_nobody(
+    town: Town, hold: Callable[[Namespace, str, int], Callable[[], str]], sizes: tuple[str, ...]
+) -> None:
+    """Programs are exchanged one by one, with maps of another shape: who talks goes on, who may not may not at any time."""
+    town.apply(policy("a", "{podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{from: [{podSelector: {}}]}]}"))
+    town.apply(
+        policy("b", "{podSelector: {matchLabels: {app: web}}, policyTypes: [Egress], egress: [{to: [{podSelector: {}}]}]}")
+    )
+    say = [hold(town.rooms["web"], town.addresses["api", family], 80) for family in (4, 6)]
+    rogue, target = town.rooms["rogue"], town.addresses["api", 4]
+    refused = rogue.start(*PYTHON, "-c", KNOCKS, target)
+    assert [one() for one in say] == ["answered", "answered"]
+    before = town.agent.options
+    for more in ([word for size in sizes for word in ("--map-size", size)], []):
+        town.agent.stop()
+        town.agent.options = (*before, *more)
+        town.agent.start()
+        assert [one() for one in say] == ["answered", "answered"]
+        assert not town.rooms["api"].connects(town.addresses["web", 4], 80, deadline=PATIENCE), "which may not open"
+        assert not town.agent.drift()
+    refused.kill()
+    assert refused.stdout
+    assert refused.stdout.read() == "", "not once"
 
 
 HARM = {

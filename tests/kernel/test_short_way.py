@@ -39,7 +39,7 @@ class Pair:
         self.made = agent.attach(self.one, "blue", **(one or {})), agent.attach(self.two, "blue", **(two or {}))
         self.addresses = {family: address(self.made[1], family) for family in (4, 6)}
         for family in (4, 6):
-            assert self.one.pings(self.addresses[family])  # who is where is known from now on
+            eventually(lambda: self.one.pings(self.addresses[family]))  # noqa: B023  # called at once; who is where is known then
 
     def long(self) -> int:
         port = self.made[1].host_interface

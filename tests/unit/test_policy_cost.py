@@ -13,13 +13,13 @@ import pytest
 
 from fairlead.policy.book import Book
 
-PATH = Path(__file__).parents[2] / "bench" / "policy.py"
+PATH = Path(__file__).parents[2] / "bench" / "book.py"
 
 
 @pytest.fixture(scope="module")
 def bench() -> Any:
     """The benchmark's own functions."""
-    spec = importlib.util.spec_from_file_location("bench_policy", PATH)
+    spec = importlib.util.spec_from_file_location("bench_book", PATH)
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)

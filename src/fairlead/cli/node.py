@@ -48,6 +48,12 @@ def up(
     foreground: Annotated[bool, options.flag("--foreground", help="Stay here, and log to the terminal.")] = False,
     group: Annotated[str, options.text("--group", metavar="NAME", help="A group that may use the agent's socket.")] = "",
     node: Annotated[str, options.text("--node", metavar="NAME", help="The node's name; the host's if left out.")] = "",
+    node_ip: Annotated[
+        str, options.text("--node-ip", metavar="ADDRESS,...", help="How other nodes reach it; by its uplink if left out.")
+    ] = "",
+    store: Annotated[
+        str, options.text("--store", metavar="URL", help="Where nodes tell each other of themselves: sqlite:///PATH.")
+    ] = "",
     plane: Annotated[
         Plane, typer.Option(help="What enforces policies: eBPF, nftables, or the former where the kernel can.")
     ] = Plane.AUTO,
@@ -77,6 +83,8 @@ def up(
     start = daemon.Start(
         group=group,
         node=node,
+        node_ip=node_ip,
+        store=store,
         plane=plane.value,
         log_level=log_level.value,
         ipv6=ipv6,

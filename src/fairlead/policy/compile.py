@@ -14,7 +14,7 @@ import bisect
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from fairlead.desired.state import Judgement, Rows, Ruling, Span
@@ -234,7 +234,15 @@ class PolicySet:
         resolved = tuple([Said.by(self._clauses[at], named) for at in self._named if mask >> at & 1]) if self._named else ()
         if (mask, resolved) not in self._memo:
             theirs = {one.rule: one for one in resolved}
-            said = [theirs.get(one.rule, one) for at, one in enumerate(self._said) if mask >> at & 1]
+            said = [theirs.get(one.rule, one) for one in map(self._said.__getitem__, _places(mask))]
             found = spans(said, isolated=self._isolated)
             self._memo[mask, resolved] = Ruling(number=number("ruling", self.number, found), spans=found)
         return self._memo[mask, resolved]
+
+
+def _places(mask: int) -> Iterator[int]:
+    """The places of the bits that are set, of which there are few among many clauses."""
+    while mask:
+        last = mask & -mask
+        yield last.bit_length() - 1
+        mask ^= last

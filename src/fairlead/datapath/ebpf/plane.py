@@ -96,8 +96,7 @@ class Ebpf:
 
     def forget_hits(self, rules: Iterable[int]) -> None:
         """Rules that are no more."""
-        for rule in rules:
-            self._programs.maps["hits"].delete(NUMBER.pack(rule))
+        self._programs.maps["hits"].remove(NUMBER.pack(rule) for rule in rules)
 
     def fill(self) -> dict[str, tuple[int, int]]:
         """By map: how many entries it held when it was last compared, and how many it can hold."""

@@ -94,11 +94,9 @@ class Tables:
             for name in ORDER:
                 self._add(name, new.get(name, {}))
             for name in reversed(ORDER):
-                for key in gone.get(name, ()):
-                    if name == "blocks" and key in EVERY_V4:
-                        self._maps[name].write(EVERY_V4)
-                    else:
-                        self._maps[name].delete(key)
+                self._maps[name].remove(key for key in gone.get(name, ()) if name != "blocks" or key not in EVERY_V4)
+            if any(key in EVERY_V4 for key in gone.get("blocks", ())):
+                self._maps["blocks"].write(EVERY_V4)
         finally:
             if any(new.get(name) or gone.get(name) for name in DECIDING):
                 self.bump()  # also after half a change

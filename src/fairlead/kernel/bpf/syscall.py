@@ -16,7 +16,7 @@ _libc.syscall.restype = ctypes.c_long
 
 MAP_CREATE, MAP_LOOKUP, MAP_UPDATE, MAP_DELETE = 0, 1, 2, 3
 PROG_LOAD, OBJ_PIN, OBJ_GET, TEST_RUN, INFO = 5, 6, 7, 10, 15
-LOOKUP_BATCH, UPDATE_BATCH = 24, 26
+LOOKUP_BATCH, UPDATE_BATCH, DELETE_BATCH = 24, 26, 27
 _SIZE = 144
 """Of ``union bpf_attr`` as used here; the kernel takes shorter and longer ones, the rest must be zero."""
 
