@@ -1,4 +1,4 @@
-"""For the contract tests: the compiled CNI client."""
+"""For the contract tests: the compiled CNI client, and every store."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.contracts.cni_client import ROOT, Client
+from tests.contracts.etcd import Member, running
+from tests.contracts.flaky import Flaky
+from tests.contracts.stores import InEtcd, InFile, InMemory, Opened, Whole
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +43,27 @@ def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def client(bin_dir: Path, run_dir: Path, tmp_path: Path) -> Client:
     return Client(bin_dir, run_dir, tmp_path / "state")
+
+
+@pytest.fixture(scope="session")
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Member]:
+    """One member that is a cluster, for all tests; each has a prefix of its own."""
+    with running(tmp_path_factory.mktemp("etcd")) as (member,):
+        yield member
+
+
+class Fails(InMemory):
+    """The fake that fails on command, while nothing is commanded."""
+
+    async def open(self, *, shared: bool = False, **options: Any) -> Whole:  # noqa: ARG002  # nobody to share it with
+        return Flaky(**options)
+
+
+@pytest.fixture(params=["memory", "flaky", "sqlite", pytest.param("etcd", marks=pytest.mark.needs("etcd", "setpriv"))])
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Opened:
+    """An empty store of each kind."""
+    if request.param == "etcd":
+        return InEtcd(request.getfixturevalue("etcd"))
+    if request.param == "sqlite":
+        return InFile(tmp_path)
+    return Fails() if request.param == "flaky" else InMemory()

@@ -26,15 +26,12 @@ from fairlead.model.endpoint import (
     Sandbox,
 )
 from fairlead.model.errors import Invalid
-from fairlead.model.meta import Meta, Object
+from fairlead.model.meta import Meta, Object, kind
 from fairlead.model.network import Driver, Network, NetworkSpec, Range, Subnet
 
-# Strings that other readers of YAML take for something else, and whatever a person may type.
-KNOWN = (
-    "Network, Endpoint, Reservation, Node, Namespace, NetworkPolicy, ClusterNetworkPolicy, AdminNetworkPolicy, "
-    "BaselineAdminNetworkPolicy"
-)
+KNOWN = ", ".join(kind(one) for one in codec.KINDS)
 
+# Strings that other readers of YAML take for something else, and whatever a person may type.
 ODD = (
     "",
     "no",
@@ -191,10 +188,9 @@ NETWORK = "kind: Network\nmetadata: {name: a}\n"
         (NETWORK + "spec: {options: {a: 1}}", "spec.options[...]", "expected a string, not a whole number"),
         (NETWORK + "spec: {options: {1: a}}", "spec.options", "a key: expected a string, not a whole number"),
         (NETWORK + "spec: {subnets: [{cidr: 10.0.0.0/24, size: 1}]}", "spec.subnets[0].size",
-         "there is no such field; there are cidr, gateway, ranges, exclude"),
+         "there is no such field; there are cidr, gateway, ranges, exclude, blockSize, nodes, namespaces"),
         (NETWORK + "status: {}", "status", "there is no such field; there are metadata, apiVersion, spec"),
-        (NETWORK + "spec: {driver: brigde}", "spec.driver",
-         "'brigde' is not one of bridge, routed, macvlan, ipvlan, host, none"),
+        (NETWORK + "spec: {driver: brigde}", "spec.driver", "'brigde' is not one of " + ", ".join(Driver)),
         (NETWORK + "spec: {subnets: [{}]}", "spec.subnets[0].cidr", "is required"),
         (NETWORK + "apiVersion: v1", "apiVersion", "'v1' is not one of fairlead.dev/v1"),
         ("kind: Network", "metadata", "is required"),

@@ -15,12 +15,13 @@ from fairlead.datapath.ebpf.layout import Kind, Seen
 from fairlead.flow.collect import Follower
 from fairlead.flow.enrich import Names, address, packed
 from fairlead.flow.filter import Query
-from fairlead.flow.hits import Hit, Tally
+from fairlead.flow.hits import Tally
 from fairlead.flow.record import Record
 from fairlead.model.address import ContainerID, Interface, InterfaceName, Name
 from fairlead.model.endpoint import Endpoint, EndpointSpec, Sandbox
 from fairlead.model.errors import Invalid
 from fairlead.model.meta import Meta
+from fairlead.policy.hits import Hit
 
 
 def endpoint(name: str, *addresses: str, **labels: str) -> Endpoint:

@@ -73,7 +73,7 @@ def subnet(cidr: str, **more: Any) -> Subnet:
         ({"driver": "host", "subnets": [{"cidr": "10.0.0.0/24"}]}, "subnets", "driver host has none"),
         ({"driver": "none", "mtu": 1500}, "mtu", "driver none has none"),
         ({"driver": "host", "bridge": "br0"}, "bridge", "driver host has none"),
-        ({"driver": "vlan"}, "driver", "one of bridge, routed, macvlan, ipvlan, host, none"),
+        ({"driver": "vlan"}, "driver", "one of bridge, routed, vxlan, host-gw, bgp"),
         ({"bridge": "a" * 16}, "bridge", "1 to 15 bytes"),
         ({"dns": ["10.0.0.53", "dns.example"]}, "dns[1]", "not an IP address"),
     ],

@@ -33,13 +33,17 @@ from fairlead.flow.collect import Collector
 from fairlead.flow.filter import Query
 from fairlead.ipam.ledger import Ledger
 from fairlead.model.address import Family, Prefix
+from fairlead.model.block import Block
 from fairlead.model.broken import Broken
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Invalid, Missing, Unavailable, Unsupported
 from fairlead.model.meta import Object, kind
 from fairlead.model.network import Driver, Network
+from fairlead.model.node import Node as Machine
 from fairlead.model.reservation import Reservation
 
+from .blocks import Blocks
+from .cluster import Cluster
 from .config import Settings
 from .endpoints import Endpoints
 from .explain import Town, explain
@@ -72,11 +76,14 @@ class Agent:
         endpoints: Endpoints,
         garbage: Garbage,
         policies: Policies,
+        cluster: Cluster,
+        blocks: Blocks,
         unreadable: Unreadable,
         collector: Collector | None,
     ) -> None:
         self.settings, self._host, self._ledger, self.collector = settings, host, ledger, collector
         self._garbage, self.policies, self._unreadable = garbage, policies, unreadable
+        self.cluster, self.blocks = cluster, blocks
         self.node, self.networks, self.endpoints, self.reservations = node, networks, endpoints, reservations
         self._since = time.monotonic()
         self.ready = False
@@ -142,6 +149,8 @@ class Agent:
             return await self.reservations.delete(name)
         if plural in self.policies.all:
             async with self._changing:
+                if plural == Machine.plural and self.cluster.alive is not None:
+                    await self.cluster.leave_behind(name)
                 return await self.policies.delete(plural, name)
         self.objects(plural)
         async with self._changing:
@@ -156,13 +165,19 @@ class Agent:
             await self.endpoints.detach(Detach(container=endpoint.spec.container, wait=False))
         await self.node.purge()
 
-    def objects(self, plural: str) -> list[Object]:
+    def objects(self, plural: str, *, everywhere: bool = False) -> list[Object]:
         """All objects of a kind, by name."""
+        endpoints: Mapping[str, Object] = self.endpoints.all
+        if everywhere:
+            endpoints = {**endpoints, **{one.name: one for one in self.cluster.remotes.values()}}
+        shown = self.policies.shown()
         tables: dict[str, Mapping[str, Object]] = {
             Network.plural: self.networks.all,
-            Endpoint.plural: self.endpoints.all,
+            Endpoint.plural: endpoints,
+            Block.plural: self.blocks.all,
             Reservation.plural: self.reservations.all,
-            **self.policies.shown(),
+            **shown,
+            Machine.plural: self.cluster.seen(shown[Machine.plural]),
         }
         if plural not in tables:
             raise Missing(f"{plural[:80]!r} is not a kind known here; known: {', '.join(tables)}", field="kind")
@@ -201,8 +216,13 @@ class Agent:
 
     async def explain(self, query: Mapping[str, str]) -> Explained:
         """Whether one may talk to another, and why."""
-        town = Town(self.endpoints.all.values(), self.policies.here, self._shares)
+        town = Town(self._everybody, self.policies.here, self.cluster.machines, self._shares)
         return await explain(self.policies.book, town, query, self.node.ask)
+
+    @property
+    def _everybody(self) -> tuple[Endpoint, ...]:
+        """The containers of this node and those that others tell of."""
+        return (*self.endpoints.all.values(), *self.cluster.remotes.values())
 
     def _shares(self, endpoint: Endpoint) -> bool:
         """Whether an endpoint is on the host's network."""
@@ -211,7 +231,7 @@ class Agent:
     async def preview(self, proposal: Proposal) -> Previewed:
         """What would change if objects were applied or deleted."""
         flows = self.collector.recent() if self.collector else []
-        scene = Scene(self.settings.node, [*self.policies.depended_on(), *self.endpoints.all.values()], flows)
+        scene = Scene(self.settings.node, [*self.policies.depended_on(), *self._everybody], flows)
         async with self._examining:  # each takes two books' memory
             return await preview(scene, proposal, self._placed)
 
@@ -256,11 +276,15 @@ class Agent:
                 uplink_mtu=self._host.mtu(),
                 mtus={one.name: one.spec.mtu for one in self.networks.all.values() if one.spec.mtu and not one.spec.internal},
                 dropping=tuple(self._host.dropping()),
+                nodes=max(1, len(self.cluster.machines)),
+                unreached=tuple(self.cluster.unreached()),
             )
             return examine(facts)
 
     def _users(self, network: str) -> list[str]:
-        return self.endpoints.users(network) + self.reservations.holders(network)
+        others = (one for one in self.cluster.remotes.values() if one.spec.network == network)
+        elsewhere = {f"{one.display} on {one.spec.node}" for one in others}
+        return self.endpoints.users(network) + self.reservations.holders(network) + sorted(elsewhere)
 
     def _refuse_unready(self) -> None:
         if not self.ready:
@@ -268,6 +292,6 @@ class Agent:
 
     def _pools(self) -> list[Pool]:
         return [
-            Pool(network=pool.network, cidr=pool.subnet.cidr, size=min(pool.size, _COUNTABLE), used=pool.used)
+            Pool(network=pool.network, cidr=pool.cidr, size=min(pool.size, _COUNTABLE), used=pool.used)
             for pool in self._ledger.pools()
         ]

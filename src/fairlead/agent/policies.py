@@ -20,7 +20,6 @@ from msgspec.structs import replace
 from fairlead.api.schema import Applied, RuleHits
 from fairlead.desired import build, names
 from fairlead.desired.state import Rows, Subject
-from fairlead.flow.hits import Counted, Hit
 from fairlead.flow.record import stamp
 from fairlead.kit import fault
 from fairlead.model import namespace
@@ -31,12 +30,15 @@ from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Conflict, Invalid, Missing, Problem
 from fairlead.model.meta import kind
 from fairlead.model.namespace import Namespace
+from fairlead.model.network import Subnet
 from fairlead.model.node import Node as Machine
 from fairlead.model.policy import NetworkPolicy
 from fairlead.policy.book import Book, Delta
+from fairlead.policy.book import Thing as Judged
+from fairlead.policy.hits import Counted, Hit
 from fairlead.policy.salvage import PLURALS
 from fairlead.policy.select import Policy
-from fairlead.store.base import Delete, Put, Store
+from fairlead.store.base import Delete, Put, Store, Stored
 
 from .here import here, labelled
 from .host import Host
@@ -86,17 +88,15 @@ class Policies:
         self._one = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def load(self) -> None:
-        """Read them from the store; the kernel follows with ``Node.apply``."""
+    def load(self, stored: Callable[[str], Iterable[Stored]], others: Iterable[Endpoint]) -> None:
+        """Take what is stored of each kind, and containers of other nodes; the kernel follows with ``Node.apply``."""
         for plural, known in self.all.items():
-            listing = await self._store.list(plural)
-            for thing in listing.objects:
-                assert isinstance(thing, KINDS)
-                known[_name(thing)] = thing
-            self._unreadable.note(listing.broken)
+            found = list(stored(plural))
+            known |= {_name(thing): thing for thing in found if isinstance(thing, KINDS)}
+            self._unreadable.note(one for one in found if isinstance(one, Broken))
         self._look_here()
         self._take(self.book.put(*self.depended_on()))
-        self._take(self.book.put(*self._endpoints.values()))
+        self._take(self.book.put(*self._endpoints.values(), *others))
         self._flips |= set(self._endpoints)
         self._node.adopt_all({**self._changes, **dict(self._subjects(self._flips)), **self._unused})
         self._changes, self._flips, self._unused = {}, set(), {}
@@ -196,6 +196,47 @@ class Policies:
         task = asyncio.create_task(self._tidy())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def hear(self, things: Iterable[tuple[Judged, bool]]) -> None:
+        """What others wrote, or removed: policies, namespaces, nodes, containers of other nodes."""
+        for thing, gone in things:
+            if not self._note(thing, gone=gone):
+                continue
+            if thing.plural == Machine.plural and thing.name == self.here.name:
+                if self._look_here():
+                    self._take(self.book.put(self.here))
+                continue
+            self._take(self.book.drop(thing) if gone else self.book.put(thing))
+        try:
+            await self._flush()
+        except Problem as problem:
+            log.warning("not programmed, the timer will: %s", problem)
+
+    def _note(self, thing: Judged, *, gone: bool) -> bool:
+        """Remember what was heard; whether it is news."""
+        if isinstance(thing, Endpoint):
+            return True
+        if isinstance(thing, Broken):
+            self.all.get(thing.plural, {}).pop(_name(thing), None)
+            if gone:
+                self._unreadable.replaced(thing)
+            else:
+                self._unreadable.note((thing,))
+            return thing.plural in PLURALS
+        known, name = self.all[thing.plural], _name(thing)
+        have = known.get(name)
+        if gone:
+            known.pop(name, None)
+        else:
+            known[name] = thing
+            self._unreadable.replaced(thing)
+        return gone or have is None or have.metadata.resource_version != thing.metadata.resource_version
+
+    def fits(self, name: str) -> Callable[[Subnet], bool]:
+        """Which subnets are for containers of a namespace."""
+        found = self.all[Namespace.plural].get(name or namespace.DEFAULT)
+        labels = namespace.labels(name or namespace.DEFAULT, found if isinstance(found, Namespace) else None)
+        return lambda subnet: subnet.namespaces is None or subnet.namespaces.matches(labels)
 
     def rule(self, number: int) -> str:
         """What people call a rule: ``shop/allow-web ingress[0]``; empty if it is no more."""
@@ -304,7 +345,7 @@ def placed(thing: Thing) -> Thing:
     return thing
 
 
-def _name(thing: Thing) -> str:
+def _name(thing: Thing | Broken) -> str:
     """How it is addressed: ``namespace/name``, or its name."""
     return f"{thing.metadata.namespace}/{thing.name}" if thing.metadata.namespace else thing.name
 

@@ -45,7 +45,7 @@ class Unreadable:
         """What a put of an object that is not known expects to be there: nothing, or what cannot be read, whatever it is."""
         return None if (thing.plural, *thing.key) in self._all else ""
 
-    def replaced(self, thing: Object) -> bool:
+    def replaced(self, thing: Object | Broken) -> bool:
         """An object was put in the place of one; whether there was one."""
         return self._all.pop((thing.plural, *thing.key), None) is not None
 

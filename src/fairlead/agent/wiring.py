@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Mapping
 
 from fairlead.cni import verbs
 from fairlead.datapath import choose
@@ -19,20 +20,33 @@ from fairlead.ipam.ledger import Ledger
 from fairlead.kit import fault
 from fairlead.kit.metrics import Family
 from fairlead.links.links import Links
+from fairlead.model.block import Block
+from fairlead.model.endpoint import Endpoint
+from fairlead.model.network import Network
+from fairlead.model.node import HOSTNAME_LABEL
+from fairlead.model.node import Node as Machine
 from fairlead.store.base import Store
+from fairlead.store.url import Shared
 
+from .addresses import Addresses
 from .agent import Agent
+from .blocks import Blocks
+from .cluster import Cluster
 from .config import Settings
 from .endpoints import Endpoints
 from .garbage import Garbage
 from .host import Host
+from .me import Me
 from .metrics import Fill, Listener, Metrics, flows
 from .monitor import Monitor
 from .networks import Networks
 from .node import Hands, Node
+from .others import Others
 from .policies import KINDS, Policies
+from .publish import Publish
 from .reservations import Reservations
 from .server import Server
+from .sync import Sync
 from .unreadable import Unreadable
 
 log = logging.getLogger(__name__)
@@ -41,9 +55,12 @@ log = logging.getLogger(__name__)
 class Wiring:
     """Everything, once."""
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings, store: Store, shared: Shared | None = None, source: str = "") -> None:
+        """``shared``: a store that several nodes have, which ``source`` names; left out, this node is alone."""
         self.settings = settings
-        self.store = store  # what people wrote, and what they were given
+        self.store = store  # what containers were given here
+        self.shared: Store = shared or store  # what people wrote, and what nodes tell each other
+        self._presence, self.clustered = shared, shared is not None
         self.host = Host()  # facts about the machine
         self.ledger = Ledger()  # who has which address
         self.programs, why = choose.programs(settings.plane, settings.run, settings.flow_buffer << 10)  # none: nftables
@@ -51,31 +68,36 @@ class Wiring:
             log.warning("policies are enforced by nftables: %s", why)
         self.node = Node(self._hands, settings.linger)  # the desired state, and the kernel that follows it
         self.metrics = Metrics()  # what the agent counts of itself
-        self.unreadable = Unreadable(self.store)  # what is stored and nobody can read
-        self.networks = Networks(self.store, self.node, self.ledger, self.host, self.unreadable)
-        self.reservations = Reservations(
-            self.store, self.ledger, self.networks, self.host, self.unreadable
-        )  # what outsiders count on
+        self.me = Me(settings.node, self.host, settings.addresses)  # this node as others reach it
+        self.unreadable = Unreadable(self.shared)  # what is stored and nobody can read
+        # What this node may give out of networks that it shares with others.
+        self.blocks = Blocks(self.shared, self.ledger, settings.node, self.labels, clustered=self.clustered)
+        self.networks = Networks(self.shared, self.node, self.blocks, self.host, self.unreadable)
+        self.cluster = Cluster(self.shared, self.me, self.node, lambda: self.networks.all, self.blocks)  # other nodes
+        # What outsiders count on.
+        self.reservations = Reservations(self.store, self.ledger, self.networks, self.host, self.unreadable)
+        # Who may talk to whom.
         self.policies = Policies(
             settings.node,
-            self.store,
+            self.shared,
             self.node,
             self.networks,
             host=self.host,
             unreadable=self.unreadable,
             metrics=self.metrics,
             endpoints=lambda: self.endpoints.all,
-        )  # who may talk
+        )
         self.endpoints = Endpoints(
             self.store,
             self.node,
-            self.ledger,
             self.networks,
-            reservations=self.reservations,
+            addresses=Addresses(self.ledger, self.reservations, self.blocks, self.policies.fits),
             policies=self.policies,
+            cluster=self.cluster,
             host=self.host,
             unreadable=self.unreadable,
         )
+        self.others = self._others(source)  # nodes that have the same store
         self.collector = self._collector()  # what the programs tell, by names
         self.garbage = Garbage(self.store, self.endpoints, settings.gc_grace)  # what ended without a word
         self.agent = Agent(
@@ -88,17 +110,14 @@ class Wiring:
             endpoints=self.endpoints,
             garbage=self.garbage,
             policies=self.policies,
+            cluster=self.cluster,
+            blocks=self.blocks,
             unreadable=self.unreadable,
             collector=self.collector,
         )
-        self.monitor = Monitor(
-            settings,
-            self.node,
-            self.garbage,
-            [self.endpoints.repay, self._finish, self.policies.retry, self.policies.renew],
-            moved=self.policies.renew,
-            metrics=self.metrics,
-        )  # hears the kernel, repairs, collects
+        chores = [self.endpoints.repay, self._finish, self.policies.retry, self.policies.renew, self.blocks.tidy]
+        # Hears the kernel, repairs, collects.
+        self.monitor = Monitor(settings, self.node, self.garbage, chores, moved=self._move, metrics=self.metrics)
         self.server = Server(self.agent, self.metrics)  # the front door
         self.listener = self._listener()  # the door that Prometheus asks at
         self.docker = plugin.Plugin(self.agent)  # the door that Docker knows
@@ -107,12 +126,45 @@ class Wiring:
         plane: Plane = ebpf.Ebpf(self.programs) if self.programs else Nftables()
         return Hands(Links(), Filter(self.settings.run), plane)
 
+    def _shared(self, name: str) -> Network | None:
+        network = self.networks.all.get(name)
+        return network if network and self.clustered and self.blocks.shared(network) else None
+
+    async def _move(self) -> None:
+        """The host's addresses, or its uplink, are perhaps others."""
+        await self.policies.renew()
+        if self.me.refresh():
+            log.warning("this node is now reached by %s", ", ".join(self.me.station.addresses) or "nobody")
+            self.publish.want()
+            await self.cluster.moved()
+
+    def _everybody(self) -> Iterable[Endpoint]:
+        return (*self.endpoints.all.values(), *self.cluster.remotes.values())
+
+    def labels(self) -> Mapping[str, str]:
+        """The labels of this node."""
+        machine = self.cluster.machines.get(self.settings.node)
+        return machine.labels if machine else {HOSTNAME_LABEL: self.settings.node}
+
+    def _others(self, source: str) -> Others:
+        self.publish = Publish(self.shared, self.me, lambda: self.endpoints.all, self._shared)
+        self.endpoints.on_change = self.publish.want
+        sync = Sync(
+            self.settings.node,
+            networks=self.networks,
+            blocks=self.blocks,
+            cluster=self.cluster,
+            policies=self.policies,
+            publish=self.publish,
+        )
+        return Others(self.settings, self.shared, self._presence, source, sync=sync, publish=self.publish, cluster=self.cluster)
+
     def _collector(self) -> Collector | None:
         if self.programs is None:
             return None
         return Collector(
             Observer(self.programs),
-            Names(self.endpoints.all.values, self.host.addresses, lambda: self.node.state),
+            Names(self._everybody, self.host.addresses, lambda: self.node.state),
             rule=self.policies.rule,
         )
 
@@ -129,12 +181,15 @@ class Wiring:
     async def start(self) -> None:
         """Read, bring the kernel in line, listen; only then may containers start."""
         self.host.forward()
-        await self.networks.load()  # pools before the endpoints that hold addresses of them
+        await self.others.begin()
+        self.blocks.load(self.others.all(Block.plural))
+        self.networks.load(self.others.all(Network.plural))  # pools before the endpoints that hold addresses of them
         await self.reservations.load()
         fault.point("start.networks")
         await self.endpoints.load()  # what an earlier boot left is released here
         fault.point("start.endpoints")
-        await self.policies.load()
+        self.cluster.adopt(self.others.all(Machine.plural), self.others.all(Endpoint.plural) if self.clustered else ())
+        self.policies.load(self.others.all, self.cluster.remotes.values())
         fault.point("start.policies")
         await self.node.apply()  # restart, repair and upgrade are this one call
         if not self.programs and programs.present(self.settings.run):  # the last agent's plane
@@ -149,6 +204,7 @@ class Wiring:
         await self.monitor.start()  # from here on a change of the kernel is heard
         if self.collector:
             self.collector.start()
+        self.others.start(self.host.boot)
         self.agent.ready = True
         await self.server.start(self.settings.run / "agent.sock", self.settings.group)
         if path := plugin.socket():
@@ -165,6 +221,7 @@ class Wiring:
     async def stop(self) -> None:
         """The reverse; the kernel keeps everything."""
         self.agent.ready = False
+        await self.others.stop()
         if self.collector:
             await self.collector.stop()
         if self.listener:
@@ -174,6 +231,7 @@ class Wiring:
         await self.monitor.stop()
         await self.node.close()
         await self.store.close()
+        await self.shared.close()
         self.host.close()
         if self.programs:
             self.programs.close()

@@ -36,6 +36,8 @@ class Start:
 
     group: str = ""
     node: str = ""
+    node_ip: str = ""
+    store: str = ""
     plane: str = "auto"
     log_level: str = "info"
     ipv6: bool = False
@@ -47,6 +49,8 @@ class Start:
         given = {
             "--group": self.group,
             "--node": self.node,
+            "--node-ip": self.node_ip,
+            "--store": self.store,
             "--plane": self.plane,
             "--log-level": self.log_level,
             "--metrics": self.metrics,

@@ -9,6 +9,7 @@ from fairlead.api.schema import Pool
 from fairlead.desired import names
 from fairlead.model import codec
 from fairlead.model.admin import AdminNetworkPolicy, BaselineAdminNetworkPolicy
+from fairlead.model.block import Block
 from fairlead.model.cluster import ClusterNetworkPolicy, ClusterSubject
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Invalid
@@ -32,6 +33,8 @@ NAMES: dict[str, type[Object]] = {
     "reservations": Reservation,
     "reservation": Reservation,
     "res": Reservation,
+    "blocks": Block,
+    "block": Block,
     "namespaces": Namespace,
     "namespace": Namespace,
     "ns": Namespace,
@@ -82,6 +85,7 @@ def listing(of: type[Object], pools: Sequence[Pool] = ()) -> Listing[Any]:
     fixed: dict[type[Object], Listing[Any]] = {
         Endpoint: ENDPOINTS,
         Reservation: RESERVATIONS,
+        Block: BLOCKS,
         Namespace: NAMESPACES,
         Node: NODES,
         NetworkPolicy: POLICIES,
@@ -207,6 +211,7 @@ NAMESPACES: Listing[Namespace] = Listing(
 NODES: Listing[Node] = Listing(
     columns=(
         Column("NAME", lambda one: one.name, style="bold"),
+        Column("STATUS", lambda one: "Unknown" if one.ready is None else "Ready" if one.ready else "NotReady"),
         Column("ADDRESSES", lambda one: [str(address) for address in one.addresses]),
         Column("LABELS", lambda one: [f"{k}={v}" for k, v in one.labels.items()]),
         Column("AGE", lambda one: age(one.metadata.creation_timestamp), right=True, spare=1),
@@ -214,6 +219,21 @@ NODES: Listing[Node] = Listing(
     name=label,
     tree=tree,
     empty="No nodes.",
+)
+
+
+BLOCKS: Listing[Block] = Listing(
+    columns=(
+        Column("BLOCK", lambda one: one.spec.cidr, style="bold"),
+        Column("NETWORK", lambda one: one.spec.network, style="cyan"),
+        Column("NODE", lambda one: one.spec.node),
+        Column("OFFERED", lambda one: str(len(one.spec.spare) or ""), right=True),
+        Column("LENT", lambda one: [f"{address} to {node}" for address, node in one.spec.lent.items()]),
+        Column("AGE", lambda one: age(one.metadata.creation_timestamp), right=True, spare=1),
+    ),
+    name=label,
+    tree=tree,
+    empty="No blocks. Nodes take them for networks that reach over nodes, as containers need addresses.",
 )
 
 

@@ -2,7 +2,7 @@
 
 ``fl-<network>`` is a bridge (``fairlead0`` that of the network ``default``), ``flv…`` a container's veth on the host,
 ``flh…`` the container's end of it while it waits on the host to be handed over, ``fli…`` the ifb that shapes what the container
-sends. Interface names have 15 bytes; what does not fit is hashed.
+sends, ``flx-<network>`` a tunnel to other nodes. Interface names have 15 bytes; what does not fit is hashed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ DEFAULT_NETWORK = "default"
 VETH = "flv"
 HANDOVER = "flh"
 IFB = "fli"
+TUNNEL = "flx"
 
 
 def bridge(network: Network) -> InterfaceName:
@@ -26,6 +27,22 @@ def bridge(network: Network) -> InterfaceName:
         return InterfaceName("fairlead0")
     plain = f"fl-{network.name}"
     return InterfaceName(plain if len(plain) <= 15 else f"fl-{_digest(network.name, 6)}")
+
+
+def tunnel(network: str) -> InterfaceName:
+    """The tunnel device of a network."""
+    plain = f"{TUNNEL}-{network}"
+    return InterfaceName(plain if len(plain) <= 15 else f"{TUNNEL}-{_digest(network, 5)}")
+
+
+def tunnel_mac(network: str, node: str) -> Mac:
+    """The MAC of a node's end of a network's tunnel: every node can tell it, and it is the same after every restart."""
+    return Mac("0e:" + ":".join(_pairs(_digest(f"tunnel/{network}/{node}", 5))))
+
+
+def vni(network: str) -> int:
+    """The VXLAN network identifier of a network that names none: 24 bits, not 0."""
+    return int(_digest(f"vni/{network}", 3), 16) or 1
 
 
 def veth(endpoint: str) -> InterfaceName:

@@ -191,6 +191,74 @@ class Publication(Value, frozen=True, kw_only=True):
         return (str(self.protocol), self.family, self.host or "", self.first)
 
 
+class Tunnel(Value, frozen=True, kw_only=True):
+    """A VXLAN device: what leaves by it goes to other nodes inside UDP. Key: its name.
+
+    It learns nothing: every ``Vtep`` behind it is told.
+    """
+
+    name: InterfaceName
+    network: str
+    vni: int
+    port: int
+    local: Address
+    mac: Mac
+    mtu: int
+
+    @property
+    def key(self) -> str:
+        """The device's name."""
+        return self.name
+
+
+class Vtep(Value, frozen=True, kw_only=True):
+    """The end of a tunnel on another node: its MAC, and the node's address to which its packets are sent. Key: tunnel and MAC.
+
+    Routes through the tunnel name its link-local address, made of its MAC, as their gateway.
+    """
+
+    tunnel: InterfaceName
+    node: str
+    mac: Mac
+    remote: Address
+
+    @property
+    def key(self) -> str:
+        """Tunnel and MAC."""
+        return f"{self.tunnel} {self.mac}"
+
+
+class Path(Value, frozen=True, kw_only=True):
+    """A route of the host: how to get to addresses on another node, or that there is nobody. Key: the destination.
+
+    ``device`` is left out where the gateway lies on a subnet of the host. ``source``: what the host itself sends with. Neither
+    gateway nor device: whatever has no longer match is answered that it cannot be reached.
+    """
+
+    dst: Prefix
+    via: Address | None = None
+    device: InterfaceName | None = None
+    source: Address | None = None
+    mtu: int = 0
+
+    @property
+    def key(self) -> str:
+        """The destination."""
+        return self.dst
+
+
+class Fellow(Value, frozen=True, kw_only=True):
+    """Another node: addresses from which it reaches containers of networks that it shares. Key: its name."""
+
+    name: str
+    addresses: tuple[Address, ...]
+
+    @property
+    def key(self) -> str:
+        """The node's name."""
+        return self.name
+
+
 class Peer(Value, frozen=True, kw_only=True):
     """Who has the addresses of a prefix, as policies tell them apart: the number of a class of peers. Key: the prefix.
 
@@ -264,8 +332,47 @@ class Subject(Value, frozen=True, kw_only=True):
         return self.host
 
 
-Row = Bridge | Link | Sub | Guard | Guest | Chain | Limit | Segment | Realm | Publication | Peer | Ruling | Judgement | Subject
-R = TypeVar("R", Bridge, Link, Sub, Guard, Guest, Chain, Limit, Segment, Realm, Publication, Peer, Ruling, Judgement, Subject)
+Row = (
+    Bridge
+    | Link
+    | Sub
+    | Guard
+    | Guest
+    | Chain
+    | Limit
+    | Segment
+    | Realm
+    | Publication
+    | Tunnel
+    | Vtep
+    | Path
+    | Fellow
+    | Peer
+    | Ruling
+    | Judgement
+    | Subject
+)
+R = TypeVar(
+    "R",
+    Bridge,
+    Link,
+    Sub,
+    Guard,
+    Guest,
+    Chain,
+    Limit,
+    Segment,
+    Realm,
+    Publication,
+    Tunnel,
+    Vtep,
+    Path,
+    Fellow,
+    Peer,
+    Ruling,
+    Judgement,
+    Subject,
+)
 Rows = tuple[Row, ...]
 """The rows of one owner, a Network or an Endpoint."""
 
@@ -290,6 +397,10 @@ class NodeState:
         Segment,
         Realm,
         Publication,
+        Tunnel,
+        Vtep,
+        Path,
+        Fellow,
         Peer,
         Ruling,
         Judgement,

@@ -25,10 +25,11 @@ from fairlead.datapath.ebpf.layout import Counter as Count
 from fairlead.datapath.ebpf.observe import Observer
 from fairlead.kernel.errors import KernelError
 from fairlead.model.errors import Exhausted
+from fairlead.policy.hits import Hit
 
 from .enrich import Names
 from .filter import LIMIT, Query
-from .hits import Hit, Tally
+from .hits import Tally
 from .record import Record, protocol, stamp, verdict
 
 log = logging.getLogger(__name__)

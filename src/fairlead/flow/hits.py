@@ -1,30 +1,13 @@
-"""Hits: how often each rule has decided, counted from the events that the collector takes anyway.
-
-A plane that counts in the kernel answers with the same values, and better: it misses no event.
-"""
+"""Hits: how often each rule has decided, counted from the events that the collector takes anyway."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import NamedTuple, Protocol
+
+from fairlead.policy.hits import Hit
 
 _MOST = 65536
 """Connections of which it is remembered that they were counted: as many as are followed at once."""
-
-
-class Hit(NamedTuple):
-    """Of one rule: connections that it let begin, drops that it made, and when it last did one of these; 0: it never did."""
-
-    connections: int = 0
-    drops: int = 0
-    last: float = 0.0
-
-
-class Counted(Protocol):
-    """Who knows how often rules have decided."""
-
-    def hits(self) -> Mapping[int, Hit]:
-        """By the number of the rule; 0 is the default denial of whom a policy isolates. Rules that never decided may lack."""
 
 
 class Tally:

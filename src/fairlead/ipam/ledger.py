@@ -10,10 +10,10 @@ Nothing is half done: an allocation takes one address of every family or none at
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from fairlead.model.address import Address, Family, Interface
+from fairlead.model.address import Address, Family, Interface, Prefix
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Conflict, Exhausted, Invalid, Missing, Problem
 from fairlead.model.network import Network, Subnet
@@ -24,6 +24,18 @@ from .spans import Spans
 Pools = tuple[Pool, ...]
 
 
+def _any(_: Subnet) -> bool:
+    return True
+
+
+class Lacking(Exhausted):
+    """No block of this node has an address left; another block may have. ``wish``: the address that was asked for."""
+
+    def __init__(self, message: str, family: Family, wish: Address | None) -> None:
+        super().__init__(message)
+        self.family, self.wish = family, wish
+
+
 class _Asked(NamedTuple):
     """One allocation while it is decided: nothing is taken yet."""
 
@@ -32,10 +44,21 @@ class _Asked(NamedTuple):
     holder: Holder
     wished: Mapping[Family, Address]
     ranges: Sequence[Subnet]
+    shared: bool
 
     def pick(self, family: Family) -> tuple[Pool, Address]:
         """The address of one family and its pool: what the holder has, else what it wishes, else the next."""
+        if not self.shared:
+            return self._pick(family)
+        try:
+            return self._pick(family)
+        except Exhausted as problem:
+            raise Lacking(problem.message, family, self.wished.get(family)) from None
+
+    def _pick(self, family: Family) -> tuple[Pool, Address]:
         pools = [pool for pool in self.pools if pool.family == family]
+        if not pools and self.shared:
+            raise Exhausted(f"network {self.network}: no block of this node has an IPv{family} address")
         if not pools:
             raise Invalid(
                 f"network {self.network} has no IPv{family} subnet; its subnets: {_subnets(self.pools)}", field="families"
@@ -54,6 +77,8 @@ class _Asked(NamedTuple):
     def _static(self, wish: Address, within: Spans | None) -> tuple[Pool, Address]:
         if within is not None and int(wish.ip) not in within:
             raise Invalid(f"{wish} is not in the ranges asked for", field="addresses")
+        if self.shared and not any(pool.cidr.holds(wish) for pool in self.pools):
+            raise Exhausted(f"{wish} is in no block of this node")
         pool = _pool(self.network, self.pools, wish)
         return pool, pool.wish(wish, self.holder)
 
@@ -81,21 +106,30 @@ class Ledger:
 
     def __init__(self) -> None:
         self._pools: dict[str, Pools] = {}
+        self._subnets: dict[str, tuple[Subnet, ...]] = {}
+        self._shared: set[str] = set()
         self._networks: dict[str, str] = {}
 
-    def define(self, network: Network) -> None:
-        """Make the network's pools, or change them; raise ``Conflict`` if somebody holds what would be gone."""
-        self._pools[network.name] = self._changed(network)
+    def define(self, network: Network, blocks: Iterable[Prefix] | None = None) -> None:
+        """Make the network's pools, or change them; raise ``Conflict`` if somebody holds what would be gone.
 
-    def check(self, network: Network) -> None:
+        ``blocks``: those of this node, where a network's addresses are shared with other nodes.
+        """
+        self._pools[network.name] = self._changed(network, blocks)
+        self._subnets[network.name] = network.spec.subnets
+        (self._shared.discard if blocks is None else self._shared.add)(network.name)
+
+    def check(self, network: Network, blocks: Iterable[Prefix] | None = None) -> None:
         """Raise what ``define`` would; change nothing."""
-        self._changed(network)
+        self._changed(network, blocks)
 
     def drop(self, network: str) -> None:
         """Forget a network; raise ``Conflict`` if somebody holds an address of it."""
         for pool in self._pools.get(network, ()):
             _move(pool, None)
         self._pools.pop(network, None)
+        self._subnets.pop(network, None)
+        self._shared.discard(network)
 
     def pools(self, network: str | None = None) -> Pools:
         """The pools of a network, or all."""
@@ -116,17 +150,22 @@ class Ledger:
         wishes: Sequence[str] = (),
         families: Sequence[Family] = (),
         ranges: Sequence[Subnet] = (),
+        fits: Callable[[Subnet], bool] = _any,
     ) -> tuple[Interface, ...]:
         """One address of each family, of all the network's families unless ``families`` names some; all or nothing.
 
-        ``wishes`` are static addresses, with or without prefix length, one a family; ``ranges`` narrow what may be given.
-        Asked again for the same holder it answers the same.
+        ``wishes`` are static addresses, with or without prefix length, one a family; ``ranges`` narrow what may be given,
+        ``fits`` says of which subnets. Asked again for the same holder it answers the same. ``Lacking`` where another block
+        may help.
         """
-        pools = self._of(network)
+        pools = tuple(pool for pool in self._of(network) if fits(pool.subnet))
+        subnets = [subnet for subnet in self._subnets[network] if fits(subnet)]
+        if not subnets and self._subnets[network]:
+            raise Invalid(f"none of {_named(self._subnets[network])} is for this container", field="network")
         if (other := self._networks.get(holder.name, network)) != network:
             raise Conflict(f"{holder} already holds addresses of network {other}")
-        wanted = families or tuple(dict.fromkeys(pool.family for pool in pools))
-        asked = _Asked(network, pools, holder, _wishes(network, pools, wanted, wishes), ranges)
+        wanted = families or tuple(dict.fromkeys(subnet.family for subnet in subnets))
+        asked = _Asked(network, pools, holder, _wishes(network, subnets, wanted, wishes), ranges, network in self._shared)
         picked = [asked.pick(family) for family in wanted]
         for pool, address in picked:
             pool.hold(address, holder)
@@ -160,15 +199,20 @@ class Ledger:
                 pool.recall(interface.address for interface in endpoint.spec.addresses)
         return tuple(problems)
 
-    def _changed(self, network: Network) -> Pools:
+    def _changed(self, network: Network, blocks: Iterable[Prefix] | None) -> Pools:
         subnets = network.spec.subnets
-        before = self._pools.get(network.name, ())
-        if tuple(pool.subnet for pool in before) == subnets:
-            return before
-        after = tuple(Pool(network.name, subnet, routed=network.spec.routed) for subnet in subnets)
-        for old in before:
-            _move(old, next((new for new in after if new.subnet.cidr == old.subnet.cidr), None))
-        return after
+        parts: list[tuple[Subnet, Prefix | None]] = [(subnet, None) for subnet in subnets]
+        if blocks is not None:
+            mine = sorted(blocks)
+            parts = [(subnet, block) for subnet in subnets for block in mine if subnet.cidr.overlaps(block)]
+        before = {(pool.subnet, pool.cidr): pool for pool in self._pools.get(network.name, ())}
+        after = []
+        for subnet, block in parts:
+            kept = before.pop((subnet, block or subnet.cidr), None)
+            after.append(kept or Pool(network.name, subnet, block, routed=network.spec.routed))
+        for old in before.values():
+            _move(old, next((new for new in after if new.cidr == old.cidr), None))
+        return tuple(after)
 
     def _of(self, network: str) -> Pools:
         if (pools := self._pools.get(network)) is None:
@@ -185,7 +229,7 @@ def _move(old: Pool, new: Pool | None) -> None:
     """Bring what is held of ``old`` to ``new``, which must be the same subnet; without it nothing may be held."""
     for address, holder in old.holders.items():
         if new is None:
-            raise Conflict(f"subnet {old.subnet.cidr} of network {old.network} is in use: {address} is held by {holder}")
+            raise Conflict(f"subnet {old.cidr} of network {old.network} is in use: {address} is held by {holder}")
         if address == new.gateway:
             raise Conflict(f"{address} cannot become the gateway of network {old.network}: it is held by {holder}")
         new.hold(address, holder)
@@ -193,12 +237,14 @@ def _move(old: Pool, new: Pool | None) -> None:
         new.recall(old.freed)
 
 
-def _wishes(network: str, pools: Pools, families: Sequence[Family], wishes: Sequence[str]) -> dict[Family, Address]:
+def _wishes(
+    network: str, subnets: Sequence[Subnet], families: Sequence[Family], wishes: Sequence[str]
+) -> dict[Family, Address]:
     """The wishes by family, checked against the subnets."""
     wished: dict[Family, Address] = {}
     for at, text in enumerate(wishes):
         try:
-            address = _wish(network, pools, text)
+            address = _wish(network, subnets, text)
             if address.family not in families:
                 raise Invalid(f"{address} is IPv{address.family}, which is not asked for")
             if address.family in wished:
@@ -209,13 +255,15 @@ def _wishes(network: str, pools: Pools, families: Sequence[Family], wishes: Sequ
     return wished
 
 
-def _wish(network: str, pools: Pools, text: str) -> Address:
+def _wish(network: str, subnets: Sequence[Subnet], text: str) -> Address:
     try:
         wish = Interface(text) if "/" in text else None
         address = wish.address if wish else Address(text)
     except ValueError as problem:
         raise Invalid(str(problem)) from None
-    cidr = _pool(network, pools, address).subnet.cidr
+    cidr = next((subnet.cidr for subnet in subnets if subnet.cidr.holds(address)), None)
+    if cidr is None:
+        raise Invalid(f"{address} is not in network {network}; its subnets: {_named(subnets)}")
     if wish and wish.length not in {cidr.length, 32 if wish.family == 4 else 128}:
         raise Invalid(f"{wish} does not fit {cidr}: write {address} or {address}/{cidr.length}")
     return address
@@ -223,10 +271,14 @@ def _wish(network: str, pools: Pools, text: str) -> Address:
 
 def _pool(network: str, pools: Pools, address: Address) -> Pool:
     for pool in pools:
-        if pool.subnet.cidr.holds(address):
+        if pool.cidr.holds(address):
             return pool
     raise Invalid(f"{address} is not in network {network}; its subnets: {_subnets(pools)}")
 
 
 def _subnets(pools: Sequence[Pool]) -> str:
-    return ", ".join(pool.subnet.cidr for pool in pools) or "none"
+    return ", ".join(pool.cidr for pool in pools) or "none"
+
+
+def _named(subnets: Sequence[Subnet]) -> str:
+    return ", ".join(subnet.cidr for subnet in subnets) or "none"

@@ -1,4 +1,4 @@
-"""Pool: the addresses of one subnet, who holds which, and which comes next.
+"""Pool: the addresses of one subnet or of one block of it, who holds which, and which comes next.
 
 The next address is the lowest that was never used, else the one that was given back longest ago: a late packet for a
 container that is gone then finds nobody for as long as possible. What an address costs does not depend on the size of
@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from heapq import nsmallest
 from typing import NamedTuple
 
-from fairlead.model.address import Address, Family, Interface
+from fairlead.model.address import Address, Family, Interface, Prefix
 from fairlead.model.errors import Conflict, Exhausted, Invalid
 from fairlead.model.network import Subnet, excluded
 
@@ -46,14 +46,19 @@ class Holder(NamedTuple):
 class Pool:
     """The addresses of one subnet of one network."""
 
-    def __init__(self, network: str, subnet: Subnet, *, routed: bool = False, remember: int = REMEMBER) -> None:
-        """``routed``: its addresses stand alone, and the gateway is none of them."""
+    def __init__(
+        self, network: str, subnet: Subnet, block: Prefix | None = None, *, routed: bool = False, remember: int = REMEMBER
+    ) -> None:
+        """``block``: the part of it that is ours to give out. ``routed``: addresses stand alone, and none is the gateway."""
         self.network = network
         self.subnet = subnet
+        self.cidr = block or subnet.cidr
         self.gateway = None if routed else subnet.router
         self._remember = remember
         self._reserved = reserved(subnet, self.gateway) | _ends(subnet)
         self._usable = runs(subnet) - self._reserved
+        if block:
+            self._usable = self._usable & Spans.of(block)
         self._holders: dict[int, Holder] = {}
         self._held: dict[str, int] = {}
         self._freed: OrderedDict[int, None] = OrderedDict()
@@ -109,10 +114,10 @@ class Pool:
     def wish(self, address: Address, holder: Holder) -> Address:
         """``address`` if this holder may take it; raise ``Conflict`` if it is taken, ``Invalid`` if nobody may have it."""
         number = int(address.ip)
-        if not self.subnet.cidr.holds(address):
-            raise Invalid(f"{address} is not in {self.subnet.cidr} of network {self.network}")
+        if not self.cidr.holds(address):
+            raise Invalid(f"{address} is not in {self.cidr} of network {self.network}")
         if address == self.gateway:
-            raise Invalid(f"{address} is the gateway of network {self.network}; choose another address of {self.subnet.cidr}")
+            raise Invalid(f"{address} is the gateway of network {self.network}; choose another address of {self.cidr}")
         if number in self._reserved:
             raise Invalid(
                 f"{address} is never given out on network {self.network} ({_why(self.subnet, address)}); choose another"
@@ -120,9 +125,7 @@ class Pool:
         if (other := self._holders.get(number)) and other.name != holder.name:
             raise Conflict(f"{address} of network {self.network} is held by {other}")
         if (mine := self._held.get(holder.name, number)) != number:
-            raise Conflict(
-                f"{holder} already holds {self._address(mine)} of {self.subnet.cidr}; give it back before taking {address}"
-            )
+            raise Conflict(f"{holder} already holds {self._address(mine)} of {self.cidr}; give it back before taking {address}")
         return address
 
     def take(self, holder: Holder, address: Address | None = None, within: Spans | None = None) -> Address:
@@ -137,12 +140,12 @@ class Pool:
         Whatever lies in the subnet is accepted, reserved or not: a network's ranges may have changed since.
         """
         number = int(address.ip)
-        if not self.subnet.cidr.holds(address):
-            raise Invalid(f"{address} is not in {self.subnet.cidr} of network {self.network}")
+        if not self.cidr.holds(address):
+            raise Invalid(f"{address} is not in {self.cidr} of network {self.network}")
         if (other := self._holders.get(number)) is not None and other.name != holder.name:
             raise Conflict(f"{address} of network {self.network} is held by {other}, and cannot also be held by {holder}")
         if (mine := self._held.get(holder.name, number)) != number:
-            raise Conflict(f"{holder} holds {self._address(mine)} of {self.subnet.cidr}, and cannot also hold {address}")
+            raise Conflict(f"{holder} holds {self._address(mine)} of {self.cidr}, and cannot also hold {address}")
         if other is None and number in self._usable:
             self._used += 1
             self._freed.pop(number, None)
@@ -178,7 +181,7 @@ class Pool:
         more = f" and {len(self._holders) - _NAMED} more" if len(self._holders) > _NAMED else ""
         part = "" if within is None else f" in the {(self._usable & within).size} addresses asked for"
         return (
-            f"network {self.network}: no address is left in {self.subnet.cidr}{part}: {self.used} of {self.size} are used; "
+            f"network {self.network}: no address is left in {self.cidr}{part}: {self.used} of {self.size} are used; "
             f"held by {', '.join(some) or 'nobody'}{more}"
         )
 

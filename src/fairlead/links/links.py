@@ -6,19 +6,31 @@ container at a time, so that a caller can spread the work.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from errno import ENODEV
+from typing import Any
 
 from fairlead.api.schema import Drift
-from fairlead.desired.state import Bridge, Chain, Inside, Limit, Link, NodeState, Row, Sub
+from fairlead.desired.state import Bridge, Chain, Inside, Limit, Link, NodeState, Path, Row, Sub, Tunnel, Vtep
 from fairlead.kernel import route
 from fairlead.kernel.errors import KernelError
 from fairlead.kernel.netlink import Netlink
 from fairlead.kernel.route import LinkInfo
 from fairlead.kit import fault
 
-from . import bridges, chains, inside, limits, subs, veths
+from . import bridges, chains, inside, limits, paths, subs, tunnels, veths
 from .mark import DOOMED, GROUP
+
+_ENSURE: dict[type[Row], Callable[[Netlink, Any], None]] = {
+    Bridge: bridges.ensure,
+    Tunnel: tunnels.ensure,
+    Vtep: tunnels.join,
+    Path: paths.ensure,
+    Limit: limits.ensure,
+    Chain: chains.ensure,
+}
+_ORDER: tuple[set[type[Row]], ...] = ({Bridge, Tunnel}, {Vtep}, {Link, Sub, Path}, {Limit, Chain})
+"""What stands on what."""
 
 
 class Links:
@@ -30,28 +42,28 @@ class Links:
         self._nsid: dict[str, int] = {}
 
     def ensure(self, rows: Iterable[Row], gate: veths.Gate) -> None:
-        """Make what the rows say; what is there already is brought in line. Bridges first, then what stands on them.
+        """Make what the rows say; what is there already is brought in line, in the order of ``_ORDER``.
 
         A container's link carries nothing before ``gate`` has returned for it.
         """
         rows = list(rows)
-        for row in rows:
-            if isinstance(row, Bridge):
-                bridges.ensure(self._netlink, row)
-        for row in rows:
-            if isinstance(row, Link):
-                self._note(row, veths.ensure(self._netlink, row, gate))
-            elif isinstance(row, Sub):
-                self._note(row, subs.ensure(self._netlink, row))
-        for row in rows:
-            if isinstance(row, Limit):
-                limits.ensure(self._netlink, row)
-            elif isinstance(row, Chain):
-                chains.ensure(self._netlink, row)
+        for kinds in _ORDER:
+            for row in (one for one in rows if type(one) in kinds):
+                if isinstance(row, Link):
+                    self._note(row, veths.ensure(self._netlink, row, gate))
+                elif isinstance(row, Sub):
+                    self._note(row, subs.ensure(self._netlink, row))
+                else:
+                    _ENSURE[type(row)](self._netlink, row)
 
     def remove(self, rows: Iterable[Row]) -> None:
         """Remove what the rows made; what is gone already is no error. All interfaces go in one grace period."""
         rows = list(rows)
+        for row in rows:
+            if isinstance(row, Path):
+                paths.remove(self._netlink, row)
+            elif isinstance(row, Vtep):
+                tunnels.part(self._netlink, row)
         names: list[str] = [row.host for row in rows if isinstance(row, Link)]
         for row in rows:
             if isinstance(row, Limit):
@@ -61,6 +73,8 @@ class Links:
             if isinstance(row, Bridge):
                 bridges.remove(self._netlink, row)
                 fault.point("bridge.removed")
+            elif isinstance(row, Tunnel):
+                tunnels.remove(self._netlink, row)
             elif isinstance(row, Sub):
                 subs.remove(row)
 
@@ -68,11 +82,14 @@ class Links:
         """Compare the host's side of every row, and name interfaces of ours that no row asks for."""
         links = {one.name: one for one in route.links(self._netlink)}
         drift = bridges.check(state.table(Bridge).values(), links, route.addresses(self._netlink))
-        host = veths.Host.read(self._netlink, links, routed=any(row.bridge is None for row in state.table(Link).values()))
+        routed = [row.host for row in state.table(Link).values() if row.bridge is None]
+        host = veths.Host.read(self._netlink, links, routed=bool(routed))
         for row in state.table(Link).values():
             drift += veths.check_host(row, host)
         drift += chains.check(state.table(Chain).values(), links)
         drift += limits.check(self._netlink, state.table(Limit).values(), links)
+        drift += tunnels.check(self._netlink, state.table(Tunnel).values(), state.table(Vtep).values(), links)
+        drift += paths.check(self._netlink, state.table(Path).values(), links, routed)
         return drift + [
             Drift(table="interfaces", key=one.name, kind="unexpected", have=f"{one.kind} {one.name}")
             for one in self._strays(state, links.values())
@@ -111,11 +128,14 @@ class Links:
         links = list(route.links(self._netlink))
         strays = self._strays(state, links)
         self._doom([one.name for one in strays])
+        tunnels.prune(self._netlink, state.table(Tunnel).values(), state.table(Vtep).values())
+        paths.prune(self._netlink, state.table(Path).values(), [row.host for row in state.table(Link).values()])
         return len(strays) + limits.prune(self._netlink, (row.host for row in state.table(Limit).values()), links)
 
     def purge(self) -> None:
         """Remove every interface that Fairlead made."""
         limits.prune(self._netlink, (), route.links(self._netlink))
+        paths.prune(self._netlink, (), ())
         self._netlink.do(route.del_group(GROUP).accepting(ENODEV))
 
     def close(self) -> None:
@@ -124,6 +144,7 @@ class Links:
 
     def _strays(self, state: NodeState, links: Iterable[LinkInfo]) -> list[LinkInfo]:
         wanted = {row.name for row in state.table(Bridge).values()}
+        wanted |= {row.name for row in state.table(Tunnel).values()}
         wanted |= {row.host for row in state.table(Link).values()}
         wanted |= {row.ifb for row in state.table(Limit).values()}
         return [one for one in links if one.group in {GROUP, DOOMED} and one.name not in wanted]

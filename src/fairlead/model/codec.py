@@ -13,6 +13,7 @@ import msgspec
 from . import document
 from .address import Text
 from .admin import AdminNetworkPolicy, BaselineAdminNetworkPolicy
+from .block import Block
 from .cluster import ClusterNetworkPolicy
 from .endpoint import Endpoint
 from .errors import Invalid
@@ -29,6 +30,7 @@ KINDS: tuple[type[Object], ...] = (
     Endpoint,
     Reservation,
     Node,
+    Block,
     Namespace,
     NetworkPolicy,
     ClusterNetworkPolicy,

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from .address import Address, Family, InterfaceName, Name, Prefix
 from .meta import GROUP, Object, Value
+from .selector import Selector
 
 MTU_MIN = 576
 MTU_MIN_IPV6 = 1280
@@ -37,6 +38,12 @@ class Driver(StrEnum):
     """A Linux bridge on this host, with NAT to the outside, as Docker's default network."""
     ROUTED = "routed"
     """A routed link for each container and no layer 2: an address alone, and a link-local gateway behind its veth."""
+    VXLAN = "vxlan"
+    """Routed links, on every node; between nodes, packets travel inside UDP (RFC 7348)."""
+    HOST_GW = "host-gw"
+    """Routed links, on every node; each node is the others' gateway to its containers, on their common subnet."""
+    BGP = "bgp"
+    """Routed links, on every node; the nodes and the routers around them tell each other by BGP (RFC 4271)."""
     MACVLAN = "macvlan"
     """Each container is a station with its own MAC on the network of a host interface, ``parent``."""
     IPVLAN = "ipvlan"
@@ -50,8 +57,18 @@ class Driver(StrEnum):
 SUBS = (Driver.MACVLAN, Driver.IPVLAN)
 """Drivers whose containers share an interface of the host."""
 
-ROUTED = (Driver.ROUTED,)
+CLUSTER = (Driver.VXLAN, Driver.HOST_GW, Driver.BGP)
+"""Drivers of networks that reach over all nodes: each node gives out addresses of blocks of its own."""
+
+ROUTED = (Driver.ROUTED, *CLUSTER)
 """Drivers whose containers have a routed link."""
+
+VXLAN_PORT = 4789
+"""UDP port, by IANA."""
+VNI_MAX = 2**24 - 1
+
+BLOCK: dict[Family, int] = {4: 26, 6: 122}
+"""The prefix length of a node's block of addresses where a subnet says nothing."""
 
 GATEWAYS: dict[Family, Address] = {4: Address("169.254.1.1"), 6: Address("fe80::1")}
 """The gateway of every routed link, by family. It is on no interface: containers are told its MAC."""
@@ -60,7 +77,13 @@ MODES = {Driver.MACVLAN: ("bridge", "private", "vepa", "passthru"), Driver.IPVLA
 """The modes of each, the default first."""
 
 
-_USEFUL = {Driver.BRIDGE: ("bridge",), **dict.fromkeys(ROUTED, ())}
+_USEFUL: dict[Driver, tuple[str, ...]] = {
+    Driver.BRIDGE: ("bridge",),
+    Driver.ROUTED: (),
+    Driver.VXLAN: ("vni", "port", "direct", "encrypt"),
+    Driver.HOST_GW: ("encrypt",),
+    Driver.BGP: ("encrypt",),
+}
 """The fields that only some drivers have."""
 
 
@@ -99,12 +122,19 @@ class Subnet(Value, frozen=True, kw_only=True):
     ``gateway`` is the first usable address if left out. ``ranges`` limit what is given out (the whole prefix if empty).
     ``exclude`` holds addresses or prefixes that are never given out. The network and broadcast addresses of IPv4 and the
     subnet-router anycast address of IPv6 (RFC 4291, 2.6.1) never are.
+
+    Of a network that reaches over several nodes: ``block_size`` is the prefix length of the blocks that nodes take for
+    themselves; at 32 (IPv6: 128) each address is agreed on by itself. ``nodes`` and ``namespaces`` say by labels which nodes
+    take blocks of it, and whose containers get its addresses (everyone's, if left out).
     """
 
     cidr: Prefix
     gateway: Address | None = None
     ranges: tuple[Range, ...] = ()
     exclude: tuple[str, ...] = ()
+    block_size: int | None = None
+    nodes: Selector | None = None
+    namespaces: Selector | None = None
 
     def __post_init__(self) -> None:
         for field, given, most in (("ranges", self.ranges, RANGES_MAX), ("exclude", self.exclude, EXCLUDE_MAX)):
@@ -126,7 +156,9 @@ class Subnet(Value, frozen=True, kw_only=True):
                 raise ValueError(f"exclude[{at}]: {text} is not in {self.cidr}")
 
     def _check_prefix(self) -> None:
-        host_bits = (32 if self.family == 4 else 128) - self.cidr.length
+        if self.block_size is not None and not self.cidr.length <= self.block_size <= self.bits:
+            raise ValueError(f"blockSize: {self.block_size} is not between {self.cidr.length} and {self.bits}")
+        host_bits = self.bits - self.cidr.length
         if host_bits < 2:
             raise ValueError(f"cidr: {self.cidr} is too small: a network needs at least a /30 (IPv4) or a /126 (IPv6)")
         if self.cidr.length < 8:
@@ -148,6 +180,16 @@ class Subnet(Value, frozen=True, kw_only=True):
         return self.cidr.family
 
     @property
+    def bits(self) -> int:
+        """How long an address is."""
+        return 32 if self.family == 4 else 128
+
+    @property
+    def block_length(self) -> int:
+        """The prefix length of a node's block."""
+        return self.block_size or max(BLOCK[self.family], self.cidr.length)
+
+    @property
     def router(self) -> Address:
         """The gateway: as written, else the first usable address."""
         return self.gateway or Address(self.cidr.net.network_address + 1)
@@ -161,6 +203,8 @@ class NetworkSpec(Value, frozen=True, kw_only=True):
     but published ports. ``inter_container``: containers of this network reach each other. ``masquerade``: what leaves
     carries the host's address (NAT); off, the network is routed, and reached from outside without published ports.
     ``parent`` and ``mode``: of macvlan and ipvlan, whose gateway is a router on the parent's network.
+    ``vni``, 1 to 16777215, and ``port``: of vxlan; left out, the one is chosen and the other is 4789. ``direct``: of vxlan,
+    nodes on one subnet route to each other as with host-gw. ``encrypt``: what travels between nodes does so inside WireGuard.
     ``anti_spoofing``: a container cannot send as another (docs/spoofing.md).
     """
 
@@ -174,6 +218,10 @@ class NetworkSpec(Value, frozen=True, kw_only=True):
     masquerade: bool = True
     parent: InterfaceName | None = None
     mode: str = ""
+    vni: int | None = None
+    port: int | None = None
+    direct: bool = False
+    encrypt: bool = False
     anti_spoofing: bool = True
     dns: tuple[Address, ...] = ()
     options: dict[str, str] = {}
@@ -189,14 +237,26 @@ class NetworkSpec(Value, frozen=True, kw_only=True):
 
     def _check_driver(self) -> None:
         """Each field that the driver has no use for is empty, and each that it needs is there."""
-        own = {"subnets": self.subnets, "mtu": self.mtu, "bridge": self.bridge, "parent": self.parent, "mode": self.mode}
+        own = {
+            "subnets": self.subnets,
+            "mtu": self.mtu,
+            "bridge": self.bridge,
+            "parent": self.parent,
+            "mode": self.mode,
+            "vni": self.vni,
+            "port": self.port,
+            "direct": self.direct,
+            "encrypt": self.encrypt,
+        }
         useful = {"subnets", "mtu", *_USEFUL.get(self.driver, ("parent", "mode"))}
         for field, value in own.items():
             if value and (not self.connects or field not in useful):
                 raise ValueError(f"{field}: a network with driver {self.driver} has none")
-        for at, subnet in enumerate(self.subnets):
-            if self.routed and subnet.gateway is not None:
-                raise ValueError(f"subnets[{at}].gateway: a network with driver {self.driver} has {GATEWAYS[subnet.family]}")
+        if self.vni is not None and not 1 <= self.vni <= VNI_MAX:
+            raise ValueError(f"vni: {self.vni} is not between 1 and {VNI_MAX}")
+        if self.port is not None and not 1 <= self.port <= 65535:
+            raise ValueError(f"port: {self.port} is not a port; ports are 1 to 65535")
+        self._check_subnets()
         if self.driver not in SUBS:
             return
         for field in ("parent", "subnets"):
@@ -204,6 +264,15 @@ class NetworkSpec(Value, frozen=True, kw_only=True):
                 raise ValueError(f"{field}: a network with driver {self.driver} needs it: those of the network it joins")
         if self.mode and self.mode not in MODES[self.driver]:
             raise ValueError(f"mode: {self.mode!r} is none of {self.driver}; there are: {', '.join(MODES[self.driver])}")
+
+    def _check_subnets(self) -> None:
+        for at, subnet in enumerate(self.subnets):
+            if self.routed and subnet.gateway is not None:
+                raise ValueError(f"subnets[{at}].gateway: a network with driver {self.driver} has {GATEWAYS[subnet.family]}")
+            for field in ("block_size", "nodes", "namespaces"):
+                if not self.shared and getattr(subnet, field) is not None:
+                    camel = "blockSize" if field == "block_size" else field
+                    raise ValueError(f"subnets[{at}].{camel}: a network with driver {self.driver} is each node's own")
 
     @property
     def connects(self) -> bool:
@@ -219,6 +288,11 @@ class NetworkSpec(Value, frozen=True, kw_only=True):
     def routed(self) -> bool:
         """Whether that veth is a routed link, on no bridge."""
         return self.driver in ROUTED
+
+    @property
+    def shared(self) -> bool:
+        """Whether it is one network on all nodes, so that no address may be given out twice among them."""
+        return self.driver in CLUSTER or self.driver in SUBS
 
     def gateway(self, subnet: Subnet) -> Address:
         """Through whom containers of a subnet leave it."""

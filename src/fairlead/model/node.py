@@ -15,6 +15,13 @@ from .meta import Object, Value
 HOSTNAME_LABEL = "kubernetes.io/hostname"
 """The label that every node has: its name."""
 
+UNDERLAY = "fairlead.dev/underlay"
+"""Annotation: the addresses by which other nodes reach it, with the prefix of their subnet, separated by commas."""
+MTU = "fairlead.dev/mtu"
+"""Annotation: the largest packet, in bytes, that its uplink carries."""
+PUBLIC_KEY = "fairlead.dev/wireguard-key"
+"""Annotation: its WireGuard public key, in base64."""
+
 NodeAddressType = Literal["InternalIP", "ExternalIP", "Hostname", "InternalDNS", "ExternalDNS"]
 
 
@@ -38,10 +45,20 @@ class NodeSpec(Value, frozen=True, kw_only=True):
     pod_cidrs: tuple[Prefix, ...] = msgspec.field(default=(), name="podCIDRs")
 
 
+class NodeCondition(Value, frozen=True, kw_only=True):
+    """One thing that is so of the node, is not, or is not known."""
+
+    type: str
+    status: Literal["True", "False", "Unknown"]
+    reason: str = ""
+    message: str = ""
+
+
 class NodeStatus(Value, frozen=True, kw_only=True):
-    """What it is reached by."""
+    """What it is reached by, and how it is."""
 
     addresses: tuple[NodeAddress, ...] = ()
+    conditions: tuple[NodeCondition, ...] = ()
 
 
 class Node(Object, frozen=True, kw_only=True, tag="Node"):
@@ -54,9 +71,20 @@ class Node(Object, frozen=True, kw_only=True, tag="Node"):
     status: NodeStatus = NodeStatus()
 
     @property
+    def ready(self) -> bool | None:
+        """Whether it gives signs of life; None if nobody can tell."""
+        said = next((one.status for one in self.status.conditions if one.type == "Ready"), "Unknown")
+        return None if said == "Unknown" else said == "True"
+
+    @property
     def labels(self) -> dict[str, str]:
         """Its labels with the one that names it, unless it has another there."""
         return {HOSTNAME_LABEL: self.name, **self.metadata.labels}
+
+    @property
+    def internal(self) -> tuple[Address, ...]:
+        """The IP addresses by which other nodes reach it."""
+        return tuple(dict.fromkeys(Address(one.address) for one in self.status.addresses if one.type == "InternalIP"))
 
     @property
     def addresses(self) -> tuple[Address, ...]:

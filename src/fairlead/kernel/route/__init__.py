@@ -7,6 +7,7 @@ Interfaces are named by index, and where the kernel allows it by name. Families 
 from fairlead.kernel.route.address import AddressInfo, addresses, del_address, new_address
 from fairlead.kernel.route.link import (
     LinkInfo,
+    Vxlan,
     bridge_port,
     del_group,
     del_link,
@@ -16,17 +17,20 @@ from fairlead.kernel.route.link import (
     new_ifb,
     new_link,
     new_veth,
+    new_vxlan,
     parse_link,
     set_bridge,
     set_link,
 )
 from fairlead.kernel.route.namespace import new_nsid, nsid_of
 from fairlead.kernel.route.neighbour import (
+    PERMANENT,
     NeighbourInfo,
     del_neighbour,
     fdb,
     fdb_append,
     fdb_delete,
+    fdb_replace,
     neighbours,
     new_neighbour,
 )
@@ -48,6 +52,7 @@ from fairlead.kernel.route.traffic import (
 )
 
 __all__ = [
+    "PERMANENT",
     "RECEIVED",
     "SENT",
     "AddressInfo",
@@ -58,6 +63,7 @@ __all__ = [
     "QdiscInfo",
     "RouteInfo",
     "Tbf",
+    "Vxlan",
     "addresses",
     "bridge_port",
     "del_address",
@@ -71,6 +77,7 @@ __all__ = [
     "fdb",
     "fdb_append",
     "fdb_delete",
+    "fdb_replace",
     "filters",
     "link",
     "links",
@@ -88,6 +95,7 @@ __all__ = [
     "new_route",
     "new_tbf",
     "new_veth",
+    "new_vxlan",
     "nsid_of",
     "parse_link",
     "programs",

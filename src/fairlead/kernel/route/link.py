@@ -24,7 +24,7 @@ from fairlead.kernel.netlink import (
     u8,
     u32,
 )
-from fairlead.kernel.route.text import AF_BRIDGE, AF_INET6, from_mac, named, to_mac
+from fairlead.kernel.route.text import AF_BRIDGE, AF_INET, AF_INET6, from_address, from_mac, named, to_address, to_mac
 
 _NEW, _DEL, _GET = 16, 17, 18
 
@@ -37,6 +37,7 @@ _NO_LINK_LOCAL_LEARNING = 1
 _BRPORT_MODE, _BRPORT_LEARNING, _BRPORT_UNICAST_FLOOD, _BRPORT_MCAST_FLOOD = 4, 8, 9, 27
 _BRPORT_BCAST_FLOOD, _BRPORT_NEIGH_SUPPRESS, _BRPORT_ISOLATED = 30, 32, 33
 _ADDR_GEN_MODE, _GEN_EUI64, _GEN_NONE = 8, 0, 1
+_VXLAN_ID, _VXLAN_LOCAL, _VXLAN_LEARNING, _VXLAN_PORT, _VXLAN_LOCAL6 = 1, 4, 7, 15, 17
 _SKIP_STATS = 8
 
 _UP, _RUNNING, _NOARP = 0x1, 0x40, 0x80
@@ -48,6 +49,15 @@ _pair32 = struct.Struct("=II")
 _s32 = struct.Struct("=i")
 _WANTED = frozenset({_ADDRESS, _IFNAME, _MTU, _LINK, _MASTER, _PROTINFO, _LINKINFO, _IFALIAS, _GROUP, _LINK_NETNSID})
 _LEAN = u32(_EXT_MASK, _SKIP_STATS)
+
+
+@dataclass(frozen=True, slots=True)
+class Vxlan:
+    """What makes up a VXLAN device: network identifier, UDP port, and the host's own address that it sends from."""
+
+    vni: int
+    port: int
+    local: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +85,7 @@ class LinkInfo:
     snooping: bool
     reserved_learning: bool
     flags: int
+    vxlan: Vxlan | None
 
     @property
     def arp(self) -> bool:
@@ -114,6 +125,7 @@ def parse_link(data: bytes) -> LinkInfo:
     kind_name = slave_kind = ""
     port: dict[int, bytes] = {}
     bridge: dict[int, bytes] = {}
+    vxlan = None
     if info := get(_LINKINFO):
         details = parse(info)
         kind_name = string(details.get(_INFO_KIND, b""))
@@ -122,6 +134,8 @@ def parse_link(data: bytes) -> LinkInfo:
             port = parse(details.get(_INFO_SLAVE_DATA, b""))
         if kind_name == "bridge":
             bridge = parse(details.get(_INFO_DATA, b""))
+        elif kind_name == "vxlan":
+            vxlan = _vxlan(parse(details.get(_INFO_DATA, b"")))
     if family == AF_BRIDGE and _PROTINFO in found:
         slave_kind, port = "bridge", parse(found[_PROTINFO])
     nsid = get(_LINK_NETNSID)
@@ -144,6 +158,7 @@ def parse_link(data: bytes) -> LinkInfo:
         bridge.get(_BR_MCAST_SNOOPING) == b"\1",
         bool(bridge) and not _number(bridge.get(_BR_BOOLEANS, b"")[:4]) & _NO_LINK_LOCAL_LEARNING,
         flags,
+        vxlan,
     )
 
 
@@ -176,6 +191,21 @@ def set_bridge(which: int | str, *, snooping: bool | None = None, reserved_learn
 def new_ifb(name: str, *, mtu: int = 0, group: int = 0) -> tuple[Message, ...]:
     """An interface that what another one receives can be sent through, to shape it. Up, without a link-local address."""
     made = new_link(name, "ifb", mtu=mtu, group=group)
+    return made, set_link(name, link_local=False), set_link(name, up=True)
+
+
+def new_vxlan(name: str, of: Vxlan, *, mac: str, mtu: int, group: int = 0) -> tuple[Message, ...]:
+    """A tunnel that learns nothing and sends to whom it is told (``fdb_append``). Up, without a link-local address."""
+    family, local = to_address(of.local)
+    data = b"".join(
+        (
+            u32(_VXLAN_ID, of.vni),
+            attr(_VXLAN_LOCAL if family == AF_INET else _VXLAN_LOCAL6, local),
+            attr(_VXLAN_PORT, of.port.to_bytes(2, "big")),
+            u8(_VXLAN_LEARNING, 0),
+        )
+    )
+    made = new_link(name, "vxlan", data, mac=mac, mtu=mtu, group=group)
     return made, set_link(name, link_local=False), set_link(name, up=True)
 
 
@@ -350,6 +380,15 @@ def _bridge(snooping: bool | None, reserved_learning: bool | None) -> bytes:
     if reserved_learning is None:
         return told
     return told + attr(_BR_BOOLEANS, _pair32.pack(0 if reserved_learning else _NO_LINK_LOCAL_LEARNING, _NO_LINK_LOCAL_LEARNING))
+
+
+def _vxlan(found: dict[int, bytes]) -> Vxlan:
+    local = found.get(_VXLAN_LOCAL) or found.get(_VXLAN_LOCAL6)
+    return Vxlan(
+        _number(found.get(_VXLAN_ID)),
+        int.from_bytes(found.get(_VXLAN_PORT, b""), "big"),
+        from_address(local) if local else "",
+    )
 
 
 def _port(flags: dict[int, bool | None]) -> bytes:

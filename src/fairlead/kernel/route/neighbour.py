@@ -60,6 +60,11 @@ def fdb_append(index: int, mac: str, remote: str | None = None) -> Message:
     return Message(_NEW, CREATE | APPEND, _entry(index, mac, remote), f"add forwarding entry {mac} on {named(index)}")
 
 
+def fdb_replace(index: int, mac: str, remote: str) -> Message:
+    """Say that ``mac`` lies behind the host ``remote`` of a tunnel and nowhere else."""
+    return Message(_NEW, CREATE | REPLACE, _entry(index, mac, remote), f"set forwarding entry {mac} on {named(index)}")
+
+
 def fdb_delete(index: int, mac: str, remote: str | None = None) -> Message:
     """Undo ``fdb_append``."""
     return Message(_DEL, 0, _entry(index, mac, remote), f"remove forwarding entry {mac} on {named(index)}")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from fairlead.kernel.netlink import CREATE, EXCL, REPLACE, Message, Netlink, attr, each, parse, u32
+from fairlead.kernel.netlink import CREATE, EXCL, REPLACE, Message, Netlink, attr, each, nest, parse, u32
 from fairlead.kernel.route.text import AF, AF_INET, FAMILY, from_address, named, to_address, to_prefix
 
 _NEW, _DEL, _GET = 24, 25, 26
 _DST, _OIF, _GATEWAY, _PRIORITY, _PREFSRC, _MULTIPATH, _TABLE, _VIA = 1, 4, 5, 6, 7, 9, 15, 18
 _MAIN = 254
-_UNICAST = 1
+_UNICAST, _UNREACHABLE = 1, 7
+_METRICS, _MTU = 8, 2
 _UNIVERSE, _LINK, _NOWHERE = 0, 253, 255
 _ONLINK = 4
 _CLONED = 0x200
@@ -38,6 +39,12 @@ class RouteInfo:
     type: int
     scope: int
     onlink: bool
+    mtu: int
+
+    @property
+    def unreachable(self) -> bool:
+        """Whether it says that nobody is there."""
+        return self.type == _UNREACHABLE
 
 
 def routes(nl: Netlink, family: int = 0, table: int = _MAIN) -> list[RouteInfo]:
@@ -74,6 +81,7 @@ def parse_route(data: bytes) -> RouteInfo:
         kind,
         scope,
         bool(flags & _ONLINK),
+        _number(parse(found[_METRICS]).get(_MTU)) if _METRICS in found else 0,
     )
 
 
@@ -87,21 +95,27 @@ def new_route(
     onlink: bool = False,
     source: str | None = None,
     table: int = _MAIN,
+    mtu: int = 0,
+    unreachable: bool = False,
     replace: bool = False,
 ) -> Message:
-    """Add a route. ``onlink``: the gateway is reached through ``index`` though no route says so."""
-    scope = _UNIVERSE if via or ":" in dst else _LINK
-    body = _body(dst, via, index, (table, protocol, scope, _UNICAST, _ONLINK if onlink else 0), metric)
+    """Add a route. ``onlink``: the gateway is reached through ``index`` though no route says so. ``unreachable``: nobody is."""
+    scope = _UNIVERSE if via or unreachable or ":" in dst else _LINK
+    kind = _UNREACHABLE if unreachable else _UNICAST
+    body = _body(dst, via, index, (table, protocol, scope, kind, _ONLINK if onlink else 0), metric)
     if source:
         body += attr(_PREFSRC, to_address(source)[1])
+    if mtu:
+        body += nest(_METRICS, u32(_MTU, mtu))
     return Message(_NEW, CREATE | (REPLACE if replace else EXCL), body, f"add a route to {_named(dst, via, index)}")
 
 
-def del_route(dst: str, via: str | None = None, index: int = 0, *, metric: int = 0, table: int = _MAIN) -> Message:
+def del_route(
+    dst: str, via: str | None = None, index: int = 0, *, metric: int = 0, table: int = _MAIN, protocol: int = 0
+) -> Message:
     """Remove the route that fits what is given."""
-    return Message(
-        _DEL, 0, _body(dst, via, index, (table, 0, _NOWHERE, 0, 0), metric), f"remove the route to {_named(dst, via, index)}"
-    )
+    body = _body(dst, via, index, (table, protocol, _NOWHERE, 0, 0), metric)
+    return Message(_DEL, 0, body, f"remove the route to {_named(dst, via, index)}")
 
 
 def _body(dst: str, via: str | None, index: int, fixed: tuple[int, int, int, int, int], metric: int) -> bytes:

@@ -1,0 +1,112 @@
+"""Which block a node takes next."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fairlead.ipam.blocks import choose, full
+from fairlead.ipam.ledger import Lacking, Ledger
+from fairlead.ipam.pool import Holder
+from fairlead.model.address import Address, Prefix
+from fairlead.model.block import Block, BlockSpec, block_name
+from fairlead.model.errors import Conflict, Invalid
+from fairlead.model.meta import Meta
+from fairlead.model.network import Driver, Network, NetworkSpec, Range, Subnet
+
+FARM = Subnet(cidr=Prefix("10.60.0.0/24"), block_size=28)
+
+
+def network(*subnets: Subnet) -> Network:
+    return Network(metadata=Meta(name="farm"), spec=NetworkSpec(driver=Driver.VXLAN, subnets=subnets))
+
+
+def block(cidr: str, node: str) -> Block:
+    return Block(metadata=Meta(name=block_name(Prefix(cidr))), spec=BlockSpec(network="farm", cidr=Prefix(cidr), node=node))
+
+
+@given(st.lists(st.sampled_from(["a", "b", "c", "d"]), min_size=16, max_size=16))
+def test_every_block_is_taken_once_and_then_none_is_left(nodes: list[str]) -> None:
+    taken: list[Prefix] = []
+    for node in nodes:
+        found = choose((FARM,), taken, node)
+        assert found
+        assert found.length == 28
+        assert FARM.cidr.overlaps(found)
+        assert found not in taken
+        taken.append(found)
+    assert choose((FARM,), taken, "a") is None
+
+
+def test_nodes_begin_at_different_places() -> None:
+    large = Subnet(cidr=Prefix("10.0.0.0/8"))
+    assert len({choose((large,), (), f"node-{at}") for at in range(100)}) > 95
+
+
+def test_ipv6_has_more_blocks_than_anybody_looks_at() -> None:
+    wide = Subnet(cidr=Prefix("fd00::/64"))
+    found = choose((wide,), (), "a")
+    assert found
+    assert found.length == 122
+    assert choose((wide,), (found,), "a") != found
+
+
+def test_a_wish_is_for_the_block_that_holds_it() -> None:
+    assert choose((FARM,), (), "a", Address("10.60.0.33")) == "10.60.0.32/28"
+    assert choose((FARM,), (Prefix("10.60.0.32/28"),), "a", Address("10.60.0.33")) is None
+    assert choose((FARM,), (Prefix("10.60.0.32/30"),), "a", Address("10.60.0.40")) is None, "a smaller one lies in it"
+
+
+def test_blocks_without_an_address_are_passed_over() -> None:
+    ranges = (Range(start=Address("10.60.0.100"), end=Address("10.60.0.101")),)
+    narrow = Subnet(cidr=Prefix("10.60.0.0/24"), block_size=28, ranges=ranges)
+    assert choose((narrow,), (), "a") == "10.60.0.96/28"
+    shut = Subnet(cidr=Prefix("10.60.0.0/24"), block_size=28, exclude=("10.60.0.0/24",))
+    assert choose((shut,), (), "a") is None
+
+
+def test_who_has_them() -> None:
+    said = full("farm", (FARM,), [block("10.60.0.0/28", "a"), block("10.60.0.16/28", "a"), block("10.60.0.32/28", "b")])
+    assert said == "network farm: every /28 block of 10.60.0.0/24 is taken; by node: a 2, b 1"
+
+
+def test_a_ledger_gives_out_addresses_of_its_blocks_alone() -> None:
+    ledger, of = Ledger(), network(Subnet(cidr=Prefix("10.60.0.0/24"), block_size=30), Subnet(cidr=Prefix("fd60::/64")))
+    ledger.define(of, [])
+    with pytest.raises(Lacking) as lacking:
+        ledger.allocate("farm", Holder("one"))
+    assert (lacking.value.family, lacking.value.wish) == (4, None)
+    blocks = [Prefix("10.60.0.4/30"), Prefix("fd60::40/122")]
+    ledger.define(of, blocks)
+    given = [ledger.allocate("farm", Holder(str(at))) for at in range(4)]
+    assert [one[0] for one in given] == [f"10.60.0.{at}/32" for at in range(4, 8)], "a block has no address to spare"
+    assert given[0][1] == "fd60::40/128"
+    with pytest.raises(Lacking, match=r"10\.60\.0\.4/30"):
+        ledger.allocate("farm", Holder("five"))
+    assert not ledger.held("five")
+    with pytest.raises(Conflict, match=r"10\.60\.0\.4"):
+        ledger.define(of, blocks[1:])
+    ledger.define(of, [*blocks, Prefix("10.60.0.8/30")])
+    assert ledger.allocate("farm", Holder("five"))[0] == "10.60.0.8/32"
+    with pytest.raises(Lacking) as lacking:
+        ledger.allocate("farm", Holder("six"), wishes=["10.60.0.99"])
+    assert lacking.value.wish == "10.60.0.99"
+    with pytest.raises(Invalid, match="not in network farm"):
+        ledger.allocate("farm", Holder("six"), wishes=["10.61.0.99"])
+
+
+def test_the_ends_of_the_subnet_are_given_to_nobody() -> None:
+    ledger = Ledger()
+    ledger.define(network(Subnet(cidr=Prefix("10.60.0.0/29"), block_size=29)), [Prefix("10.60.0.0/29")])
+    assert [ledger.allocate("farm", Holder(str(at)))[0] for at in range(6)] == [f"10.60.0.{at}/32" for at in range(1, 7)]
+    with pytest.raises(Lacking):
+        ledger.allocate("farm", Holder("six"))
+
+
+def test_subnets_for_some() -> None:
+    ledger = Ledger()
+    ledger.define(network(FARM, Subnet(cidr=Prefix("10.61.0.0/24"))), [Prefix("10.60.0.0/28"), Prefix("10.61.0.0/26")])
+    assert ledger.allocate("farm", Holder("a"), fits=lambda subnet: "61" in subnet.cidr)[0] == "10.61.0.1/32"
+    with pytest.raises(Invalid, match="none of"):
+        ledger.allocate("farm", Holder("b"), fits=lambda _: False)
