@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from fairlead.agent.explain import Town, explain
 from fairlead.agent.here import here, labelled
@@ -13,6 +14,7 @@ from fairlead.api.schema import Explained
 from fairlead.datapath.base import Answer, Question
 from fairlead.model import codec, errors
 from fairlead.model.address import Address
+from fairlead.model.endpoint import Endpoint
 from fairlead.policy.book import Book
 from tests.unit.policy_world import endpoint
 
@@ -22,6 +24,16 @@ TWIN = endpoint("twin", "red", {}, ("10.0.0.3",))
 HOSTED = endpoint("hosted", "shop")
 LONELY = endpoint("lonely", "shop")
 HERE = here("n1", [Address("192.0.2.1"), Address("2001:db8::1")], None)
+FAR = here("n2", [Address("192.0.2.2")], None)
+
+
+def _far(name: str, address: str) -> Endpoint:
+    one = endpoint(name, "shop", {}, (address,))
+    return replace(one, metadata=replace(one.metadata, name=f"{one.name}@n2"), spec=replace(one.spec, node="n2"))
+
+
+AFAR, NEAR, THERE = _far("afar", "10.0.1.1"), endpoint("both", "shop", {}, ("10.0.0.4",)), _far("both", "10.0.1.2")
+ALL = [WEB, DB, TWIN, HOSTED, LONELY, AFAR, NEAR, THERE]
 DENY = codec.from_item({"kind": "NetworkPolicy", "metadata": {"name": "p", "namespace": "shop"}, "spec": {"podSelector": {}}})
 
 
@@ -39,8 +51,8 @@ class Kernel:
 
 def ask(kernel: Kernel | None = None, *things: Any, **query: str) -> Explained:
     book = Book("n1")
-    book.put(WEB, DB, TWIN, HOSTED, LONELY, HERE, *things)
-    town = Town([WEB, DB, TWIN, HOSTED, LONELY], HERE, lambda one: one is HOSTED)
+    book.put(*ALL, HERE, FAR, *things)
+    town = Town(ALL, HERE, {"n1": HERE, "n2": FAR}, lambda one: one is HOSTED)
     words = {name.rstrip("_"): word for name, word in query.items()}
     return asyncio.run(explain(book, town, words, (kernel or Kernel(allowed=True)).ask))
 
@@ -72,6 +84,16 @@ def test_what_the_node_sends_is_not_asked_of_the_kernel() -> None:
     kernel = Kernel(allowed=False)
     assert ask(kernel, DENY, from_="host", to="web", port="80").kernel == ()
     assert kernel.asked == []
+
+
+def test_of_containers_of_other_nodes_it_is_told_what_these_enforce() -> None:
+    told = ask(None, DENY, from_="web", to="afar", port="80")
+    assert told.steps[-1].text == "shop/web to shop/afar, tcp port 80: denied by ingress"
+    assert ask(None, DENY, from_="n2", to="afar", port="80").allowed
+    assert not ask(None, DENY, from_="n1", to="afar", port="80").allowed
+    assert not ask(None, DENY, from_="n2", to="web", port="80").allowed
+    with pytest.raises(errors.Conflict, match=r"several containers: shop/both, shop/both on n2 \(both\); say which"):
+        ask(None, from_="both", to="web")
 
 
 def test_a_kernel_that_says_otherwise_does_not_agree() -> None:

@@ -222,9 +222,13 @@ class Agent:
 
     async def explain(self, query: Mapping[str, str]) -> Explained:
         """Whether one may talk to another, and why."""
-        everybody = (*self.endpoints.all.values(), *self.cluster.remotes.values())
-        town = Town(everybody, self.policies.here, self._shares)
+        town = Town(self._everybody, self.policies.here, self.cluster.machines, self._shares)
         return await explain(self.policies.book, town, query, self.node.ask)
+
+    @property
+    def _everybody(self) -> tuple[Endpoint, ...]:
+        """The containers of this node and those that others tell of."""
+        return (*self.endpoints.all.values(), *self.cluster.remotes.values())
 
     def _shares(self, endpoint: Endpoint) -> bool:
         """Whether an endpoint is on the host's network."""
@@ -233,7 +237,7 @@ class Agent:
     async def preview(self, proposal: Proposal) -> Previewed:
         """What would change if objects were applied or deleted."""
         flows = await self.collector.recent()
-        scene = Scene(self.settings.node, [*self.policies.depended_on(), *self.endpoints.all.values()], flows)
+        scene = Scene(self.settings.node, [*self.policies.depended_on(), *self._everybody], flows)
         async with self._examining:  # each takes two books' memory
             return await preview(scene, proposal, self._placed)
 

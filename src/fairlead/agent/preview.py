@@ -53,7 +53,7 @@ def _thing(tree: object, field: str, placed: Callable[[Object], Thing]) -> Thing
 
 
 def _compare(scene: Scene, changed: Sequence[Thing], gone: Sequence[Thing], limit: int) -> Previewed:
-    old, new = Book(scene.own), Book(scene.own)
+    old, new = (Book(scene.own, everywhere=True) for _ in range(2))
     old.put(*scene.things)
     there = {_key(one): one for one in scene.things}
     there |= {_key(one): one for one in changed}

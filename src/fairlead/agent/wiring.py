@@ -125,7 +125,14 @@ class Wiring:
         self.docker = plugin.Plugin(self.agent)  # the door that Docker knows
 
     def _monitor(self) -> Monitor:
-        chores = (self.endpoints.repay, self._finish, self.policies.tend, self.blocks.tidy, self.agent.warn)
+        chores = (
+            self.endpoints.repay,
+            self._finish,
+            self.policies.tend,
+            self.policies.renew,
+            self.blocks.tidy,
+            self.agent.warn,
+        )
         return Monitor(self.settings, self.node, self.garbage, chores, moved=self._move, metrics=self.metrics)
 
     def _hands(self) -> Hands:
