@@ -14,6 +14,9 @@ from tests.net import Containers, Namespace, Node, end, kept, machine
 from tests.wait import eventually
 
 
+BOTH = pytest.mark.parametrize("enforced", [pytest.param("ebpf", marks=pytest.mark.kernel("ebpf")), "nftables"])
+
+
 class Station(Node):
     """A node on a switch: its only interface is eth0, with no default route."""
 
@@ -70,7 +73,7 @@ class Etcd:
 class Town:
     """Nodes with agents on one switch."""
 
-    def __init__(self, cleanup: ExitStack, folder: Path, count: int, *, etcd: bool = False) -> None:
+    def __init__(self, cleanup: ExitStack, folder: Path, count: int, *, etcd: bool = False, plane: str = "auto") -> None:
         switch = kept(cleanup, Namespace("switch"))
         switch.run("ip", "link", "add", "switch", "up", "type", "bridge")
         switch.run("ip", "address", "add", "192.0.2.250/24", "dev", "switch")
@@ -82,7 +85,8 @@ class Town:
         self.nodes = [kept(cleanup, Station(folder / f"node{at}", at, switch)) for at in range(1, count + 1)]
         self.agents = []
         for node in self.nodes:
-            agent = Agent(node, "--node", f"node{node.number}", "--store", store, "--interval", "2", "--ttl", "2")
+            words = ("--node", f"node{node.number}", "--store", store, "--plane", plane)
+            agent = Agent(node, *words, "--interval", "2", "--ttl", "2")
             cleanup.callback(agent.remove)
             agent.start()
             self.agents.append(agent)
@@ -93,10 +97,11 @@ def known(agent: Agent, network: str) -> bool:
 
 
 @pytest.fixture
-def town(cleanup: ExitStack, tmp_path: Path) -> Callable[[int], Town]:
-    return lambda count: Town(cleanup, tmp_path, count)
+def town(cleanup: ExitStack, tmp_path: Path, enforced: str) -> Callable[[int], Town]:
+    return lambda count: Town(cleanup, tmp_path, count, plane=enforced)
 
 
+@BOTH
 @pytest.mark.parametrize("driver", ["vxlan", "host-gw"])
 def test_containers_of_two_nodes_reach_each_other(town: Callable[[int], Town], containers: Containers, driver: str) -> None:
     made = town(2)
@@ -200,6 +205,7 @@ def test_what_somebody_breaks_between_nodes_is_repaired(town: Callable[[int], To
         eventually(lambda: not one.drift() and here.pings(at), deadline=8, what="the way is back")
 
 
+@BOTH
 def test_policies_know_containers_of_other_nodes(town: Callable[[int], Town], containers: Containers) -> None:
     made = farm(town)
     one, two = made.agents
