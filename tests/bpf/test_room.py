@@ -9,8 +9,9 @@ import pytest
 
 from fairlead.datapath.ebpf import programs
 from fairlead.datapath.ebpf.entries import ORDER, Found
-from fairlead.datapath.ebpf.layout import Counter, Reason, State
+from fairlead.datapath.ebpf.layout import Counter
 from fairlead.datapath.ebpf.plane import Ebpf
+from fairlead.datapath.seen import Reason, State
 from fairlead.desired.state import NodeState, Peer, Subject
 from fairlead.kernel.bpf import Map, MapInfo
 from fairlead.model.address import Prefix

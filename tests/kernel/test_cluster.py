@@ -13,7 +13,6 @@ from tests.kernel.agents import Agent, address
 from tests.net import Containers, Namespace, Node, end, kept, machine
 from tests.wait import eventually
 
-
 BOTH = pytest.mark.parametrize("enforced", [pytest.param("ebpf", marks=pytest.mark.kernel("ebpf")), "nftables"])
 
 
