@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from fairlead.datapath.ebpf import programs
 from fairlead.desired import names
 from fairlead.model import codec, errors
 from tests.kernel.agents import Agent, address
+from tests.kernel.knocking import Door, Knocker, knock
 from tests.net import PYTHON, Containers, Namespace, Node, Outside
 from tests.wait import eventually
 
@@ -167,16 +167,11 @@ class Town:
             for port, protocol in DOORS:
                 room.serve(protocol, port)
 
-    def unanswered(self, family: int) -> set[tuple[str, str, int, str]]:
+    def unanswered(self, knockers: Mapping[str, Knocker], family: int) -> set[tuple[str, str, int, str]]:
         """Who knocks in vain, everybody at everybody's doors."""
-
-        def knock(one: tuple[str, str, int, str]) -> bool:
-            source, target, port, protocol = one
-            return self.rooms[source].connects(self.addresses[target, family], port, protocol, PATIENCE)
-
-        with ThreadPoolExecutor(12) as pool:
-            answers = list(pool.map(knock, knocks()))
-        return {one for one, answered in zip(knocks(), answers, strict=True) if not answered}
+        where = {one: (knockers[one[0]], Door(one[3], self.addresses[one[1], family], one[2])) for one in knocks()}
+        answered = knock({who: [door for at, door in where.values() if at is who] for who in knockers.values()}, PATIENCE)
+        return {one for one, at in where.items() if not answered[at]}
 
     def apply(self, text: str) -> list[str]:
         """Apply objects; the names of the policies among them."""
@@ -231,18 +226,24 @@ def hold(cleanup: ExitStack) -> Callable[[Namespace, str, int], Callable[[], str
     return begin
 
 
-def test_who_reaches_whom(town: Town) -> None:
+@pytest.fixture
+def knockers(cleanup: ExitStack, town: Town) -> dict[str, Knocker]:
+    """One in every room."""
+    return {name: Knocker(cleanup, room, {}) for name, room in town.rooms.items()}
+
+
+def test_who_reaches_whom(town: Town, knockers: dict[str, Knocker]) -> None:
     """Every case in turn on the same containers, both families; what is deleted leaves nothing."""
     wrong = {}
     for name, case in CASES.items():
         applied = town.apply(case.policies)
         for family in (4, 6):
-            if (found := town.unanswered(family)) != shut(case.denied):
+            if (found := town.unanswered(knockers, family)) != shut(case.denied):
                 wrong[name, family] = sorted(found ^ shut(case.denied))
         assert town.agent.drift() == []
         town.forget(applied)
     assert wrong == {}
-    assert town.unanswered(4) == set()
+    assert town.unanswered(knockers, 4) == set()
 
 
 def test_a_block_of_addresses(town: Town, outside: Outside) -> None:
@@ -458,7 +459,7 @@ def _port(town: Town, name: str) -> str:
     return str(names.veth(f"{town.rooms[name].name}:eth0"))
 
 
-def test_an_explanation_agrees_with_the_kernel(town: Town) -> None:
+def test_an_explanation_agrees_with_the_kernel(town: Town, knockers: dict[str, Knocker]) -> None:
     """Every knock of some cases, asked and tried."""
     for name in ("one label, one port", "each end has a say"):
         applied = town.apply(CASES[name].policies)
@@ -469,7 +470,7 @@ def test_an_explanation_agrees_with_the_kernel(town: Town) -> None:
             for source, target, port, protocol in knocks()
         }
         denied = {knock for knock, one in told.items() if not one.allowed}
-        assert denied == shut(CASES[name].denied) == town.unanswered(4)
+        assert denied == shut(CASES[name].denied) == town.unanswered(knockers, 4)
         for one in told.values():
             assert [end.direction for end in one.kernel] == ["egress", "ingress"]
             assert all(end.agrees for end in one.kernel)

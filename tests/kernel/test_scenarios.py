@@ -6,9 +6,7 @@ that the scenario gives it, and detached when the scenario is told. Who asks in 
 
 from __future__ import annotations
 
-import json
-import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
@@ -20,47 +18,25 @@ from fairlead.model.address import Address, ContainerID, InterfaceName
 from fairlead.model.meta import kind
 from fairlead.model.namespace import Namespace as Namespaced
 from tests.kernel.agents import Agent
-from tests.net import PYTHON, Namespace, Node, Outside, kept
+from tests.kernel.knocking import Door, Knocker, knock
+from tests.net import Namespace, Node, Outside, kept
 from tests.scenarios import scenario
 from tests.scenarios.scenario import NODE, NODE_ADDRESSES, OUTSIDE, OUTSIDE_ADDRESSES, SUBNETS, Pod, Probe, Reach, Scenario
 
 EVERY = scenario.every()
-KNOCK = Path(__file__).parent.parent / "knock.py"
 PATIENCE, AGAIN = 0.3, 3.0
 """Seconds for an answer; and for one that should have come, which a busy machine may delay."""
 
 Knock = tuple[str, str, Probe, Address, Address]
 
 
-class Knocker:
-    """A program in a namespace that listens everywhere and knocks when told to."""
-
-    def __init__(self, namespace: Namespace) -> None:
-        doors: dict[str, set[int]] = {}
-        for probe in (one for told in EVERY for step in told.steps if isinstance(step, Reach) for one in step.truth):
-            if probe.port:
-                doors.setdefault(probe.protocol, set()).add(probe.port)
-        words = [f"{protocol}={','.join(map(str, sorted(ports)))}" for protocol, ports in doors.items()]
-        self._process = subprocess.Popen(
-            ["ip", "netns", "exec", namespace.name, *PYTHON, KNOCK, *words],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.hear() == "ready"
-
-    def tell(self, patience: float, knocks: Iterable[Knock]) -> None:
-        assert self._process.stdin
-        self._process.stdin.write(json.dumps([patience, [[p.protocol, to, p.port] for _, _, p, _, to in knocks]]) + "\n")
-        self._process.stdin.flush()
-
-    def hear(self) -> str:
-        assert self._process.stdout
-        return self._process.stdout.readline().strip()
-
-    def end(self) -> None:
-        self._process.kill()
-        self._process.communicate()
+def doors() -> dict[str, set[int]]:
+    """Every port of every scenario, by protocol."""
+    found: dict[str, set[int]] = {}
+    for probe in (one for told in EVERY for step in told.steps if isinstance(step, Reach) for one in step.truth):
+        if probe.port:
+            found.setdefault(probe.protocol, set()).add(probe.port)
+    return found
 
 
 class Machine(Node):
@@ -96,9 +72,9 @@ class Town:
         )
         self._rooms = [kept(cleanup, Namespace(f"pod{at}")) for at in range(most)]
         self._knockers: dict[str, Knocker] = {}
+        everywhere = doors()
         for namespace in (self.node, self.outside, *self._rooms):
-            knocker = self._knockers[namespace.name] = Knocker(namespace)
-            cleanup.callback(knocker.end)
+            self._knockers[namespace.name] = Knocker(cleanup, namespace, everywhere)
         self._numbers = count()
 
     def tell(self, told: Scenario) -> None:
@@ -116,16 +92,21 @@ class Town:
 
     def answered(self, knocks: list[tuple[Namespace, Knock]], patience: float) -> dict[Knock, bool]:
         """Knock everywhere at once."""
-        by: dict[str, list[Knock]] = {}
-        for namespace, knock in knocks:
-            by.setdefault(namespace.name, []).append(knock)
-        for name, theirs in by.items():
-            self._knockers[name].tell(patience, theirs)
-        heard = {name: json.loads(self._knockers[name].hear()) for name in by}
-        return {knock: yes for name, theirs in by.items() for knock, yes in zip(theirs, heard[name], strict=True)}
+        where = {one: (self._knockers[namespace.name], door(one)) for namespace, one in knocks}
+        by: dict[Knocker, list[Door]] = {}
+        for who, at in where.values():
+            by.setdefault(who, []).append(at)
+        heard = knock(by, patience)
+        return {one: heard[at] for one, at in where.items()}
 
     def name(self) -> str:
         return f"told-{next(self._numbers)}"
+
+
+def door(one: Knock) -> Door:
+    """Where somebody knocks."""
+    _, _, probe, _, to = one
+    return Door(probe.protocol, str(to), probe.port)
 
 
 class Story:
