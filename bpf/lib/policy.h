@@ -302,11 +302,12 @@ static __always_inline bool policy_decided(const struct connection *connection, 
 }
 
 /*
- * Whether the packet passes at the end that decision has; there it is counted, and its connection remembered, closed or cut. A function
- * of its own for the verifier, who looks at it once. Returns the reason.
+ * Whether the packet passes at the end that decision has; there it is counted, and its connection remembered, closed or cut. What is
+ * counted at the link other, which has let it pass, is counted here too. A function of its own for the verifier, who looks at it once.
+ * Returns the reason.
  */
 __noinline int policy_at(const struct packet *packet, const struct moment *moment, struct connection *connection,
-			 struct decision *decision)
+			 struct decision *decision, __u32 other)
 {
 	if (!packet || !moment || !decision)
 		return REASON_NO_RULING;
@@ -318,7 +319,7 @@ __noinline int policy_at(const struct packet *packet, const struct moment *momen
 	if (!policy_decided(connection, packet, &decision->end, moment) && !is_to_itself(packet))
 		decision->verdict = policy_again(connection, packet, &decision->end, moment);
 	if (decision->verdict.reason == REASON_NONE)
-		conntrack_count(connection, packet, &decision->end, &moment->tuple, moment->now);
+		conntrack_count(connection, packet, &decision->end, other, &moment->tuple, moment->now);
 	return decision->verdict.reason;
 }
 
