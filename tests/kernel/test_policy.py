@@ -463,8 +463,8 @@ def test_a_kernel_that_says_otherwise(town: Town, node: Node) -> None:
 
         def broken() -> list[Asked]:
             """The agent repairs it once a second."""
-            for key in loaded.maps["rulings"].entries():
-                loaded.maps["rulings"].delete(key)
+            for name in ("ports", "rulings"):
+                loaded.maps[name].remove(loaded.maps[name].entries())
             return [one for one in town.agent.client.explain(**query).kernel if not one.agrees]
 
         (wrong,) = eventually(broken)
