@@ -155,9 +155,12 @@ static __always_inline enum way way_of(const struct connection *connection, cons
 	return packet->source_is_high == connection->opener_is_high ? WAY_FORTH : WAY_BACK;
 }
 
-static __always_inline bool counted_here(struct connection *connection, const struct end *end, __u64 now)
+/* At this end, or at the other, which the packet does not pass on its own. */
+static __always_inline bool counted_here(struct connection *connection, const struct end *end, __u32 other, __u64 now)
 {
-	if (connection->ifindex == end->ifindex)
+	__u32 ifindex = connection->ifindex;
+
+	if (ifindex == end->ifindex || ifindex == other)
 		return true;
 	/* Signed: another CPU may have written a later time meanwhile. */
 	if ((__s64)(now - connection->last) < SECOND)
@@ -183,9 +186,9 @@ static __always_inline void conntrack_see(struct connection *connection, const s
 }
 
 static __always_inline void conntrack_count(struct connection *connection, const struct packet *packet, const struct end *end,
-					    const struct tuple *tuple, __u64 now)
+					    __u32 other, const struct tuple *tuple, __u64 now)
 {
-	if (!counted_here(connection, end, now))
+	if (!counted_here(connection, end, other, now))
 		return;
 	connection_touch(connection, now);
 	conntrack_see(connection, packet, tuple);

@@ -47,6 +47,7 @@ static __always_inline bool decide(const struct packet *packet, enum parsed pars
 	struct end other = { .ifindex = there, .direction = TO_POD };
 	struct connection *connection;
 	struct moment moment;
+	bool settled;
 
 	if (parsed != PARSED) {
 		decision->verdict = decide_untracked(&decision->end, parsed);
@@ -56,12 +57,15 @@ static __always_inline bool decide(const struct packet *packet, enum parsed pars
 	connection = bpf_map_lookup_elem(&connections, &moment.tuple);
 	if (there && !decide_for_both(packet, &other, connection))
 		there = 0;
-	if (policy_at(packet, &moment, connection, decision) != REASON_NONE || !there)
+	settled = there && connection && !policy_anew(connection, packet) && policy_decided(connection, packet, &other, &moment);
+	if (policy_at(packet, &moment, connection, decision, settled ? there : 0) != REASON_NONE)
 		return false;
+	if (settled || !there)
+		return there;
 	if (!connection || connection->state == STATE_CLOSED)	/* there may be one in its place by now */
 		connection = bpf_map_lookup_elem(&connections, &moment.tuple);
 	decision->end = other;
-	policy_at(packet, &moment, connection, decision);
+	policy_at(packet, &moment, connection, decision, 0);
 	return true;
 }
 

@@ -54,6 +54,14 @@ struct {
 } judgements SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct port_key);
+	__type(value, struct ruling_value);
+} ports SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(max_entries, 1);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -120,25 +128,36 @@ static __always_inline __u64 peer_class(const struct address *address)
 	return class ? *class : 0;
 }
 
+static __always_inline __u64 *policy_ruling(__u64 policy, const struct address *peer)
+{
+	struct judgement_key key = { .policy = policy, .peer = peer_class(peer) };
+	__u64 *ruling = bpf_map_lookup_elem(&judgements, &key);
+
+	if (ruling || !key.peer)
+		return ruling;
+	key.peer = 0;
+	return bpf_map_lookup_elem(&judgements, &key);
+}
+
+/* Most rules are about single ports. */
+static __always_inline struct ruling_value *ruling_on(__u64 ruling, __u8 protocol, __be16 port)
+{
+	struct port_key exact = { .ruling = ruling, .protocol = protocol, .port = port };
+	struct ruling_key key = { .prefixlen = 96, .ruling = ruling, .protocol = protocol, .port = port };
+	struct ruling_value *found = bpf_map_lookup_elem(&ports, &exact);
+
+	return found ?: bpf_map_lookup_elem(&rulings, &key);
+}
+
 static __always_inline struct verdict policy_ask(__u64 policy, const struct address *peer, __u8 protocol, __be16 port)
 {
-	struct judgement_key judgement = { .policy = policy };
-	struct ruling_key key = { .prefixlen = 96, .protocol = protocol, .port = port };
 	struct ruling_value *value;
 	__u64 *ruling;
 
 	if (!policy)
 		return (struct verdict){ .reason = REASON_NONE };
-	judgement.peer = peer_class(peer);
-	ruling = bpf_map_lookup_elem(&judgements, &judgement);
-	if (!ruling && judgement.peer) {
-		judgement.peer = 0;
-		ruling = bpf_map_lookup_elem(&judgements, &judgement);
-	}
-	if (!ruling)
-		return (struct verdict){ .reason = REASON_NO_RULING };
-	key.ruling = *ruling;
-	value = bpf_map_lookup_elem(&rulings, &key);
+	ruling = policy_ruling(policy, peer);
+	value = ruling ? ruling_on(*ruling, protocol, port) : NULL;
 	if (!value)
 		return (struct verdict){ .reason = REASON_NO_RULING };
 	return (struct verdict){ .rule = value->rule, .reason = value->allow ? REASON_NONE : REASON_POLICY };
@@ -302,11 +321,12 @@ static __always_inline bool policy_decided(const struct connection *connection, 
 }
 
 /*
- * Whether the packet passes at the end that decision has; there it is counted, and its connection remembered, closed or cut. A function
- * of its own for the verifier, who looks at it once. Returns the reason.
+ * Whether the packet passes at the end that decision has; there it is counted, and its connection remembered, closed or cut. What is
+ * counted at the link other, which has let it pass, is counted here too. A function of its own for the verifier, who looks at it once.
+ * Returns the reason.
  */
 __noinline int policy_at(const struct packet *packet, const struct moment *moment, struct connection *connection,
-			 struct decision *decision)
+			 struct decision *decision, __u32 other)
 {
 	if (!packet || !moment || !decision)
 		return REASON_NO_RULING;
@@ -318,7 +338,7 @@ __noinline int policy_at(const struct packet *packet, const struct moment *momen
 	if (!policy_decided(connection, packet, &decision->end, moment) && !is_to_itself(packet))
 		decision->verdict = policy_again(connection, packet, &decision->end, moment);
 	if (decision->verdict.reason == REASON_NONE)
-		conntrack_count(connection, packet, &decision->end, &moment->tuple, moment->now);
+		conntrack_count(connection, packet, &decision->end, other, &moment->tuple, moment->now);
 	return decision->verdict.reason;
 }
 

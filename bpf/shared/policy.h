@@ -6,7 +6,8 @@
  *	peers       address                  -> the class of peers that has it
  *	blocks      prefix of addresses      -> the class of those that peers does not have; the longest prefix counts
  *	judgements  policy set, class        -> ruling
- *	rulings     ruling, protocol, port   -> allow or not, and the rule that says so
+ *	ports       ruling, protocol, port   -> allow or not, and the rule that says so
+ *	rulings     ruling, protocol, ports  -> the same of runs of ports, of whole protocols, and of everything else
  */
 #ifndef FAIRLEAD_SHARED_POLICY_H
 #define FAIRLEAD_SHARED_POLICY_H
@@ -23,6 +24,13 @@ struct block_key {
 struct judgement_key {
 	__u64 policy;
 	__u64 peer;		/* 0: every class that has no judgement of its own */
+};
+
+struct port_key {
+	__u64 ruling;
+	__u32 protocol;
+	__be16 port;
+	__u8 zero[2];
 };
 
 /* One longest-prefix match finds the port, else the protocol, else the ruling alone: 96, 80 and 64 bits, ports also between. */

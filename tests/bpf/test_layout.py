@@ -103,6 +103,7 @@ def test_enums_have_the_same_numbers() -> None:
         ("address", {"half[0]": (0, 8), "half[1]": (8, 8)}, layout.ADDRESS),
         ("judgement_key", {"policy": (0, 8), "peer": (8, 8)}, layout.JUDGEMENT_KEY),
         ("ruling_key", {"prefixlen": (0, 4), "ruling": (4, 8), "protocol": (12, 1), "port": (14, 2)}, layout.RULING_KEY),
+        ("port_key", {"ruling": (0, 8), "protocol": (8, 4), "port": (12, 2)}, layout.PORT_KEY),
         ("ruling_value", {"rule": (0, 8), "allow": (8, 1)}, layout.RULING_VALUE),
         ("config", {"revision": (0, 8), "node_reaches_pods": (8, 4)}, layout.CONFIG),
         (

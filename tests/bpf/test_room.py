@@ -12,7 +12,7 @@ from fairlead.datapath.ebpf.entries import ORDER, Found
 from fairlead.datapath.ebpf.layout import Counter
 from fairlead.datapath.ebpf.plane import Ebpf
 from fairlead.datapath.seen import Reason, State
-from fairlead.desired.state import NodeState, Peer, Subject
+from fairlead.desired.state import NodeState, Peer, Ruling, Span, Subject
 from fairlead.kernel.bpf import Map, MapInfo
 from fairlead.model.address import Prefix
 from fairlead.model.errors import Exhausted
@@ -28,10 +28,12 @@ def peers(count: int) -> tuple[Peer, ...]:
     return tuple(Peer(prefix=Prefix(f"10.1.{at >> 8}.{at & 255}/32"), peer=7) for at in range(count))
 
 
-@pytest.mark.parametrize(("name", "room"), [("peers", 8), ("blocks", 1), ("judgements", 2), ("rulings", 4)])
+@pytest.mark.parametrize(("name", "room"), [("peers", 8), ("blocks", 1), ("judgements", 2), ("rulings", 4), ("ports", 1)])
 def test_a_full_map_of_policies_is_named(make: Make, name: str, room: int) -> None:
     kernel = make(**{name: room})
+    spans = tuple(Span(protocol=6, first=port, last=port, allow=True, rule=1) for port in (7, 9))
     rows = (
+        Ruling(number=9, spans=spans),
         *only_friends(INGRESS),
         *(judgement(INGRESS, at, NOTHING) for at in range(1, 9)),
         *peers(20),

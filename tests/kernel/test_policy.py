@@ -499,8 +499,8 @@ def test_a_kernel_that_says_otherwise(town: Town, node: Node, plane: str) -> Non
 def _without_rulings(node: Node) -> tuple[Callable[[], None], str]:
     def harm() -> None:
         loaded = programs.Programs(node.run_dir)
-        for key in loaded.maps["rulings"].entries():
-            loaded.maps["rulings"].delete(key)
+        for name in ("ports", "rulings"):
+            loaded.maps[name].remove(loaded.maps[name].entries())
         loaded.close()
 
     return harm, "no ruling on this peer is in the kernel"

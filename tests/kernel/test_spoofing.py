@@ -541,8 +541,8 @@ def test_drops_name_who_is_behind_the_link(scene: Scene) -> None:
         return {one.reason: (one.source.endpoint, one.source.address, one.protocol) for one in found}
 
     wanted = {
-        "an IP address that is not its own": ("me", scene.cast.other.v4, "udp"),
-        "ARP for another": ("me", scene.cast.gate.v4, "arp"),
+        f"an IP address that is not its own: {scene.cast.other.v4}": ("me", scene.cast.other.v4, "udp"),
+        f"ARP for another: {scene.cast.gate.v4}": ("me", scene.cast.gate.v4, "arp"),
     }
     eventually(lambda: told().items() >= wanted.items(), what="the drops are told")
     assert "multicast membership, which nobody here asks for" not in told(), "which every container causes"

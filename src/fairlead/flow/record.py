@@ -62,9 +62,17 @@ class Record(NamedTuple):
             received=Amount(packets=seen.back_packets, bytes=seen.back_bytes),
             duration=round((seen.last - seen.first) / 1e9, 6),
             midway=bool(seen.midway),
-            reason=REASONS.get(Reason(seen.reason), "") if dropped else "",
+            reason=self._reason(seen) if dropped else "",
             policy=self.policy or (_DEFAULT if dropped and seen.reason == Reason.POLICY else ""),
         )
+
+    def _reason(self, seen: Seen) -> str:
+        """In words, with the address that was claimed where it is not one of the container's."""
+        found, claimed = REASONS.get(Reason(seen.reason), ""), address(seen.source)
+        own = () if isinstance(self.source, str) else (one.address for one in self.source.spec.addresses)
+        if isinstance(self.source, str) or seen.direction != Direction.FROM_POD or claimed in {"::", *own}:
+            return found
+        return f"{found}: {claimed}"
 
 
 class Batch:

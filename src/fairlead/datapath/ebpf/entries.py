@@ -2,7 +2,8 @@
 
 ::
 
-    Ruling, Judgement           rulings, judgements         what policies say
+    Ruling                      ports, rulings              what policies say
+    Judgement                   judgements                  by whose
     Peer                        peers, blocks               of whom
     Subject                     endpoints                   under which of them a link is
     Guard, Guest                guards, owned               who may send there as whom
@@ -30,6 +31,7 @@ from .layout import (
     NUMBER,
     OWNED,
     OWNED_KEY,
+    PORT_KEY,
     RULING_KEY,
     RULING_VALUE,
     Ownership,
@@ -39,7 +41,7 @@ Entries = dict[bytes, bytes]
 """What a map holds."""
 Found = dict[str, Entries]
 """Entries by the name of their map."""
-POLICIES = ("rulings", "judgements", "blocks", "peers")
+POLICIES = ("ports", "rulings", "judgements", "blocks", "peers")
 LINKS = ("owned", "guards", "endpoints", "locals")
 ORDER = (*POLICIES, *LINKS)
 """The order in which entries are added: what is asked before what asks for it. They are removed in the reverse."""
@@ -60,8 +62,8 @@ def entries(rows: Iterable[Row], interfaces: Mapping[str, int]) -> Found:
             case Judgement():
                 found["judgements"][JUDGEMENT_KEY.pack(row.policy, row.peer)] = NUMBER.pack(row.ruling)
             case Ruling():
-                for span in row.spans:
-                    found["rulings"] |= span_entries(row.number, span)
+                for name, key, value in (one for span in row.spans for one in _of_span(row.number, span)):
+                    found[name][key] = value
             case Subject() | Guard() | Guest() | Local():
                 if index := interfaces.get(row.host):
                     for name, key, value in _of_link(row, index):
@@ -126,15 +128,18 @@ def blocks(first: int, last: int) -> Iterator[tuple[int, int]]:
         first += size
 
 
-def span_entries(ruling: int, span: Span) -> Entries:
-    """The entries of one span."""
+def _of_span(ruling: int, span: Span) -> Iterator[tuple[str, bytes, bytes]]:
+    """Map, key and value: single ports by themselves, longer runs in blocks."""
     value = RULING_VALUE.pack(span.rule, span.allow)
     if span.protocol == 0:
-        return {RULING_KEY.pack(64, ruling, 0, bytes(2)): value}
-    return {
-        RULING_KEY.pack(80 + bits, ruling, span.protocol, port.to_bytes(2, "big")): value
-        for port, bits in blocks(span.first, span.last)
-    }
+        yield "rulings", RULING_KEY.pack(64, ruling, 0, bytes(2)), value
+        return
+    for port, bits in blocks(span.first, span.last):
+        packed = port.to_bytes(2, "big")
+        if bits == 16:
+            yield "ports", PORT_KEY.pack(ruling, span.protocol, packed), value
+        else:
+            yield "rulings", RULING_KEY.pack(80 + bits, ruling, span.protocol, packed), value
 
 
 def describe(table: str, key: bytes) -> str:
@@ -152,6 +157,9 @@ def describe(table: str, key: bytes) -> str:
         case "rulings":
             length, ruling, protocol, port = RULING_KEY.unpack(key)
             return f"ruling {ruling:016x} protocol {protocol} port {int.from_bytes(port, 'big')}/{max(length - 80, 0)}"
+        case "ports":
+            ruling, protocol, port = PORT_KEY.unpack(key)
+            return f"ruling {ruling:016x} protocol {protocol} port {int.from_bytes(port, 'big')}"
         case "owned":
             packed, index = OWNED_KEY.unpack(key)
             return f"{table} {_shown(packed)} on interface {index}"

@@ -19,6 +19,8 @@ NUMBER = struct.Struct("=Q")
 JUDGEMENT_KEY = struct.Struct("=QQ")
 RULING_KEY = struct.Struct("=IQBx2s")
 """Prefix length, ruling, protocol, port in network order."""
+PORT_KEY = struct.Struct("=QI2s2x")
+"""Ruling, protocol, port in network order."""
 RULING_VALUE = struct.Struct("=QB7x")
 CONFIG = struct.Struct("=QI4x")
 GUARD = struct.Struct("=16s16s6s2xQ6s2xII")

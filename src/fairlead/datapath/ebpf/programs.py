@@ -45,6 +45,7 @@ MAPS = (
     "locals",
     "owned",
     "peers",
+    "ports",
     "rulings",
 )
 PINS = {"events": f"events-{EVENT.size}"}
@@ -64,6 +65,7 @@ SIZES = {
     "locals": 1 << 15,
     "owned": 1 << 16,
     "peers": 1 << 17,
+    "ports": 1 << 18,
     "rulings": 1 << 18,
 }
 """How much each map has room for, unless told otherwise: entries; of ``events``, the ring buffer, bytes: 6,898 events.
