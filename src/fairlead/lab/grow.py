@@ -19,7 +19,7 @@ from fairlead.model.network import CLUSTER, Driver, Network
 from . import network, plan, record, shape
 from .record import Record
 from .shape import Underlay
-from .topology import LabSpec, Node, Station
+from .topology import LabSpec, Node, Station, Store, StoreDriver
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Station)
@@ -37,18 +37,28 @@ class Wanted(NamedTuple):
 
 def begun(wanted: Wanted) -> Record:
     """The record of a lab of which nothing is there yet."""
-    spec = plan.complete(wanted.spec)
-    written = next((Name(one.name) for one in wanted.objects if isinstance(one, Network)), None)
+    written = [one for one in wanted.objects if isinstance(one, Network)]
+    drivers = [wanted.driver, *(one.spec.driver for one in written)]
+    store = _store(wanted.spec.store, [one for one in drivers if one in CLUSTER])
+    spec = plan.complete(structs.replace(wanted.spec, store=store))
     return Record(
         name=wanted.name,
         created=record.now(),
         spec=spec,
         underlay=wanted.underlay,
-        network=network.NAME if wanted.driver else written,
+        network=network.NAME if wanted.driver else next((Name(one.name) for one in written), None),
         driver=wanted.driver,
         objects=tuple(codec.to_tree(one) for one in wanted.objects),
         behind=behind(spec, wanted.driver),
     )
+
+
+def _store(given: Store, over_nodes: Sequence[Driver | None]) -> Store:
+    """The store, chosen if that was left open; a network over nodes needs one that nodes share."""
+    if given.driver is StoreDriver.OWN and over_nodes:
+        shared = ", ".join(one for one in StoreDriver if one is not StoreDriver.OWN)
+        raise Invalid(f"a network with driver {over_nodes[0]} needs one that all nodes share: {shared}", field="store")
+    return structs.replace(given, driver=given.driver or (StoreDriver.SQLITE if over_nodes else StoreDriver.OWN))
 
 
 def behind(spec: LabSpec, driver: Driver | None) -> dict[str, tuple[Prefix, ...]]:

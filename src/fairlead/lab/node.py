@@ -40,11 +40,8 @@ def client(machine: Machine, *, quick: bool = False) -> Client:
 
 
 def endpoints(machine: Machine) -> list[Endpoint]:
-    """The containers of this node, as its agent knows them; none if it cannot be asked."""
-    try:
-        found = client(machine, quick=True).objects(Endpoint.plural)
-    except Problem:
-        return []
+    """The containers of this node, as its agent knows them."""
+    found = client(machine, quick=True).objects(Endpoint.plural)
     return [one for one in found if isinstance(one, Endpoint) and here(machine, one)]
 
 

@@ -140,7 +140,7 @@ def pick(name: str) -> str:
             raise Missing(f"there is no lab {name!r}; there are: {', '.join(known) or 'none'}", field="name")
         return name
     if not known:
-        raise Missing("there is no lab; make one with: fairlead lab up")
+        raise Missing("there is no lab", field="name")
     if len(known) > 1:
         raise Invalid(f"there are several labs: {', '.join(known)}; say which", field="name")
     return known[0]

@@ -129,9 +129,13 @@ class StoreDriver(StrEnum):
 
 
 class Store(Value, frozen=True, kw_only=True):
-    """The store. ``members``: of etcd, how many there are; ``cidrs``: of the network by which nodes reach them."""
+    """The store.
 
-    driver: StoreDriver = StoreDriver.OWN
+    ``driver``: left out, a file that all share if a network reaches over nodes, else each its own. Of etcd: ``members``,
+    how many there are, and ``cidrs``, of the network by which nodes reach them.
+    """
+
+    driver: StoreDriver | None = None
     members: int = 1
     cidrs: tuple[Prefix, ...] = ()
 
@@ -139,7 +143,7 @@ class Store(Value, frozen=True, kw_only=True):
         if self.members not in MEMBERS:
             raise ValueError(f"members: {self.members} is not one of {', '.join(map(str, MEMBERS))}")
         if self.members > 1 and self.driver is not StoreDriver.ETCD:
-            raise ValueError(f"members: a store with driver {self.driver} has one")
+            raise ValueError(f"members: only a store with driver {StoreDriver.ETCD} has several")
 
     @property
     def machines(self) -> tuple[Label, ...]:

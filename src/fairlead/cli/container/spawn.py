@@ -154,7 +154,7 @@ def _enter(command: Command) -> None:
     if command.mortal:
         process.die_with_parent(signal.SIGKILL)
     if command.terminal:
-        _take_terminal()
+        take_terminal()
     if command.output is not None:
         _detach_streams(command.output)
     if command.netns:
@@ -179,7 +179,8 @@ def _mount(command: Command) -> None:
         process.mount("tmpfs", str(wire.run_dir()), "tmpfs", process.MS_RDONLY | process.MS_NOSUID | process.MS_NODEV)
 
 
-def _take_terminal() -> None:
+def take_terminal() -> None:
+    """Make this process a group of its own, and that the terminal's foreground."""
     os.setpgid(0, 0)
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     os.tcsetpgrp(0, os.getpid())
