@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from fairlead.lab import picture, record
 from fairlead.lab.parts import Role
 from fairlead.lab.report import READY, STOPPED, LabReport, MachineReport, PodReport

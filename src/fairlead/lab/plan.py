@@ -134,7 +134,7 @@ def _number(cidr: Prefix, there: Iterable[tuple[str, bool]], given: dict[str, li
 def _hosts(cidr: Prefix, *, downwards: bool) -> Iterator[Address]:
     """The addresses of a prefix that machines may have; of a large one from the top only those that are short to write."""
     net = cidr.net
-    last = net.num_addresses - (2 if cidr.family == 4 else 1)
+    last = net.num_addresses - 2
     numbers = range(min(last, _HIGHEST), 0, -1) if downwards else range(1, last + 1)
     return (Address(net.network_address + number) for number in numbers)
 
