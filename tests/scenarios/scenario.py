@@ -1,4 +1,4 @@
-"""A scenario: objects in, who reaches whom out. One YAML file, read top to bottom, tells a story that any plane must agree with.
+"""A scenario: objects in, who reaches whom out. One YAML file, read top to bottom, tells a story that any plane agrees with.
 
 The documents of a file are taken in order::
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 from msgspec.structs import replace
@@ -21,19 +21,21 @@ from msgspec.structs import replace
 from fairlead.api.schema import Attach, Attached, Change, Detach, Detached, Drift
 from fairlead.desired import build, names
 from fairlead.desired.state import Bridge, Rows
-from fairlead.ipam.ledger import Ledger
+from fairlead.ipam.ledger import Lacking, Ledger
 from fairlead.ipam.pool import Holder
 from fairlead.kernel import netns
 from fairlead.kernel.errors import KernelError
 from fairlead.kit import fault
 from fairlead.model.address import Interface, InterfaceName
 from fairlead.model.endpoint import Endpoint, EndpointSpec, PublishedPort, Sandbox, endpoint_name
-from fairlead.model.errors import Conflict, Invalid, Missing, Problem
-from fairlead.model.network import Network
+from fairlead.model.errors import Conflict, Exhausted, Invalid, Missing, Problem
+from fairlead.model.network import CLUSTER, Network
 from fairlead.store.base import Delete, Put, Store
 
 from . import demand
+from .blocks import Blocks
 from .bounds import refuse_unbounded, refuse_unbounded_change
+from .cluster import Cluster
 from .host import Host
 from .networks import Networks
 from .node import Node
@@ -43,6 +45,8 @@ from .reservations import Reservations
 
 log = logging.getLogger(__name__)
 
+_BLOCKS = 8
+"""How often more addresses are asked for, for one container."""
 _FEW = 16
 """Ports that are tried out on the event loop's own thread; more of them take longer than others should wait."""
 
@@ -59,14 +63,17 @@ class Endpoints:
         *,
         reservations: Reservations,
         policies: Policies,
+        blocks: Blocks,
+        cluster: Cluster,
         host: Host,
     ) -> None:
         self.all: dict[str, Endpoint] = {}
         self.owed: dict[str, Endpoint] = {}
         """Detached, but the store could not forget them: their addresses stay held."""
+        self.on_change: Callable[[], None] = lambda: None
         self.ports = Ports()
         self._store, self._node, self._ledger, self._networks, self._host = store, node, ledger, networks, host
-        self._reservations, self._policies = reservations, policies
+        self._reservations, self._policies, self._blocks, self._cluster = reservations, policies, blocks, cluster
         self._together: dict[str, tuple[str, ...]] = {}  # the endpoints in each namespace
         self._busy: dict[str, asyncio.Lock] = {}
         self._leaving: dict[str, Endpoint] = {}
@@ -121,7 +128,7 @@ class Endpoints:
             return await self._create(request, network, name, cookie)
 
     async def change(self, request: Change) -> Attached:
-        """Change the ports of an endpoint, or where the other end of one that is handed over has got to."""
+        """Change the ports or labels of an endpoint, or where the other end of one that is handed over has got to."""
         refuse_unbounded_change(request)
         name = endpoint_name(request.container, request.interface)
         before = self.all.get(name)
@@ -136,17 +143,21 @@ class Endpoints:
                 raise Missing(f"there is no endpoint {name!r}", field="container")
             network = self._networks.get(existing.spec.network)
             await self._outlast(request.ports or ())
-            wanted = replace(existing, spec=self._changed(existing, request, network))
+            wanted = replace(demand.labelled(existing, request), spec=self._changed(existing, request, network))
             self._swap(existing, wanted)
             before, stored = existing, wanted
             try:
                 stored = await self._put(wanted, existing)
                 self._swap(wanted, stored)
+                if wanted.metadata.labels != existing.metadata.labels or wanted.display != existing.display:
+                    await self._policies.admit(stored)
                 await self._node.put(name, self._rows(stored))
             except BaseException:
                 if stored is not wanted:
                     before = await asyncio.shield(self._put(existing, stored))
                 self._swap(stored, before)
+                if wanted.metadata.labels != existing.metadata.labels:
+                    await asyncio.shield(self._policies.admit(before))
                 raise
             return self._attached(stored, network)
 
@@ -208,7 +219,7 @@ class Endpoints:
         standby = self._published(request.ports, sandbox)
         request = replace(request, ports=tuple(port for port in request.ports if port not in standby))
         self.ports.refuse_taken(request.ports, name)
-        addresses = self._claim(request, network, name)
+        addresses = await self._claim(request, network, name)
         try:
             endpoint = demand.endpoint(request, network, addresses, sandbox)
             mtu, boot = self._mtu(endpoint, network), self._host.boot
@@ -304,7 +315,7 @@ class Endpoints:
         if blocking:
             await asyncio.wait(blocking)
 
-    def _claim(self, request: Attach, network: Network, name: str) -> tuple[Interface, ...]:
+    async def _claim(self, request: Attach, network: Network, name: str) -> tuple[Interface, ...]:
         if request.chained is not None:
             return request.chained.addresses
         if not network.spec.connects:
@@ -312,7 +323,15 @@ class Endpoints:
         display = request.display or request.container[:12]
         if request.handover and request.addresses:
             return self._claim_exactly(request, Holder(name, display))
-        return self._ledger.allocate(network.name, Holder(name, display), wishes=request.addresses, ranges=request.ranges)
+        fits = self._policies.fits(request.namespace)
+        for _ in range(_BLOCKS):
+            try:
+                return self._ledger.allocate(
+                    network.name, Holder(name, display), wishes=request.addresses, ranges=request.ranges, fits=fits
+                )
+            except Lacking as lacking:
+                await self._blocks.more(network, lacking, fits)
+        raise Exhausted(f"network {network.name}: others were quicker {_BLOCKS} times; try again", field="network")
 
     def _claim_exactly(self, request: Attach, holder: Holder) -> tuple[Interface, ...]:
         """The addresses asked for and no others; those reserved for this endpoint are held already."""
@@ -346,6 +365,8 @@ class Endpoints:
             return 0
         if network.spec.parent:
             return network.spec.mtu or self._host.mtu(network.spec.parent)
+        if network.spec.driver in CLUSTER:
+            return self._cluster.mtu(network)
         if network.spec.routed:
             return network.spec.mtu or self._host.mtu()
         return self._node.state.table(Bridge)[names.bridge(network)].mtu
@@ -365,6 +386,7 @@ class Endpoints:
         self._policies.dismiss(endpoint)
         if endpoint.name not in self.owed:
             self._ledger.release(endpoint.name)
+            self._blocks.returned(endpoint.spec.network, [one.address for one in endpoint.spec.addresses])
         fault.point("detach.released")
         for heir in self._beside(endpoint):
             if set(heir.spec.standby) & set(endpoint.spec.ports):
@@ -402,6 +424,7 @@ class Endpoints:
         key = endpoint.spec.sandbox.key
         self.all[endpoint.name] = endpoint
         self._together[key] = (*self._together.get(key, ()), endpoint.name)
+        self.on_change()
 
     def _pop(self, endpoint: Endpoint) -> Endpoint:
         gone = self.all.pop(endpoint.name)
@@ -409,6 +432,7 @@ class Endpoints:
         self._together[key] = tuple(name for name in self._together[key] if name != gone.name)
         if not self._together[key]:
             del self._together[key]
+        self.on_change()
         return gone
 
     def _beside(self, endpoint: Endpoint) -> list[Endpoint]:

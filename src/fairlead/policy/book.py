@@ -7,23 +7,23 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from fairlead.model.address import Address
-from fairlead.model.admin import AdminNetworkPolicy, BaselineAdminNetworkPolicy
-from fairlead.model.cluster import ClusterNetworkPolicy
+from fairlead.model.broken import Broken
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Missing
 from fairlead.model.namespace import DEFAULT, Namespace, labels
 from fairlead.model.node import Node
-from fairlead.model.policy import NetworkPolicy
 
 from .explain import Explanation, Party, explain
 from .groups import Groups
 from .identity import Class
-from .lens import Feature, Kind, Lens, touched
+from .lens import NODES, Feature, Kind, Lens, touched
 from .peers import Moves, Peers, Steps
-from .select import Prepared, Rule, key_of, prepare
+from .salvage import salvage
+from .select import Policy, Prepared, Rule, key_of, prepare
 from .sets import Sets, Turn
 
-Thing = Namespace | Endpoint | Node | NetworkPolicy | ClusterNetworkPolicy | AdminNetworkPolicy | BaselineAdminNetworkPolicy
+Thing = Namespace | Endpoint | Node | Policy | Broken
+"""What policies depend on. ``Broken`` is any of them that was stored and cannot be read."""
 
 
 class Delta(NamedTuple):
@@ -60,17 +60,28 @@ class Book:
         """Have ``things``, each in place of one of its kind and name."""
         for thing in things:
             match thing:
+                case Endpoint() | Node():
+                    continue
                 case Namespace():
+                    self._lose(self._groups.drop(key_of(thing)))
                     self._namespaces[thing.name] = thing
                     self._rename(thing.name)
-                case Endpoint():
-                    self._endpoints[thing.name] = thing
-                    self._seat(thing)
-                case Node():
-                    self._nodes[thing.name] = thing
-                    self._seat_node(thing)
+                case Broken():
+                    self._take(salvage(thing))
+                    if thing.plural == Namespace.plural:
+                        self._namespaces.pop(thing.name, None)
+                        self._rename(thing.name)
                 case _:
                     self._take(prepare(thing))
+        fresh, self._fresh = self._fresh, set()
+        self._refocus(fresh)
+        for thing in things:  # seen as the policies above see them
+            if isinstance(thing, Endpoint):
+                self._endpoints[thing.name] = thing
+                self._seat(thing)
+            elif isinstance(thing, Node):
+                self._nodes[thing.name] = thing
+                self._seat_node(thing)
         return self._settle()
 
     def drop(self, *things: Thing) -> Delta:
@@ -78,8 +89,8 @@ class Book:
         for thing in things:
             match thing:
                 case Namespace():
-                    self._namespaces.pop(thing.name, None)
-                    self._rename(thing.name)
+                    if self._namespaces.pop(thing.name, None):
+                        self._rename(thing.name)
                 case Endpoint():
                     if self._endpoints.pop(thing.name, None):
                         self._groups.leave(thing.name)
@@ -140,14 +151,18 @@ class Book:
                 self._seat(one)
 
     def _seat(self, endpoint: Endpoint) -> None:
-        """An endpoint is new, or changed, or its namespace did, or what policies look at."""
+        """An endpoint is new, or changed, or its namespace did, or what policies look at.
+
+        What policies say of those on other nodes is for these to enforce: here they are peers alone.
+        """
         who = self._lens.profile(endpoint, self._namespaces)
-        self._groups.join(endpoint.name, who)
+        if endpoint.spec.node in {"", self._node}:
+            self._groups.join(endpoint.name, who)
         self._peers.seat(endpoint.name, self._lens.outside(who), (one.address for one in endpoint.spec.addresses))
 
     def _seat_node(self, node: Node) -> None:
         """The same for a node, if any policy looks at nodes."""
-        if (Kind.NODE, "") in self._lens:
+        if NODES in self._lens:
             self._peers.seat_node(node.name, self._lens.labels(Kind.NODE, node.labels), node.addresses)
         else:
             self._peers.unseat_node(node.name)
@@ -167,8 +182,6 @@ class Book:
                 del self._rules[clause.number]
 
     def _settle(self) -> Delta:
-        fresh, self._fresh = self._fresh, set()
-        self._refocus(fresh)
         turn, moves = self._turn()
         subjects = self._groups.flipped()
         return Delta((*turn.first, *moves.steps), subjects, (*turn.last, *self._retire()))
@@ -202,6 +215,6 @@ class Book:
             home = endpoint.metadata.namespace or DEFAULT
             if touched(features, endpoint, around.get(home) or labels(home, None)):
                 self._seat(endpoint)
-        if any(kind is Kind.NODE for kind, _ in features):
+        if any(kind is Kind.NODE for kind, _, _ in features):
             for node in self._nodes.values():
                 self._seat_node(node)

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from fairlead.model.address import Prefix
 from fairlead.model.admin import ACTIONS, AdminNetworkPolicy, AdminRule, BaselineAdminNetworkPolicy
+from fairlead.model.broken import Broken
 from fairlead.model.cluster import Action, ClusterEgressRule, ClusterIngressRule, ClusterNetworkPolicy, ClusterRule, Tier
-from fairlead.model.namespace import DEFAULT
+from fairlead.model.namespace import DEFAULT, Namespace
 from fairlead.model.policy import EgressRule, IngressRule, NetworkPolicy, PolicyType
 
 from .identity import canonical, number
@@ -110,7 +111,7 @@ class Prepared:
             kind = Kind.OWN_PORT if way is PolicyType.INGRESS else Kind.PORT
             for clause in one.clauses:
                 found.update(feature for term in clause.terms for feature in term.features())
-                found.update((kind, name) for name in clause.names)
+                found.update((kind, name, "") for name in clause.names)
         return found
 
     @property
@@ -143,21 +144,19 @@ def prepare(policy: Policy) -> Prepared:
     )
 
 
-def key_of(policy: Policy) -> Key:
-    """What tells it from every other policy."""
-    namespace = policy.metadata.namespace or DEFAULT if isinstance(policy, NetworkPolicy) else ""
-    return (policy.plural, namespace, policy.name)
+def key_of(thing: Policy | Namespace | Broken) -> Key:
+    """What tells it from every other policy. Of a namespace, that of what stands for one that cannot be read."""
+    namespaced = thing.plural == NetworkPolicy.plural
+    return (thing.plural, thing.metadata.namespace or DEFAULT if namespaced else "", thing.name)
+
+
+TITLES = {AdminNetworkPolicy.plural: "ANP", BaselineAdminNetworkPolicy.plural: "BANP"}
+"""What the titles of the older kinds begin with; those of a ClusterNetworkPolicy begin with its tier."""
 
 
 def title_of(policy: ClusterNetworkPolicy | AdminNetworkPolicy | BaselineAdminNetworkPolicy) -> str:
     """How it is called beside others: no namespace has capitals, so that no NetworkPolicy is called the same."""
-    match policy:
-        case AdminNetworkPolicy():
-            return f"ANP/{policy.name}"
-        case BaselineAdminNetworkPolicy():
-            return f"BANP/{policy.name}"
-        case _:
-            return f"{policy.tier}/{policy.name}"
+    return f"{TITLES.get(policy.plural, policy.tier)}/{policy.name}"
 
 
 AnyRule = IngressRule | EgressRule | ClusterRule | AdminRule
@@ -173,9 +172,10 @@ class Part(NamedTuple):
     def direction(self, way: PolicyType, rules: Iterable[AnyRule]) -> Direction:
         """Rules of one direction, taken apart."""
         rules = tuple(rules)
-        return Direction(canonical(rules).decode(), tuple(self._clause(way, at, rule) for at, rule in enumerate(rules)))
+        return Direction(canonical(rules).decode(), tuple(self.clause(way, at, rule) for at, rule in enumerate(rules)))
 
-    def _clause(self, way: PolicyType, at: int, rule: AnyRule) -> Clause:
+    def clause(self, way: PolicyType, at: int, rule: AnyRule) -> Clause:
+        """One rule, taken apart."""
         word = way.value.lower()
         if isinstance(rule, (IngressRule, EgressRule)):
             called, ports = Rule(self.title, word, at), [Ports.of(one) for one in rule.ports]

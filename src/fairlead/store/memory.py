@@ -7,15 +7,34 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from typing import NamedTuple
 
 from fairlead.kit.clock import Clock
-from fairlead.model.codec import decode
 from fairlead.model.meta import Object
 
-from .base import KEEP, Change, Event, EventKind, Key, Listing, check, closed, compacted, kind_of, settle
+from . import presence
+from .base import (
+    KEEP,
+    Change,
+    Event,
+    EventKind,
+    Key,
+    Listing,
+    Stored,
+    check,
+    closed,
+    compacted,
+    kind_of,
+    known,
+    read,
+    readable,
+    settle,
+)
+from .presence import TTL, Claim, Hold
 
 
 class _Past(NamedTuple):
@@ -38,27 +57,28 @@ class Memory:
         self._history: deque[_Past] = deque(maxlen=keep)
         self._revision = 0
         self._closed = False
+        self._claims: dict[str, Claim] = {}
         self._wakes: set[asyncio.Event] = set()
 
-    async def get(self, plural: str, key: Key) -> Object | None:
+    async def get(self, plural: str, key: Key) -> Stored | None:
         self._open()
+        known(plural, key)
         return self._look(plural, key)
 
     async def list(self, plural: str) -> Listing:
         self._open()
-        kind = kind_of(plural)
+        kind_of(plural)
         found = self._objects.get(plural, {})
-        return Listing(tuple(decode(found[key], kind) for key in sorted(found)), self._revision)
+        return Listing.of((read(plural, found[key], key) for key in sorted(found)), self._revision)
 
-    async def commit(self, *changes: Change) -> tuple[Object | None, ...]:
+    async def commit(self, *changes: Change) -> tuple[Stored | None, ...]:
         self._open()
         check(changes)
         settled = settle(changes, self._look, self._revision, self._clock())
         for one in settled:
             if one.event is not None:
                 self._keep_event(one.event, one.data)
-        for wake in self._wakes:
-            wake.set()
+        self._wake()
         return tuple(one.result for one in settled)
 
     async def watch(self, plural: str | None, since: int) -> AsyncGenerator[Event]:
@@ -73,7 +93,7 @@ class Memory:
                 for past in self._after(since):
                     since = past.revision
                     if plural in {None, past.plural}:
-                        yield Event(past.kind, decode(past.data, kind_of(past.plural)), past.revision)
+                        yield Event(past.kind, read(past.plural, past.data), past.revision)
                 if since == self._revision:
                     await wake.wait()
         finally:
@@ -81,11 +101,54 @@ class Memory:
 
     async def deleted(self, plural: str) -> tuple[Object, ...]:
         self._open()
-        kind = kind_of(plural)
-        return tuple(decode(data, kind) for data in self._deleted.get(plural, ()))
+        kind_of(plural)
+        return readable(read(plural, data) for data in self._deleted.get(plural, ()))
+
+    @asynccontextmanager
+    async def hold(self, name: str, holder: str, ttl: float = TTL) -> AsyncIterator[Hold]:
+        self._open()
+        presence.check(name, holder, ttl)
+        now, token = asyncio.get_running_loop().time, uuid.uuid4().hex
+        asked = now()
+
+        async def renew() -> bool:
+            self._open()
+            held = name in self._claims and self._claims[name].token == token
+            if held:
+                self._claims[name] = Claim(holder, token, now() + ttl)
+            return held
+
+        async def release() -> None:
+            if name in self._claims and self._claims[name].token == token:
+                del self._claims[name]
+                self._wake()
+
+        self._claims[name] = presence.claimed(name, self._claims.get(name), Claim(holder, token, asked + ttl), asked)
+        self._wake()
+        async with presence.kept(Hold(name, holder), asked, ttl, renew, release) as hold:
+            yield hold
+
+    async def present(self) -> AsyncGenerator[Mapping[str, str]]:
+        self._open()
+        wake = asyncio.Event()
+        self._wakes.add(wake)
+
+        async def read() -> Mapping[str, Claim]:
+            return self._claims
+
+        following = presence.follow(read, wake, asyncio.get_running_loop().time, lambda: self._closed)
+        try:
+            async with aclosing(following):
+                async for holders in following:
+                    yield holders
+        finally:
+            self._wakes.discard(wake)
 
     async def close(self) -> None:
         self._closed = True
+        self._wake()
+
+    def _wake(self) -> None:
         for wake in self._wakes:
             wake.set()
 
@@ -93,10 +156,10 @@ class Memory:
         if self._closed:
             raise closed()
 
-    def _look(self, plural: str, key: Key) -> Object | None:
-        kind = kind_of(plural)
+    def _look(self, plural: str, key: Key) -> Stored | None:
+        kind_of(plural)
         data = self._objects.get(plural, {}).get(key)
-        return None if data is None else decode(data, kind)
+        return None if data is None else read(plural, data, key)
 
     def _keep_event(self, event: Event, data: bytes) -> None:
         plural, key = event.object.plural, event.object.key

@@ -10,8 +10,11 @@ with a connection each do the work, so that a reader never waits for a disk::
 
 A commit that is refused fails alone, because it is settled before anything of it is written; when the disk fails, the whole
 batch fails. A watch keeps no queue: it remembers the revision it has seen and reads the history table from there, so a slow
-one costs no memory and ends in ``Compacted`` at worst. With ``shared`` it also looks every 25 ms, while something watches,
-whether another process has committed (``PRAGMA data_version``: a look into shared memory, no reading of the disk).
+one costs no memory and ends in ``Compacted`` at worst.
+
+Every commit rings the bell (``bell``), and with ``shared`` a process hears the others' while something watches. Against a ring
+that never came, because its process was killed between commit and ring, it also looks once a second whether anybody has
+committed (``PRAGMA data_version``: a look into shared memory, no reading of the disk).
 """
 
 from __future__ import annotations
@@ -19,33 +22,53 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Concatenate, NamedTuple, ParamSpec, Self, TypeVar
 
 from fairlead.kit import fault
 from fairlead.kit.clock import Clock
-from fairlead.model.codec import decode
-from fairlead.model.errors import Invalid, Missing, Problem
+from fairlead.model.errors import Problem
 from fairlead.model.meta import Object
 
-from .base import KEEP, Change, Event, EventKind, Key, Listing, Settled, check, closed, compacted, kind_of, settle
-from .schema import connect, damaged, open_file, transaction, translated, value
+from . import holds, presence
+from .base import (
+    KEEP,
+    Change,
+    Event,
+    EventKind,
+    Key,
+    Listing,
+    Settled,
+    Stored,
+    check,
+    closed,
+    compacted,
+    kind_of,
+    known,
+    read,
+    readable,
+    settle,
+)
+from .bell import Bell
+from .presence import TTL, Claim, Hold
+from .schema import STORE, connect, damaged, open_file, transaction, translated, value
 
 BUSY = 5.0
 """Seconds to wait for another process's transaction."""
 
 _BATCH = 64
 _PAGE = 256
-_POLL = 0.025
+_LOOK = 1.0
 _TRIM = 8
 """The history may grow by one part in this many beyond what is kept before it is trimmed, so that few commits pay for it."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Outcome = tuple[Object | None, ...] | Problem
+Outcome = tuple[Stored | None, ...] | Problem
 
 
 class _Page(NamedTuple):
@@ -59,7 +82,7 @@ class _Waiting(NamedTuple):
     """A commit on its way to the disk."""
 
     changes: tuple[Change, ...]
-    done: asyncio.Future[tuple[Object | None, ...]]
+    done: asyncio.Future[tuple[Stored | None, ...]]
 
 
 class Rows:
@@ -69,22 +92,23 @@ class Rows:
         self._path = path
         self._db = connection
 
-    def get(self, plural: str, key: Key) -> Object | None:
+    def get(self, plural: str, key: Key) -> Stored | None:
         """One object, or None."""
-        query = "SELECT data FROM objects WHERE plural = ? AND namespace = ? AND name = ?"
+        query = "SELECT CAST(data AS BLOB) FROM objects WHERE plural = ? AND namespace = ? AND name = ?"
         row = self._db.execute(query, (plural, *key)).fetchone()
-        return self._object(plural, row[0]) if row else None
+        return read(plural, row[0], key) if row else None
 
     def listing(self, plural: str) -> Listing:
         """Every object of a kind."""
         with transaction(self._db):
-            rows = self._db.execute("SELECT data FROM objects WHERE plural = ? ORDER BY namespace, name", (plural,))
-            return Listing(tuple(self._object(plural, data) for (data,) in rows), self.revision())
+            query = "SELECT CAST(data AS BLOB), namespace, name FROM objects WHERE plural = ? ORDER BY namespace, name"
+            rows = self._db.execute(query, (plural,))
+            return Listing.of((read(plural, data, (namespace, name)) for data, namespace, name in rows), self.revision())
 
     def deleted(self, plural: str) -> tuple[Object, ...]:
         """The deletions that are remembered, oldest first."""
-        query = "SELECT data FROM history WHERE kind = 'deleted' AND plural = ? ORDER BY revision"
-        return tuple(self._object(plural, data) for (data,) in self._db.execute(query, (plural,)))
+        query = "SELECT CAST(data AS BLOB) FROM history WHERE kind = 'deleted' AND plural = ? ORDER BY revision"
+        return readable(read(plural, data) for (data,) in self._db.execute(query, (plural,)))
 
     def revision(self) -> int:
         """The revision of the last change; it is always in the history."""
@@ -96,7 +120,9 @@ class Rows:
             floor, revision = value(self._db, "SELECT revision FROM floor"), self.revision()
             if not floor <= since <= revision:
                 raise compacted(since, floor, revision)
-            query = "SELECT kind, plural, data, revision FROM history WHERE revision > ? ORDER BY revision LIMIT ?"
+            query = (
+                "SELECT kind, plural, CAST(data AS BLOB), revision FROM history WHERE revision > ? ORDER BY revision LIMIT ?"
+            )
             rows = self._db.execute(query, (since, _PAGE)).fetchall()
         events = tuple(self._event(*row) for row in rows if plural in {None, row[1]})
         return _Page(events, rows[-1][3] if rows else since)
@@ -157,15 +183,9 @@ class Rows:
 
     def _event(self, kind: str, plural: str, data: bytes, revision: int) -> Event:
         try:
-            return Event(EventKind(kind), self._object(plural, data), revision)
+            return Event(EventKind(kind), read(plural, data), revision)
         except ValueError as problem:
             raise damaged(self._path, problem) from None
-
-    def _object(self, plural: str, data: bytes) -> Object:
-        try:
-            return decode(data, kind_of(plural))
-        except (Invalid, Missing) as problem:
-            raise damaged(self._path, f"one of its {plural} cannot be read: {problem}") from None
 
 
 class _Pulse:
@@ -201,7 +221,7 @@ class _Pulse:
             if seen != self._seen:
                 self._seen = seen
                 self._changed()
-        self._next = self._loop.call_later(_POLL, self._beat)
+        self._next = self._loop.call_later(_LOOK, self._beat)
 
 
 class Sqlite:
@@ -236,8 +256,8 @@ class Sqlite:
             raise
         return store
 
-    async def get(self, plural: str, key: Key) -> Object | None:
-        kind_of(plural)
+    async def get(self, plural: str, key: Key) -> Stored | None:
+        known(plural, key)
         return await self._read(Rows.get, plural, key)
 
     async def list(self, plural: str) -> Listing:
@@ -248,7 +268,7 @@ class Sqlite:
         kind_of(plural)
         return await self._read(Rows.deleted, plural)
 
-    async def commit(self, *changes: Change) -> tuple[Object | None, ...]:
+    async def commit(self, *changes: Change) -> tuple[Stored | None, ...]:
         if self._closed:
             raise closed()
         check(changes)
@@ -265,11 +285,7 @@ class Sqlite:
             raise closed()
         if plural is not None:
             kind_of(plural)
-        wake = asyncio.Event()
-        self._wakes.add(wake)
-        if self._shared:
-            self._pulse.start()
-        try:
+        with self._listening() as wake:
             while not self._closed:
                 wake.clear()
                 page = await self._read(Rows.page, plural, since)
@@ -278,10 +294,36 @@ class Sqlite:
                 if page.until == since:
                     await wake.wait()
                 since = page.until
-        finally:
-            self._wakes.discard(wake)
-            if not self._wakes:
-                self._pulse.stop()
+
+    @asynccontextmanager
+    async def hold(self, name: str, holder: str, ttl: float = TTL) -> AsyncIterator[Hold]:
+        presence.check(name, holder, ttl)
+        token, asked = uuid.uuid4().hex, self._loop.time()
+
+        async def renew() -> bool:
+            return await self._held(self._holds.renew, name, token, holds.now() + ttl)
+
+        async def release() -> None:
+            await self._held(self._holds.release, name, token)
+            self._tell()
+
+        await self._held(self._holds.take, name, Claim(holder, token, holds.now() + ttl))
+        self._tell()
+        async with presence.kept(Hold(name, holder), asked, ttl, renew, release) as hold:
+            yield hold
+
+    async def present(self) -> AsyncGenerator[Mapping[str, str]]:
+        if self._closed:
+            raise closed()
+
+        async def read() -> Mapping[str, Claim]:
+            return await self._held(self._holds.claims)
+
+        with self._listening() as wake:
+            following = presence.follow(read, wake, holds.now, lambda: self._closed)
+            async with aclosing(following):
+                async for holders in following:
+                    yield holders
 
     async def close(self) -> None:
         if self._closed:
@@ -289,7 +331,7 @@ class Sqlite:
         self._closed = True
         self._wake()
         if self._connections:
-            self._pulse.stop()
+            self._unlisten()
         if self._flushing is not None:
             await asyncio.wait([self._flushing])
         for thread, connection in self._connections:
@@ -298,14 +340,17 @@ class Sqlite:
             thread.shutdown()  # at once: what it had to do came before the close above
 
     def _connect(self) -> None:
-        writing = open_file(self._path, self._busy)
+        writing = open_file(self._path, self._busy, STORE)
         self._connections.append((self._writer, writing))
+        self._holds = holds.Holds(self._path, self._busy)
+        self._connections.insert(0, (self._writer, self._holds.connection))
         reading = connect(self._path, self._busy)
         self._connections.insert(0, (self._reader, reading))
         looking = connect(self._path, 0)
         self._connections.insert(0, (self._reader, looking))
         self._writing, self._reading = Rows(self._path, writing), Rows(self._path, reading)
         self._pulse = _Pulse(looking, self._loop, self._wake)
+        self._bell = Bell(self._path, self._loop, self._wake)
         with translated(self._path):
             self._floor = self._writing.floor()
 
@@ -339,6 +384,7 @@ class Sqlite:
     def _commit(self, batch: Sequence[tuple[Change, ...]]) -> Sequence[Outcome]:
         with translated(self._path):
             outcomes, self._revision = self._writing.commit(batch, self._clock())
+        self._bell.ring()
         return outcomes
 
     def _trim(self) -> None:
@@ -346,12 +392,46 @@ class Sqlite:
         with suppress(sqlite3.Error):
             self._floor = self._writing.trim(self._keep)
 
+    async def _held(self, what: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Read or write holds, in the writer's thread."""
+        if self._closed:
+            raise closed()
+
+        def work() -> T:
+            with translated(self._path):
+                return what(*args, **kwargs)
+
+        return await self._loop.run_in_executor(self._writer, work)
+
+    @contextmanager
+    def _listening(self) -> Iterator[asyncio.Event]:
+        """What is set whenever something may have changed."""
+        wake = asyncio.Event()
+        if self._shared and not self._wakes:
+            self._bell.hang()
+            self._pulse.start()
+        self._wakes.add(wake)
+        try:
+            yield wake
+        finally:
+            self._wakes.discard(wake)
+            if not self._wakes:
+                self._unlisten()
+
+    def _unlisten(self) -> None:
+        self._pulse.stop()
+        self._bell.take_down()
+
+    def _tell(self) -> None:
+        self._wake()
+        self._bell.ring()
+
     def _wake(self) -> None:
         for wake in self._wakes:
             wake.set()
 
 
-def _answer(done: asyncio.Future[tuple[Object | None, ...]], outcome: Outcome | BaseException) -> None:
+def _answer(done: asyncio.Future[tuple[Stored | None, ...]], outcome: Outcome | BaseException) -> None:
     if done.done():  # its caller was cancelled
         return
     if isinstance(outcome, BaseException):
