@@ -60,7 +60,17 @@ class Networks:
             ("none", NetworkSpec(driver=Driver.NONE)),
         ):
             if name not in self.all:
-                await self.apply(Network(metadata=Meta(name=name), spec=spec), ())
+                await self._ensure(Network(metadata=Meta(name=name), spec=spec))
+
+    async def _ensure(self, wanted: Network) -> None:
+        """Create a network, or take it from another node that was faster."""
+        try:
+            await self.apply(wanted, ())
+        except Conflict:
+            made = await self._store.get(Network.plural, wanted.key)
+            if not isinstance(made, Network):
+                raise
+            await self.hear(made, gone=False)
 
     def get(self, name: str) -> Network:
         """One network; ``Missing`` names those there are."""
