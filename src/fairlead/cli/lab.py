@@ -120,7 +120,7 @@ def up(
                 pods=PODS if pods_each is None else pods_each,
             )
         )
-        wanted = Wanted(called, made, underlay or Underlay.L2, Driver(network or Driver.ROUTED))
+        wanted = Wanted(called, made, underlay or Underlay.L2, Driver(network or Driver.VXLAN))
     spec = wanted.spec
     if store:
         spec = structs.replace(spec, store=_store(store))
@@ -286,7 +286,7 @@ def _written(called: Name, filename: str, driver: Network | None) -> Wanted:
     if document.metadata.name and called == DEFAULT:
         called = parse.value(Name, document.metadata.name, f"{filename}.metadata.name")
     networks = any(isinstance(one, NetworkObject) for one in objects)
-    chosen = Driver(driver or Driver.ROUTED) if driver or not networks else None
+    chosen = Driver(driver or Driver.VXLAN) if driver or not networks else None
     return Wanted(called, document.spec, None, chosen, tuple(objects))
 
 

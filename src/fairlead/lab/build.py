@@ -16,7 +16,7 @@ from .machine import Machine, Making
 from .parts import Machine as Wanted
 from .parts import Plan, Role
 from .record import Record
-from .topology import SWITCH
+from .topology import SWITCH, StoreDriver
 from .underlay import Underlay
 
 
@@ -37,6 +37,7 @@ def boot(of: Record, plan: Plan, name: str, record: Callable[[Process], None]) -
         lab=of.name,
         forwards=wanted is not None and wanted.role is Role.ROUTER,
         shares=tuple(shares),
+        boots=of.spec.store.driver is not StoreDriver.SQLITE,  # whose signs of life are times since the real machine's boot
         hosts=hosts(plan),
         hide=(str(run_dir().absolute()),),
     )

@@ -11,8 +11,7 @@ Killing it kills everything that ever ran on the machine, whatever that did to h
 that dies before it has recorded the process takes it along.
 
 Files: /run is empty, /etc, /opt, /srv and /var are those of the real machine and keep to themselves what is written, and
-``shares`` show directories of outside that outlast the machine. /proc, /sys and a bpffs are its own, and so is the boot id:
-a machine that is started again has really been restarted.
+``shares`` show directories of outside that outlast the machine. /proc, /sys and a bpffs are its own.
 """
 
 from __future__ import annotations
@@ -62,6 +61,8 @@ class Making:
     lab: str
     forwards: bool = False
     shares: tuple[tuple[Path, str], ...] = ()
+    boots: bool = True
+    """Whether it has a boot id of its own, so that one that is started again has really been restarted."""
     hosts: str = ""
     """Its /etc/hosts."""
     hide: tuple[str, ...] = ()
@@ -249,6 +250,8 @@ def _mount(wanted: Making) -> None:
 def _write(wanted: Making) -> None:
     Path("/etc/hosts").write_text(wanted.hosts)
     Path("/etc/hostname").write_text(f"{wanted.name}\n")
+    if not wanted.boots:
+        return
     boot = _OWN / "boot_id"
     boot.write_text(f"{uuid.uuid4()}\n")
     process.mount(str(boot), _BOOT_ID, flags=process.MS_BIND)
