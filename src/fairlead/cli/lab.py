@@ -364,6 +364,6 @@ def _advised(name: str) -> Iterator[None]:
             fault.remedy(problem, "sudo fairlead lab ...")
         elif isinstance(problem, Missing | Invalid) and problem.field == "name":
             fault.remedy(problem, "fairlead lab ls" if record.names() else "fairlead lab up")
-        elif problem.field == "node":
+        elif problem.field == "node" and "start it with" not in problem.message:
             fault.remedy(problem, f"fairlead lab status{which}")
         raise

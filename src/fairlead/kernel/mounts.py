@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from pathlib import Path
@@ -27,7 +28,11 @@ def under(directory: str) -> list[str]:
 def let_go(directory: str) -> None:
     """Unmount everything below ``directory``: a copy of the mount would keep alive what its owner has let go."""
     for target in reversed(under(directory)):
-        process.umount(target)
+        try:
+            process.umount(target)
+        except KernelError as problem:
+            if problem.errno not in {errno.EINVAL, errno.ENOENT}:  # its owner was faster
+                raise
 
 
 def sysfs(keep: tuple[str, ...] = _IN_SYS) -> None:

@@ -67,7 +67,8 @@ class Lab:
         self._known(name)
         found = self.record.machine(name)
         if found is None:
-            raise Conflict(f"{name} does not run; start it with: fairlead lab start {name}", field="node")
+            again = f"fairlead lab start {name} --name {self.record.name}"
+            raise Conflict(f"{name} does not run; start it with: {again}", field="node")
         return found
 
     def add(self, new: Node) -> None:
