@@ -31,6 +31,7 @@ from fairlead.store import presence
 from fairlead.store.base import Store
 from fairlead.store.presence import Presence
 
+from .addresses import Addresses
 from .agent import Agent
 from .blocks import Blocks
 from .cluster import Cluster
@@ -80,11 +81,9 @@ class Wiring:
         self.endpoints = Endpoints(
             self.store,
             self.node,
-            self.ledger,
             self.networks,
-            reservations=self.reservations,
+            addresses=Addresses(self.ledger, self.reservations, self.blocks, self.policies.fits),
             policies=self.policies,
-            blocks=self.blocks,
             cluster=self.cluster,
             host=self.host,
         )
