@@ -115,11 +115,13 @@ class Agent:
         return await self._garbage.collect(network, owner, keep, labels)
 
     async def apply(self, thing: Object) -> Applied:
-        """Create a network or change it."""
+        """Create a network or a policy or change it, or label a node."""
         self._refuse_unready()
         async with self._changing:
             if isinstance(thing, (Namespace, NetworkPolicy)):
                 return await self.policies.apply(thing)
+            if isinstance(thing, Machine):
+                return await self.cluster.label(thing)
             if not isinstance(thing, Network):
                 raise Invalid(f"a {kind(thing)} is not made by apply; containers that are attached make it", field="kind")
             done = await self.networks.apply(thing, self._users(thing.name))

@@ -11,15 +11,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from msgspec.structs import replace
 
+from fairlead.api.schema import Applied
 from fairlead.desired.state import Fellow, Rows
 from fairlead.model.address import Address, Prefix
 from fairlead.model.block import Block
 from fairlead.model.endpoint import Endpoint
-from fairlead.model.errors import Conflict, Invalid, Missing
+from fairlead.model.errors import Conflict, Invalid, Missing, Unavailable
 from fairlead.model.network import CLUSTER, Network
 from fairlead.model.node import Node as Machine
 from fairlead.model.node import NodeCondition
-from fairlead.store.base import MAX_CHANGES, Delete, Key, Store
+from fairlead.store.base import MAX_CHANGES, Delete, Key, Put, Store
 from fairlead.topology import mtu, routes
 from fairlead.topology.station import Station
 
@@ -28,6 +29,8 @@ from .me import Me
 from .node import Node
 
 log = logging.getLogger(__name__)
+
+_TRIES = 10
 
 
 class Cluster:
@@ -85,6 +88,22 @@ class Cluster:
             self.remotes.pop(endpoint.key, None)
         else:
             self.remotes[endpoint.key] = endpoint
+
+    async def label(self, wanted: Machine) -> Applied:
+        """Give a node its labels, which are people's to choose; everything else of it is the node's own to say."""
+        for _ in range(_TRIES):
+            found = await self._store.get(Machine.plural, wanted.key)
+            if not isinstance(found, Machine):
+                known = ", ".join(sorted(self.machines))
+                raise Missing(f"there is no node {wanted.name!r}; there are: {known}", field="metadata.name")
+            labelled = replace(found, metadata=replace(found.metadata, labels=wanted.metadata.labels))
+            try:
+                (stored,) = await self._store.commit(Put(labelled, found.metadata.resource_version))
+            except Conflict:
+                continue  # the node has said something new of itself
+            result = "unchanged" if stored == found else "configured"
+            return Applied(result=result, kind="Node", name=wanted.name)
+        raise Unavailable(f"node {wanted.name} keeps changing; try again")
 
     async def forget(self, name: str) -> Machine:
         """Remove a node that is gone for good: its object, the containers it told of, its blocks."""

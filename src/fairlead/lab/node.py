@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from fairlead.api.client import Client
 from fairlead.model.address import Interface
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Failed, Missing, Problem
-from fairlead.model.meta import Object
+from fairlead.model.meta import Meta, Object
 from fairlead.model.network import Network
+from fairlead.model.node import Node
 
 from .machine import Machine
 
@@ -61,16 +62,27 @@ def apply(machine: Machine, objects: Iterable[Object]) -> None:
             raise problem.under(f"{type(one).__name__} {one.name}") from None
 
 
+def label(machine: Machine, labels: Mapping[str, str]) -> None:
+    """Give the node its labels, once it has told the store of itself."""
+    labelled = Node(metadata=Meta(name=machine.name, labels=dict(labels)))
+    _patiently(lambda: client(machine).apply(labelled), f"{machine.name} has not told the store of itself")
+
+
 def knows(machine: Machine, network: str) -> None:
     """Return once the agent knows a network, which it may have to hear of from others."""
     asked = client(machine)
+    _patiently(lambda: asked.object(Network.plural, network), f"{machine.name} has not heard of network {network}")
+
+
+def _patiently(ask: Callable[[], object], otherwise: str) -> None:
+    """Ask until what is asked for is there."""
     end = time.monotonic() + _PATIENCE
     while True:
         try:
-            asked.object(Network.plural, network)
+            ask()
         except Missing:
             if time.monotonic() > end:
-                raise Failed(f"{machine.name} has not heard of network {network} within {_PATIENCE:g} s") from None
+                raise Failed(f"{otherwise} within {_PATIENCE:g} s") from None
             time.sleep(0.02)
         else:
             return

@@ -59,6 +59,8 @@ class Work:
         if url := store.url(spec.store, self._plan, self._record.name):
             options += ["--store", url, "--node-ip", node.addresses(self._plan.machines[one.name].addresses)]
         node.up(machine, options)
+        if one.labels:
+            node.label(machine, one.labels)
         if not self._shared:
             node.apply(machine, self._objects(one))
         self._told(f"{one.name}: the agent is ready")
