@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from fairlead.api.client import Client
 from fairlead.model.address import Interface
 from fairlead.model.endpoint import Endpoint
-from fairlead.model.errors import Failed, Missing, Problem
+from fairlead.model.errors import Conflict, Failed, Missing, Problem
 from fairlead.model.meta import Meta, Object
 from fairlead.model.network import Network
 from fairlead.model.node import Node
@@ -63,9 +63,9 @@ def apply(machine: Machine, objects: Iterable[Object]) -> None:
 
 
 def label(machine: Machine, labels: Mapping[str, str]) -> None:
-    """Give the node its labels, once it has told the store of itself."""
+    """Give the node its labels, while its agent tells the store of it."""
     labelled = Node(metadata=Meta(name=machine.name, labels=dict(labels)))
-    _patiently(lambda: client(machine).apply(labelled), f"{machine.name} has not told the store of itself")
+    _patiently(lambda: client(machine).apply(labelled), f"{machine.name} could not be labelled")
 
 
 def knows(machine: Machine, network: str) -> None:
@@ -80,9 +80,9 @@ def _patiently(ask: Callable[[], object], otherwise: str) -> None:
     while True:
         try:
             ask()
-        except Missing:
+        except (Missing, Conflict) as problem:
             if time.monotonic() > end:
-                raise Failed(f"{otherwise} within {_PATIENCE:g} s") from None
+                raise Failed(f"{otherwise} within {_PATIENCE:g} s: {problem}") from None
             time.sleep(0.02)
         else:
             return
