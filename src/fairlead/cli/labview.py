@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from shutil import get_terminal_size
 
 from fairlead.lab import picture, record
 from fairlead.lab.parts import Role
@@ -14,6 +15,15 @@ from .out import Column, Format, Listing, age, clean, terminal, write
 
 YES, NO, SELF = "\N{CHECK MARK}", "\N{BALLOT X}", "\N{MIDDLE DOT}"
 _COLOURS = {READY: "green", STOPPED: "yellow", "running": "green"}
+_HUES = {
+    "● ready": "green",
+    "○ stopped": "yellow",
+    r"! [^│]*": "red",
+    r"[═╤┌┐└┘│┴─╰]+": "bright_black",
+    f".* {picture.CUT} .*": "red",
+}
+_WIDTH = 100
+"""Of a picture that is on no terminal, unless COLUMNS says otherwise."""
 _WIDEST = 14
 """Columns of a matrix that people can still read; beyond, what fails is listed."""
 
@@ -103,8 +113,8 @@ def show(of: LabReport, form: Format) -> None:
         _WHOLE.show([of], form, single=True)
         return
     _title(of)
-    if terminal():
-        _picture(of)
+    _gap()
+    _picture(of)
     _gap()
     _MACHINES.show(of.machines, form)
     rows = [(machine.name, pod) for machine in of.machines for pod in machine.pods]
@@ -128,18 +138,17 @@ def _title(of: LabReport) -> None:
 
 
 def _picture(of: LabReport) -> None:
+    if not terminal():
+        write("\n".join(map(clean, picture.draw(of, get_terminal_size((_WIDTH, 24)).columns))))
+        return
     from rich.console import Console  # noqa: PLC0415  # only a terminal pays for it
     from rich.text import Text  # noqa: PLC0415
 
     console = Console(highlight=False)
-    _gap()
     for line in picture.draw(of, console.width):
         text = Text(clean(line))
-        text.highlight_regex("● ready", "green")
-        text.highlight_regex("○ stopped", "yellow")
-        text.highlight_regex(r"! [^│]*", "red")
-        text.highlight_regex(r"[═╤┌┐└┘│┴─╰]+", "bright_black")
-        text.highlight_regex(rf".* {picture.CUT} .*", "red")
+        for pattern, style in _HUES.items():
+            text.highlight_regex(pattern, style)
         console.print(text, crop=False, soft_wrap=True)
 
 

@@ -41,7 +41,7 @@ def wanted(spec: LabSpec, of: Node) -> tuple[Pod, ...]:
     if isinstance(of.pods, tuple):
         return of.pods
     count = spec.pods if of.pods is None else of.pods
-    return tuple(Pod(name=Name(f"{of.name}-{at}"), labels={"app": "web", "node": of.name}) for at in range(1, count + 1))
+    return tuple(Pod(name=Name(f"{of.name}-{at}"), labels={"node": of.name}) for at in range(1, count + 1))
 
 
 def start(machine: Machine, pods: Iterable[Pod], network: Name | None) -> None:
