@@ -54,7 +54,7 @@ class Stage:
         listed = self.on(self.node, str(FAIRLEAD), "ps", "-o", "name").stdout.split()
         if listed:
             self.on(self.node, str(FAIRLEAD), "rm", "-f", "-t", "1", *listed)
-        self.on(self.node, str(FAIRLEAD), "down", "--purge")
+        self.on(self.node, str(FAIRLEAD), "down", "--purge", "--yes")
         self.on(MACHINE, str(FAIRLEAD), "lab", "down", "--all")
         for process in self._started:
             process.kill()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.lab.conftest import Labs
-from tests.lab.town import Town, cli, told
+from tests.lab.town import Town, cli, environment, told
+from tests.terminal import Terminal
 from tests.wait import eventually
 
 
@@ -110,3 +112,18 @@ def test_from_outside_the_nodes(town: Town) -> None:
     assert one.reaches(town.outside)
     assert {answer.peer for answer in one.asks(town.outside) if answer} == {"172.16.0.1", "fd00:16::1"}
     assert town.outside.misses(one)
+
+
+def test_a_shell_has_the_terminal(town: Town) -> None:
+    with closing(Terminal({**environment(), "SHELL": "/bin/bash"}, "lab", "shell", "--name", town.name, "node1")) as terminal:
+        terminal.type("hostname; tty >/dev/null && echo is-a-$((6*7))-terminal\n")
+        terminal.until("is-a-42-terminal\r\n")
+        assert "node1\r\n" in terminal.text
+        assert "no job control" not in terminal.text
+        terminal.type("sleep 30\n")
+        terminal.until("sleep 30\r\n")
+        terminal.type("\x03")  # ends sleep, and neither the shell nor us
+        terminal.type("echo still-$((6*7))-here\n")
+        terminal.until("still-42-here\r\n")
+        terminal.type("exit 3\n")
+        assert terminal.wait() == 3
