@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fairlead.lab import grow, plan, shape, topology
-from fairlead.lab.parts import Machine, Plan, Role
+from fairlead.lab.parts import Plan, Planned, Role
 from fairlead.lab.shape import Underlay
 from fairlead.lab.topology import Label, LabSpec, Node, Store, StoreDriver
 from fairlead.model import codec
@@ -18,11 +18,11 @@ def planned(spec: LabSpec, **behind: tuple[Prefix, ...]) -> Plan:
     return plan.plan(plan.complete(spec), behind)
 
 
-def routes(of: Machine) -> dict[str, str]:
+def routes(of: Planned) -> dict[str, str]:
     return {str(one.dst): str(one.via) for one in of.routes}
 
 
-def addresses(of: Machine) -> list[str]:
+def addresses(of: Planned) -> list[str]:
     return [str(one) for one in of.addresses]
 
 

@@ -35,6 +35,7 @@ from . import complete, fault, labview, options, parse
 from .container import foreground, spawn
 from .objects import read_text
 from .out import Format, write
+from .wait import working
 
 app = typer.Typer(rich_markup_mode="rich")
 labs = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
@@ -170,7 +171,7 @@ def add(
 @labs.command(epilog="Example: fairlead lab stop node2")
 def stop(node: _Machine, *, name: _Name = "") -> None:
     """Have a node crash: every process on it is killed, and its interfaces are gone."""
-    with _advised(name):
+    with _advised(name), working(f"Stopping {node} ..."):
         Lab.find(name, fault.note).stop(node)
     write(node)
 
@@ -247,7 +248,7 @@ def status(
     output: options.Output = Format.TABLE,
 ) -> None:
     """Show a lab: a picture, its nodes and pods, and who reaches whom; exit 1 if an agent is not ready."""
-    with _advised(name):
+    with _advised(name), working("Asking everybody ..."):
         found = report(Lab.find(name, fault.note), measure=not no_reach)
     labview.show(found, output)
     raise typer.Exit(0 if found.ready else 1)
@@ -270,7 +271,8 @@ def down(
         raise Invalid("give --name or --all, not both", field="name")
     with _advised(name):
         for one in record.names() if everything else [record.pick(name)]:
-            lab.down(one)
+            with working(f"Taking {one} down ..."):
+                lab.down(one)
             write(one)
 
 

@@ -2,18 +2,20 @@
 
 ::
 
-    topology   what a person writes: a file, or what the options of `lab up` come to    ┐
-    plan       every machine, interface, address and route of it                        ┘ pure
+    topology   what a person writes               shape    what the options of `lab up` come to   ┐
+    plan       every machine, cable and address   routes   and every next hop                      │ pure
+    cuts       what keeps machines apart          network  the network that pods are on            ┘
 
     machine    a set of namespaces that stands for a computer, and what runs there
-    underlay   switch, cables, addresses, routes, and which of them are cut
-    store      where the nodes' agents keep what they share
-    node       an agent on a machine          pods    containers on a node
+    underlay   switch, cables, addresses, routes
+    store      where the agents keep what they share
+    node       an agent on a machine              pods     containers on a node, with the server `web`
     reach      who gets an answer from whom
-    ──────────────────────────────────────────────────────────────────────────────────
-    record     what is remembered of a lab, so that a later command finds it
-    lab        the acts: up, down, add, stop, start, partition, heal
-    report     a lab as it is now             picture     and as text
+    ────────────────────────────────────────────────────────────────────────────────────────────────
+    record     what is remembered of a lab        grow     and how a change changes that
+    build      machines as a plan wants them      work     what they are there for
+    lab        the acts: up, add, stop, start, partition, heal, down
+    report     a lab as it is now                 picture  and as text
 
 Whatever is made lives in namespaces that the lab made, or in its directory under the run directory: ending each machine's
 first process and removing the directory leaves nothing.

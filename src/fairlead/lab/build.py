@@ -1,11 +1,12 @@
 """Machines as a plan wants them: started, with cables and routes; and changed from one plan to the next.
 
-It knows what is behind nobody's machine: programs on machines are started by others.
+Programs on machines are started by others (``work``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 
 from fairlead.api.wire import run_dir
 from fairlead.kernel.process import Process
@@ -13,8 +14,7 @@ from fairlead.model.address import Interface
 
 from . import machine, store, underlay
 from .machine import Machine, Making
-from .parts import Machine as Wanted
-from .parts import Plan, Role
+from .parts import Plan, Planned, Role
 from .record import Record
 from .topology import SWITCH, StoreDriver
 from .underlay import Underlay
@@ -22,26 +22,28 @@ from .underlay import Underlay
 
 def boot(of: Record, plan: Plan, name: str, record: Callable[[Process], None]) -> Machine:
     """Start one machine, without cables."""
-    wanted = plan.machines.get(name)
-    shares = []
-    if wanted and wanted.role in {Role.NODE, Role.STORE}:
-        state = of.home(name) / "state"
-        state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        shares.append((state, store.STATE))
-    if wanted and wanted.role is Role.NODE:
-        shares += store.shares(of.spec.store, of.directory)
+    role = Role.SWITCH if name == SWITCH else plan.machines[name].role
+    shares = tuple(_shares(of, name, role))
     for source, _ in shares:
         source.mkdir(mode=0o700, parents=True, exist_ok=True)
     making = Making(
         name=name,
         lab=of.name,
-        forwards=wanted is not None and wanted.role is Role.ROUTER,
-        shares=tuple(shares),
+        forwards=role is Role.ROUTER,
+        shares=shares,
         boots=of.spec.store.driver is not StoreDriver.SQLITE,  # whose signs of life are times since the real machine's boot
         hosts=hosts(plan),
         hide=(str(run_dir().absolute()),),
     )
     return machine.make(making, record)
+
+
+def _shares(of: Record, name: str, role: Role) -> Iterator[tuple[Path, str]]:
+    """Directories of outside that a machine sees: its state, which outlasts it, and what the nodes share."""
+    if role in {Role.NODE, Role.STORE}:
+        yield of.home(name) / "state", store.STATE
+    if role is Role.NODE and of.spec.store.driver is StoreDriver.SQLITE:
+        yield of.directory / "store", store.SHARED
 
 
 def connect(running: Mapping[str, Machine], plan: Plan, names: Iterable[str]) -> None:
@@ -82,11 +84,11 @@ def hosts(plan: Plan) -> str:
     return local + "".join(lines)
 
 
-def _named(machine: Wanted) -> tuple[Interface, ...]:
+def _named(machine: Planned) -> tuple[Interface, ...]:
     return machine.addresses or tuple(one for wire in machine.wires for one in wire.addresses)
 
 
-def _reroute(machine: Machine, before: Wanted, after: Wanted) -> None:
+def _reroute(machine: Machine, before: Planned, after: Planned) -> None:
     if before.routes == after.routes:
         return
     underlay.lead(machine, (one for one in after.routes if one not in before.routes))

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from fairlead.model.address import Family, Prefix
 
-from .parts import Machine, Plan, Role
+from .parts import Plan, Planned, Role
 from .topology import SWITCH
 
 TABLE = "fairlead-lab"
@@ -35,13 +35,13 @@ def rules(plan: Plan, pairs: Iterable[Pair], behind: Mapping[str, Sequence[Prefi
     return texts
 
 
-def _at_switch(one: Machine, other: Machine) -> Iterator[str]:
+def _at_switch(one: Planned, other: Planned) -> Iterator[str]:
     for wire in one.wires:
         if there := other.on(wire.subnet):
             yield f'iifname "{wire.port}" oifname "{there.port}"'
 
 
-def _at_router(router: Machine, one: Machine, other: Machine, behind: Mapping[str, Sequence[Prefix]]) -> Iterator[str]:
+def _at_router(router: Planned, one: Planned, other: Planned, behind: Mapping[str, Sequence[Prefix]]) -> Iterator[str]:
     """What a router must not carry from ``one`` to ``other``."""
     if router in {one, other}:
         return  # the switch keeps them apart
@@ -57,7 +57,7 @@ def _at_router(router: Machine, one: Machine, other: Machine, behind: Mapping[st
             yield f"{sender} {receiver}"
 
 
-def _prefixes(machine: Machine, family: Family, behind: Mapping[str, Sequence[Prefix]]) -> list[str]:
+def _prefixes(machine: Planned, family: Family, behind: Mapping[str, Sequence[Prefix]]) -> list[str]:
     own = [one.address.host() for one in machine.addresses if one.family == family]
     return [*own, *(one for one in behind.get(machine.name, ()) if one.family == family)]
 

@@ -48,7 +48,7 @@ class Lab:
             undo.callback(down, wanted.name)
             record.save(made.record)
             with record.alone(wanted.name):
-                made._up()  # its own
+                made._up()
             undo.pop_all()
         return made
 

@@ -17,7 +17,6 @@ from fairlead.model.node import Node
 from .machine import Machine
 
 SOCKET = "run/fairlead/agent.sock"
-LOG = "run/fairlead/agent.log"
 _PATIENCE = 30.0
 _QUICK = 3.0
 

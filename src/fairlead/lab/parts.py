@@ -47,7 +47,7 @@ class Route:
 
 
 @dataclass(frozen=True)
-class Machine:
+class Planned:
     """One machine with its cables."""
 
     name: Label
@@ -70,8 +70,8 @@ class Plan:
     """All machines but the switch, whose bridges are ``subnets``. In the order in which they are to be built."""
 
     subnets: tuple[Subnet, ...]
-    machines: dict[str, Machine] = field(default_factory=dict)
+    machines: dict[str, Planned] = field(default_factory=dict)
 
-    def of(self, role: Role) -> list[Machine]:
+    def of(self, role: Role) -> list[Planned]:
         """The machines of a role."""
         return [one for one in self.machines.values() if one.role is role]

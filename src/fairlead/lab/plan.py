@@ -19,7 +19,7 @@ from msgspec import structs
 from fairlead.model.address import Address, Family, Interface, Mac, Prefix
 from fairlead.model.errors import Exhausted
 
-from .parts import Machine, Plan, Role, Wire
+from .parts import Plan, Planned, Role, Wire
 from .routes import Behind, Routes
 from .topology import MANAGEMENT, SWITCH, Label, LabSpec, Link, Router, Station, Store, Subnet
 
@@ -54,7 +54,7 @@ def plan(spec: LabSpec, behind: Behind | None = None) -> Plan:
     machines = [_machine(spec, role, one) for role, one in _stations(spec)]
     machines += [_member(spec.store, at, name, spec.mtu) for at, name in enumerate(spec.store.machines)]
     routed = Routes(subnets, machines, behind or {})
-    return Plan(subnets, {one.name: Machine(one.name, one.role, one.wires, tuple(routed.of(one))) for one in machines})
+    return Plan(subnets, {one.name: Planned(one.name, one.role, one.wires, tuple(routed.of(one))) for one in machines})
 
 
 def mac(machine: str, at: int) -> Mac:
@@ -144,7 +144,7 @@ def _stations(spec: LabSpec) -> Iterator[tuple[Role, Station]]:
         yield from ((role, one) for one in machines)
 
 
-def _machine(spec: LabSpec, role: Role, station: Station) -> Machine:
+def _machine(spec: LabSpec, role: Role, station: Station) -> Planned:
     subnets = {one.name: one for one in spec.subnets}
     wires = []
     for at, name in enumerate(station.subnets):
@@ -153,7 +153,7 @@ def _machine(spec: LabSpec, role: Role, station: Station) -> Machine:
     if role is Role.NODE and spec.store.machines:
         place = [one.name for one in spec.nodes].index(station.name)
         wires.append(_management(spec.store, station.name, len(wires), place, spec.mtu))
-    return Machine(station.name, role, tuple(wires))
+    return Planned(station.name, role, tuple(wires))
 
 
 def _wire(station: Station, at: int, subnet: Subnet, mtu: int) -> Wire:
@@ -171,8 +171,8 @@ def _management(store: Store, name: str, at: int, place: int, mtu: int, *, downw
     return Wire(Label(MANAGEMENT), "mgmt0", _port(name, at), mac(name, at), addresses, mtu)
 
 
-def _member(store: Store, place: int, name: Label, mtu: int) -> Machine:
-    return Machine(name, Role.STORE, (_management(store, name, 0, place, mtu, downwards=True),))
+def _member(store: Store, place: int, name: Label, mtu: int) -> Planned:
+    return Planned(name, Role.STORE, (_management(store, name, 0, place, mtu, downwards=True),))
 
 
 def _port(name: str, at: int) -> str:

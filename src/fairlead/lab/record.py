@@ -33,7 +33,7 @@ from .machine import Machine, machine_environ
 from .shape import Underlay
 from .topology import LabSpec
 
-_PATIENCE = 120.0
+_PATIENCE = 60.0
 
 
 class Record(Value, frozen=True, kw_only=True):

@@ -17,8 +17,7 @@ from fairlead.model.network import Driver
 
 from . import node, pods, reach
 from .lab import Lab
-from .parts import Machine as Planned
-from .parts import Role
+from .parts import Planned, Role
 from .pods import Found
 from .reach import Answer, Source, Target
 from .topology import MANAGEMENT, StoreDriver

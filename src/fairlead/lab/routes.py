@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from fairlead.model.address import Address, Family, Prefix
 
-from .parts import EVERYWHERE, Machine, Role, Route
+from .parts import EVERYWHERE, Planned, Role, Route
 from .topology import MANAGEMENT, Label, Subnet
 
 Behind = Mapping[str, Sequence[Prefix]]
@@ -20,12 +20,12 @@ Behind = Mapping[str, Sequence[Prefix]]
 class Routes:
     """The routes of each machine."""
 
-    def __init__(self, subnets: Iterable[Subnet], machines: Sequence[Machine], behind: Behind) -> None:
+    def __init__(self, subnets: Iterable[Subnet], machines: Sequence[Planned], behind: Behind) -> None:
         self._cidrs = {(one.name, cidr.family): cidr for one in subnets for cidr in one.cidrs if one.name != MANAGEMENT}
         self._machines = machines
         self._behind = behind
 
-    def of(self, machine: Machine) -> Iterator[Route]:
+    def of(self, machine: Planned) -> Iterator[Route]:
         """All that one machine needs beyond its own subnets."""
         if machine.role in {Role.STORE, Role.SWITCH}:
             return
@@ -37,7 +37,7 @@ class Routes:
                 yield Route(everywhere, gateway)
             yield from self._inward(machine, family, hops)
 
-    def _hops(self, machine: Machine, family: Family) -> dict[Label, Address]:
+    def _hops(self, machine: Planned, family: Family) -> dict[Label, Address]:
         """To each subnet that a machine is not on, the next router: breadth first, so that it is the shortest way."""
         own = {wire.subnet for wire in machine.wires if (wire.subnet, family) in self._cidrs}
         first: dict[Label, Address | None] = dict.fromkeys(own)
@@ -53,11 +53,11 @@ class Routes:
                         queue.append(onward.subnet)
         return {name: via for name, via in first.items() if via}
 
-    def _routers(self, subnet: Label, family: Family) -> list[Machine]:
+    def _routers(self, subnet: Label, family: Family) -> list[Planned]:
         there = ((one, one.on(subnet)) for one in self._machines if one.role is Role.ROUTER)
         return [one for one, wire in there if wire and wire.address(family)]
 
-    def _gateway(self, machine: Machine, family: Family) -> Address | None:
+    def _gateway(self, machine: Planned, family: Family) -> Address | None:
         for wire in machine.wires:
             for router in self._routers(wire.subnet, family):
                 if found := router.on(wire.subnet):
@@ -67,7 +67,7 @@ class Routes:
         hosts = (one.on(machine.wires[0].subnet) for one in self._machines if one.role is Role.HOST)
         return next((wire.address(family) for wire in hosts if wire and wire.address(family)), None)
 
-    def _inward(self, machine: Machine, family: Family, hops: Mapping[Label, Address]) -> Iterator[Route]:
+    def _inward(self, machine: Planned, family: Family, hops: Mapping[Label, Address]) -> Iterator[Route]:
         """To what lies behind nodes: through the node, where it is a neighbour; routers also through each other."""
         for node in self._machines:
             if node is machine:

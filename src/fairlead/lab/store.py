@@ -39,11 +39,6 @@ def url(store: Store, plan: Plan, lab: str) -> str:
     return ""
 
 
-def shares(store: Store, directory: Path) -> tuple[tuple[Path, str], ...]:
-    """The directories of outside that a node has for the store."""
-    return ((directory / "store", SHARED),) if store.driver is StoreDriver.SQLITE else ()
-
-
 def start(plan: Plan, name: str, machine: Machine, log: Path) -> None:
     """Start a member of etcd; it serves when most of them do."""
     addresses = _addresses(plan)
