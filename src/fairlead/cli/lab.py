@@ -18,7 +18,7 @@ from msgspec import structs
 
 from fairlead.kernel import process
 from fairlead.kernel.errors import Refused
-from fairlead.lab import grow, lab, network, pods, record, shape, topology
+from fairlead.lab import grow, lab, network, pods, record, shape, speaker, topology
 from fairlead.lab.grow import Wanted
 from fairlead.lab.lab import Lab
 from fairlead.lab.machine import SPACES, Machine
@@ -102,26 +102,28 @@ def up(
 
     Everything of it is in namespaces of its own: this machine's interfaces, firewall and agent stay as they are.
     """
-    shaped = {"nodes": nodes, "underlay": underlay, "ipv6": ipv6, "dual": dual, "mtu": mtu, "pods": pods_each}
-    given = [option for option, value in {**shaped, "no-outside": no_outside}.items() if value]
-    if filename and given:
-        raise Invalid(f"{filename} says it; give the file or the option", field=given[0])
     called = parse.value(Name, name, "name")
     if filename:
+        shaped = {"nodes": nodes, "underlay": underlay, "mtu": mtu, "pods": pods_each}
+        given = [option for option, value in shaped.items() if value is not None]
+        given += [option for option, on in {"ipv6": ipv6, "dual": dual, "no-outside": no_outside}.items() if on]
+        if given:
+            raise Invalid(f"{filename} says it; give the file or the option", field=given[0])
         wanted = _written(called, filename, network)
     else:
-        families = (6,) if ipv6 and not dual else (4, 6) if dual else (4,)
+        between, driver = underlay or Underlay.L2, Driver(network or Driver.VXLAN)
         made = grow.fitting(
             lambda: shape.spec(
-                underlay or Underlay.L2,
+                between,
                 NODES if nodes is None else nodes,
-                families=families,
+                families=(4, 6) if dual else (6,) if ipv6 else (4,),
                 outside=not no_outside,
-                mtu=mtu or MTU,
+                mtu=MTU if mtu is None else mtu,
                 pods=PODS if pods_each is None else pods_each,
+                as_number=speaker.ROUTERS if driver is Driver.BGP else None,
             )
         )
-        wanted = Wanted(called, made, underlay or Underlay.L2, Driver(network or Driver.VXLAN))
+        wanted = Wanted(called, made, between, driver)
     spec = wanted.spec
     if store:
         spec = structs.replace(spec, store=_store(store))

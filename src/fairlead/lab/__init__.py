@@ -8,7 +8,7 @@
 
     machine    a set of namespaces that stands for a computer, and what runs there
     underlay   switch, cables, addresses, routes
-    store      where the agents keep what they share
+    store      where the agents keep what they share       speaker  BGP on routers
     node       an agent on a machine              pods     containers on a node, with the server `web`
     reach      who gets an answer from whom
     ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -20,7 +20,7 @@ from fairlead.kernel.process import Process
 from fairlead.model.address import Address, Prefix
 from fairlead.model.errors import Conflict, Failed, Forbidden, Invalid, Missing, Unsupported
 
-from . import build, cuts, grow, machine, plan, record, store, underlay
+from . import build, cuts, grow, machine, plan, record, speaker, store, underlay
 from .grow import Wanted
 from .machine import Machine
 from .parts import Plan, Role
@@ -222,6 +222,8 @@ def check(spec: LabSpec) -> None:
         raise Unsupported(f"{lacking} is not installed; it is in Debian's util-linux and coreutils")
     if spec.store.driver is StoreDriver.ETCD and not shutil.which(store.PROGRAM):
         raise Unsupported(f"{store.PROGRAM} is not installed; it is in Debian's etcd-server", field="store")
+    if spec.systems and not shutil.which(speaker.PROGRAM):
+        raise Unsupported(f"{speaker.PROGRAM} is not installed; it is in Debian's bird2", field="spec.routers")
 
 
 def _routed(of: Plan, running: Mapping[str, Machine], name: str) -> list[Prefix]:

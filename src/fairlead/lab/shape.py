@@ -44,9 +44,11 @@ def spec(
     outside: bool = True,
     mtu: int = 1500,
     pods: int = 2,
+    as_number: int | None = None,
 ) -> LabSpec:
-    """A topology of so many nodes."""
+    """A topology of so many nodes. ``as_number``: of the router between them, if there is one and it is to speak BGP."""
     made = (_flat if underlay is Underlay.L2 else _spread)(nodes, families, outside=outside)
+    made = structs.replace(made, routers=tuple(structs.replace(one, as_number=as_number) for one in made.routers))
     return structs.replace(made, families=families, store=store or Store(), mtu=mtu, pods=pods)
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
 
 from fairlead.model import codec, document
 from fairlead.model.address import Address, Family, Name, Prefix
@@ -102,7 +104,12 @@ class Node(Station, frozen=True, kw_only=True):
 
 
 class Router(Station, frozen=True, kw_only=True):
-    """A machine that forwards between its subnets, and knows the way to all others."""
+    """A machine that forwards between its subnets, and knows the way to all others.
+
+    ``as_number``: it speaks BGP, with the nodes on its subnets and with other routers that do.
+    """
+
+    as_number: Annotated[int, msgspec.Meta(ge=1, le=2**32 - 2)] | None = None
 
 
 class Host(Station, frozen=True, kw_only=True):
@@ -179,6 +186,11 @@ class LabSpec(Value, frozen=True, kw_only=True):
         self._check_links()
         self._check_addresses()
         self._check_pods()
+
+    @property
+    def systems(self) -> dict[str, int]:
+        """The routers that speak BGP, with their autonomous systems."""
+        return {one.name: one.as_number for one in self.routers if one.as_number is not None}
 
     @property
     def stations(self) -> Iterator[tuple[str, Station]]:

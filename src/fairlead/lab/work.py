@@ -1,4 +1,4 @@
-"""What machines are there for: members of a store, web servers on hosts, agents on nodes and pods beside them.
+"""What machines are there for: members of a store, web servers on hosts, BGP on routers, agents on nodes and pods beside them.
 
 Nodes are started at the same time, each from its agent to its pods, except that all agents are there before what they share
 is written.
@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from fairlead.model import codec
 from fairlead.model.meta import Object
 from fairlead.model.network import CLUSTER
 
-from . import network, node, pods, store
+from . import network, node, pods, speaker, store
 from .parts import Plan, Role
 from .record import Record
 from .topology import Node, StoreDriver
@@ -36,6 +37,7 @@ class Work:
         for name in (name for name in names if roles[name] is Role.HOST):
             self._running[name].start(*pods.server(name), log=self._record.log(name))
         self._members([name for name in names if roles[name] is Role.STORE])
+        self._speakers()
         nodes = [one for one in self._record.spec.nodes if one.name in names]
         self._each(nodes, self._agent)
         if len(nodes) == len(self._record.spec.nodes) and self._shared:
@@ -53,6 +55,13 @@ class Work:
             store.wait({name: self._running[name] for name in names}, {name: self._record.log(name) for name in names})
             self._told(f"{', '.join(names)}: the store serves")
 
+    def _speakers(self) -> None:
+        """Routers that speak BGP, all of them: a node more is news to those that run."""
+        systems = self._record.spec.systems
+        for name in systems:
+            if name in self._running:
+                speaker.tell(self._running[name], speaker.text(self._plan, self._plan.machines[name], systems))
+
     def _agent(self, one: Node) -> None:
         spec, machine = self._record.spec, self._running[one.name]
         options = ["--plane", spec.plane, *(["--ipv6"] if 6 in spec.families else [])]
@@ -63,6 +72,8 @@ class Work:
             node.label(machine, one.labels)
         if not self._shared:
             node.apply(machine, self._objects(one))
+        peers = speaker.peers(self._plan, self._plan.machines[one.name], self._record.spec.systems)
+        node.apply(machine, (codec.from_item(tree) for tree in peers))
         self._told(f"{one.name}: the agent is ready")
 
     def _pods(self, one: Node) -> None:
