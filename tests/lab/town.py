@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from fairlead.lab import lab as acts
-from fairlead.lab import node, pods, reach, shape, topology
+from fairlead.lab import node, pods, reach, shape, speaker, topology
 from fairlead.lab.grow import Wanted
 from fairlead.lab.lab import Lab
 from fairlead.lab.machine import Machine
@@ -167,7 +167,16 @@ def up(
         return Town(name)
     chosen = Store(driver=StoreDriver(store), members=members) if store else Store()
     families = (4, 6) if dual else (6,) if ipv6 else (4,)
-    spec = shape.spec(shape.Underlay(underlay), nodes, families=families, store=chosen, outside=outside, mtu=mtu, pods=pods)
+    spec = shape.spec(
+        shape.Underlay(underlay),
+        nodes,
+        families=families,
+        store=chosen,
+        outside=outside,
+        mtu=mtu,
+        pods=pods,
+        as_number=speaker.ROUTERS if network == "bgp" else None,
+    )
     Lab.up(Wanted(Name(name), spec, shape.Underlay(underlay), Driver(network)))
     return Town(name)
 

@@ -51,6 +51,11 @@ def test_without_ipv4() -> None:
     assert text.split("router id ")[1].split(";")[0].count(".") == 3
 
 
+def test_nodes_that_have_routers_do_not_speak_among_themselves() -> None:
+    assert [one["spec"] for one in speaker.settings({"r1": 65001})] == [{"nodeToNodeMesh": False}]
+    assert list(speaker.settings({})) == []
+
+
 def test_on_one_switch_nobody_need_be_told() -> None:
     spec = plan.complete(shape.spec(Underlay.L2, 2, as_number=speaker.ROUTERS))
     assert spec.systems == {}

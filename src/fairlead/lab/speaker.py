@@ -1,7 +1,8 @@
 """BIRD on a router of the lab: it listens to every node on its subnets, and speaks with the routers beside it.
 
 So a network with driver bgp reaches over subnets: each node tells its router of its containers, and the routers tell each other
-and all other nodes. A router is the next hop of all that it tells of.
+and all other nodes. A router is the next hop of all that it tells of. Nodes do not speak among themselves then: what one heard
+of another it would tell its router too, which might believe that the way is through it.
 """
 
 from __future__ import annotations
@@ -41,6 +42,17 @@ Systems = Mapping[str, int]
 def text(plan: Plan, router: Planned, systems: Systems) -> str:
     """BIRD's configuration for a router."""
     return _HEAD.format(id=_identity(router)) + "".join(_sessions(plan, router, systems))
+
+
+def settings(systems: Systems) -> Iterator[dict[str, Any]]:
+    """The object that keeps nodes from speaking among themselves."""
+    if systems:
+        yield {
+            "apiVersion": "fairlead.dev/v1",
+            "kind": "BGPConfiguration",
+            "metadata": {"name": "default"},
+            "spec": {"nodeToNodeMesh": False},
+        }
 
 
 def peers(plan: Plan, node: Planned, systems: Systems) -> Iterator[dict[str, Any]]:

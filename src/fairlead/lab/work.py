@@ -86,7 +86,8 @@ class Work:
 
     def _objects(self, of: Node) -> list[Object]:
         """What is to be in a node's store."""
-        return [*self._networks(of), *self._record.read_objects()]
+        speaking = (codec.from_item(tree) for tree in speaker.settings(self._record.spec.systems))
+        return [*speaking, *self._networks(of), *self._record.read_objects()]
 
     def _networks(self, of: Node) -> Iterator[Object]:
         """The network that the lab makes, if it does: one for all, or each node's own."""
