@@ -135,6 +135,19 @@ def test_down_ends_only_what_is_the_lab_s(name: str) -> None:
     nothing_left(name)
 
 
+def test_what_a_reboot_leaves_can_be_taken_down(name: str) -> None:
+    """Nothing runs any more, and a file tells of it."""
+    told("up", "--name", name, *SMALL)
+    for machine in record.need(name).running.values():
+        machine.kill()
+        assert machine.process.ended(10)
+    assert "not whole" in told("ls")
+    for words in (("status",), ("start", "node1"), ("exec", "node1", "true")):
+        assert f"lab {name} has lost its switch" in refusal(words[0], "--name", name, *words[1:])[0]
+    told("down", "--name", name)
+    nothing_left(name)
+
+
 def test_two_labs_at_once_know_nothing_of_each_other(lab: Labs) -> None:
     with lab.own(nodes=1) as one, lab.own(nodes=1) as other:
         assert one.machine("node1").addresses == other.machine("node1").addresses

@@ -8,6 +8,7 @@ from shutil import get_terminal_size
 from fairlead.lab import picture, record
 from fairlead.lab.parts import Role
 from fairlead.lab.report import READY, STOPPED, LabReport, MachineReport, PodReport
+from fairlead.lab.topology import SWITCH
 from fairlead.model import codec
 from fairlead.model.meta import Value
 
@@ -45,7 +46,7 @@ def summary(name: str) -> Summary:
     from fairlead.lab import pods  # noqa: PLC0415  # labs are listed without what runs on them
 
     found = record.load(name)
-    if found is None or not found.ready:
+    if found is None or not found.ready or found.machine(SWITCH) is None:
         return Summary(name=name, state="not whole")
     nodes = found.spec.nodes
     up = [one for one in nodes if found.machine(one.name)]

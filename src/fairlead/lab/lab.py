@@ -63,7 +63,7 @@ class Lab:
         return plan.plan(self.record.spec, self.record.behind)
 
     def machine(self, name: str) -> Machine:
-        """A machine that runs; ``Missing`` if there is none of this name, ``Unavailable`` if it does not run."""
+        """A machine that runs; ``Missing`` if there is none of this name, ``Conflict`` if it does not run."""
         self._known(name)
         found = self.record.machine(name)
         if found is None:

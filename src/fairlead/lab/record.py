@@ -31,7 +31,7 @@ from fairlead.model.network import Driver
 
 from .machine import Machine, machine_environ
 from .shape import Underlay
-from .topology import LabSpec
+from .topology import SWITCH, LabSpec
 
 _PATIENCE = 60.0
 
@@ -147,12 +147,14 @@ def pick(name: str) -> str:
 
 
 def need(name: str) -> Record:
-    """The record of a lab that was made to the end."""
+    """The record of a lab that was made to the end, and is still there."""
     found = load(name)
     if found is None or not found.ready:
         raise Unavailable(
             f"lab {name} is being made or taken down, or that was cut off; fairlead lab down --name {name} clears up"
         )
+    if found.machine(SWITCH) is None:
+        raise Unavailable(f"lab {name} has lost its switch, as after a reboot; remove it with: fairlead lab down --name {name}")
     return found
 
 
