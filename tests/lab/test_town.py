@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from contextlib import closing
 from pathlib import Path
 
@@ -52,6 +53,32 @@ def test_exec_is_the_command_s_exit_status_and_finds_pods_too(town: Town) -> Non
     assert told("exec", "--name", town.name, "node1", "--", "fairlead", "exec", "node1-1", "--", "hostname") == "node1-1\n"
     done = cli("exec", "--name", town.name, "node1", "--", "tr", "a-z", "A-Z", stdin="through\n")
     assert done.stdout == "THROUGH\n"
+
+
+@pytest.mark.needs("tcpdump", "nft")
+def test_tools_show_the_node_they_run_on(town: Town) -> None:
+    assert "table inet fairlead" in town.run("node1", "nft", "list", "tables")
+    assert town.run("outside", "nft", "list", "tables") == ""
+    port = town.lab.machine("switch")
+    command = [
+        "nsenter",
+        f"--net=/proc/{port.process.pid}/ns/net",
+        "tcpdump",
+        "-n",
+        "-l",
+        "-c",
+        "1",
+        "-i",
+        "node2",
+        "udp port 4789",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout
+        assert watching.stderr
+        while "listening on node2" not in watching.stderr.readline():
+            assert watching.poll() is None
+        assert town.pod(1).reaches(town.pod(2))
+        assert "172.16.0." in watching.stdout.readline()
 
 
 def test_what_a_node_writes_stays_there(town: Town) -> None:
