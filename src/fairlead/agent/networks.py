@@ -115,9 +115,7 @@ class Networks:
             raise Conflict(f"network {name} is used by {shown}; detach them first", field="metadata.name")
         await self._store.commit(Delete(Network.plural, network.key))
         fault.point("network.forgotten")
-        del self.all[name]
-        self._blocks.drop(name)
-        await self._node.drop(build.network_owner(name))
+        await self.hear(network, gone=True)  # unless the store's watch was faster
         return network
 
     async def hear(self, network: Network, *, gone: bool) -> None:
