@@ -159,6 +159,7 @@ ENDPOINTS: Listing[Endpoint] = Listing(
         Column("ADDRESSES", lambda one: [str(address) for address in one.spec.addresses]),
         Column("PORTS", lambda one: [str(port) for port in one.spec.ports], style="yellow"),
         Column("MAC", lambda one: one.spec.mac or "", wide=True),
+        Column("PORT NAMES", lambda one: [f"{name}={port}" for name, port in one.spec.named_ports.items()], wide=True),
         Column("SANDBOX", lambda one: one.spec.sandbox.path, wide=True),
         Column("LABELS", lambda one: [f"{k}={v}" for k, v in one.metadata.labels.items()], wide=True),
         Column("OWNER", lambda one: one.spec.owner, spare=2),

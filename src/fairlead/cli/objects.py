@@ -163,15 +163,19 @@ def _parse(path: str, text: str) -> list[Object]:
 def _texts(filenames: Iterable[str]) -> Iterable[tuple[str, str]]:
     for name in filenames:
         if name == "-":
-            yield "stdin", sys.stdin.read()
+            yield "stdin", read_text(name)
             continue
         path = Path(name)
         inside = sorted(one for one in path.iterdir() if one.suffix in _SUFFIXES) if path.is_dir() else [path]
         for one in inside:
-            yield str(one), _text(one)
+            yield str(one), read_text(str(one))
 
 
-def _text(path: Path) -> str:
+def read_text(name: str) -> str:
+    """A file, or stdin if it is called ``-``."""
+    if name == "-":
+        return sys.stdin.read()
+    path = Path(name)
     try:
         return path.read_text()
     except FileNotFoundError:
