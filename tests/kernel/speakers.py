@@ -19,6 +19,7 @@ import shutil
 import signal
 import tempfile
 import threading
+from collections import defaultdict
 from collections.abc import Coroutine
 from contextlib import ExitStack
 from ipaddress import ip_interface
@@ -32,7 +33,7 @@ from msgspec.structs import replace
 from fairlead.api.routing import Neighbour
 from fairlead.bgp import config, report
 from fairlead.bgp.bird import LOG, Bird
-from fairlead.desired.routing import Announcement, Session
+from fairlead.desired.routing import Session
 from fairlead.desired.state import NodeState
 from fairlead.desired.state import Path as Way
 from fairlead.model import codec
@@ -115,6 +116,7 @@ class Machine(Namespace):
 
     def __init__(self, role: str) -> None:
         super().__init__(role)
+        self._devices: dict[str, str] = {}
         self.run("sysctl", "-q", "-w", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
 
     def host(self, role: str, *addresses: str, device: str) -> Namespace:
@@ -137,6 +139,7 @@ class Machine(Namespace):
     def pod(self, role: str, *addresses: str) -> Namespace:
         """A container with a routed link, as Fairlead makes them, by hand."""
         made, device = Namespace(role), f"pod{next(_pods)}"
+        self._devices[made.name] = device
         machine("ip", "link", "add", device, "netns", self.name, "type", "veth", "peer", "name", "eth0", "netns", made.name)
         self.run("ip", "address", "add", f"{_V4}/32", "dev", device)
         self.run("ip", "address", "add", f"{_V6}/64", "dev", device, "nodad")
@@ -151,9 +154,19 @@ class Machine(Namespace):
             self.run("ip", f"-{family}", "route", "add", address, "dev", device)
         return made
 
+    def link_local(self) -> str:
+        """The address that IPv6 made for eth0, as soon as it is there."""
+        words = ("ip", "-6", "-json", "address", "show", "dev", "eth0", "scope", "link", "-tentative")
+        found = eventually(lambda: [one["local"] for link in self.json(*words) for one in link["addr_info"] if "local" in one])
+        return str(found[0])
+
+    def device(self, pod: Namespace) -> str:
+        """The near end of a pod's link."""
+        return self._devices[pod.name]
+
     def routes(self, family: int = 4) -> dict[str, list[str]]:
         """The routes that a BGP speaker wrote, by destination, with their next hops."""
-        found: dict[str, list[str]] = {}
+        found: dict[str, list[str]] = defaultdict(list)
         for one in self.json("ip", f"-{family}", "-json", "route"):
             if one.get("protocol") in {"bird", "bgp"}:
                 hops = one.get("nexthops") or [one]
@@ -191,6 +204,10 @@ class Speaker(Machine):
     def ask(self, command: str) -> str:
         """What BIRD answers."""
         return "\n".join(line.text for line in self._loop(self.bird.ask(command)).lines)
+
+    def waits(self) -> bool:
+        """Whether it keeps the routes of a neighbour that restarts."""
+        return "Neighbor graceful restart active" in self.ask("show protocols all")
 
     @property
     def pid(self) -> int:
@@ -274,8 +291,8 @@ class Cluster:
             told = peers.announcement_rows(fabric.voice(name), peers.announced(network, name, blocks))
             own = routes.own_rows(network, here, [one for one in blocks if one.spec.node == name])
             state = state.replace(f"blocks/{network.name}", (*told, *own))
-        more = tuple(Announcement(prefix=prefix) for prefix, nodes in self._announced.items() if name in nodes)
-        return state.replace("services", more)
+        more = [prefix for prefix, nodes in self._announced.items() if name in nodes]
+        return state.replace("services", peers.announcement_rows(fabric.voice(name), more))
 
     def settle(self, *names: str) -> None:
         """Have the speakers follow: all, or those named."""
@@ -308,12 +325,12 @@ class Frr(Machine):
 
     def boot(self, text: str) -> None:
         """Start with a configuration as ``vtysh`` shows it."""
-        for daemon, said in (("zebra", ""), ("bgpd", text), ("bfdd", "")):
-            path = self._directory / f"{daemon}.conf"
-            path.write_text(f"hostname {self.name}\n{said}")
+        for daemon in ("zebra", "bgpd", "bfdd"):
+            path = self._directory / f"{daemon}.conf"  # each takes from it what is its own
+            path.write_text(f"hostname {self.name}\n{text}")
             shutil.chown(path, "frr", "frr")
             words = ("-d", "-f", path, "-i", path.with_suffix(".pid"), "-z", self._directory / "zserv.api")
-            self.run(self.LIB / daemon, *words, "--vty_socket", self._directory, "-P", 0, "--log", "stdout")
+            self.run(self.LIB / daemon, *words, "--vty_socket", self._directory, "-P", 0, "--log", f"file:{path}.log")
 
     def vtysh(self, *commands: str) -> str:
         """What it answers to commands."""

@@ -66,6 +66,8 @@ def text(state: NodeState, passwords: Mapping[SecretKeyRef, str], log: str) -> s
         lines += ["", "protocol bfd {", "}"]
     for session in sessions:
         lines += ["", *_session(session, speaker, passwords)]
+        if session.gateway:
+            lines += ["", *_way(session, session.gateway)]
     return "\n".join(lines) + "\n"
 
 
@@ -149,6 +151,14 @@ def _session(session: Session, speaker: Speaker, passwords: Mapping[SecretKeyRef
         yield f'  password "{known}";' if known else f"  disabled on; # there is no password in {session.password}"
     for channel in session.channels:
         yield from _channel(session, channel)
+    yield "}"
+
+
+def _way(session: Session, gateway: Address) -> Iterator[str]:
+    """How a neighbour some hops away is reached, for what it tells goes through it. Told to nobody."""
+    yield f"protocol static 'way.{session.name}' {{"
+    yield f"  ipv{session.remote.family};"
+    yield f"  route {session.remote.host()} via {gateway};"
     yield "}"
 
 

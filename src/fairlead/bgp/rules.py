@@ -64,12 +64,13 @@ def passing(session: Session, family: Family) -> Iterator[str]:
     yield "  accept;"
     yield "};"
     yield "export filter {"
+    ours = f'proto = "own{family}"'
     if session.kind in {"mesh", "reflector"}:
-        yield "  if source != RTS_STATIC then reject;"
-    else:
-        yield f'  if source != RTS_STATIC && !(source = RTS_BGP && proto ~ "{names.NODE}.*" && cluster{family}()) then reject;'
+        yield f"  if !({ours}) then reject;"
+    else:  # To BIRD && binds no tighter than ||
+        yield f'  if !({ours} || (proto ~ "{names.NODE}.*" && cluster{family}())) then reject;'
     if session.kind == "external" and not session.internal:
-        yield f"  if source = RTS_BGP then bgp_med = {SECOND_HAND};"
+        yield f"  if !({ours}) then bgp_med = {SECOND_HAND};"
     yield from (f"  {_function(name, Way.EXPORT, family)}();" for name in session.filters)
     yield "  accept;"
     yield "};"

@@ -54,7 +54,8 @@ class Session(Value, frozen=True, kw_only=True):
 
     ``peer``: what people call it, a node or a BGPPeer. ``hops``: how far away it is; 0: on a subnet of ours. ``secure``: what
     comes from farther away is dropped (RFC 5082). ``cluster``: whose routes we reflect to it, if it is a client.
-    ``keep``: the next hop of what others told stays as it is. ``own``: how often our own AS may be in a route's path.
+    ``gateway``: through whom it is reached, if it is hops away. ``keep``: the next hop of what others told stays as it is.
+    ``own``: how often our own AS may be in a route's path.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Session(Value, frozen=True, kw_only=True):
     channels: tuple[Channel, ...]
     device: InterfaceName | None = None
     hops: int = 0
+    gateway: Address | None = None
     secure: bool = False
     hold: int
     restart: int

@@ -231,6 +231,7 @@ class BGPPeerSpec(Value, frozen=True, kw_only=True):
 
     ``node`` or ``node_selector``: which nodes; all, if both are left out. ``peer_ip`` with ``as_number``: the router that they
     speak with; or ``peer_selector``: the nodes. ``source_address``: UseNodeIP, None (as the host routes) or an address.
+    ``reachable_by``: the gateway to a router some hops away.
     """
 
     node: str = ""
@@ -248,6 +249,7 @@ class BGPPeerSpec(Value, frozen=True, kw_only=True):
     max_restart_time: Restart | None = None
     ttl_security: Hops | None = None
     multihop: Hops | None = None
+    reachable_by: Address | None = None
     num_allowed_local_as_numbers: Annotated[int, msgspec.Meta(ge=0, le=10)] = msgspec.field(
         name="numAllowedLocalASNumbers", default=0
     )
@@ -277,6 +279,7 @@ class BGPPeerSpec(Value, frozen=True, kw_only=True):
             ("interface", self.interface),
             ("ttlSecurity", self.ttl_security),
             ("multihop", self.multihop),
+            ("reachableBy", self.reachable_by),
             ("extendedNextHop", self.extended_next_hop),
             ("sourceAddress", self.source_address != "UseNodeIP"),
         ):
@@ -296,6 +299,8 @@ class BGPPeerSpec(Value, frozen=True, kw_only=True):
             raise ValueError(f"interface: is for link-local addresses; {address} is none")
         if local and (self.multihop or (self.ttl_security or 1) > 1):
             raise ValueError("multihop: a link-local address is one hop away")
+        if self.reachable_by and self.reachable_by.family != address.family:
+            raise ValueError(f"reachableBy: {self.reachable_by} and peerIP {address} are not of one address family")
         if self.source_address not in {"UseNodeIP", "None"}:
             try:
                 source = Address(self.source_address)

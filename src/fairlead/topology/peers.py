@@ -158,6 +158,7 @@ def peer_rows(fabric: Fabric, peer: BGPPeer) -> Rows:
             channels=channels,
             device=spec.interface,
             hops=hops,
+            gateway=spec.reachable_by if hops else None,
             secure=spec.ttl_security is not None,
             hold=spec.hold_time or voice.hold,
             restart=_first(spec.max_restart_time, voice.restart),
