@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from pathlib import Path
 
 import fairlead
+from fairlead.api.routing import BgpRoute, BgpStatus
 from fairlead.api.schema import (
     Applied,
     Attach,
@@ -39,7 +40,9 @@ from fairlead.model.network import Network
 from fairlead.model.node import Node as Machine
 from fairlead.model.policy import NetworkPolicy
 from fairlead.model.reservation import Reservation
+from fairlead.model.secret import Secret
 
+from .bgp import Bgp
 from .blocks import Blocks
 from .cluster import Cluster
 from .config import Settings
@@ -49,6 +52,7 @@ from .garbage import Garbage
 from .host import Host
 from .networks import Networks
 from .node import Node
+from .peerings import KINDS as BGP_KINDS
 from .policies import Policies
 from .reservations import Reservations
 
@@ -74,10 +78,12 @@ class Agent:
         policies: Policies,
         cluster: Cluster,
         blocks: Blocks,
+        bgp: Bgp,
         collector: Collector | None,
     ) -> None:
         self.settings, self._host, self._ledger, self.collector = settings, host, ledger, collector
         self._garbage, self.policies, self.cluster, self.blocks = garbage, policies, cluster, blocks
+        self.bgp, self.peerings = bgp, bgp.peerings
         self.node, self.networks, self.endpoints, self.reservations = node, networks, endpoints, reservations
         self._since = time.monotonic()
         self.ready = False
@@ -120,9 +126,14 @@ class Agent:
         async with self._changing:
             if isinstance(thing, (Namespace, NetworkPolicy)):
                 return await self.policies.apply(thing)
+            if isinstance(thing, BGP_KINDS):
+                done = await self.peerings.apply(thing)
+                self.bgp.want()
+                return done
             if not isinstance(thing, Network):
                 raise Invalid(f"a {kind(thing)} is not made by apply; containers that are attached make it", field="kind")
             done = await self.networks.apply(thing, self._users(thing.name))
+            self.bgp.want()
             await self.endpoints.follow(thing.name)
             return done
 
@@ -141,18 +152,26 @@ class Agent:
         if plural in self.policies.all:
             async with self._changing:
                 return await self.policies.delete(plural, name)
+        if plural in self.peerings.all:
+            async with self._changing:
+                gone = await self.peerings.delete(plural, name)
+                self.bgp.want()
+                return gone
         self.objects(plural)
         async with self._changing:
-            return await self.networks.delete(name, self._users(name))
+            done = await self.networks.delete(name, self._users(name))
+            self.bgp.want()
+            return done
 
     async def purge(self) -> None:
         """Every endpoint goes, then everything of ours in the kernel. The agent is of no use until it is started again."""
         self.ready, self.reason = False, "everything was removed; start the agent again"
         for endpoint in list(self.endpoints.all.values()):
             await self.endpoints.detach(Detach(container=endpoint.spec.container, wait=False))
+        await self.bgp.purge()
         await self.node.purge()
 
-    def objects(self, plural: str, *, everywhere: bool = False) -> list[Object]:
+    def objects(self, plural: str, *, everywhere: bool = False, reveal: bool = False) -> list[Object]:
         """All objects of a kind, by name."""
         endpoints: Mapping[str, Object] = self.endpoints.all
         if everywhere:
@@ -164,7 +183,10 @@ class Agent:
             Block.plural: self.blocks.all,
             Reservation.plural: self.reservations.all,
             **self.policies.all,
+            **self.peerings.all,
         }
+        if reveal:
+            tables[Secret.plural] = self.peerings.of(Secret)
         if plural not in tables:
             raise Missing(f"{plural[:80]!r} is not a kind known here; known: {', '.join(tables)}", field="kind")
         return [thing for _, thing in sorted(tables[plural].items())]
@@ -198,6 +220,14 @@ class Agent:
             pools=tuple(self._pools()),
             flows=self.collector.status() if self.collector else None,
         )
+
+    async def bgp_status(self) -> BgpStatus:
+        """The speaker and its neighbours."""
+        return await self.bgp.status()
+
+    async def bgp_routes(self, query: Mapping[str, str]) -> list[BgpRoute]:
+        """The routes that it knows."""
+        return await self.bgp.routes(query)
 
     async def explain(self, query: Mapping[str, str]) -> Explained:
         """Whether one may talk to another, and why."""
@@ -233,6 +263,7 @@ class Agent:
                 dropping=tuple(self._host.dropping()),
                 nodes=max(1, len(self.cluster.machines)),
                 unreached=tuple(self.cluster.unreached()),
+                bgp=await self.bgp.status(),
             )
             return examine(facts)
 

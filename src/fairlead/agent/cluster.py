@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -30,6 +31,15 @@ from .node import Node
 log = logging.getLogger(__name__)
 
 
+class Known(NamedTuple):
+    """Everything that is known of a cluster, at one moment: nodes, ``me`` among them as it is, networks, blocks by network."""
+
+    me: str
+    machines: dict[str, Machine]
+    networks: Mapping[str, Network]
+    blocks: Callable[[str], list[Block]]
+
+
 class Cluster:
     """Every node that is known, this one among them, and the rows by which the others are reached."""
 
@@ -50,6 +60,11 @@ class Cluster:
         self._store = store
         self._stations: dict[str, Station] = {}
         self._me, self._node, self._ask_networks, self._blocks = me, node, networks, blocks
+
+    def known(self) -> Known:
+        """What is known now."""
+        mine = self._me.node(self.machines.get(self._me.name))
+        return Known(self._me.name, {**self.machines, mine.name: mine}, self._ask_networks(), self._blocks.of)
 
     def adopt(self, machines: Iterable[Machine]) -> None:
         """What there is at a start; the kernel follows with ``Node.apply``."""

@@ -33,6 +33,7 @@ from fairlead.store.presence import Presence
 
 from .addresses import Addresses
 from .agent import Agent
+from .bgp import Bgp
 from .blocks import Blocks
 from .cluster import Cluster
 from .config import Settings
@@ -75,6 +76,7 @@ class Wiring:
         self.blocks = Blocks(self.shared, self.ledger, settings.node, self.labels, clustered=shared is not store)
         self.networks = Networks(self.shared, self.node, self.blocks, self.host)
         self.cluster = Cluster(self.shared, self.me, self.node, lambda: self.networks.all, self.blocks)  # other nodes
+        self.bgp = Bgp(settings.run, self.shared, self.node, self.cluster)  # what is said to them and to routers by BGP
         self.reservations = Reservations(self.store, self.ledger, self.networks, self.host)  # what outsiders count on
         # Who may talk to whom.
         self.policies = Policies(self.shared, self.node, self.networks, lambda: self.endpoints.all, me=settings.node)
@@ -96,6 +98,7 @@ class Wiring:
             cluster=self.cluster,
             policies=self.policies,
             publish=self.publish,
+            bgp=self.bgp,
         )
         self.feed = Feed(self.shared, self.sync.plurals, self.sync.take)  # the others, to this node
         self.collector = self._collector()  # what the programs tell, by names
@@ -112,6 +115,7 @@ class Wiring:
             policies=self.policies,
             cluster=self.cluster,
             blocks=self.blocks,
+            bgp=self.bgp,
             collector=self.collector,
         )
         chores = [self.endpoints.repay, self._finish, self.policies.retry, self.blocks.tidy]
@@ -141,6 +145,7 @@ class Wiring:
         if self.me.refresh():
             log.warning("this node is now reached by %s", ", ".join(self.me.station.addresses) or "nobody")
             self.publish.want()
+            self.bgp.want()
             await self.cluster.moved()
 
     def _everybody(self) -> Iterable[Endpoint]:
@@ -171,6 +176,7 @@ class Wiring:
         fault.point("start.endpoints")
         await self.policies.load()
         self.cluster.adopt(one for one in (await self.shared.list(Machine.plural)).objects if isinstance(one, Machine))
+        await self.bgp.peerings.load()
         fault.point("start.policies")
         await self.node.apply()  # restart, repair and upgrade are this one call
         if not self.programs and programs.present(self.settings.run):  # the last agent's plane
@@ -190,6 +196,7 @@ class Wiring:
         self._tasks = [
             asyncio.create_task(forever("listening to other nodes", self.feed.run)),
             asyncio.create_task(forever("telling other nodes", self.publish.run)),
+            asyncio.create_task(forever("speaking BGP", self.bgp.run)),
         ]
         if self.shared is not self.store:
             self._tasks += [
@@ -213,6 +220,7 @@ class Wiring:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.bgp.leave()
         if self.collector:
             await self.collector.stop()
         await self.docker.stop()

@@ -31,8 +31,8 @@ class Seen(NamedTuple):
     routes: tuple[RouteCount, ...]
 
 
-def neighbour(session: Session, seen: Seen | None, liveness: Mapping[str, str]) -> Neighbour:
-    """A session as it should be and as it is; ``liveness``: what BFD says, by address."""
+def neighbour(session: Session, seen: Seen | None, liveness: Mapping[str, str], locked: str = "") -> Neighbour:
+    """A session as it should be and as it is. ``liveness``: what BFD says, by address; ``locked``: why it has no password."""
     return Neighbour(
         name=session.name,
         peer=session.peer,
@@ -41,7 +41,7 @@ def neighbour(session: Session, seen: Seen | None, liveness: Mapping[str, str]) 
         asn=session.remote_asn,
         state=seen.state if seen else "",
         since=seen.since if seen else "",
-        error=seen.error if seen else "",
+        error=locked or (seen.error if seen else ""),
         bfd=liveness.get(session.remote, "Down") if session.bfd else "",
         routes=seen.routes if seen else (),
     )

@@ -8,6 +8,8 @@ from typing import Any
 from fairlead.api.schema import Pool
 from fairlead.desired import names
 from fairlead.model import codec
+from fairlead.model.bgp import BGPConfiguration, BGPPeer
+from fairlead.model.bgpfilter import BGPFilter
 from fairlead.model.block import Block
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Invalid
@@ -17,6 +19,7 @@ from fairlead.model.network import MODES, Driver, Network
 from fairlead.model.node import Node
 from fairlead.model.policy import NetworkPolicy
 from fairlead.model.reservation import Reservation
+from fairlead.model.secret import Secret
 from fairlead.model.selector import Selector
 
 from .out import Column, Listing, age
@@ -42,6 +45,15 @@ NAMES: dict[str, type[Object]] = {
     "networkpolicies": NetworkPolicy,
     "networkpolicy": NetworkPolicy,
     "netpol": NetworkPolicy,
+    "bgpconfigurations": BGPConfiguration,
+    "bgpconfiguration": BGPConfiguration,
+    "bgpconfig": BGPConfiguration,
+    "bgppeers": BGPPeer,
+    "bgppeer": BGPPeer,
+    "bgpfilters": BGPFilter,
+    "bgpfilter": BGPFilter,
+    "secrets": Secret,
+    "secret": Secret,
 }
 """Every word that means a kind: plural, singular, short."""
 
@@ -71,13 +83,17 @@ def tree(thing: Object) -> dict[str, Any]:
 
 def listing(of: type[Object], pools: Sequence[Pool] = ()) -> Listing[Any]:
     """How a kind is listed. ``pools`` tell how full the networks are."""
-    from . import nodes  # noqa: PLC0415  # it lists with the columns of this module
+    from . import bgpkinds, nodes  # noqa: PLC0415  # it lists with the columns of this module
 
     fixed: dict[type[Object], Listing[Any]] = {
         Endpoint: ENDPOINTS,
         Reservation: RESERVATIONS,
         Node: nodes.NODES,
         Block: nodes.BLOCKS,
+        BGPConfiguration: bgpkinds.CONFIGURATIONS,
+        BGPPeer: bgpkinds.PEERS,
+        BGPFilter: bgpkinds.FILTERS,
+        Secret: bgpkinds.SECRETS,
         Namespace: NAMESPACES,
         NetworkPolicy: POLICIES,
     }

@@ -48,13 +48,14 @@ COMMANDS: dict[str, str] = {
     "get": "objects",
     "delete": "objects",
     "policy": "policy",
+    "bgp": "bgp",
     "cni": "cni",
     "version": "node",
 }
 """Every command and the module that holds it, in the order of ``--help``."""
 
 
-_GROUPS = {"network", "policy", "cni"}
+_GROUPS = {"network", "policy", "bgp", "cni"}
 
 _LINES = re.compile(r"(?<!\n)\n(?!\n)")
 """Where a docstring's line ends for the editor's sake alone; the terminal has a width of its own."""

@@ -15,7 +15,6 @@ from fairlead.model.errors import Invalid, Missing, Problem, Unavailable
 from fairlead.model.meta import Object
 from fairlead.model.namespace import DEFAULT
 from fairlead.model.network import Network
-from fairlead.model.policy import NetworkPolicy
 
 from . import fault, kinds, options, parse
 from .out import Format
@@ -29,7 +28,7 @@ _SUFFIXES = {".yaml", ".yml", ".json"}
 _Files = Annotated[
     list[str] | None, options.text("--filename", "-f", metavar="FILE", help="A file, a directory of them, or - for stdin.")
 ]
-_KIND = "networks (net), endpoints (ep), networkpolicies (netpol), namespaces (ns) or reservations (res); also KIND/NAME."
+_KIND = "networks (net), endpoints (ep), nodes, networkpolicies (netpol), namespaces (ns), bgppeers, ...; also KIND/NAME."
 _Namespace = Annotated[str, options.text("--namespace", "-n", metavar="NAME", help="Of network policies: only in this one.")]
 
 
@@ -51,12 +50,13 @@ def get(
     namespace: _Namespace = "",
     output: options.Output = Format.TABLE,
     selector: options.Selector = None,
+    reveal: Annotated[bool, options.flag("--reveal", help="Show what secrets hold; for root alone.")] = False,
 ) -> None:
     """List objects of a kind, or show some by name."""
     of, wanted = _wanted(what, names or ())
     wanted = [_full(of, name, namespace) for name in wanted]
     labels = parse.labels(selector or (), "selector")
-    show(Client(), of, wanted, output, lambda thing: matches(thing, labels, namespace))
+    show(Client(), of, wanted, output, lambda thing: matches(thing, labels, namespace), reveal=reveal)
 
 
 @app.command(rich_help_panel=_PANEL, no_args_is_help=True, epilog="Example: fairlead delete network front")
@@ -89,14 +89,25 @@ def matches(thing: Object, labels: dict[str, str], namespace: str = "") -> bool:
 
 def _full(of: type[Object], name: str, namespace: str) -> str:
     """How the agent is asked for an object: of a kind that lives in namespaces with the namespace."""
-    if of is not NetworkPolicy or "/" in name:
+    if not of.namespaced or "/" in name:
         return name
     return f"{namespace or DEFAULT}/{name}"
 
 
-def show(client: Client, of: type[Object], names: Sequence[str], form: Format, wanted: Callable[[Object], bool]) -> None:
+def show(
+    client: Client,
+    of: type[Object],
+    names: Sequence[str],
+    form: Format,
+    wanted: Callable[[Object], bool],
+    *,
+    reveal: bool = False,
+) -> None:
     """Print objects of a kind that are wanted: all, or those named."""
-    found = [client.object(of.plural, name) for name in names] if names else client.objects(of.plural, everywhere=True)
+    if names:
+        found = [client.object(of.plural, name, reveal=reveal) for name in names]
+    else:
+        found = client.objects(of.plural, everywhere=True, reveal=reveal)
     chosen = [thing for thing in found if wanted(thing)]
     table = form in {Format.TABLE, Format.WIDE}
     pools = client.status().pools if table and of is Network else ()
