@@ -2,7 +2,7 @@
 
 ::
 
-    Peerings, Cluster ──  topology.peers  ──> rows of NodeState ──  bgp.config  ──> BIRD
+    Peerings, Ground ──  topology.peers  ──> rows of NodeState ──  bgp.config  ──> BIRD
 
 Whatever changes, all of it is worked out again, once for changes that come together; only what differs reaches BIRD, and BIRD
 drops no session but those that are different.
@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from fairlead.api.routing import BgpRoute, BgpStatus
 from fairlead.bgp import config, report, written
@@ -24,13 +25,14 @@ from fairlead.desired.state import Rows
 from fairlead.kit.backoff import Backoff
 from fairlead.model.bgp import BGPConfiguration, BGPPeer
 from fairlead.model.bgpfilter import BGPFilter
+from fairlead.model.block import Block
 from fairlead.model.errors import Failed, Invalid, Missing, Problem, Unavailable
+from fairlead.model.network import Network
+from fairlead.model.node import Node as Machine
 from fairlead.model.secret import SecretKeyRef
-from fairlead.store.base import Store
 from fairlead.topology import peers
 from fairlead.topology.peers import Fabric
 
-from .cluster import Cluster
 from .node import Node
 from .peerings import Peerings
 
@@ -42,15 +44,24 @@ _FIRST, _MOST = 0.5, 30.0
 _SHOWN = ("", "exported", "filtered")
 
 
+class Ground(NamedTuple):
+    """What it is decided from, beside what people wrote about it: nodes, ``me`` among them, networks, and blocks by network."""
+
+    me: str
+    machines: Mapping[str, Machine]
+    networks: Mapping[str, Network]
+    blocks: Callable[[str], list[Block]]
+
+
 class Bgp:
     """Runs beside the agent for as long as it lives; the speaker goes on after it."""
 
-    def __init__(self, run: Path, store: Store, node: Node, cluster: Cluster) -> None:
+    def __init__(self, run: Path, node: Node, peerings: Peerings, ground: Callable[[], Ground]) -> None:
         """``run``: the directory of what belongs to this boot."""
         self.reason = ""
-        self.peerings = Peerings(store, cluster.machines)
+        self.peerings = peerings
         self._bird = Bird(run / "bgp")
-        self._node, self._cluster = node, cluster
+        self._node, self._ground = node, ground
         self._owners: set[str] = set()
         self._wanted = asyncio.Event()
         self._first = True
@@ -91,7 +102,7 @@ class Bgp:
         state = self._node.state
         speaker = next(iter(state.table(Speaker).values()), None)
         if speaker is None:
-            return BgpStatus(wanted=False, node=self._cluster.known().me, reason=self.reason)
+            return BgpStatus(wanted=False, node=self._ground().me, reason=self.reason)
         seen: Mapping[str, report.Seen] = {}
         liveness: Mapping[str, str] = {}
         version, reason = "", self.reason
@@ -107,7 +118,7 @@ class Bgp:
             wanted=True,
             running=bool(version),
             reason=reason,
-            node=self._cluster.known().me,
+            node=self._ground().me,
             asn=speaker.asn,
             router_id=speaker.router_id,
             version=version,
@@ -151,7 +162,7 @@ class Bgp:
 
     def _decide(self) -> None:
         """Bring the rows in line with everything that they come from."""
-        known, said = self._cluster.known(), self.peerings
+        known, said = self._ground(), self.peerings
         objects = said.of(BGPConfiguration), said.of(BGPPeer), said.of(BGPFilter)
         fabric = Fabric(known.me, known.machines, known.networks, *objects)
         found: dict[str, Rows] = peers.rows(fabric)

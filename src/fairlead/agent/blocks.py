@@ -31,7 +31,7 @@ from fairlead.model.block import Block, BlockSpec, block_name
 from fairlead.model.errors import Conflict, Exhausted, Missing, Problem, Unavailable
 from fairlead.model.meta import Meta
 from fairlead.model.network import CLUSTER, SUBS, Network, Subnet
-from fairlead.store.base import Delete, Put, Store
+from fairlead.store.base import Delete, Put, Store, Stored
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,7 @@ class Blocks:
     ) -> None:
         """``labels`` answers with this node's. ``clustered``: other nodes have the same store."""
         self.all: dict[str, Block] = {}
+        self.on_change: Callable[[], None] = lambda: None
         self._store, self._ledger, self._me, self._labels, self._clustered = store, ledger, me, labels, clustered
         self._networks: dict[str, Network] = {}
         self._claiming: dict[tuple[str, Family], asyncio.Lock] = {}
@@ -60,11 +61,9 @@ class Blocks:
         self._idle: set[str] = set()
         self._owed: set[asyncio.Task[None]] = set()
 
-    async def load(self) -> None:
-        """Read them from the store, before the networks that they are of."""
-        for thing in (await self._store.list(Block.plural)).objects:
-            if isinstance(thing, Block):
-                self.all[thing.name] = thing
+    def load(self, stored: Iterable[Stored]) -> None:
+        """Take what is stored, before the networks that they are of."""
+        self.all |= {thing.name: thing for thing in stored if isinstance(thing, Block)}
 
     def shared(self, network: Network) -> bool:
         """Whether its addresses come from blocks: nobody may give one out that he has not claimed."""
@@ -109,6 +108,7 @@ class Blocks:
             self.all[name] = block
         self._news.set()
         self._news.clear()
+        self.on_change()
         for network in {one.spec.network for one in (before, block) if one is not None}:
             if of := self._networks.get(network):
                 self._follow(of, before, block)

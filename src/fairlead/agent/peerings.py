@@ -5,7 +5,7 @@ It decides nothing; ``bgp`` follows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -13,12 +13,15 @@ from msgspec.structs import replace
 from fairlead.api.schema import Applied
 from fairlead.model.bgp import REFLECTOR, BGPConfiguration, BGPPeer
 from fairlead.model.bgpfilter import BGPFilter
+from fairlead.model.broken import Broken
 from fairlead.model.errors import Invalid, Missing
 from fairlead.model.meta import Object, kind
 from fairlead.model.namespace import DEFAULT
 from fairlead.model.node import Node as Machine
 from fairlead.model.secret import Password, Secret, SecretKeyRef
-from fairlead.store.base import Delete, Put, Store
+from fairlead.store.base import Delete, Put, Store, Stored
+
+from .unreadable import Unreadable
 
 T = TypeVar("T", BGPConfiguration, BGPPeer, BGPFilter, Secret)
 Thing = BGPConfiguration | BGPPeer | BGPFilter | Secret
@@ -28,10 +31,10 @@ KINDS: tuple[type[Thing], ...] = (BGPConfiguration, BGPPeer, BGPFilter, Secret)
 class Peerings:
     """Every one of them, in memory as in the store, by its name, a Secret's with its namespace."""
 
-    def __init__(self, store: Store, machines: Mapping[str, Machine]) -> None:
-        """``machines``: the nodes that are known, by name."""
+    def __init__(self, store: Store, unreadable: Unreadable, machines: Callable[[], Mapping[str, Machine]]) -> None:
+        """``machines`` answers with the nodes that are known, by name."""
         self._things: dict[str, dict[str, Thing]] = {of.plural: {} for of in KINDS}
-        self._store, self._machines = store, machines
+        self._store, self._unreadable, self._machines = store, unreadable, machines
 
     @property
     def all(self) -> dict[str, Mapping[str, Object]]:
@@ -43,10 +46,12 @@ class Peerings:
         """All of one kind."""
         return {name: one for name, one in self._things[kind.plural].items() if isinstance(one, kind)}
 
-    async def load(self) -> None:
-        """Read them from the store."""
+    def load(self, stored: Callable[[str], Iterable[Stored]]) -> None:
+        """Take what is stored of each kind."""
         for of in KINDS:
-            for thing in (await self._store.list(of.plural)).objects:
+            found = list(stored(of.plural))
+            self._unreadable.note(one for one in found if isinstance(one, Broken))
+            for thing in found:
                 if isinstance(thing, KINDS):
                     self.hear(thing, gone=False)
 
@@ -61,10 +66,12 @@ class Peerings:
         """Store it."""
         thing = _settled(thing)
         before = self._things[thing.plural].get(_name(thing))
-        (stored,) = await self._store.commit(Put(thing, before.metadata.resource_version if before else ""))
+        expected = before.metadata.resource_version if before else self._unreadable.expected(thing)
+        (stored,) = await self._store.commit(Put(thing, expected))
         assert isinstance(stored, KINDS)
         self.hear(stored, gone=False)
-        result = "created" if before is None else "unchanged" if stored == before else "configured"
+        righted = self._unreadable.replaced(stored)
+        result = "configured" if righted else "created" if before is None else "unchanged" if stored == before else "configured"
         return Applied(result=result, kind=kind(thing), name=stored.name, warnings=tuple(self._warnings(stored)))
 
     async def delete(self, plural: str, name: str) -> Thing:
@@ -90,7 +97,7 @@ class Peerings:
         elif isinstance(thing, BGPConfiguration):
             yield from self._unknown(thing.spec.node_mesh_password, "spec.nodeMeshPassword")
             node = thing.name.removeprefix("node.")
-            if node != thing.name and node not in self._machines:
+            if node != thing.name and node not in self._machines():
                 yield f"metadata.name: there is no node {node}"
 
     def _about_peer(self, peer: BGPPeer) -> Iterator[str]:
@@ -99,10 +106,10 @@ class Peerings:
         for at, name in enumerate(spec.filters):
             if name not in self._things[BGPFilter.plural]:
                 yield f"spec.filters[{at}]: there is no BGPFilter {name}: no route passes"
-        if not any(peer.selects(one.name, one.labels) for one in self._machines.values()):
+        if not any(peer.selects(one.name, one.labels) for one in self._machines().values()):
             yield "spec: it selects no node"
         if selector := spec.peer_selector:
-            chosen = [one for one in self._machines.values() if selector.matches(one.labels)]
+            chosen = [one for one in self._machines().values() if selector.matches(one.labels)]
             if not chosen:
                 yield "spec.peerSelector: it selects no node"
             elif not any(REFLECTOR in one.metadata.annotations for one in chosen):

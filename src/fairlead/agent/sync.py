@@ -70,6 +70,7 @@ class Sync:
     async def take(self, events: Iterable[Event]) -> None:
         """Bring events to whom they concern; what policies depend on in one go, after the rest."""
         judged: list[tuple[Judged, bool]] = []
+        events = list(events)
         for event in events:
             thing, gone = event.object, event.kind is EventKind.DELETED
             if taker := self._takers.get(thing.plural):
@@ -77,12 +78,12 @@ class Sync:
                     await taker(thing, gone)
                 except Problem as problem:
                     log.error("%s %s: %s", thing.plural, thing.name, problem)  # noqa: TRY400  # a person reads this
-            if thing.plural in self._told:
-                self._bgp.want()
             if isinstance(thing, Judged) and not self._is_mine(thing):
                 judged.append((thing, gone))
         if judged:
             await self._policies.hear(judged)
+        if any(event.object.plural in self._told for event in events):
+            self._bgp.want()
 
     def _is_mine(self, thing: Judged) -> bool:
         """Whether it is a container of this node: of these policies are told by who makes them."""

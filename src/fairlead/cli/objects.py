@@ -11,10 +11,10 @@ import typer
 
 from fairlead.api.client import Client
 from fairlead.model import codec
+from fairlead.model.broken import Broken
 from fairlead.model.errors import Invalid, Missing, Problem, Unavailable
-from fairlead.model.meta import Object
+from fairlead.model.meta import Object, kind
 from fairlead.model.namespace import DEFAULT
-from fairlead.model.network import Network
 
 from . import fault, kinds, options, parse
 from .out import Format
@@ -28,7 +28,11 @@ _SUFFIXES = {".yaml", ".yml", ".json"}
 _Files = Annotated[
     list[str] | None, options.text("--filename", "-f", metavar="FILE", help="A file, a directory of them, or - for stdin.")
 ]
-_KIND = "networks (net), endpoints (ep), nodes, networkpolicies (netpol), namespaces (ns), bgppeers, ...; also KIND/NAME."
+_KIND = (
+    "networks (net), endpoints (ep), networkpolicies (netpol), clusternetworkpolicies (cnp), adminnetworkpolicies (anp), "
+    "baselineadminnetworkpolicies (banp), namespaces (ns), nodes (no), reservations (res), bgpconfigurations (bgpconfig), "
+    "bgppeers, bgpfilters or secrets; also KIND/NAME."
+)
 _Namespace = Annotated[str, options.text("--namespace", "-n", metavar="NAME", help="Of network policies: only in this one.")]
 
 
@@ -79,7 +83,14 @@ def delete(
         if not wanted:
             raise Missing("say which", field="name")
         things = [(of, _full(of, name, namespace)) for name in wanted]
-    each(things, lambda thing: f"{kinds.label(client.delete(thing[0].plural, thing[1]))} deleted", "fairlead delete")
+    each(things, lambda thing: f"{_deleted(client.delete(thing[0].plural, thing[1]))} deleted", "fairlead delete")
+
+
+def _deleted(thing: Object | Broken) -> str:
+    """How what was removed is called, whether it could be read or not."""
+    if isinstance(thing, Broken):
+        return f"{kind(kinds.parse(thing.plural)).lower()}/{thing.name}"
+    return kinds.label(thing)
 
 
 def matches(thing: Object, labels: dict[str, str], namespace: str = "") -> bool:
@@ -109,9 +120,12 @@ def show(
     else:
         found = client.objects(of.plural, everywhere=True, reveal=reveal)
     chosen = [thing for thing in found if wanted(thing)]
+    status = client.status()
     table = form in {Format.TABLE, Format.WIDE}
-    pools = client.status().pools if table and of is Network else ()
-    kinds.listing(of, pools).show(chosen, form, single=len(names) == 1)
+    kinds.listing(of, status.pools if table else ()).show(chosen, form, single=len(names) == 1)
+    for one in status.unreadable if not names else ():
+        if one.plural == of.plural:
+            fault.warn(f"{kind(of).lower()}/{one.name} is stored and cannot be read: {one.reason}")
 
 
 def _applied(client: Client, thing: Object) -> str:
