@@ -80,6 +80,20 @@ class Loop:
         self._loop.close()
 
 
+def lay(
+    host: Namespace, switch: Namespace, bridge: str, port: str, *addresses: str, device: str = "eth0", index: int = 1000
+) -> str:
+    """Lay a cable from ``host`` to a bridge; the name of its port there."""
+    # Ends with one and the same index count as no veth pair to the kernel's link watch, and come up late.
+    ends = ("netns", switch.name, "type", "veth", "peer", "name", device, "index", index, "netns", host.name)
+    machine("ip", "link", "add", port, *ends)
+    switch.run("ip", "link", "set", port, "master", bridge, "up")
+    for address in addresses:
+        host.run("ip", "address", "add", address, "dev", device, *(["nodad"] if ":" in address else []))
+    host.run("ip", "link", "set", device, "up")
+    return port
+
+
 class Switch(Namespace):
     """A subnet: a bridge, into which machines are plugged."""
 
@@ -91,16 +105,8 @@ class Switch(Namespace):
 
     def plug(self, host: Namespace, *addresses: str, device: str = "eth0") -> None:
         """Give ``host`` a cable to here, with addresses."""
-        port = f"port{len(self._ports) + 1}"
-        # Ends with one and the same index count as no veth pair to the kernel's link watch, and come up late.
-        index = 1001 + len(self._ports)
-        ends = ("netns", self.name, "type", "veth", "peer", "name", device, "index", index, "netns", host.name)
-        machine("ip", "link", "add", port, *ends)
-        self.run("ip", "link", "set", port, "master", "lan", "up")
-        for address in addresses:
-            host.run("ip", "address", "add", address, "dev", device, *(["nodad"] if ":" in address else []))
-        host.run("ip", "link", "set", device, "up")
-        self._ports[host.name] = port
+        number = len(self._ports) + 1
+        self._ports[host.name] = lay(host, self, "lan", f"port{number}", *addresses, device=device, index=1000 + number)
 
     def cut(self, host: Namespace) -> None:
         """Have nothing pass any more, while the link stays up at both ends, as behind another switch."""

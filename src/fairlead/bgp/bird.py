@@ -18,6 +18,7 @@ import grp
 import logging
 import os
 import pwd
+import signal
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -37,6 +38,7 @@ _FIRST, _LONGEST = 0.1, 30.0
 _WELL = 60.0
 """Seconds after which a start counts as a success, and the next failure as the first."""
 _START = 15.0
+_END = 10.0
 _POLL = 0.5
 
 
@@ -77,10 +79,16 @@ class Bird:
         await self.leave()
         async with self._one:
             self._told = ""
+            pid = self._pid()
             with suppress(Unavailable):
-                pid = self._pid()
                 await control.ask(self._socket, "down")
-                await self._died(pid)
+                try:
+                    async with asyncio.timeout(_END):
+                        await self._died(pid)
+                except TimeoutError:
+                    log.error("BIRD has not ended within %g s, and is killed", _END)  # noqa: TRY400  # there is no more to tell
+                    if pid:
+                        os.kill(pid, signal.SIGKILL)
             for path in (self._directory / "bird.conf", self._socket):
                 path.unlink(missing_ok=True)
 
