@@ -283,6 +283,31 @@ router bgp 65001
     del b
 
 
+def test_a_router_keeps_the_ways_of_a_speaker_that_restarts(
+    cleanup: ExitStack, cluster: Cluster, lan: Switch, record_figures: list[str]
+) -> None:
+    peer(cluster, "tor", peerIP=ROUTER4, asNumber=65001)
+    (a,), pods = nodes(cleanup, cluster, lan, "a")
+    # A neighbour that is named: FRR forgets one that came by a listen range together with its session.
+    listed = OPEN.replace("bgp listen range 192.0.2.0/24 peer-group nodes", "neighbor 192.0.2.1 peer-group nodes")
+    frr, host = router(cleanup, lan, listed.format(more=""))
+    cluster.settle()
+    cluster.established()
+    eventually(lambda: "10.1.1.0/26" in frr.routes() and a.routes()["198.51.100.0/24"])
+    going = Traffic(host, pods[0], "10.1.1.5")
+    eventually(lambda: taken(pods[0]) > 100_000, what="the stream has begun")
+    before = time.monotonic()
+    a.kill()
+    eventually(lambda: a.bird.restarts == 1)
+    cluster.established()
+    eventually(lambda: "Graceful restart done" in a.log, deadline=40)
+    again = time.monotonic() - before
+    eventually(lambda: "10.1.1.0/26" in frr.routes() and a.routes()["198.51.100.0/24"])
+    lost = going.stop()
+    record_figures.append(f"BGP, a speaker killed that a router speaks with: whole again after {again:.1f} s; {lost}")
+    assert lost.nothing, lost
+
+
 def test_one_node_speaks_with_the_router_for_all(cleanup: ExitStack, cluster: Cluster, lan: Switch) -> None:
     """The router hears of every block from one node, and sends each packet to the node whose block it is."""
     cluster.apply("""

@@ -284,8 +284,8 @@ def test_communities_of_what_is_announced() -> None:
 
 
 def test_a_node_says_for_itself_what_all_say_otherwise() -> None:
-    password = "nodeMeshPassword: {secretKeyRef: {name: s, key: k}}"
-    everybody = f"{{asNumber: 65100, holdTime: 30, communities: [{{name: x, value: '1:1'}}], {password}}}"
+    guarded = "nodeMeshPassword: {secretKeyRef: {name: s, key: k}}"
+    everybody = f"{{asNumber: 65100, holdTime: 30, communities: [{{name: x, value: '1:1'}}], {guarded}}}"
     own = "{holdTime: 9, gracefulRestart: 0, communities: [{name: y, value: '2:2'}]}"
     given = fabric("a", A, configuration(everybody), configuration(own, "node.a"))
     voice = given.voice("a")

@@ -8,7 +8,8 @@
 
 BIRD is a daemon of its own, as its own user where there is one, in the agent's network namespace. An agent that starts finds it
 by its socket and goes on with it; sessions notice nothing. One that died is started again, at once and then ever later while it
-keeps dying, to recover gracefully: what it wrote to the kernel stays meanwhile (RFC 4724).
+keeps dying, to recover gracefully: what it wrote to the kernel stays meanwhile (RFC 4724), and a little longer, for there are
+routers that say they have told everything before they have (FRR holds its first routes back for a second).
 """
 
 from __future__ import annotations
@@ -33,11 +34,16 @@ log = logging.getLogger(__name__)
 
 USER = "bird"
 LOG = "var/bird.log"
+_KERNEL = "kernel*"
+"""The protocols that write to the kernel."""
 _FIRST, _LONGEST = 0.1, 30.0
 """Seconds before it is started again: the first time, and at most."""
 _WELL = 60.0
 """Seconds after which a start counts as a success, and the next failure as the first."""
 _START = 15.0
+_SETTLE = 5.0
+"""Seconds after a restart in which the kernel is left as it is."""
+_NUDGES = 20
 _END = 10.0
 _POLL = 0.5
 
@@ -53,11 +59,14 @@ class Bird:
         self._told = ""
         self._one = asyncio.Lock()
         self._watch: asyncio.Task[None] | None = None
+        self._settling: asyncio.Task[None] | None = None
 
     async def tell(self, text: str) -> None:
         """Have it do what ``text`` says; start it if it is not there. ``Failed`` with its words if it does not understand."""
         async with self._one:
             if await control.answers(self._socket):
+                if not self._told:
+                    await self._release()  # whoever left it may not have come to that
                 if text != self._told:
                     await self._configure(text)
             else:
@@ -94,11 +103,15 @@ class Bird:
 
     async def leave(self) -> None:
         """Look after it no more; it goes on."""
-        if self._watch:
-            self._watch.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._watch
-            self._watch = None
+        watch, settling = self._watch, self._settling
+        self._watch = self._settling = None
+        for task in (watch, settling):
+            if task and not task.done():
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+                if task is settling:
+                    await self._release()
 
     # ---- with the lock held ----
 
@@ -114,6 +127,8 @@ class Bird:
 
     async def _start(self, text: str) -> None:
         again = (self._directory / "bird.conf").exists()  # what an earlier one wrote is still in the kernel
+        if self._settling:
+            self._settling.cancel()
         self._write(text).rename(self._directory / "bird.conf")
         command = [*self._command, "-c", "bird.conf", "-s", "bird.ctl", "-P", "var/bird.pid"]
         command += ["-u", USER, "-g", USER] if _own_ids() else []
@@ -140,6 +155,9 @@ class Bird:
             raise Failed(f"BIRD did not start: {said.decode(errors='replace').strip()[-500:]}")
         if not await control.answers(self._socket):  # it answers when it has written its pid and read everything
             raise Failed(f"BIRD started and does not answer; its log: {self._directory / LOG}")
+        if again:
+            await control.ask(self._socket, f'disable "{_KERNEL}"')
+            self._settling = asyncio.create_task(self._settle())
         log.info("BIRD runs, %s", "and takes up what an earlier one left" if again else "for the first time")
 
     def _write(self, text: str) -> Path:
@@ -156,6 +174,18 @@ class Bird:
             os.fchown(file, 0, group)
             writing.write(text)
         return fresh
+
+    async def _settle(self) -> None:
+        for _ in range(_NUDGES):
+            await asyncio.sleep(_SETTLE / _NUDGES)
+            # BIRD goes on with what a timer of its own began only when it is woken, which may take seconds where little happens.
+            await control.answers(self._socket)
+        await self._release()
+
+    async def _release(self) -> None:
+        """Have it write to the kernel."""
+        with suppress(Problem):
+            await control.ask(self._socket, f'enable "{_KERNEL}"')
 
     # ---- while it runs ----
 
