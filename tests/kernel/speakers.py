@@ -47,7 +47,6 @@ from fairlead.model.node import UNDERLAY, Node
 from fairlead.model.secret import SecretKeyRef
 from fairlead.topology import peers, routes
 from fairlead.topology.peers import Fabric
-from fairlead.topology.station import Station
 from tests.net import Namespace, kept, machine
 from tests.wait import eventually
 
@@ -290,12 +289,18 @@ class Cluster:
     def state(self, name: str) -> NodeState:
         """What a node is to be."""
         networks, blocks = self.of(Network), list(self.of(Block).values())
-        fabric = Fabric(name, self.of(Node), networks, self.of(BGPConfiguration), self.of(BGPPeer), self.of(BGPFilter))
+        fabric = Fabric(
+            name,
+            self.of(Node),
+            networks,
+            configurations=self.of(BGPConfiguration),
+            peers=self.of(BGPPeer),
+            filters=self.of(BGPFilter),
+        )
         state = NodeState().replace_all(peers.rows(fabric))
-        here = Station.of(fabric.nodes[name])
         for network in networks.values():
             told = peers.announcement_rows(fabric.voice(name), peers.announced(network, name, blocks))
-            own = routes.own_rows(network, here, [one for one in blocks if one.spec.node == name])
+            own = routes.own_rows(network, fabric.here, [one for one in blocks if one.spec.node == name])
             state = state.replace(f"blocks/{network.name}", (*told, *own))
         more = [prefix for prefix, nodes in self._announced.items() if name in nodes]
         return state.replace("services", peers.announcement_rows(fabric.voice(name), more))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -283,3 +284,32 @@ def test_the_end(cleanup: ExitStack, cluster: Cluster, lan: Switch) -> None:
     assert not started(pid)
     cluster.settle("a")
     cluster.established()
+
+
+def test_another_bird_on_the_host(cleanup: ExitStack, cluster: Cluster, lan: Switch, tmp_path: Path) -> None:
+    """Debian's own service, as it is configured there: neither takes the other's routes for its own."""
+    (a, _), pods = nodes(cleanup, cluster, lan, "ab")
+    cluster.settle()
+    cluster.established()
+    eventually(lambda: a.routes() == {"10.1.2.0/26": ["192.0.2.2"]})
+    going = Traffic(pods[0], pods[1], "10.1.2.5")
+    config = tmp_path / "other.conf"
+    config.write_text("""
+router id 192.0.2.200;
+debug protocols all;
+protocol device { }
+protocol kernel { ipv4 { export all; }; scan time 1; }
+protocol kernel { ipv6 { export all; }; scan time 1; }
+protocol static { ipv4; route 203.0.113.0/24 via 192.0.2.99; }
+""")
+    other = a.start("bird", "-d", "-c", config, "-s", tmp_path / "other.ctl")
+    scans = 0
+    assert other.stdout
+    while scans < 6:
+        scans += "Scanning routing table" in other.stdout.readline()
+    both = {"10.1.2.0/26": ["192.0.2.2"], "203.0.113.0/24": ["192.0.2.99"]}
+    assert a.routes() == both
+    lost = going.stop()
+    assert lost.nothing, lost
+    a.run("ip", "route", "del", "10.1.2.0/26", "metric", 1102)
+    eventually(lambda: a.routes() == both, deadline=20, what="what somebody removed is back once BIRD has looked")

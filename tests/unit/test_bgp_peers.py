@@ -56,7 +56,7 @@ def fabric(me: str, *texts: str, networks: str = PODS) -> Fabric:
     def of(kind: type[T]) -> dict[str, T]:
         return {one.name: one for one in objects if isinstance(one, kind)}
 
-    return Fabric(me, of(Node), of(Network), of(BGPConfiguration), of(BGPPeer), of(BGPFilter))
+    return Fabric(me, of(Node), of(Network), configurations=of(BGPConfiguration), peers=of(BGPPeer), filters=of(BGPFilter))
 
 
 def sessions(given: Fabric) -> dict[str, Session]:

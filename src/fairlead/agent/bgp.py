@@ -163,8 +163,14 @@ class Bgp:
     def _decide(self) -> None:
         """Bring the rows in line with everything that they come from."""
         known, said = self._ground(), self.peerings
-        objects = said.of(BGPConfiguration), said.of(BGPPeer), said.of(BGPFilter)
-        fabric = Fabric(known.me, known.machines, known.networks, *objects)
+        fabric = Fabric(
+            known.me,
+            known.machines,
+            known.networks,
+            configurations=said.of(BGPConfiguration),
+            peers=said.of(BGPPeer),
+            filters=said.of(BGPFilter),
+        )
         found: dict[str, Rows] = peers.rows(fabric)
         if found:
             voice = fabric.voice(known.me)

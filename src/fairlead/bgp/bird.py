@@ -178,7 +178,7 @@ class Bird:
     async def _settle(self) -> None:
         for _ in range(_NUDGES):
             await asyncio.sleep(_SETTLE / _NUDGES)
-            # BIRD goes on with what a timer of its own began only when it is woken, which may take seconds where little happens.
+            # BIRD goes on with what a timer of its own began only when it is woken, which may take seconds in a quiet place.
             await control.answers(self._socket)
         await self._release()
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
 
 from fairlead.desired import names
 from fairlead.desired.routing import Announcement, Channel, Session, SessionKind, Sieve, Speaker
@@ -33,15 +32,23 @@ _FAR = 64
 """Hops that a neighbour on no subnet of ours may be away: as many as packets usually live for."""
 
 
-class Fabric(NamedTuple):
+class Fabric:
     """Everything that BGP is decided from; ``me`` is the name of the node that it is decided for."""
 
-    me: str
-    nodes: Mapping[str, Node]
-    networks: Mapping[str, Network]
-    configurations: Mapping[str, BGPConfiguration] = {}
-    peers: Mapping[str, BGPPeer] = {}
-    filters: Mapping[str, BGPFilter] = {}
+    def __init__(
+        self,
+        me: str,
+        nodes: Mapping[str, Node],
+        networks: Mapping[str, Network],
+        *,
+        configurations: Mapping[str, BGPConfiguration] | None = None,
+        peers: Mapping[str, BGPPeer] | None = None,
+        filters: Mapping[str, BGPFilter] | None = None,
+    ) -> None:
+        self.me, self.nodes, self.networks = me, nodes, networks
+        self.configurations, self.peers, self.filters = configurations or {}, peers or {}, filters or {}
+        self._voices: dict[str, Voice] = {}
+        self._stations: dict[str, Station] = {}
 
     @property
     def families(self) -> tuple[Family, ...]:
@@ -49,9 +56,18 @@ class Fabric(NamedTuple):
         used = {family for one in self.networks.values() if one.spec.driver is Driver.BGP for family in one.spec.families}
         return tuple(family for family in FAMILIES if family in used)
 
+    @property
+    def here(self) -> Station:
+        """This node, as others reach it."""
+        return self.station(self.me)
+
     def voice(self, node: str) -> Voice:
         """How a node speaks."""
-        return Voice.of(self.configurations, node)
+        return self._voices.get(node) or self._voices.setdefault(node, Voice.of(self.configurations, node))
+
+    def station(self, node: str) -> Station:
+        """A node as others reach it."""
+        return self._stations.get(node) or self._stations.setdefault(node, Station.of(self.nodes[node]))
 
 
 def rows(fabric: Fabric) -> dict[str, Rows]:
@@ -68,7 +84,7 @@ def rows(fabric: Fabric) -> dict[str, Rows]:
 
 def speaker_rows(fabric: Fabric) -> Rows:
     """How this node speaks."""
-    voice, here = fabric.voice(fabric.me), Station.of(fabric.nodes[fabric.me])
+    voice, here = fabric.voice(fabric.me), fabric.here
     inside = [subnet.cidr for one in fabric.networks.values() if one.spec.driver is Driver.BGP for subnet in one.spec.subnets]
     return (
         Speaker(
@@ -86,7 +102,7 @@ def node_rows(fabric: Fabric, node: Node) -> Rows:
     """The session with another node, if there is to be one."""
     if node.name == fabric.me or unmet(fabric, node):
         return ()
-    here, there = Station.of(fabric.nodes[fabric.me]), Station.of(node)
+    here, there = fabric.here, fabric.station(node.name)
     mine, theirs = fabric.voice(fabric.me), fabric.voice(node.name)
     peer = _between(fabric, node)
     common = _common(here, there)
@@ -123,7 +139,7 @@ def unmet(fabric: Fabric, node: Node) -> str:
     """Why there is no session with another node; empty if there is one."""
     if not _between(fabric, node) and not (fabric.voice(fabric.me).mesh and fabric.voice(node.name).mesh):
         return "no BGPPeer brings the two together, and they are not in a mesh"
-    here, there = Station.of(fabric.nodes[fabric.me]), Station.of(node)
+    here, there = fabric.here, fabric.station(node.name)
     common = _common(here, there)
     if common is None:
         return f"{fabric.me} and {node.name} have no address of one family"
@@ -137,7 +153,7 @@ def peer_rows(fabric: Fabric, peer: BGPPeer) -> Rows:
     node, spec = fabric.nodes[fabric.me], peer.spec
     if spec.peer_ip is None or not peer.selects(node.name, node.labels):
         return ()
-    here, voice, remote = Station.of(node), fabric.voice(fabric.me), spec.peer_ip.address
+    here, voice, remote = fabric.here, fabric.voice(fabric.me), spec.peer_ip.address
     channels = tuple(_outer(fabric, here, peer, remote))
     if not channels:
         return ()
