@@ -147,6 +147,25 @@ spec:
 """
 
 
+ROUTER = """
+router bgp 65001
+ bgp router-id 192.0.2.254
+ no bgp ebgp-requires-policy
+ no bgp network import-check
+ neighbor nodes peer-group
+ neighbor nodes remote-as 64512
+ neighbor nodes password s3cret
+ bgp listen range 192.0.2.0/24 peer-group nodes
+ address-family ipv4 unicast
+  network 198.51.100.0/24
+ exit-address-family
+ address-family ipv6 unicast
+  network 2001:db8:51::/64
+  neighbor nodes activate
+ exit-address-family
+"""
+
+
 def test_a_secret_is_shown_to_nobody_who_does_not_ask(town: Make) -> None:
     made = farm(town)
     one, two = made.agents
@@ -195,23 +214,7 @@ def test_an_agents_containers_and_a_router(town: Make, containers: Containers, c
     assert "nothing listens there" in str(one.client.doctor())
     file.write_text(TOR)
     assert "bgppeer/tor configured" in fairlead(node, "apply", "-f", str(file))
-    frr.boot("""
-router bgp 65001
- bgp router-id 192.0.2.254
- no bgp ebgp-requires-policy
- no bgp network import-check
- neighbor nodes peer-group
- neighbor nodes remote-as 64512
- neighbor nodes password s3cret
- bgp listen range 192.0.2.0/24 peer-group nodes
- address-family ipv4 unicast
-  network 198.51.100.0/24
- exit-address-family
- address-family ipv6 unicast
-  network 2001:db8:51::/64
-  neighbor nodes activate
- exit-address-family
-""")
+    frr.boot(ROUTER)
     eventually(lambda: "both have the same password" in str(one.client.doctor()), deadline=15)
     apply(one, TOR.replace("s3cret # really", "s3cret"))
     for agent in made.agents:

@@ -74,10 +74,7 @@ def test_without_a_speaker_there_is_nothing() -> None:
     assert config.text(NodeState(), {}, "var/bird.log") == ""
 
 
-def test_the_whole_of_a_small_node() -> None:
-    assert (
-        text(Announcement(prefix=Prefix("10.1.1.0/26")), session(channels=(V4,))).splitlines()
-        == """\
+WHOLE = """\
 # Written by Fairlead; what is changed here by hand is lost with the next change of the cluster.
 log "var/bird.log" 1048576 "var/bird.log.1" { info, remote, warning, error, auth, fatal, bug };
 timeformat base "%F %T.%3f";
@@ -178,8 +175,13 @@ protocol bgp 'node.b' {
     import keep filtered on;
     gateway recursive;
   };
-}""".splitlines()
-    )
+}
+"""
+"""What a node of one block and one neighbour comes to."""
+
+
+def test_the_whole_of_a_small_node() -> None:
+    assert text(Announcement(prefix=Prefix("10.1.1.0/26")), session(channels=(V4,))) == WHOLE
 
 
 def test_the_same_rows_are_the_same_text() -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import inspect
 
 from fairlead.model import codec
-from fairlead.model.bgp import BGPConfiguration, BGPPeer, Community, PeerAddress
+from fairlead.model.bgp import BGPConfiguration, BGPConfigurationSpec, BGPPeer, BGPPeerSpec, Community, PeerAddress
 from fairlead.model.bgpfilter import BGPFilter
 from fairlead.model.errors import Invalid
-from fairlead.model.meta import Object
+from fairlead.model.meta import Object, kind
 from fairlead.model.secret import Sealed, Secret
 
 EXAMPLES = """
@@ -87,6 +90,14 @@ def test_examples_are_read_and_written_again() -> None:
     objects = codec.from_yaml(EXAMPLES)
     assert codec.from_yaml(codec.to_yaml(objects)) == objects
     assert [type(one) for one in objects].count(BGPPeer) == 3
+
+
+def test_the_examples_of_the_documentation() -> None:
+    page = (Path(__file__).parents[2] / "docs/bgp.md").read_text()
+    objects = [one for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) for one in codec.from_yaml(block)]
+    assert {kind(one) for one in objects} == {"Network", "BGPConfiguration", "BGPPeer", "BGPFilter", "Secret"}
+    fields = {field.encode_name for of in (BGPPeerSpec, BGPConfigurationSpec) for field in inspect.type_info(of).fields}  # type: ignore[union-attr]
+    assert {field for field in fields if f"`{field}`" not in page} == set(), "each field is told of"
 
 
 def wrong(of: str, spec: dict[str, Any], field: str, message: str, name: str = "default") -> None:
