@@ -23,6 +23,7 @@ from fairlead.bgp.bird import LOG, Bird
 from fairlead.desired.routing import Session, Speaker
 from fairlead.desired.state import Rows
 from fairlead.kit.backoff import Backoff
+from fairlead.kit.tasks import forever
 from fairlead.model.bgp import BGPConfiguration, BGPPeer
 from fairlead.model.bgpfilter import BGPFilter
 from fairlead.model.block import Block
@@ -64,32 +65,22 @@ class Bgp:
         self._node, self._ground = node, ground
         self._owners: set[str] = set()
         self._wanted = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
         self._first = True
 
     def want(self) -> None:
         """Something has changed that may concern it."""
         self._wanted.set()
 
-    async def run(self) -> None:
-        """Follow whatever changes; what fails is tried again."""
-        backoff = Backoff(_FIRST, _MOST)
-        self.want()
-        while True:
-            await self._wanted.wait()
-            await asyncio.sleep(_TOGETHER)
-            self._wanted.clear()
-            try:
-                await self._follow()
-                backoff.reset()
-                self.reason = ""
-            except Problem as problem:
-                log.error("BGP: %s", problem)  # noqa: TRY400  # a person reads this
-                self.reason = str(problem)
-                self.want()
-                await asyncio.sleep(backoff.next())
+    def start(self) -> None:
+        """Follow from now on."""
+        self._task = asyncio.create_task(forever("speaking BGP", self._run))
 
-    async def leave(self) -> None:
-        """Look after the speaker no more; it goes on."""
+    async def stop(self) -> None:
+        """Follow no more, and look after the speaker no more; it goes on."""
+        if self._task:
+            self._task.cancel()
+            await asyncio.wait([self._task])
         await self._bird.leave()
 
     async def purge(self) -> None:
@@ -149,6 +140,24 @@ class Bgp:
             answer = await self._bird.ask(f"show route all{words}" + (f" {of} '{name}'" if name else ""))
             found += report.routes(answer, named, filtered=bool(words))
         return found
+
+    async def _run(self) -> None:
+        """Follow whatever changes; what fails is tried again."""
+        backoff = Backoff(_FIRST, _MOST)
+        self.want()
+        while True:
+            await self._wanted.wait()
+            await asyncio.sleep(_TOGETHER)
+            self._wanted.clear()
+            try:
+                await self._follow()
+                backoff.reset()
+                self.reason = ""
+            except Problem as problem:
+                log.error("BGP: %s", problem)  # noqa: TRY400  # a person reads this
+                self.reason = str(problem)
+                self.want()
+                await asyncio.sleep(backoff.next())
 
     async def _follow(self) -> None:
         self._decide()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterable, Mapping
-from contextlib import aclosing
 
 from fairlead.cni import verbs
 from fairlead.datapath import choose
@@ -20,14 +18,12 @@ from fairlead.flow.collect import Collector
 from fairlead.flow.enrich import Names
 from fairlead.ipam.ledger import Ledger
 from fairlead.kit import fault
-from fairlead.kit.tasks import forever
 from fairlead.links.links import Links
 from fairlead.model.block import Block
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.network import Network
 from fairlead.model.node import HOSTNAME_LABEL
 from fairlead.model.node import Node as Machine
-from fairlead.store import presence
 from fairlead.store.base import Store
 from fairlead.store.url import Shared
 
@@ -40,11 +36,11 @@ from .config import Settings
 from .endpoints import Endpoints
 from .garbage import Garbage
 from .host import Host
-from .known import Known
 from .me import Me
 from .monitor import Monitor
 from .networks import Networks
 from .node import Hands, Node
+from .others import Others
 from .peerings import Peerings
 from .policies import Policies
 from .publish import Publish
@@ -79,7 +75,6 @@ class Wiring:
         self.cluster = Cluster(self.shared, self.me, self.node, lambda: self.networks.all, self.blocks)  # other nodes
         self.peerings = Peerings(self.shared, self.unreadable, lambda: self._ground().machines)  # what people wrote about BGP
         self.bgp = Bgp(settings.run, self.node, self.peerings, self._ground)  # what is said by it, and heard
-        self.blocks.on_change = self.bgp.want
         # What outsiders count on.
         self.reservations = Reservations(self.store, self.ledger, self.networks, self.host, self.unreadable)
         # Who may talk to whom.
@@ -102,33 +97,11 @@ class Wiring:
             host=self.host,
             unreadable=self.unreadable,
         )
-        self.publish = Publish(self.shared, self.me, lambda: self.endpoints.all, self._shared)  # this node, to the others
-        self.endpoints.on_change = self.publish.want
-        self.sync = Sync(
-            settings.node,
-            networks=self.networks,
-            blocks=self.blocks,
-            cluster=self.cluster,
-            policies=self.policies,
-            publish=self.publish,
-            bgp=self.bgp,
-        )
-        copy = settings.state / "shared.db" if self.clustered else None
-        self.known = Known(self.shared, self.sync.plurals, source, copy)  # the others, to this node
+        self.others = self._others(source)  # nodes that have the same store
         self.collector = self._collector()  # what the programs tell, by names
         self.garbage = Garbage(self.store, self.endpoints, settings.gc_grace)  # what ended without a word
-        self.agent = self._agent()  # what all of them can be asked
-        chores = [self.endpoints.repay, self._finish, self.policies.retry, self.blocks.tidy]
-        # Hears the kernel, repairs, collects.
-        self.monitor = Monitor(settings, self.node, self.garbage, chores, moved=self._move)
-        self.server = Server(self.agent)  # the front door
-        self._tasks: list[asyncio.Task[None]] = []
-        self.docker = plugin.Plugin(self.agent)  # the door that Docker knows
-
-    def _agent(self) -> Agent:
-        """What answers whoever asks."""
-        return Agent(
-            self.settings,
+        self.agent = Agent(
+            settings,
             host=self.host,
             ledger=self.ledger,
             node=self.node,
@@ -143,6 +116,11 @@ class Wiring:
             bgp=self.bgp,
             collector=self.collector,
         )
+        chores = [self.endpoints.repay, self._finish, self.policies.retry, self.blocks.tidy]
+        # Hears the kernel, repairs, collects.
+        self.monitor = Monitor(settings, self.node, self.garbage, chores, moved=self._move)
+        self.server = Server(self.agent)  # the front door
+        self.docker = plugin.Plugin(self.agent)  # the door that Docker knows
 
     def _hands(self) -> Hands:
         plane: Plane = ebpf.Ebpf(self.programs) if self.programs else Nftables()
@@ -151,28 +129,6 @@ class Wiring:
     def _shared(self, name: str) -> Network | None:
         network = self.networks.all.get(name)
         return network if network and self.clustered and self.blocks.shared(network) else None
-
-    def _join(self, shared: Shared) -> None:
-        """Be one of several nodes: hear the others, tell them of this one, see who is alive."""
-
-        async def live() -> None:
-            await presence.stay(shared, self.settings.node, self.host.boot, self.settings.ttl)
-
-        async def watch() -> None:
-            async with aclosing(shared.present()) as turns:
-                async for held in turns:
-                    await self.cluster.present(held)
-
-        async def hear() -> None:
-            await self.known.follow(self.sync.take)
-
-        for name, act in (
-            ("hearing other nodes", hear),
-            ("telling other nodes", self.publish.run),
-            ("giving signs of life", live),
-            ("seeing who is alive", watch),
-        ):
-            self._tasks.append(asyncio.create_task(forever(name, act)))
 
     def _ground(self) -> Ground:
         """What BGP is decided from, beside what people wrote about it."""
@@ -197,6 +153,20 @@ class Wiring:
         machine = self.cluster.machines.get(self.settings.node)
         return machine.labels if machine else {HOSTNAME_LABEL: self.settings.node}
 
+    def _others(self, source: str) -> Others:
+        self.publish = Publish(self.shared, self.me, lambda: self.endpoints.all, self._shared)
+        self.endpoints.on_change, self.blocks.on_change = self.publish.want, self.bgp.want
+        sync = Sync(
+            self.settings.node,
+            networks=self.networks,
+            blocks=self.blocks,
+            cluster=self.cluster,
+            policies=self.policies,
+            publish=self.publish,
+            bgp=self.bgp,
+        )
+        return Others(self.settings, self.shared, self._presence, source, sync=sync, publish=self.publish, cluster=self.cluster)
+
     def _collector(self) -> Collector | None:
         if self.programs is None:
             return None
@@ -209,16 +179,16 @@ class Wiring:
     async def start(self) -> None:
         """Read, bring the kernel in line, listen; only then may containers start."""
         self.host.forward()
-        await self.known.begin()
-        self.blocks.load(self.known.all(Block.plural))
-        self.networks.load(self.known.all(Network.plural))  # pools before the endpoints that hold addresses of them
+        await self.others.begin()
+        self.blocks.load(self.others.all(Block.plural))
+        self.networks.load(self.others.all(Network.plural))  # pools before the endpoints that hold addresses of them
         await self.reservations.load()
         fault.point("start.networks")
         await self.endpoints.load()  # what an earlier boot left is released here
         fault.point("start.endpoints")
-        self.policies.load(self.known.all)
-        self.cluster.adopt(self.known.all(Machine.plural), self.known.all(Endpoint.plural) if self.clustered else ())
-        self.peerings.load(self.known.all)
+        self.cluster.adopt(self.others.all(Machine.plural), self.others.all(Endpoint.plural) if self.clustered else ())
+        self.policies.load(self.others.all, self.cluster.remotes.values())
+        self.peerings.load(self.others.all)
         fault.point("start.policies")
         await self.node.apply()  # restart, repair and upgrade are this one call
         if not self.programs and programs.present(self.settings.run):  # the last agent's plane
@@ -233,9 +203,8 @@ class Wiring:
         await self.monitor.start()  # from here on a change of the kernel is heard
         if self.collector:
             self.collector.start()
-        if self._presence:
-            self._join(self._presence)
-        self._tasks.append(asyncio.create_task(forever("speaking BGP", self.bgp.run)))
+        self.others.start(self.host.boot)
+        self.bgp.start()
         self.agent.ready = True
         await self.server.start(self.settings.run / "agent.sock", self.settings.group)
         if path := plugin.socket():
@@ -250,17 +219,14 @@ class Wiring:
     async def stop(self) -> None:
         """The reverse; the kernel keeps everything."""
         self.agent.ready = False
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.bgp.leave()
+        await self.others.stop()
+        await self.bgp.stop()
         if self.collector:
             await self.collector.stop()
         await self.docker.stop()
         await self.server.stop()
         await self.monitor.stop()
         await self.node.close()
-        await self.known.close()
         await self.store.close()
         await self.shared.close()
         self.host.close()
