@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -17,8 +18,8 @@ from fairlead.model import codec, errors
 from fairlead.model.secret import Secret
 from tests.kernel.agents import Agent, address
 from tests.kernel.speakers import Frr, lay
-from tests.kernel.test_cluster import Town, known
-from tests.net import Containers, Node, kept
+from tests.kernel.test_cluster import Station, Town, known
+from tests.net import Containers, Namespace, Node, kept
 from tests.wait import eventually
 
 pytestmark = pytest.mark.needs("bird")
@@ -42,6 +43,12 @@ def farm(town: Make, count: int = 2, **spec: object) -> Town:
     for agent in made.agents:
         eventually(lambda agent=agent: known(agent, "farm"), what="every node knows the network")
     return made
+
+
+def apply_refused(agent: Agent) -> None:
+    """An agent that removed everything takes no orders."""
+    with pytest.raises(errors.Unavailable):
+        apply(agent, TOR)
 
 
 def established(agent: Agent, count: int) -> bool:
@@ -296,6 +303,8 @@ def test_everything_goes_with_a_purge(town: Make, containers: Containers) -> Non
     pid = bird(made.nodes[0])
     one.client.purge()
     assert not started(pid)
+    apply_refused(one)
+    assert not bird(made.nodes[0]), "and nobody starts it again"
     left = made.nodes[0].run("ip", "route", "show", "proto", "bird")
     assert left.split()[:3] == ["203.0.113.0/24", "via", "192.0.2.9"], "another BIRD's are not ours"
     assert not made.nodes[0].run("ip", "-6", "route", "show", "proto", "bird")
@@ -316,3 +325,75 @@ def test_without_bird(town: Make, tmp_path: Path) -> None:
     assert "need BIRD 2, and there is no program bird" in str(agent.client.doctor())
     (path / "bird").symlink_to(shutil.which("bird") or "")
     eventually(lambda: agent.client.bgp_status().running, deadline=15)
+
+
+def test_a_node_alone_and_a_router(cleanup: ExitStack, tmp_path: Path, containers: Containers) -> None:
+    switch = kept(cleanup, Namespace("switch"))
+    switch.run("ip", "link", "add", "switch", "up", "type", "bridge")
+    node = kept(cleanup, Station(tmp_path / "alone", 1, switch))
+    agent = Agent(node, "--interval", "2")
+    cleanup.callback(agent.remove)
+    agent.start()
+    frr = kept(cleanup, Frr())
+    lay(frr, switch, "switch", "router", "192.0.2.254/24", "2001:db8:2::254/64")
+    frr.boot(ROUTER.replace(" neighbor nodes password s3cret\n", ""))
+    agent.network("farm", "10.60.0.0/16", "fd60::/64", driver="bgp", masquerade=False)
+    apply(agent, TOR.replace("  password: {secret", "  # {secret"))
+    eventually(lambda: established(agent, 1), deadline=20)
+    one = containers.new("one")
+    at = agent.attach(one, "farm")
+    eventually(lambda: frr.routes(), what="the block that it has just taken")
+    for family in (4, 6):
+        eventually(lambda family=family: frr.pings(address(at, family)), what=f"from the router, IPv{family}")
+    assert not agent.drift()
+    assert not established(agent, 2)
+
+
+def test_a_node_gets_another_address(town: Make, containers: Containers) -> None:
+    made = farm(town)
+    one, two = made.agents
+    here, there = containers.new("here"), containers.new("there")
+    one.attach(here, "farm")
+    at = address(two.attach(there, "farm"))
+    eventually(lambda: here.pings(at), deadline=15)
+    made.nodes[1].run("ip", "address", "del", "192.0.2.2/24", "dev", "eth0")
+    made.nodes[1].run("ip", "address", "add", "192.0.2.77/24", "dev", "eth0")
+    eventually(lambda: one.client.bgp_status().neighbours[0].address == "192.0.2.77", deadline=10)
+    eventually(lambda: here.pings(at), deadline=20, what="the way to its new address")
+    assert "src 192.0.2.77" in made.nodes[1].run("ip", "route", "show", "proto", "bird")
+
+
+_ASK = """
+import socket
+asking = socket.socket(socket.AF_UNIX)
+asking.connect("agent.sock")
+asking.sendall(b"GET /v1/objects/secrets/tor%s HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n")
+print(asking.makefile("rb").read().decode())
+"""
+
+
+def test_the_group_that_may_use_the_socket_may_not_read_secrets(cleanup: ExitStack, node: Node) -> None:
+    agent = Agent(node, "--group", "nogroup")
+    cleanup.callback(agent.remove)
+    agent.start()
+    apply(agent, TOR)
+
+    def asked(words: str) -> str:
+        command = ["/usr/bin/python3", "-I", "-c", _ASK.replace("%s", words)]
+        run = subprocess.run(
+            command,
+            cwd=node.run_dir,
+            user="nobody",
+            group="nogroup",
+            extra_groups=[],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return run.stdout
+
+    assert "<15 bytes>" in asked("")
+    refused = asked("?reveal=true")
+    assert "HTTP/1.1 403" in refused
+    assert "what Secrets hold is told to root alone" in refused
+    assert "czNj" not in refused

@@ -84,9 +84,9 @@ class Bgp:
         await self._bird.leave()
 
     async def purge(self) -> None:
-        """End the speaker, and remove what it wrote."""
-        await self._bird.end()
-        await asyncio.to_thread(written.flush)
+        """Follow no more; end the speaker, and remove what it wrote."""
+        await self.stop()
+        await self._end()
 
     async def status(self) -> BgpStatus:
         """The speaker and its neighbours."""
@@ -166,8 +166,12 @@ class Bgp:
         if text:
             await self._bird.tell(text)
         elif self._first or await self._bird.running():
-            await self.purge()
+            await self._end()
         self._first = False
+
+    async def _end(self) -> None:
+        await self._bird.end()
+        await asyncio.to_thread(written.flush)
 
     def _decide(self) -> None:
         """Bring the rows in line with everything that they come from."""
