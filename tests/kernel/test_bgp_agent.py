@@ -342,7 +342,7 @@ def test_a_node_alone_and_a_router(cleanup: ExitStack, tmp_path: Path, container
     eventually(lambda: established(agent, 1), deadline=20)
     one = containers.new("one")
     at = agent.attach(one, "farm")
-    eventually(lambda: frr.routes(), what="the block that it has just taken")
+    eventually(frr.routes, what="the block that it has just taken")
     for family in (4, 6):
         eventually(lambda family=family: frr.pings(address(at, family)), what=f"from the router, IPv{family}")
     assert not agent.drift()

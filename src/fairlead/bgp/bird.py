@@ -96,7 +96,7 @@ class Bird:
                         await self._died(pid)
                 except TimeoutError:
                     log.error("BIRD has not ended within %g s, and is killed", _END)  # noqa: TRY400  # there is no more to tell
-                    if pid:
+                    with suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
             for path in (self._directory / "bird.conf", self._socket):
                 path.unlink(missing_ok=True)
@@ -143,6 +143,8 @@ class Bird:
             )
         except FileNotFoundError:
             raise Unsupported("networks with driver bgp need BIRD 2, and there is no program bird: install bird2") from None
+        except OSError as problem:
+            raise Failed(f"BIRD cannot be started: {problem}") from None
         said = b""
         try:
             async with asyncio.timeout(_START):
@@ -164,15 +166,18 @@ class Bird:
         """The configuration beside the one in use, readable for root and BIRD alone."""
         user, group = _own_ids() or (0, 0)
         var, fresh = self._directory / "var", self._directory / "bird.conf.new"
-        self._directory.mkdir(mode=0o750, parents=True, exist_ok=True)
-        var.mkdir(mode=0o750, exist_ok=True)
-        os.chown(self._directory, 0, group)
-        os.chown(var, user, group)
-        fresh.unlink(missing_ok=True)
-        file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o640)
-        with os.fdopen(file, "w") as writing:
-            os.fchown(file, 0, group)
-            writing.write(text)
+        try:
+            self._directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+            var.mkdir(mode=0o750, exist_ok=True)
+            os.chown(self._directory, 0, group)
+            os.chown(var, user, group)
+            fresh.unlink(missing_ok=True)
+            file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o640)
+            with os.fdopen(file, "w") as writing:
+                os.fchown(file, 0, group)
+                writing.write(text)
+        except OSError as problem:
+            raise Failed(f"BIRD's configuration cannot be written: {problem}") from None
         return fresh
 
     async def _settle(self) -> None:
