@@ -15,6 +15,8 @@ from fairlead.kit.alone import alone
 from . import document
 from .address import Text
 from .admin import AdminNetworkPolicy, BaselineAdminNetworkPolicy
+from .bgp import BGPConfiguration, BGPPeer
+from .bgpfilter import BGPFilter
 from .block import Block
 from .cluster import ClusterNetworkPolicy
 from .endpoint import Endpoint
@@ -26,6 +28,7 @@ from .node import Node
 from .policy import NetworkPolicy
 from .refusal import join, named, refusal, spelt
 from .reservation import Reservation
+from .secret import Secret
 
 KINDS: tuple[type[Object], ...] = (
     Network,
@@ -38,6 +41,10 @@ KINDS: tuple[type[Object], ...] = (
     ClusterNetworkPolicy,
     AdminNetworkPolicy,
     BaselineAdminNetworkPolicy,
+    Secret,
+    BGPFilter,
+    BGPConfiguration,
+    BGPPeer,
 )
 """Every kind there is, in the order in which ``apply`` takes them."""
 
