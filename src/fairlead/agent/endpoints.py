@@ -127,7 +127,7 @@ class Endpoints:
             return await self._create(request, network, name, cookie)
 
     async def change(self, request: Change) -> Attached:
-        """Change the ports of an endpoint, or where the other end of one that is handed over has got to."""
+        """Change the ports or labels of an endpoint, or where the other end of one that is handed over has got to."""
         refuse_unbounded_change(request)
         name = endpoint_name(request.container, request.interface)
         before = self.all.get(name)
@@ -142,17 +142,21 @@ class Endpoints:
                 raise Missing(f"there is no endpoint {name!r}", field="container")
             network = self._networks.get(existing.spec.network)
             await self._outlast(request.ports or ())
-            wanted = replace(existing, spec=self._changed(existing, request, network))
+            wanted = replace(demand.labelled(existing, request), spec=self._changed(existing, request, network))
             self._swap(existing, wanted)
             before, stored = existing, wanted
             try:
                 stored = await self._put(wanted, existing)
                 self._swap(wanted, stored)
+                if wanted.metadata.labels != existing.metadata.labels or wanted.display != existing.display:
+                    await self._policies.admit(stored)
                 await self._node.put(name, self._rows(stored))
             except BaseException:
                 if stored is not wanted:
                     before = await asyncio.shield(self._put(existing, stored))
                 self._swap(stored, before)
+                if wanted.metadata.labels != existing.metadata.labels:
+                    await asyncio.shield(self._policies.admit(before))
                 raise
             return self._attached(stored, network)
 

@@ -19,7 +19,7 @@ from fairlead.model.meta import Object
 from fairlead.model.network import Network
 
 from . import wire
-from .schema import Applied, Attach, Attached, Detach, Detached, Explained, Flow, Refusal, Report, Status
+from .schema import Applied, Attach, Attached, Change, Detach, Detached, Explained, Flow, Refusal, Report, Status
 
 T = TypeVar("T")
 
@@ -74,6 +74,10 @@ class Client:
     def detach(self, request: Detach) -> Detached:
         """Take interfaces away; nothing there is no error."""
         return self._ask("POST", "/v1/detach", Detached, request)
+
+    def change(self, request: Change) -> Attached:
+        """Change what an endpoint has; everything is in the kernel when this returns."""
+        return self._ask("POST", "/v1/change", Attached, request)
 
     def explain(self, **query: str) -> Explained:
         """Whether one may open a connection to another, and why: ``from``, ``to``, ``protocol``, ``port``."""
