@@ -16,8 +16,8 @@ class Settings(Value, frozen=True, kw_only=True):
 
     ``debounce``: how long an event waits for its companions before the kernel is compared; ``interval``: how often it is
     compared although nothing was heard; ``linger``: how long detached endpoints wait to be removed together; ``gc_grace``:
-    how long a collection spares a container that its runtime does not list. ``flow_buffer``: KiB in which events wait for the
-    agent, a power of two.
+    how long a collection spares a container that its runtime does not list; ``ttl``: after how long without a sign of life
+    other nodes take this one for gone. ``flow_buffer``: KiB in which events wait for the agent, a power of two.
     """
 
     run_dir: str
@@ -25,6 +25,7 @@ class Settings(Value, frozen=True, kw_only=True):
     node: str
     group: str = ""
     node_ip: str = ""
+    store: str = ""
     plane: str = "auto"
     ipv6: bool = False
     flow_buffer: int = 1024
@@ -32,6 +33,7 @@ class Settings(Value, frozen=True, kw_only=True):
     interval: float = 30.0
     linger: float = 0.005
     gc_grace: float = 10.0
+    ttl: float = 10.0
 
     @property
     def addresses(self) -> tuple[Address, ...]:

@@ -10,7 +10,7 @@ from fairlead.datapath.filter.table import NAME
 from fairlead.doctor.base import Capability
 from fairlead.kernel import boot, features, nft, route, sysctl
 from fairlead.kernel.netlink import Netlink
-from fairlead.links.mark import GROUP
+from fairlead.links.mark import GROUP, PROTOCOL
 from fairlead.model.address import Interface, Prefix
 
 _DEFAULT_MTU = 1500
@@ -33,12 +33,12 @@ class Host:
         self.boot = boot.boot_id()
 
     def routes(self) -> list[HostRoute]:
-        """The routes of the main table, but the default ones and the link-local and multicast ones every interface has."""
+        """The routes of the main table that are not ours: no default ones, none that every interface has."""
         names = {one.index: one.name for one in route.links(self._netlink)}
         return [
             HostRoute(Prefix(one.dst), names.get(one.index, "?"))
             for one in route.routes(self._netlink)
-            if one.dst not in _EVERYWHERE and not one.dst.startswith(("fe80:", "ff00:"))
+            if one.dst not in _EVERYWHERE and not one.dst.startswith(("fe80:", "ff00:")) and one.protocol != PROTOCOL
         ]
 
     def addresses(self) -> list[str]:

@@ -206,7 +206,7 @@ class Networks:
                         if subnet.cidr.overlaps(theirs.cidr):
                             raise Conflict(f"{subnet.cidr} overlaps {theirs.cidr} of network {other.name}", field=field)
             for route in self._host.routes():
-                if route.device != mine and not route.device.startswith(names.VETH) and subnet.cidr.overlaps(route.dst):
+                if route.device != mine and subnet.cidr.overlaps(route.dst):
                     raise Conflict(
                         f"{subnet.cidr} collides with the host's route {route.dst} on {route.device}; choose another",
                         field=field,

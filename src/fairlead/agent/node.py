@@ -285,10 +285,10 @@ class Node:
     def _lead(self, add: Sequence[Row], remove: Sequence[Row]) -> list[Exception]:
         """New ways before old ones go. Each row by itself where all together are refused: one that fails keeps no other."""
         links = self._hands.links
-        failures = [failure] if (failure := _attempt(lambda: links.ensure(add, self._guard))) else []
-        if failures:
+        failures = [failure] if (failure := _attempt(lambda: self._hands.filter.change(add, remove))) else []
+        if _attempt(lambda: links.ensure(add, self._guard)):
             steps = [partial(links.ensure, (row,), self._guard) for row in add]
-            failures = [failure for step in steps if (failure := _attempt(step))]
+            failures += [failure for step in steps if (failure := _attempt(step))]
         fault.point("way.made")
         if failure := _attempt(lambda: links.remove(remove)):
             failures.append(failure)

@@ -51,9 +51,11 @@ class Policies:
         node: Node,
         networks: Networks,
         endpoints: Callable[[], Mapping[str, Endpoint]],
+        *,
+        me: str,
     ) -> None:
-        """``endpoints`` answers with all there are, by name."""
-        self.book = Book()
+        """``endpoints`` answers with all there are on this node, ``me``, by name."""
+        self.book = Book(me)
         self.all: dict[str, dict[str, Thing]] = {Namespace.plural: {}, NetworkPolicy.plural: {}}
         self._store, self._node, self._networks, self._ask = store, node, networks, endpoints
         self._changes: dict[str, Rows] = {}

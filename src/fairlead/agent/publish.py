@@ -123,7 +123,7 @@ class Publish:
             return None
         meta = endpoint.metadata
         return Endpoint(
-            metadata=Meta(name=meta.name, namespace=meta.namespace, labels=meta.labels),
+            metadata=Meta(name=f"{meta.name}@{self._me.name}", namespace=meta.namespace, labels=meta.labels),
             spec=EndpointSpec(
                 container=spec.container,
                 interface=spec.interface,

@@ -128,7 +128,8 @@ class Server:
         return _json(await self._door.doctor())
 
     async def _list(self, request: web.Request) -> web.Response:
-        return _json(self._door.objects(request.match_info["plural"]))
+        everywhere = request.query.get("everywhere", "false") == "true"
+        return _json(self._door.objects(request.match_info["plural"], everywhere=everywhere))
 
     async def _get(self, request: web.Request) -> web.Response:
         plural, name = request.match_info["plural"], request.match_info["name"]

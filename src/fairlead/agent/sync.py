@@ -94,5 +94,9 @@ class Sync:
             await self._cluster.learn(thing.name, None if gone else thing)
 
     async def _endpoint(self, thing: Stored, gone: bool) -> None:
-        if isinstance(thing, Endpoint) and thing.spec.node == self._me:
+        if not isinstance(thing, Endpoint):
+            return
+        if thing.spec.node == self._me:
             self._publish.hear(thing.key, None if gone else thing)
+        else:
+            self._cluster.remote(thing, gone=gone)

@@ -45,9 +45,10 @@ class Client:
         """The kernel compared with what it should be; nothing is touched."""
         return self._ask("GET", "/v1/doctor", Report)
 
-    def objects(self, plural: str) -> list[Object]:
-        """All objects of a kind, by name."""
-        return self._ask("GET", f"/v1/objects/{quote(plural, safe='')}", list[_ANY])
+    def objects(self, plural: str, *, everywhere: bool = False) -> list[Object]:
+        """All objects of a kind, by name; ``everywhere``: other nodes' endpoints too."""
+        query = "?everywhere=true" if everywhere else ""
+        return self._ask("GET", f"/v1/objects/{quote(plural, safe='')}{query}", list[_ANY])
 
     def object(self, plural: str, name: str) -> Object:
         """One object; ``Missing`` if there is none."""

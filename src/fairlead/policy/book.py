@@ -151,9 +151,13 @@ class Book:
                 self._seat(one)
 
     def _seat(self, endpoint: Endpoint) -> None:
-        """An endpoint is new, or changed, or its namespace did, or what policies look at."""
+        """An endpoint is new, or changed, or its namespace did, or what policies look at.
+
+        What policies say of those on other nodes is for these to enforce: here they are peers alone.
+        """
         who = self._lens.profile(endpoint, self._namespaces)
-        self._groups.join(endpoint.name, who)
+        if endpoint.spec.node in {"", self._node}:
+            self._groups.join(endpoint.name, who)
         self._peers.seat(endpoint.name, self._lens.outside(who), (one.address for one in endpoint.spec.addresses))
 
     def _seat_node(self, node: Node) -> None:

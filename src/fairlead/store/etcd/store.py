@@ -19,8 +19,8 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from msgspec.structs import replace
 
 from fairlead.kit.clock import Clock
-from fairlead.model.codec import KINDS, decode, encode
-from fairlead.model.errors import Conflict, Failed, Invalid, Unavailable
+from fairlead.model.codec import KINDS, encode
+from fairlead.model.errors import Conflict, Invalid, Unavailable
 from fairlead.model.meta import Object
 from fairlead.store.base import (
     MAX_CHANGES,
@@ -32,10 +32,12 @@ from fairlead.store.base import (
     Listing,
     Put,
     Settled,
+    Stored,
     check,
     closed,
     kind_of,
     known,
+    read,
     settle,
 )
 from fairlead.store.presence import TTL, Hold
@@ -70,7 +72,7 @@ class Etcd:
         self._clock = clock
         self._closed = False
 
-    async def get(self, plural: str, key: Key) -> Object | None:
+    async def get(self, plural: str, key: Key) -> Stored | None:
         known(plural, key)
         at = self._keys.object(plural, key)
         read = await self._gateway.ask(_RANGE, Range(key=at), Ranged)
@@ -80,7 +82,7 @@ class Etcd:
         kind_of(plural)
         span = self._keys.objects(plural)
         for _ in range(_TRIES):
-            found: list[Object] = []
+            found: list[Stored] = []
             revision = 0
             try:
                 async with aclosing(self._pages(span)) as pages:
@@ -89,12 +91,12 @@ class Etcd:
                         found += [self._object(plural, one) for one in page.kvs if self._keys.named(one.key)]
             except Compacted:
                 continue  # it took so long that etcd has forgotten the revision of the first page
-            return Listing(tuple(sorted(found, key=lambda one: one.key)), revision)
+            return Listing.of(sorted(found, key=lambda one: one.key), revision)
         raise Unavailable(
             f"the {plural} cannot be listed: etcd forgets each revision at once; look at --auto-compaction-retention"
         )
 
-    async def commit(self, *changes: Change) -> tuple[Object | None, ...]:
+    async def commit(self, *changes: Change) -> tuple[Stored | None, ...]:
         self._open()
         check(changes)
         if not changes:
@@ -159,10 +161,10 @@ class Etcd:
         done = await self._gateway.ask("/v3/kv/txn", asked, Txned)
         return {one.key: one for one in done.found}
 
-    def _look(self, seen: Mapping[bytes, KeyValue]) -> Callable[[str, Key], Object | None]:
+    def _look(self, seen: Mapping[bytes, KeyValue]) -> Callable[[str, Key], Stored | None]:
         """How ``settle`` sees what was read."""
 
-        def look(plural: str, key: Key) -> Object | None:
+        def look(plural: str, key: Key) -> Stored | None:
             kept = seen.get(self._keys.object(plural, key))
             return self._object(plural, kept) if kept else None
 
@@ -184,16 +186,10 @@ class Etcd:
                 revision=asked.revision or page.header.revision,
             )
 
-    def _object(self, plural: str, kept: KeyValue) -> Object:
+    def _object(self, plural: str, kept: KeyValue) -> Stored:
         """What a key holds, with the revision that etcd gave it."""
-        where = kept.key.decode(errors="replace")
-        try:
-            found = decode(kept.value, kind_of(plural))
-        except Invalid as problem:
-            raise Failed(f"{where} in etcd cannot be read: {problem}; see it with: etcdctl get '{where}'") from None
-        if self._keys.object(plural, found.key) != kept.key:
-            raise Failed(f"{where} in etcd says that it is {'/'.join(found.key)}; correct or delete it with etcdctl")
-        return _at(found, kept.mod_revision)
+        named = self._keys.named(kept.key)
+        return _at(read(plural, kept.value, named[1] if named else None), kept.mod_revision)
 
     def _event(self, change: messages.Change) -> Event | None:
         """What a change says of an object; None of what is no object of a kind known here."""
@@ -217,11 +213,11 @@ def _op(key: bytes, settled: Settled) -> Op:
     return Op(request_put=messages.Put(key=key, value=encode(_at(settled.event.object, 0))))
 
 
-def _result(settled: Settled, revision: int) -> Object | None:
+def _result(settled: Settled, revision: int) -> Stored | None:
     """What a change came to, now that its revision is known."""
     return _at(settled.event.object, revision) if settled.event else settled.result
 
 
-def _at(thing: Object, revision: int) -> Object:
+def _at(thing: Stored, revision: int) -> Stored:
     """An object at a revision; at 0, as it is kept."""
     return replace(thing, metadata=replace(thing.metadata, resource_version=str(revision or "")))
