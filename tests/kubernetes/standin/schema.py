@@ -35,9 +35,9 @@ class Schema:
 
     def prune(self, tree: Tree) -> None:
         """Drop what no field is known for."""
-        about = {"apiVersion": tree.get("apiVersion"), "kind": tree.get("kind"), "metadata": tree.get("metadata")}
+        meta = tree.pop("metadata")
         _prune(tree, self._schema)
-        tree.update(about)
+        tree["metadata"] = meta
 
     def problems(self, tree: Tree) -> list[tuple[str, str]]:
         """(field, what is wrong) for each wrong field."""

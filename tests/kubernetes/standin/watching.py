@@ -18,11 +18,22 @@ if TYPE_CHECKING:
     from .server import StandIn
 
 
-class Selector(NamedTuple):
-    """Labels and fields that an object must have. Equality only."""
+class Want(NamedTuple):
+    """One thing that a selector asks for. ``sign``: "=", "!=", or empty: that it is there."""
 
-    labels: tuple[tuple[str, str, bool], ...]
-    fields: tuple[tuple[str, str, bool], ...]
+    key: str
+    sign: str
+    value: str
+
+    def fits(self, value: str | None) -> bool:
+        return value is not None if not self.sign else (value == self.value) is (self.sign == "=")
+
+
+class Selector(NamedTuple):
+    """Labels and fields that an object must have: ``key=value``, ``key!=value``, and of labels ``key``, whatever its value."""
+
+    labels: tuple[Want, ...]
+    fields: tuple[Want, ...]
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> Self:
@@ -35,16 +46,16 @@ class Selector(NamedTuple):
             return True
         tree = kept.tree
         labels = tree["metadata"].get("labels", {})
-        return all((labels.get(key) == value) is same for key, value, same in self.labels) and all(
-            (str(_field(tree, path)) == value) is same for path, value, same in self.fields
+        return all(one.fits(labels.get(one.key)) for one in self.labels) and all(
+            one.fits(str(_field(tree, one.key))) for one in self.fields
         )
 
 
-def _pairs(text: str) -> tuple[tuple[str, str, bool], ...]:
+def _pairs(text: str) -> tuple[Want, ...]:
     found = []
     for word in filter(None, text.split(",")):
         key, sign, value = word.partition("!=" if "!=" in word else "=")
-        found.append((key, value.lstrip("="), sign == "="))
+        found.append(Want(key, sign, value.lstrip("=")))
     return tuple(found)
 
 

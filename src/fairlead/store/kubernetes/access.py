@@ -15,12 +15,11 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-import secrets
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, urlsplit
 
 import yaml
 
@@ -67,22 +66,11 @@ class Access:
     server_name: str = ""
     insecure: bool = False
     namespace: str = NAMESPACE
-    who: str = field(default_factory=lambda: f"fairlead-{secrets.token_hex(4)}")
+    who: str = field(default_factory=lambda: f"fairlead-{platform.node()}"[:128])
     patience: float = 20.0
     quiet: float = 90.0
     page: int = 500
     at_once: int = 8
-
-
-def from_url(url: str, **more: Any) -> Access:
-    """The access that ``--store kubernetes://...`` means; ``more``: fields of ``Access``."""
-    parts = urlsplit(url)
-    if parts.scheme != "kubernetes" or parts.netloc:
-        raise Invalid(f"{url!r} is no Kubernetes store; write kubernetes:// or kubernetes:///path/to/kubeconfig", field="store")
-    asked = parse_qs(parts.query)
-    if unknown := set(asked) - {"context"}:
-        raise Invalid(f"{', '.join(sorted(unknown))} is not known; ?context=NAME is", field="store")
-    return find(parts.path, asked.get("context", [""])[0], **more)
 
 
 def find(path: str = "", context: str = "", environment: Mapping[str, str] = os.environ, **more: Any) -> Access:

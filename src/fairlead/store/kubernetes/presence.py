@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -279,7 +278,7 @@ def _changed(lease: _Lease) -> float:
     """When a Lease was last changed, by the API server's clock; 0 if it does not say."""
     said = max((one.time for one in lease.metadata.managed_fields), default="")
     try:
-        return time.mktime(time.strptime(said, "%Y-%m-%dT%H:%M:%SZ")) - time.timezone
+        return datetime.fromisoformat(said).timestamp()
     except ValueError:
         return 0.0
 

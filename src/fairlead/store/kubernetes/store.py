@@ -78,7 +78,7 @@ class Kubernetes:
     """A store that a whole cluster shares; bound to the event loop that made it."""
 
     at_once: Final = 1
-    whole: Final = False
+    orders_all: Final = False
 
     def __init__(self, access: Access, *, clock: Clock = time.time) -> None:
         """Ask nobody anything yet: an agent starts also while its API server is away."""
@@ -92,8 +92,12 @@ class Kubernetes:
         known(plural, key)
         self._open()
         of = resource(plural)
-        tree = await self._tree(of, key)
-        return None if tree is None else self._reader.read(of, msgspec.json.encode(tree))
+        try:
+            of.path(key)
+        except Invalid:  # there can be no such object; but whoever asks may want to know whether anybody answers
+            await self._listed(of, {"limit": "1"})
+            return None
+        return self._stored(of, await self._tree(of, key))
 
     async def list(self, plural: str) -> Listing:
         of = resource(plural)
@@ -220,15 +224,19 @@ class Kubernetes:
         query = {"limit": str(self._client.access.page)}
         at = 0
         while True:
-            try:
-                page = _lists.decode(await self._client.read(of.everything, query))
-            except msgspec.MsgspecError as problem:
-                raise Unavailable(f"a listing of {of.plural} is none: {problem}") from None
+            page = await self._listed(of, query)
             at = at or revision(of, page.metadata.resource_version)
             found += [self._reader.read(of, one) for one in page.items or ()]
             if not page.metadata.cont:
                 return found, at
             query = {**query, "continue": page.metadata.cont}
+
+    async def _listed(self, of: Resource, query: Mapping[str, str]) -> _List:
+        """One page."""
+        try:
+            return _lists.decode(await self._client.read(of.everything, query))
+        except msgspec.MsgspecError as problem:
+            raise Unavailable(f"a listing of {of.plural} is none: {problem}") from None
 
     async def _write(self, of: Resource, change: Change, before: Tree | None) -> Stored | None:
         """Do what was decided, once."""
