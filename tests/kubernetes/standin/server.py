@@ -251,7 +251,7 @@ class StandIn:
 
     def _verb(self, request: web.Request, target: Target) -> str:
         if request.method == "GET":
-            watching = request.query.get("watch") in {"1", "true"}
+            watching = request.query.get("watch", "").lower() in {"1", "t", "true"}
             return "get" if target.name else "watch" if watching else "list"
         if request.method == "DELETE":
             return "delete" if target.name else "deletecollection"
