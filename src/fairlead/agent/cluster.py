@@ -15,11 +15,12 @@ from fairlead.desired.state import Fellow, Rows
 from fairlead.model.address import Address, Prefix
 from fairlead.model.block import Block
 from fairlead.model.endpoint import Endpoint
-from fairlead.model.errors import Conflict, Invalid, Missing
+from fairlead.model.errors import Conflict, Invalid
+from fairlead.model.meta import Object
 from fairlead.model.network import CLUSTER, Network
 from fairlead.model.node import Node as Machine
 from fairlead.model.node import NodeCondition
-from fairlead.store.base import MAX_CHANGES, Delete, Key, Store
+from fairlead.store.base import MAX_CHANGES, Delete, Key, Store, Stored
 from fairlead.topology import mtu, routes
 from fairlead.topology.station import Station
 
@@ -51,10 +52,14 @@ class Cluster:
         self._stations: dict[str, Station] = {}
         self._me, self._node, self._ask_networks, self._blocks = me, node, networks, blocks
 
-    def adopt(self, machines: Iterable[Machine]) -> None:
+    def adopt(self, machines: Iterable[Stored], endpoints: Iterable[Stored]) -> None:
         """What there is at a start; the kernel follows with ``Node.apply``."""
-        for one in machines:
-            self._know(one)
+        for machine in machines:
+            if isinstance(machine, Machine):
+                self._know(machine)
+        for one in endpoints:
+            if isinstance(one, Endpoint) and one.spec.node != self._me.name:
+                self.remotes[one.key] = one
         self._node.adopt_all({**self._fellows(self._others()), **self._rows(self._networks(), self._others())})
         self._node.adopt_all(self._own(self._networks()))
 
@@ -86,11 +91,8 @@ class Cluster:
         else:
             self.remotes[endpoint.key] = endpoint
 
-    async def forget(self, name: str) -> Machine:
-        """Remove a node that is gone for good: its object, the containers it told of, its blocks."""
-        machine = self.machines.get(name)
-        if machine is None:
-            raise Missing(f"there is no node {name!r}; there are: {', '.join(sorted(self.machines))}", field="name")
+    async def leave_behind(self, name: str) -> None:
+        """A node is gone for good: remove the containers that it told of, and free its blocks."""
         if name == self._me.name:
             raise Invalid("this is the node you ask; stop its agent and ask another one", field="name")
         if self.alive is None or name in self.alive:
@@ -99,8 +101,6 @@ class Cluster:
         for start in range(0, len(theirs), MAX_CHANGES):
             await self._store.commit(*(Delete(Endpoint.plural, one.key) for one in theirs[start : start + MAX_CHANGES]))
         await self._blocks.collect(self.machines.keys() - {name})
-        await self._store.commit(Delete(Machine.plural, machine.key))
-        return machine
 
     async def moved(self) -> None:
         """This node is reached otherwise: its address or its uplink changed."""
@@ -136,12 +136,12 @@ class Cluster:
         here = me.underlay
         return mtu.inner(network.spec, me.mtu, here.family if here else 4)
 
-    def seen(self) -> dict[str, Machine]:
-        """Every node with what is known of its life."""
-        return {name: self._seen(one) for name, one in self.machines.items()}
+    def seen(self, machines: Mapping[str, Object]) -> dict[str, Object]:
+        """Nodes with what is known of their lives."""
+        return {name: self._seen(one) if isinstance(one, Machine) else one for name, one in machines.items()}
 
     def _seen(self, machine: Machine) -> Machine:
-        if self.alive is None or not machine.status.addresses:
+        if self.alive is None:
             return machine
         ready = NodeCondition(type="Ready", status="True" if machine.name in self.alive else "False")
         others = tuple(one for one in machine.status.conditions if one.type != "Ready")

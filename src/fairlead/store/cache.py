@@ -25,9 +25,8 @@ from dataclasses import dataclass
 from fairlead.kit.backoff import Backoff
 from fairlead.kit.clock import Clock
 from fairlead.model.errors import Problem
-from fairlead.model.meta import Object
 
-from .base import KEEP, Compacted, Event, EventKind, Key, Store, kind_of
+from .base import KEEP, Compacted, Event, EventKind, Key, Store, Stored, kind_of
 from .mirror import Mirror
 from .snapshot import Kept, Snapshot
 
@@ -65,7 +64,7 @@ class _Kind:
     def __init__(self, plural: str) -> None:
         self.plural = plural
         self.mirror = Mirror()
-        self.deleted: deque[Object] = deque(maxlen=KEEP)
+        self.deleted: deque[Stored] = deque(maxlen=KEEP)
         self.listed = self.current = False
         self.away: float | None = None
         self.why = "not asked yet"
@@ -101,11 +100,11 @@ class Cache:
         since, why = min(away, default=(None, ""))
         return State(all(one.listed for one in kinds), since, why)
 
-    def all(self, plural: str) -> Mapping[Key, Object]:
+    def all(self, plural: str) -> Mapping[Key, Stored]:
         """Every object of a kind that is known, by key."""
         return self._kinds[plural].mirror.objects
 
-    def deleted(self, plural: str) -> tuple[Object, ...]:
+    def deleted(self, plural: str) -> tuple[Stored, ...]:
         """The objects of a kind that went away, as far back as is remembered here, oldest first."""
         return tuple(self._kinds[plural].deleted)
 

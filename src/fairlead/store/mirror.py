@@ -8,21 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fairlead.model.meta import Object
-
-from .base import Event, EventKind, Key, Listing
+from .base import Event, EventKind, Key, Listing, Stored
 
 
 class Mirror:
     """The objects of one kind. ``since``: all up to this revision of the store is in them."""
 
-    def __init__(self, objects: Iterable[Object] = ()) -> None:
-        self.objects: dict[Key, Object] = {one.key: one for one in objects}
+    def __init__(self, objects: Iterable[Stored] = ()) -> None:
+        self.objects: dict[Key, Stored] = {one.key: one for one in objects}
         self.since = 0
 
     def listed(self, listing: Listing) -> tuple[Event, ...]:
         """Know what a listing says; what that changes: first what is gone, so that what it held is free for the rest."""
-        there = {one.key: one for one in listing.objects}
+        found: tuple[Stored, ...] = (*listing.objects, *listing.broken)
+        there = {one.key: one for one in found}
         gone = [one for key, one in self.objects.items() if key not in there or _another(one, there[key])]
         for one in gone:
             del self.objects[one.key]
@@ -51,6 +50,6 @@ class Mirror:
         return (Event(EventKind.MODIFIED, event.object, event.revision),)
 
 
-def _another(one: Object, other: Object) -> bool:
+def _another(one: Stored, other: Stored) -> bool:
     """Whether two objects of one name are not the same one, changed."""
     return one.metadata.uid != other.metadata.uid

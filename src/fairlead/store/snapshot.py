@@ -19,11 +19,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Self, TypeVar
 
-from fairlead.model.codec import decode, encode
-from fairlead.model.errors import Failed, Forbidden, Invalid, Problem, Unsupported
-from fairlead.model.meta import Object
+from fairlead.model.broken import Broken
+from fairlead.model.codec import encode
+from fairlead.model.errors import Failed, Forbidden, Problem, Unsupported
 
-from .base import KEEP, Event, EventKind, Key, kind_of
+from .base import KEEP, Event, EventKind, Key, Stored, read
 from .schema import Layout, open_file, transaction, translated
 
 log = logging.getLogger(__name__)
@@ -53,8 +53,8 @@ T = TypeVar("T")
 class Kept(NamedTuple):
     """What was known of a kind: its objects, the deletions seen last, and until when it is known to have been so."""
 
-    objects: tuple[Object, ...]
-    deleted: tuple[Object, ...]
+    objects: tuple[Stored, ...]
+    deleted: tuple[Stored, ...]
     at: float
 
 
@@ -62,8 +62,8 @@ class _Pending:
     """What is not written yet of one kind; of each object the newest."""
 
     def __init__(self) -> None:
-        self.objects: dict[Key, Object | None] = {}
-        self.deleted: deque[Object] = deque(maxlen=KEEP)
+        self.objects: dict[Key, Stored | None] = {}
+        self.deleted: deque[Stored] = deque(maxlen=KEEP)
         self.at = 0.0
 
 
@@ -183,13 +183,13 @@ def _load(db: sqlite3.Connection, plural: str) -> Kept | None:
     return Kept(_decoded(plural, objects), _decoded(plural, deleted), float(row[0]))
 
 
-def _decoded(plural: str, rows: Iterable[tuple[bytes]]) -> tuple[Object, ...]:
-    """Those that this version can read: the store will tell of the others."""
-    kind, found = kind_of(plural), []
-    for (data,) in rows:
-        with suppress(Invalid):
-            found.append(decode(data, kind))
-    return tuple(found)
+def _decoded(plural: str, rows: Iterable[tuple[bytes]]) -> tuple[Stored, ...]:
+    """What this version cannot read is handed over as that, as the store would."""
+    return tuple(read(plural, data) for (data,) in rows)
+
+
+def _data(thing: Stored) -> bytes:
+    return thing.data if isinstance(thing, Broken) else encode(thing)
 
 
 def _save(db: sqlite3.Connection, pending: dict[str, _Pending]) -> None:
@@ -199,9 +199,9 @@ def _save(db: sqlite3.Connection, pending: dict[str, _Pending]) -> None:
                 if thing is None:
                     db.execute("DELETE FROM objects WHERE plural = ? AND namespace = ? AND name = ?", (plural, *key))
                 else:
-                    db.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?)", (plural, *key, encode(thing)))
+                    db.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?)", (plural, *key, _data(thing)))
             for thing in some.deleted:
-                db.execute("INSERT INTO deleted (plural, data) VALUES (?, ?)", (plural, encode(thing)))
+                db.execute("INSERT INTO deleted (plural, data) VALUES (?, ?)", (plural, _data(thing)))
             oldest = "SELECT number FROM deleted WHERE plural = ? ORDER BY number DESC LIMIT 1 OFFSET ?"
             db.execute(f"DELETE FROM deleted WHERE plural = ? AND number <= ({oldest})", (plural, plural, KEEP))  # noqa: S608
             db.execute("INSERT OR REPLACE INTO kinds VALUES (?, ?)", (plural, some.at))
