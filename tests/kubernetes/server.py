@@ -61,9 +61,13 @@ class Server:
         body = None if tree is None else json.dumps(tree).encode()
         request = urllib.request.Request(self.url + path, body, headers, method=method)  # noqa: S310  # loopback
         context = ssl.create_default_context(cadata=self.ca.decode()) if self.ca else None
-        with urllib.request.urlopen(request, timeout=30, context=context) as answer:  # noqa: S310
-            found: Tree = json.loads(answer.read())
-            return found
+        try:
+            with urllib.request.urlopen(request, timeout=30, context=context) as answer:  # noqa: S310
+                found: Tree = json.loads(answer.read())
+                return found
+        except urllib.error.HTTPError as error:
+            error.add_note(error.read().decode(errors="replace"))
+            raise
 
     def wipe(self) -> None:
         """Remove every object of ours."""
@@ -153,7 +157,7 @@ def real(folder: Path, assets: Path, *words: str) -> Iterator[Server]:
         *("--tls-cert-file", str(cert), "--tls-private-key-file", str(key), "--token-auth-file", str(tokens)),
         *("--service-account-issuer", "https://kubernetes.default.svc", "--service-account-key-file", str(account)),
         *("--service-account-signing-key-file", str(account), "--service-cluster-ip-range", "10.96.0.0/16"),
-        *("--authorization-mode", "RBAC", "--disable-admission-plugins", "ServiceAccount", *words),
+        *("--authorization-mode", "RBAC", "--disable-admission-plugins", "ServiceAccount", "--allow-privileged", *words),
     )
     with (
         _running(folder / "etcd.log", assets / "etcd", *etcd_words),
