@@ -1,6 +1,6 @@
-"""Play: a cluster played into the stand-in, as a process of its own: nodes, namespaces, pods that come, change and go, policies.
+"""Play: a cluster played into the stand-in, as a process of its own: nodes, namespaces, policies, and pods that change.
 
-    python -m tests.kubernetes.play --nodes 1000 --pods 50000 --policies 1000 --churn 0.05
+    python -m tests.kubernetes.play --nodes 1000 --pods 50000 --policies 1000
 
 It prints the port and then, for each line that it reads, does what the line says: ``churn N`` changes N pods a second until
 the next line, ``label POD VALUE`` changes a label of one pod, ``at`` prints the revision, ``end`` ends it. Objects are as

@@ -22,6 +22,7 @@ from tests.tree import ROOT
 FOLDER = ROOT / "deploy/kubernetes"
 FILES = sorted(path for path in FOLDER.glob("**/*.yaml") if path.name != "kustomization.yaml")
 
+
 def script(name: str) -> types.ModuleType:
     spec = importlib.util.spec_from_file_location(name, ROOT / f"scripts/{name}.py")
     assert spec
@@ -113,9 +114,7 @@ def test_k3s_has_other_places_and_nothing_else() -> None:
 
 
 def rendered(name: str) -> dict[tuple[str, str], Any]:
-    done = subprocess.run(
-        ["kubectl", "kustomize", FOLDER / name], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = subprocess.run(["kubectl", "kustomize", FOLDER / name], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     trees = [one for one in yaml.safe_load_all(done.stdout) if one]
     order = [(one["kind"], one["metadata"]["name"]) for one in documents()]

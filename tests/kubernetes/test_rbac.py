@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from fairlead.model.block import Block, BlockSpec
 from fairlead.model.address import Name, Prefix
+from fairlead.model.block import Block, BlockSpec
 from fairlead.model.codec import KINDS
 from fairlead.model.errors import Forbidden
 from fairlead.model.meta import Meta
@@ -92,6 +91,12 @@ async def everything_an_agent_does(store: Kubernetes) -> None:
     await asyncio.wait([following])
 
 
+async def a_block_and_its_end(store: Kubernetes) -> None:
+    await store.commit(Put(block("10.1.0.0/26"), expect=""))
+    await store.commit(Put(changed(block("10.1.0.0/26"))))
+    await store.commit(Delete(Block.plural, ("", "10-1-0-0-26")))
+
+
 def block(cidr: str) -> Block:
     name = cidr.replace("/", "-").replace(".", "-")
     return Block(metadata=Meta(name=name), spec=BlockSpec(network=Name("blue"), cidr=Prefix(cidr), node="node-0001"))
@@ -143,9 +148,7 @@ def test_without_a_rule_the_agent_is_told_so(server: StoodIn, opens: Any, verb: 
     async def run() -> None:
         async with opens(token=TOKEN) as store:
             with pytest.raises(Forbidden, match=rf"cannot {verb} resource \"blocks\".*deploy/kubernetes"):
-                await store.commit(Put(block("10.1.0.0/26"), expect=""))
-                await store.commit(Put(changed(block("10.1.0.0/26"))))
-                await store.commit(Delete(Block.plural, ("", "10-1-0-0-26")))
+                await a_block_and_its_end(store)
 
     run()
 
@@ -199,5 +202,3 @@ def prepare(server: Server) -> None:
             tree["metadata"].pop(name, None)
     server.call("POST", "/api/v1/nodes", one)
     server.call("POST", "/api/v1/namespaces/team-00/pods", made)
-
-

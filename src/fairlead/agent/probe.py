@@ -1,4 +1,4 @@
-"""Probe: whether the agent of this machine answers, or is ready, for who starts it anew or sends nobody there (kubelet, systemd).
+"""Probe: whether the agent of this machine answers, or is ready. For whoever starts it anew when it does not: kubelet.
 
     python -m fairlead.agent.probe alive     it answers
     python -m fairlead.agent.probe ready     it answers that containers can start; what else it says goes to standard output
@@ -22,18 +22,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0 if it is so, 1 with the reason if not."""
     asked = list(sys.argv[1:] if arguments is None else arguments)
     if asked not in (["alive"], ["ready"]):
-        print("usage: python -m fairlead.agent.probe alive|ready", file=sys.stderr)
-        return 2
+        return _say(2, "usage: python -m fairlead.agent.probe alive|ready")
     folder = os.environ.get("FAIRLEAD_RUN_DIR", "/run/fairlead")
     try:
         status = _ask(f"{folder}/agent.sock")
     except (OSError, ValueError) as problem:
-        print(f"the agent does not answer: {problem}")
-        return 1
+        return _say(1, f"the agent does not answer: {problem}")
     if asked == ["ready"] and not status.get("ready"):
-        print(f"not ready: {status.get('reason') or 'it does not say why'}")
-        return 1
+        return _say(1, f"not ready: {status.get('reason') or 'it does not say why'}")
     return 0
+
+
+def _say(code: int, text: str) -> int:
+    sys.stdout.write(f"{text}\n")
+    return code
 
 
 def _ask(path: str) -> dict[str, object]:
@@ -49,7 +51,7 @@ def _ask(path: str) -> dict[str, object]:
         raise ValueError(head.split(b"\r\n", 1)[0].decode(errors="replace"))
     status = json.loads(body)
     if not isinstance(status, dict):
-        raise ValueError("its answer is none")  # noqa: TRY004  # it is about what came over the wire
+        raise ValueError("its answer is none")  # it is about what came over the wire
     return status
 
 

@@ -77,9 +77,8 @@ class Gate:
         """Raise 403 unless the user may."""
         resource = f"{of.plural}/{part}" if part else of.plural
         self.asked.append(Asked(user, verb, of.group, resource, namespace))
-        if user not in self.rules:
-            if user == "anybody" or not self.rules:
-                return
+        if user not in self.rules and (user == "anybody" or not self.rules):
+            return
         for rule in self.rules.get(user, ()):
             if (
                 {verb, "*"} & rule.verbs

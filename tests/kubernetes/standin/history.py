@@ -77,7 +77,7 @@ class History:
         """All objects of a kind in order, as they are or as they were at a revision that was handed out; None: forgotten."""
         if revision is not None:
             found = self._snapshots.get((resource, revision))
-            return (revision, found) if found is not None and revision > self.floor else None
+            return (revision, found) if found is not None and revision >= self.floor else None
         made = sorted(self.tables.get(resource, {}).items())
         self._snapshots[resource, self.revision] = made
         while len(self._snapshots) > _SNAPSHOTS:
@@ -98,7 +98,7 @@ class History:
         self.floor = max(self.floor, self.revision - keep)
         while self.log and self.log[0].revision <= self.floor:
             self.log.popleft()
-        self._snapshots = {at: made for at, made in self._snapshots.items() if at[1] > self.floor}
+        self._snapshots = {at: made for at, made in self._snapshots.items() if at[1] >= self.floor}
 
     def lose(self, revision: int) -> None:
         """Be at an earlier revision again, as after a restore from a backup: what was handed out since never was."""

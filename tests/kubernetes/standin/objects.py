@@ -87,7 +87,7 @@ class Objects:
         now = _now()
         meta.update(uid=str(uuid.uuid4()), creationTimestamp=now, generation=1)
         meta["managedFields"] = [{"manager": manager, "operation": "Update", "time": now, "fieldsV1": {}}]
-        meta["managedFields"][0]["fieldsV1"] = dict.fromkeys(apply.changed({}, tree), {})
+        meta["managedFields"][0]["fieldsV1"] = {path: {} for path in apply.changed({}, tree)}
         return self.history.put(of.name, key, tree)
 
     def update(self, of: Resource, key: Key, tree: Tree, manager: str, part: str = "") -> Kept:
@@ -144,15 +144,7 @@ class Objects:
             raise Refused(409, f'Operation cannot be fulfilled on {of.name} "{key[1]}": {text}', name=key[1], kind=of.plural)
 
     def _replace(self, of: Resource, key: Key, old: Tree, new: Tree, manager: str, operation: str, part: str) -> Kept:
-        new = copy.deepcopy(new)
-        if part == "status":
-            new = {**old, "status": new.get("status"), "metadata": {**old["metadata"], **_fields(new)}}
-            if new["status"] is None:
-                del new["status"]
-        elif of.status and "status" in old:
-            new["status"] = old["status"]
-        elif of.status:
-            new.pop("status", None)
+        new = _part(of, part, old, copy.deepcopy(new))
         self._check(of, new)
         meta, was = new["metadata"], old["metadata"]
         for name in ("uid", "creationTimestamp", "generation", "namespace", "deletionTimestamp"):
@@ -161,16 +153,11 @@ class Objects:
             else:
                 meta.pop(name, None)
         meta["resourceVersion"] = was["resourceVersion"]
-        fields = new.get("metadata", {}).get("managedFields", was["managedFields"])
-        if _bare(new) == _bare(old):
-            if operation != "Apply" or fields == was["managedFields"]:
-                kept = self.history.get(of.name, key)
-                assert kept
-                return kept
+        fields = new.get("metadata", {}).get("managedFields", was.get("managedFields", []))
+        if _bare(new) == _bare(old) and (operation != "Apply" or fields == was.get("managedFields", [])):
+            return self.get(of, key)
         meta["managedFields"] = _managed(fields, old, new, manager, operation)
-        if {name: value for name, value in new.items() if name not in {"metadata", "status"}} != {
-            name: value for name, value in old.items() if name not in {"metadata", "status"}
-        }:
+        if _body(new) != _body(old):
             meta["generation"] = was.get("generation", 1) + 1
         if meta.get("deletionTimestamp") and not meta.get("finalizers"):
             return self.history.drop(of.name, key)
@@ -226,8 +213,23 @@ def _managed(fields: list[Tree], old: Tree, new: Tree, manager: str, operation: 
         mine = {"manager": manager, "operation": "Update", "fieldsV1": {}}
         found.append(mine)
     mine["time"] = _now()
-    mine["fieldsV1"] |= dict.fromkeys(touched, {})
+    mine["fieldsV1"] |= {path: {} for path in touched}
     return [one for one in found if one["fieldsV1"]]
+
+
+def _part(of: Resource, part: str, old: Tree, new: Tree) -> Tree:
+    """What a change of one part of an object comes to: the status is changed by itself, or not at all."""
+    if part == "status":
+        whole = {**old, "status": new.get("status"), "metadata": {**old["metadata"], **_fields(new)}}
+        return {name: value for name, value in whole.items() if value is not None}
+    if of.status:
+        new.pop("status", None)
+        new.update({name: value for name, value in old.items() if name == "status"})
+    return new
+
+
+def _body(tree: Tree) -> Tree:
+    return {name: value for name, value in tree.items() if name not in {"metadata", "status"}}
 
 
 def _fields(tree: Tree) -> Tree:

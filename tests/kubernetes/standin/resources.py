@@ -47,20 +47,17 @@ OWN = (
 
 def defined(definitions: Iterable[Tree]) -> list[Resource]:
     """The kinds that CustomResourceDefinitions define."""
-    found = []
-    for one in definitions:
-        spec = one["spec"]
-        for version in spec["versions"]:
-            if version["served"]:
-                found.append(
-                    Resource(
-                        spec["group"],
-                        version["name"],
-                        spec["names"]["plural"],
-                        spec["names"]["kind"],
-                        spec["scope"] == "Namespaced",
-                        "status" in version.get("subresources", {}),
-                        Schema(version["schema"]["openAPIV3Schema"]),
-                    )
-                )
-    return found
+    specs = [one["spec"] for one in definitions]
+    return [_defined(spec, version) for spec in specs for version in spec["versions"] if version["served"]]
+
+
+def _defined(spec: Tree, version: Tree) -> Resource:
+    return Resource(
+        spec["group"],
+        version["name"],
+        spec["names"]["plural"],
+        spec["names"]["kind"],
+        spec["scope"] == "Namespaced",
+        "status" in version.get("subresources", {}),
+        Schema(version["schema"]["openAPIV3Schema"]),
+    )

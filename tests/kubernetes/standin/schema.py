@@ -41,7 +41,7 @@ class Schema:
 
     def problems(self, tree: Tree) -> list[tuple[str, str]]:
         """(field, what is wrong) for each wrong field."""
-        body = {name: value for name, value in tree.items() if name not in {"metadata"}}
+        body = {name: value for name, value in tree.items() if name != "metadata"}
         found = []
         for error in self._validator.iter_errors(body):
             path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)

@@ -85,6 +85,7 @@ class StandIn:
             loop.run_until_complete(self.listen())
             ready.set()
             loop.run_forever()
+            loop.run_until_complete(_settled())
             loop.close()
 
         self._thread = threading.Thread(target=run, name="stand-in", daemon=True)
@@ -122,6 +123,7 @@ class StandIn:
         self.port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
 
     async def leave(self) -> None:
+        """End every connection."""
         for one in tuple(self._streams):
             one.cancel()
         if self._streams:
@@ -163,6 +165,7 @@ class StandIn:
             key = (meta.setdefault("namespace", "default") if of.namespaced else "", meta["name"])
             before = self.history.get(of.name, key)
             was = before.tree["metadata"] if before else {}
+            meta.setdefault("managedFields", [])
             meta.setdefault("uid", was.get("uid", f"uid-{self.history.revision + 1}"))
             meta.setdefault("creationTimestamp", was.get("creationTimestamp", "2024-01-01T00:00:00Z"))
             return self.history.put(of.name, key, {"apiVersion": of.api_version, "kind": of.kind, **tree}).tree
@@ -359,3 +362,13 @@ class StandIn:
         if since < self.history.floor:
             raise Refused(410, f"too old resource version: {since} ({self.history.floor})", "Expired")
         return [change for change in self.history.after(since) if change.resource == of.name]
+
+
+async def _settled() -> None:
+    """Let connections that were ended come to their end."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for one in left:
+        one.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    for _ in range(10):
+        await asyncio.sleep(0.005)

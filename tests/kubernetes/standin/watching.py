@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import msgspec
@@ -67,65 +68,83 @@ def _field(tree: Any, path: str) -> Any:
 
 async def serve_watch(server: StandIn, request: web.Request, of: Resource, namespace: str) -> web.StreamResponse:
     """Tell of every change until the time that was asked for is over."""
-    loop, query, selector = asyncio.get_running_loop(), request.query, Selector.of(request.query)
+    query = request.query
     version = query.get("resourceVersion", "")
     if version and not version.isdigit():
         raise Refused(400, f"Invalid value: {version!r}: strconv.ParseUint: parsing: invalid syntax")
-    since = int(version or 0)
-    lines: list[bytes] = []
-    if since == 0:
-        since, everything = server.history.snapshot(of.name) or (0, [])
-        chosen = (kept for key, kept in everything if namespace in {"", key[0]} and selector.fits(kept))
-        lines = [_line("ADDED", kept) for kept in chosen]
-    server.changes(of, since)  # refused before anything is said
+    watch = _Watch(server, of, namespace, Selector.of(query), int(version or 0))
+    server.changes(of, watch.since)  # refused before anything is said
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     response.enable_chunked_encoding()
     await response.prepare(request)
-    end = loop.time() + float(query.get("timeoutSeconds", 0) or random.uniform(1800, 3600))
-    bookmarks = query.get("allowWatchBookmarks") == "true"
-    wake = asyncio.Event()
-    server.history.wakes.add(wake)
+    seconds = float(query.get("timeoutSeconds", 0) or random.uniform(1800, 3600))  # noqa: S311  # as the real one does
+    marks = server.bookmark if query.get("allowWatchBookmarks") == "true" else 0.0
     try:
-        next_mark = loop.time() + server.bookmark
-        while loop.time() < end:
-            wake.clear()
-            try:
-                for change in server.changes(of, since):
-                    if namespace in {"", change.key[0]} and (kind := _kind(change, selector)):
-                        lines.append(_line(kind, change.now))
-                since = max(since, server.history.revision)
-            except Refused as refused:
-                lines.append(b'{"type":"ERROR","object":' + msgspec.json.encode(refused.tree) + b"}\n")
-                end = 0
-            if bookmarks and loop.time() >= next_mark:
-                lines.append(_bookmark(of, since))
-                next_mark = loop.time() + server.bookmark
-            if server.faults.muted(of.plural):
-                lines.clear()
-            if lines:
-                await response.write(b"".join(lines))
-                lines.clear()
-            wait = min(end, next_mark if bookmarks else end) - loop.time()
-            if wait > 0:
-                await _woken(wake, wait)
+        await watch.tell(response, seconds, marks)
+        await response.write_eof()
     except asyncio.CancelledError:
         if request.transport:
             request.transport.abort()
         raise
     except OSError:
-        return response
-    finally:
-        server.history.wakes.discard(wake)
-    await response.write_eof()
+        pass  # nobody listens any more
     return response
 
 
+class _Watch:
+    """One watch. ``since``: all up to this revision is told."""
+
+    def __init__(self, server: StandIn, of: Resource, namespace: str, selector: Selector, since: int) -> None:
+        self._server, self._of, self._namespace, self._selector = server, of, namespace, selector
+        self.since = since
+        self._lines: list[bytes] = []
+        self._mute = False
+        if since == 0:
+            self.since, everything = server.history.snapshot(of.name) or (0, [])
+            chosen = (kept for key, kept in everything if namespace in {"", key[0]} and selector.fits(kept))
+            self._lines = [_line("ADDED", kept) for kept in chosen]
+
+    async def tell(self, response: web.StreamResponse, seconds: float, marks: float) -> None:
+        """Until ``seconds`` are over; a bookmark every ``marks``, none if 0."""
+        loop, wake = asyncio.get_running_loop(), asyncio.Event()
+        end = loop.time() + seconds
+        mark = loop.time() + marks if marks else end
+        self._server.history.wakes.add(wake)
+        try:
+            while loop.time() < end:
+                wake.clear()
+                whole = self._gather()
+                if marks and loop.time() >= mark:
+                    self._lines.append(_bookmark(self._of, self.since))
+                    mark = loop.time() + marks
+                # One that has fallen silent stays so: what it did not say it has told nobody.
+                self._mute = self._mute or self._server.faults.muted(self._of.plural)
+                if self._lines and not self._mute:
+                    await response.write(b"".join(self._lines))
+                self._lines.clear()
+                if not whole:
+                    return
+                await _woken(wake, min(end, mark) - loop.time())
+        finally:
+            self._server.history.wakes.discard(wake)
+
+    def _gather(self) -> bool:
+        """Put together what is new; whether it is all."""
+        try:
+            for change in self._server.changes(self._of, self.since):
+                if self._namespace in {"", change.key[0]} and (kind := _kind(change, self._selector)):
+                    self._lines.append(_line(kind, change.now))
+        except Refused as refused:
+            self._lines.append(b'{"type":"ERROR","object":' + msgspec.json.encode(refused.tree) + b"}\n")
+            return False
+        self.since = max(self.since, self._server.history.revision)
+        return True
+
+
 async def _woken(wake: asyncio.Event, wait: float) -> None:
-    try:
-        async with asyncio.timeout(wait):
+    with suppress(TimeoutError):
+        async with asyncio.timeout(max(wait, 0)):
             await wake.wait()
-    except TimeoutError:
-        pass
 
 
 def _kind(change: Change, selector: Selector) -> str:

@@ -138,7 +138,8 @@ def _merged(paths: list[Path]) -> Tree:
         if tree.get("current-context"):
             config.setdefault("current-context", tree["current-context"])
         for kind, single in (("clusters", "cluster"), ("contexts", "context"), ("users", "user")):
-            for one in tree.get(kind) or ():
+            listed = tree.get(kind)
+            for one in listed if isinstance(listed, list) else ():
                 if isinstance(one, dict) and isinstance(inner := one.get(single), dict):
                     config[kind].setdefault(str(one.get("name")), {**inner, ".": str(path.absolute().parent)})
     return config

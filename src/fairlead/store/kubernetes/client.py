@@ -74,6 +74,9 @@ class Client:
             headers={"Accept": JSON, "User-Agent": f"fairlead/{fairlead.__version__}"},
             read_bufsize=1 << 20,
         )
+        # aiohttp would send a PUT or DELETE again without a word when a connection breaks, and the answer to the second one is
+        # that somebody was faster.
+        self._session._retry_connection = False  # noqa: SLF001  # there is no other way to say so
 
     @property
     def closed(self) -> bool:

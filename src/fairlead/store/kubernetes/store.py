@@ -132,13 +132,14 @@ class Kubernetes:
             raise (self._uninstalled(of) if of.ours else Missing(str(problem))) from None
 
     async def _commit(self, of: Resource, change: Change) -> Stored | None:
-        doubt: Object | None = None
+        doubt: Tree | None = None
+        unsure = False
         # Nothing is read where it is to be new.
         unread = isinstance(change, Put) and change.expect in {"", 0, "0"}
         for _ in range(_TRIES):
             before = None if unread else await self._tree(of, change.key)
             unread = False
-            if doubt is not None and (done := self._happened(of, before, doubt)):
+            if unsure and (done := self._happened(of, change, doubt, before)):
                 return done
             (settled,) = settle((change,), lambda *_: self._stored(of, before), 0, self._clock())  # noqa: B023  # called at once
             if settled.event is None:
@@ -148,7 +149,7 @@ class Kubernetes:
             except (Absent, Taken, Stale):
                 continue
             except Unsure:
-                doubt = change.object if isinstance(change, Put) else None
+                unsure, doubt = True, before
         raise Conflict(f"others change {name_of(change)} all the time; try again")
 
     async def watch(self, plural: str | None, since: int) -> AsyncGenerator[Event]:
@@ -270,10 +271,14 @@ class Kubernetes:
         answer = await self._client.change("PATCH", of.path(thing.key), msgspec.json.encode(tree), APPLY, query)
         return self._reader.read(of, answer)
 
-    def _happened(self, of: Resource, now: Tree | None, wanted: Object) -> Stored | None:
-        """The object, if it is as this client wanted it and wrote it."""
+    def _happened(self, of: Resource, change: Change, before: Tree | None, now: Tree | None) -> Stored | None:
+        """What a change came to whose answer was lost, if it happened: the object is as this client wanted it and wrote it."""
+        if isinstance(change, Delete):
+            gone = now is None or (before is not None and now["metadata"]["uid"] != before["metadata"]["uid"])
+            return self._stored(of, before) if gone else None
         if now is None:
             return None
+        wanted = change.object
         found = self._reader.read(of, msgspec.json.encode(now))
         mine = any(one.get("manager") == self._client.access.who for one in now["metadata"].get("managedFields", ()))
         given = replace(

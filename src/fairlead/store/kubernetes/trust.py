@@ -45,6 +45,9 @@ class Pem(NamedTuple):
     def __str__(self) -> str:
         return self.path or self.field
 
+    def __repr__(self) -> str:
+        return f"Pem({self})"  # it may be a key
+
 
 NOTHING = Pem()
 
