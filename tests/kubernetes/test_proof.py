@@ -25,6 +25,9 @@ from tests.contracts.test_store_access import Authority
 from tests.kubernetes.server import NAMESPACE, definitions
 from tests.kubernetes.standin.server import StandIn
 
+FIRST = "first"
+"""The token that lets in."""
+
 pytestmark = pytest.mark.needs("openssl")
 
 
@@ -81,7 +84,7 @@ def proof(pair: tuple[Path, Path]) -> Proof:
 
 @awaited
 async def test_a_token_lets_in_and_its_absence_does_not(guarded: Guarded) -> None:
-    await asking(guarded.access(token="first"))
+    await asking(guarded.access(token=FIRST))
     for wrong in ({"token": "second"}, {}):
         with pytest.raises(Forbidden, match="does not know who is asking"):
             await asking(guarded.access(**wrong))
@@ -260,21 +263,23 @@ async def test_an_api_server_may_get_another_certificate(guarded: Guarded, tmp_p
         with pytest.raises(Unavailable, match=r"its certificate is not trusted: .*certificate-authority"):
             await store.list(NETWORKS)
 
-    await asking(guarded.access(token="first"), act)
+    await asking(guarded.access(token=FIRST), act)
 
 
 @awaited
 async def test_a_server_by_another_name_is_believed_only_by_that_name(guarded: Guarded) -> None:
     server = f"https://localhost:{guarded.api.port}"
     with pytest.raises(Unavailable, match="localhost"):
-        await asking(guarded.access(server=server, token="first"))
-    await asking(guarded.access(server=server, token="first", server_name="127.0.0.1"))
-    await asking(guarded.access(server=server, token="first", insecure=True))
-    with pytest.raises(Unavailable, match="other.example"):
-        await asking(guarded.access(token="first", server_name="other.example"))
+        await asking(guarded.access(server=server, token=FIRST))
+    await asking(guarded.access(server=server, token=FIRST, server_name="127.0.0.1"))
+    await asking(guarded.access(server=server, token=FIRST, insecure=True))
+    with pytest.raises(Unavailable, match=r"other\.example"):
+        await asking(guarded.access(token=FIRST, server_name="other.example"))
 
 
-@pytest.mark.parametrize(("field", "text"), [("ca", "no certificate"), ("ca", None), ("cert", "x"), ("key", "x"), ("key", None)])
+@pytest.mark.parametrize(
+    ("field", "text"), [("ca", "no certificate"), ("ca", None), ("cert", "x"), ("key", "x"), ("key", None)]
+)
 @awaited
 async def test_files_that_are_none_are_named(guarded: Guarded, tmp_path: Path, field: str, text: str | None) -> None:
     path = tmp_path / "file"
@@ -302,7 +307,10 @@ async def test_a_kubeconfig_with_certificates(guarded: Guarded, tmp_path: Path, 
         ca = f"certificate-authority-data: {inline(guarded.authority.cert)}"
         user = f"client-certificate-data: {inline(cert)}, client-key-data: {inline(key)}"
     else:
-        ca, user = f"certificate-authority: {guarded.authority.cert.name}", f"client-certificate: {cert.name}, client-key: {key}"
+        ca, user = (
+            f"certificate-authority: {guarded.authority.cert.name}",
+            f"client-certificate: {cert.name}, client-key: {key}",
+        )
     config = tmp_path / "kubeconfig"
     config.write_text(
         f"""

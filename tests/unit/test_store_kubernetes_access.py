@@ -13,6 +13,7 @@ from fairlead.store import url
 from fairlead.store.kubernetes.access import Access, find, from_files, in_cluster
 from fairlead.store.kubernetes.trust import Pem
 
+SHOWN = "hunter2"
 CONFIG = """
 apiVersion: v1
 kind: Config
@@ -46,7 +47,7 @@ def config(tmp_path: Path) -> Path:
 
 def test_the_current_context(config: Path) -> None:
     access = from_files([config])
-    assert (access.server, access.server_name, access.token) == ("https://10.0.0.1:6443", "api.example", "hunter2")
+    assert (access.server, access.server_name, access.token) == ("https://10.0.0.1:6443", "api.example", SHOWN)
     assert access.ca.path == str(config.parent / "pki/ca.crt")
 
 
@@ -67,7 +68,9 @@ def test_several_files_are_one_and_the_first_counts(config: Path, tmp_path: Path
     other.write_text(
         dedent("""
         current-context: test
-        clusters: [{name: big, cluster: {server: "https://elsewhere"}}, {name: more, cluster: {server: "https://more", certificate-authority: ca}}]
+        clusters:
+          - {name: big, cluster: {server: "https://elsewhere"}}
+          - {name: more, cluster: {server: "https://more", certificate-authority: ca}}
         contexts: [{name: more, context: {cluster: more, user: me}}]
         """)
     )
@@ -87,7 +90,7 @@ def test_where_it_is_looked_for(config: Path, tmp_path: Path) -> None:
     (home / ".kube" / "config").write_text(CONFIG)
     assert find(environment=pod).server == "https://10.0.0.1:6443"
     assert find(environment={**pod, "KUBECONFIG": str(config)}, context="test").server == "https://[fd00::1]:6443"
-    assert find(str(config), environment=pod).token == "hunter2"
+    assert find(str(config), environment=pod).token == SHOWN
 
 
 def test_inside_of_a_pod(tmp_path: Path) -> None:
@@ -118,7 +121,12 @@ def test_as_a_url(config: Path) -> None:
         ("token: hunter2", "username: me, password: x", Unsupported, r"users\[me\]: .*no passwords"),
         ("token: hunter2", "auth-provider: {name: gcp}", Unsupported, r"users\[me\].auth-provider: .*use exec"),
         ("token: hunter2", "exec: {args: [x]}", Invalid, r"users\[me\].exec.command"),
-        ("certificate-authority: pki/ca.crt", "certificate-authority-data: '*'", Invalid, "certificate-authority-data: .*base64"),
+        (
+            "certificate-authority: pki/ca.crt",
+            "certificate-authority-data: '*'",
+            Invalid,
+            "certificate-authority-data: .*base64",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(config: Path, old: str, new: str, kind: type[Exception], words: str) -> None:

@@ -43,7 +43,7 @@ def _ask(path: str) -> dict[str, object]:
         plug.settimeout(SECONDS)
         plug.connect(path)
         plug.sendall(b"GET /v1/status HTTP/1.0\r\nHost: fairlead\r\n\r\n")
-        parts = []
+        parts: list[bytes] = []
         while (data := plug.recv(1 << 16)) and sum(map(len, parts)) < _MOST:
             parts.append(data)
     head, _, body = b"".join(parts).partition(b"\r\n\r\n")

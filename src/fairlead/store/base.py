@@ -301,6 +301,7 @@ def _event(change: Change, before: Stored | None, revision: int, now: float) -> 
         return Event(EventKind.ADDED, replace(change.object, metadata=born), revision)
     kept = replace(
         given,
+        deletion_timestamp=before.metadata.deletion_timestamp,
         uid=before.metadata.uid,
         creation_timestamp=before.metadata.creation_timestamp,
         resource_version=before.metadata.resource_version,

@@ -53,6 +53,7 @@ class _Meta(_Loose, gc=False):
     uid: str = ""
     resource_version: str = ""
     creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
 
 
 class _NodeSpec(_Loose, gc=False):
@@ -86,6 +87,7 @@ class _PodMeta(_Loose, gc=False):
     labels: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
     annotations: dict[str, str] | None = None
     creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
 
 
 class _Pod(_Loose, gc=False):
@@ -184,6 +186,7 @@ class Reader:
                 uid=meta.uid,
                 resource_version=meta.resource_version,
                 creation_timestamp=one(meta.creation_timestamp or ""),
+                deletion_timestamp=meta.deletion_timestamp or "",
             ),
             spec=one(
                 PodSpec(
@@ -234,6 +237,7 @@ def _meta(of: Resource, meta: _Meta) -> Meta:
         uid=meta.uid,
         resource_version=meta.resource_version,
         creation_timestamp=meta.creation_timestamp or "",
+        deletion_timestamp=meta.deletion_timestamp or "",
     )
 
 

@@ -289,6 +289,7 @@ class Kubernetes:
                 uid=found.metadata.uid,
                 creation_timestamp=found.metadata.creation_timestamp,
                 resource_version=found.metadata.resource_version,
+                deletion_timestamp=found.metadata.deletion_timestamp,
             ),
         )
         return found if mine and found == given else None
