@@ -7,11 +7,12 @@ every other store (``peer``); the containers of one's own node are known from it
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import ClassVar, Literal
 
 import msgspec
 
-from .address import Address, ContainerID, Interface, InterfaceName, Name, NamedPort, PortName
+from .address import ContainerID, Interface, InterfaceName, Name, NamedPort, PortName
 from .endpoint import Endpoint, EndpointSpec, Sandbox, endpoint_name
 from .meta import Meta, Object, Value
 
@@ -21,6 +22,7 @@ OWNER = "kubernetes"
 
 _OVER = frozenset({"Succeeded", "Failed"})
 _NOWHERE = Sandbox(path="")
+_NONE: dict[str, str] = {}
 
 
 class _Part(Value, frozen=True, kw_only=True, forbid_unknown_fields=False, gc=False):
@@ -86,7 +88,7 @@ class Pod(Object, frozen=True, kw_only=True, tag="Pod", forbid_unknown_fields=Fa
         """Its own addresses, of each family at most one. On the host's network it has none: they are the node's."""
         if self.over or self.spec.host_network:
             return ()
-        return tuple(Interface.of(one, one.host()) for one in self._ips())
+        return tuple(self._interfaces())
 
     @property
     def ports(self) -> Iterator[PodPort]:
@@ -100,21 +102,30 @@ class Pod(Object, frozen=True, kw_only=True, tag="Pod", forbid_unknown_fields=Fa
     @property
     def named_ports(self) -> dict[str, NamedPort]:
         """Its ports by their names. Of two with one name the first counts, as in Kubernetes."""
-        found: dict[str, NamedPort] = {}
-        for one in self.ports:
-            if one.name and one.name not in found:
-                try:
-                    found[PortName(one.name)] = NamedPort(f"{one.container_port}/{one.protocol.lower()}")
-                except ValueError:
-                    continue  # the API server would not have taken it
-        return found
+        return _named(tuple(one for one in self.ports if one.name))
 
-    def _ips(self) -> Iterator[Address]:
+    def _interfaces(self) -> Iterator[Interface]:
         for one in self.status.pod_ips:
             try:
-                yield Address(one.ip)
+                yield Interface(f"{one.ip}/{128 if ':' in one.ip else 32}")
             except ValueError:
                 continue
+
+
+@lru_cache(maxsize=4096)
+def _named(ports: tuple[PodPort, ...]) -> dict[str, NamedPort]:
+    """Many pods have the same: they are worked out once, and nobody may change what he is handed."""
+    found: dict[str, NamedPort] = {}
+    for one in ports:
+        if one.name not in found:
+            try:
+                found[PortName(one.name)] = NamedPort(f"{one.container_port}/{one.protocol.lower()}")
+            except ValueError:
+                continue  # the API server would not have taken it
+    return found
+
+
+_network = lru_cache(maxsize=64)(Name)
 
 
 def peer(pod: Pod, network: str) -> Endpoint | None:
@@ -129,7 +140,7 @@ def peer(pod: Pod, network: str) -> Endpoint | None:
     spec = EndpointSpec(
         container=ContainerID(meta.uid),
         interface=INTERFACE,
-        network=Name(network),
+        network=_network(network),
         sandbox=_NOWHERE,
         display=meta.name,
         owner=OWNER,
@@ -138,5 +149,12 @@ def peer(pod: Pod, network: str) -> Endpoint | None:
         node=pod.spec.node_name,
     )
     name = endpoint_name(meta.uid, INTERFACE)
-    about = Meta(name=name, namespace=meta.namespace, labels=meta.labels, uid=meta.uid, resource_version=meta.resource_version)
+    about = Meta(
+        name=name,
+        namespace=meta.namespace,
+        labels=meta.labels,
+        annotations=_NONE,
+        uid=meta.uid,
+        resource_version=meta.resource_version,
+    )
     return Endpoint(metadata=about, spec=spec)

@@ -23,11 +23,15 @@ Step = tuple[Endpoint, bool]
 
 
 class _Claim(NamedTuple):
-    """A pod's claim to its addresses. ``staying``: it is not on its way out; ``turn``: when it was first seen with them."""
+    """A pod's claim to its addresses. ``staying``: it is not on its way out; ``turn``: when it was first seen with them.
+
+    ``shown``: as it was last told, with the addresses that are its own; None if it was not told.
+    """
 
     staying: bool
     turn: int
     endpoint: Endpoint
+    shown: Endpoint | None = None
 
 
 class Pods:
@@ -37,14 +41,13 @@ class Pods:
         """``network``: the one that pods are on; ``me``: the node whose pods are known better elsewhere."""
         self._network, self._me = network, me
         self._claims: dict[str, _Claim] = {}
-        self._claimants: dict[Interface, set[str]] = {}
-        self._shown: dict[str, Endpoint] = {}
+        self._claimants: dict[Interface, tuple[str, ...]] = {}
         self._turn = 0
 
     @property
     def all(self) -> Iterator[Endpoint]:
         """Every endpoint as it was last told."""
-        return iter(self._shown.values())
+        return (one.shown for one in self._claims.values() if one.shown)
 
     def take(self, pod: Pod, *, gone: bool) -> list[Step]:
         """A pod is new, another or gone: what that changes, first who loses an address, then who has it."""
@@ -56,11 +59,13 @@ class Pods:
         touched = {uid}
         for claim in (before, now):
             for one in claim.endpoint.spec.addresses if claim else ():
-                touched |= self._claimants.get(one, set())
+                touched.update(self._claimants.get(one, ()))
         self._replace(uid, before, now)
         wanted = {name: self._wanted(name) for name in sorted(touched)}
-        freed = [step for name, one in wanted.items() if (step := self._show(name, _less(self._shown.get(name), one)))]
-        return freed + [step for name, one in wanted.items() if (step := self._show(name, one))]
+        told = {uid: before.shown} if before else {}
+        told |= {name: self._claims[name].shown for name in wanted if name != uid}
+        freed = [(name, _less(told.get(name), one)) for name, one in wanted.items()]
+        return [step for name, one in (*freed, *wanted.items()) if (step := self._show(told, name, one))]
 
     def _claim(self, pod: Pod, before: _Claim | None) -> _Claim | None:
         endpoint = peer(pod, self._network)
@@ -75,14 +80,15 @@ class Pods:
 
     def _replace(self, uid: str, before: _Claim | None, now: _Claim | None) -> None:
         for one in before.endpoint.spec.addresses if before else ():
-            self._claimants[one].discard(uid)
-            if not self._claimants[one]:
+            if left := tuple(name for name in self._claimants[one] if name != uid):
+                self._claimants[one] = left
+            else:
                 del self._claimants[one]
         self._claims.pop(uid, None)
         if now is not None:
-            self._claims[uid] = now
+            self._claims[uid] = now._replace(shown=before.shown if before else None)
             for one in now.endpoint.spec.addresses:
-                self._claimants.setdefault(one, set()).add(uid)
+                self._claimants[one] = (*self._claimants.get(one, ()), uid)
 
     def _wanted(self, uid: str) -> Endpoint | None:
         """A pod with the addresses that are its own; None without any."""
@@ -92,15 +98,17 @@ class Pods:
         wanted = claim.endpoint
         return _with(wanted, tuple(one for one in wanted.spec.addresses if self._holder(one) == uid))
 
-    def _show(self, uid: str, wanted: Endpoint | None) -> Step | None:
-        """Remember what is told of a pod; None if that is nothing new."""
-        shown = self._shown.get(uid)
-        if wanted is None:
-            return (self._shown.pop(uid), True) if shown else None
-        if shown is not None and _alike(shown, wanted):
+    def _show(self, told: dict[str, Endpoint | None], uid: str, wanted: Endpoint | None) -> Step | None:
+        """Remember what is told of a pod; None if that is nothing new. ``told``: what was told of each before."""
+        shown = told.get(uid)
+        if wanted is None and shown is None:
             return None
-        self._shown[uid] = wanted
-        return wanted, False
+        if wanted is not None and shown is not None and _alike(shown, wanted):
+            return None
+        told[uid] = wanted
+        if uid in self._claims:
+            self._claims[uid] = self._claims[uid]._replace(shown=wanted)
+        return (wanted, False) if wanted is not None else (shown, True) if shown is not None else None
 
     def _holder(self, address: Interface) -> str:
         """Whose an address is."""

@@ -41,6 +41,9 @@ ASKED = (
 """What annotations begin with that are read of pods."""
 
 
+_NONE: dict[str, str] = {}
+
+
 class _Loose(msgspec.Struct, rename="camel", gc=False):
     """A part of an answer, of which more than this may be there."""
 
@@ -182,7 +185,7 @@ class Reader:
                 name=meta.name,
                 namespace=one(meta.namespace),
                 labels=self._shared.labels(meta.labels),
-                annotations={name: text for name, text in asked.items() if name.startswith(ASKED)} if asked else {},
+                annotations=({name: text for name, text in asked.items() if name.startswith(ASKED)} if asked else _NONE) or _NONE,
                 uid=meta.uid,
                 resource_version=meta.resource_version,
                 creation_timestamp=one(meta.creation_timestamp or ""),
