@@ -27,6 +27,7 @@ from fairlead.topology.station import Station
 from .blocks import Blocks
 from .me import Me
 from .node import Node
+from .vigil import Vigil
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class Cluster:
         self.alive: frozenset[str] | None = None
         """The nodes that give signs of life; None as long as nobody can tell."""
         self._store = store
+        self._vigil = Vigil(self._underlay, self._judged)
         self._stations: dict[str, Station] = {}
         self._me, self._node, self._ask_networks, self._blocks = me, node, networks, blocks
 
@@ -75,14 +77,13 @@ class Cluster:
             await self._node.follow({**self._fellows((name,)), **self._rows(self._networks(), (name,))})
 
     async def present(self, names: Iterable[str]) -> None:
-        """Who gives signs of life. Who does not is not reached any more, and is reached again once he does."""
-        before, self.alive = self.alive, frozenset(names)
-        known = self._others()
-        changed = known - self.alive if before is None else known & (before ^ self.alive)
-        for name in sorted(changed):
-            log.warning("node %s %s", name, "is back" if name in self.alive else "gives no sign of life: nothing is sent to it")
-        if changed:
-            await self._node.follow(self._rows(self._networks(), changed))
+        """Who gives signs of life. Who does not is asked himself."""
+        self.alive = frozenset(names)
+        await self._vigil.hear(self._others() - self.alive)
+
+    async def _judged(self, name: str) -> None:
+        """A node is dead, or lives again."""
+        await self._node.follow(self._rows(self._networks(), (name,)))
 
     def remote(self, endpoint: Endpoint, *, gone: bool) -> None:
         """A container of another node is new, another or gone."""
@@ -95,7 +96,7 @@ class Cluster:
         """A node is gone for good: remove the containers that it told of, and free its blocks."""
         if name == self._me.name:
             raise Invalid("this is the node you ask; stop its agent and ask another one", field="name")
-        if self.alive is None or name in self.alive:
+        if self.alive is None or name in self.alive or (name in self._vigil.silent and name not in self._vigil.dead):
             raise Conflict(f"node {name} gives signs of life; stop its agent first: fairlead down", field="name")
         theirs = [one for one in self.remotes.values() if one.spec.node == name]
         for start in range(0, len(theirs), MAX_CHANGES):
@@ -153,8 +154,19 @@ class Cluster:
             for name in sorted(self._others()):
                 if why := routes.unreached(network, self._me.station, self._stations[name]):
                     yield f"network {network.name}: {why}"
-        if self.alive is not None:
-            yield from (f"node {name} gives no sign of life" for name in sorted(self._others() - self.alive))
+        for name in sorted(self._vigil.silent):
+            dead = (
+                "and does not answer: nothing is sent to it" if name in self._vigil.dead else "but answers: its agent is away"
+            )
+            yield f"node {name} gives no sign of life, {dead}"
+
+    async def close(self) -> None:
+        """Ask nobody any more."""
+        await self._vigil.close()
+
+    def _underlay(self, name: str) -> Address | None:
+        station = self._stations.get(name)
+        return station.underlay if station else None
 
     def _know(self, machine: Machine) -> None:
         self.machines[machine.name] = machine
@@ -188,7 +200,7 @@ class Cluster:
         for network in networks:
             prefixes = self._prefixes(network)
             for name in names:
-                other = self._stations.get(name) if self.alive is None or name in self.alive else None
+                other = None if name in self._vigil.dead else self._stations.get(name)
                 rows = routes.remote_rows(network, me, other, prefixes.get(name, ())) if other else ()
                 found[routes.owner(network.name, name)] = rows
         return found

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterable, Mapping
-from contextlib import aclosing
 
 from fairlead.cni import verbs
 from fairlead.datapath import choose
@@ -20,14 +18,12 @@ from fairlead.flow.collect import Collector
 from fairlead.flow.enrich import Names
 from fairlead.ipam.ledger import Ledger
 from fairlead.kit import fault
-from fairlead.kit.tasks import forever
 from fairlead.links.links import Links
 from fairlead.model.block import Block
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.network import Network
 from fairlead.model.node import HOSTNAME_LABEL
 from fairlead.model.node import Node as Machine
-from fairlead.store import presence
 from fairlead.store.base import Store
 from fairlead.store.url import Shared
 
@@ -39,11 +35,11 @@ from .config import Settings
 from .endpoints import Endpoints
 from .garbage import Garbage
 from .host import Host
-from .known import Known
 from .me import Me
 from .monitor import Monitor
 from .networks import Networks
 from .node import Hands, Node
+from .others import Others
 from .policies import Policies
 from .publish import Publish
 from .reservations import Reservations
@@ -97,18 +93,7 @@ class Wiring:
             host=self.host,
             unreadable=self.unreadable,
         )
-        self.publish = Publish(self.shared, self.me, lambda: self.endpoints.all, self._shared)  # this node, to the others
-        self.endpoints.on_change = self.publish.want
-        self.sync = Sync(
-            settings.node,
-            networks=self.networks,
-            blocks=self.blocks,
-            cluster=self.cluster,
-            policies=self.policies,
-            publish=self.publish,
-        )
-        copy = settings.state / "shared.db" if self.clustered else None
-        self.known = Known(self.shared, self.sync.plurals, source, copy)  # the others, to this node
+        self.others = self._others(source)  # nodes that have the same store
         self.collector = self._collector()  # what the programs tell, by names
         self.garbage = Garbage(self.store, self.endpoints, settings.gc_grace)  # what ended without a word
         self.agent = Agent(
@@ -130,7 +115,6 @@ class Wiring:
         # Hears the kernel, repairs, collects.
         self.monitor = Monitor(settings, self.node, self.garbage, chores, moved=self._move)
         self.server = Server(self.agent)  # the front door
-        self._tasks: list[asyncio.Task[None]] = []
         self.docker = plugin.Plugin(self.agent)  # the door that Docker knows
 
     def _hands(self) -> Hands:
@@ -140,28 +124,6 @@ class Wiring:
     def _shared(self, name: str) -> Network | None:
         network = self.networks.all.get(name)
         return network if network and self.clustered and self.blocks.shared(network) else None
-
-    def _join(self, shared: Shared) -> None:
-        """Be one of several nodes: hear the others, tell them of this one, see who is alive."""
-
-        async def live() -> None:
-            await presence.stay(shared, self.settings.node, self.host.boot, self.settings.ttl)
-
-        async def watch() -> None:
-            async with aclosing(shared.present()) as turns:
-                async for held in turns:
-                    await self.cluster.present(held)
-
-        async def hear() -> None:
-            await self.known.follow(self.sync.take)
-
-        for name, act in (
-            ("hearing other nodes", hear),
-            ("telling other nodes", self.publish.run),
-            ("giving signs of life", live),
-            ("seeing who is alive", watch),
-        ):
-            self._tasks.append(asyncio.create_task(forever(name, act)))
 
     async def _move(self) -> None:
         """The host's addresses, or its uplink, are perhaps others."""
@@ -179,6 +141,19 @@ class Wiring:
         machine = self.cluster.machines.get(self.settings.node)
         return machine.labels if machine else {HOSTNAME_LABEL: self.settings.node}
 
+    def _others(self, source: str) -> Others:
+        self.publish = Publish(self.shared, self.me, lambda: self.endpoints.all, self._shared)
+        self.endpoints.on_change = self.publish.want
+        sync = Sync(
+            self.settings.node,
+            networks=self.networks,
+            blocks=self.blocks,
+            cluster=self.cluster,
+            policies=self.policies,
+            publish=self.publish,
+        )
+        return Others(self.settings, self.shared, self._presence, source, sync=sync, publish=self.publish, cluster=self.cluster)
+
     def _collector(self) -> Collector | None:
         if self.programs is None:
             return None
@@ -191,15 +166,15 @@ class Wiring:
     async def start(self) -> None:
         """Read, bring the kernel in line, listen; only then may containers start."""
         self.host.forward()
-        await self.known.begin()
-        self.blocks.load(self.known.all(Block.plural))
-        self.networks.load(self.known.all(Network.plural))  # pools before the endpoints that hold addresses of them
+        await self.others.begin()
+        self.blocks.load(self.others.all(Block.plural))
+        self.networks.load(self.others.all(Network.plural))  # pools before the endpoints that hold addresses of them
         await self.reservations.load()
         fault.point("start.networks")
         await self.endpoints.load()  # what an earlier boot left is released here
         fault.point("start.endpoints")
-        self.policies.load(self.known.all)
-        self.cluster.adopt(self.known.all(Machine.plural), self.known.all(Endpoint.plural) if self.clustered else ())
+        self.cluster.adopt(self.others.all(Machine.plural), self.others.all(Endpoint.plural) if self.clustered else ())
+        self.policies.load(self.others.all, self.cluster.remotes.values())
         fault.point("start.policies")
         await self.node.apply()  # restart, repair and upgrade are this one call
         if not self.programs and programs.present(self.settings.run):  # the last agent's plane
@@ -214,8 +189,7 @@ class Wiring:
         await self.monitor.start()  # from here on a change of the kernel is heard
         if self.collector:
             self.collector.start()
-        if self._presence:
-            self._join(self._presence)
+        self.others.start(self.host.boot)
         self.agent.ready = True
         await self.server.start(self.settings.run / "agent.sock", self.settings.group)
         if path := plugin.socket():
@@ -230,16 +204,13 @@ class Wiring:
     async def stop(self) -> None:
         """The reverse; the kernel keeps everything."""
         self.agent.ready = False
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.others.stop()
         if self.collector:
             await self.collector.stop()
         await self.docker.stop()
         await self.server.stop()
         await self.monitor.stop()
         await self.node.close()
-        await self.known.close()
         await self.store.close()
         await self.shared.close()
         self.host.close()
