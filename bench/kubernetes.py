@@ -1,10 +1,10 @@
-"""What a large Kubernetes cluster costs the agent of one of its nodes: the store and the cache of it, and the book of policies.
+"""What a large Kubernetes cluster costs the agent of one of its nodes: the store, the cache of it, the book of policies.
 
-A process of its own plays the cluster (``tests.kubernetes.play``): 1000 nodes, 50,000 pods of four kilobytes each, 1000 policies,
+A process of its own plays the cluster (``tests.kubernetes.play``): 1000 nodes, 50,000 pods of four kilobytes, 1000 policies,
 and then one pod in twenty changes every minute. Another process follows it as an agent does, and is measured: how long until
 it knows everything, how much memory that takes, how much of a processor the changes take, how soon one is known.
 
-``playing`` and ``Played`` are for other benchmarks too; ``follow`` is what runs in the measured process.
+``playing`` and ``Played`` are for other benchmarks too; ``Sight`` and ``follow`` are what runs in the measured process.
 
     .venv/bin/python bench/kubernetes.py [PODS]
 """
@@ -25,6 +25,14 @@ from pathlib import Path
 
 import lib
 
+from fairlead.model.pod import Pod
+from fairlead.policy.book import Book, Thing
+from fairlead.policy.pods import Pods
+from fairlead.store.base import Event, EventKind
+from fairlead.store.cache import Cache
+from fairlead.store.kubernetes.access import Access
+from fairlead.store.kubernetes.store import Kubernetes
+
 sys.path.insert(0, str(lib.ROOT))  # the cluster is played by tests.kubernetes.play
 
 NODES, PODS, POLICIES = 1000, 50_000, 1000
@@ -34,6 +42,7 @@ WATCHED = 30.0
 """Seconds for which the changes are watched."""
 LABELS = 50
 """Changes of one label whose way is timed."""
+KINDS = ("nodes", "namespaces", "pods", "networkpolicies", "networks", "blocks", "endpoints")
 
 _CRDS = lib.ROOT / "deploy/kubernetes/base/crds.yaml"
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -94,45 +103,50 @@ def busy() -> float:
     return used.ru_utime + used.ru_stime
 
 
-async def follow(url: str, what: str) -> None:
-    """Follow the cluster at ``url`` as an agent does; say what it took, at each line that is read.
+class Sight:
+    """What an agent sees of a cluster. ``seen``: when each pod was last told of."""
 
-    ``what``: "cache": every kind in memory; "book": pods as endpoints and the policies' book besides.
-    """
-    from fairlead.model.pod import Pod  # noqa: PLC0415  # what loading takes is not what is measured
-    from fairlead.policy.book import Book, Thing  # noqa: PLC0415
-    from fairlead.policy.pods import Pods  # noqa: PLC0415
-    from fairlead.store.base import Event, EventKind  # noqa: PLC0415
-    from fairlead.store.cache import Cache  # noqa: PLC0415
-    from fairlead.store.kubernetes.access import Access  # noqa: PLC0415
-    from fairlead.store.kubernetes.store import Kubernetes  # noqa: PLC0415
+    def __init__(self, *, book: bool) -> None:
+        """``book``: pods become endpoints, and the policies' book is kept besides."""
+        self._pods, self._book = (Pods("pods", "node-0000"), Book()) if book else (None, None)
+        self.seen: dict[str, float] = {}
+        self.news = asyncio.Event()
 
-    pods, book = Pods("pods", "node-0000"), Book()
-    seen: dict[str, float] = {}
-    kinds = ("nodes", "namespaces", "pods", "networkpolicies", "networks", "blocks", "endpoints")
-
-    def changed(events: Sequence[Event]) -> None:
+    def changed(self, events: Sequence[Event]) -> None:
+        """The cache tells of these."""
         now = time.time()
+        self.seen.update((one.object.name, now) for one in events if isinstance(one.object, Pod))
+        self.news.set()
+        if self._pods is None or self._book is None:
+            return
         things: list[Thing] = []
         for event in events:
             thing, gone = event.object, event.kind is EventKind.DELETED
-            if isinstance(thing, Pod):
-                seen[thing.name] = now
-            if what == "cache":
-                continue
-            steps = pods.take(thing, gone=gone) if isinstance(thing, Pod) else [(thing, gone)]
-            for one, over in steps:
+            for one, over in self._pods.take(thing, gone=gone) if isinstance(thing, Pod) else [(thing, gone)]:
                 if over and isinstance(one, Thing):
-                    book.drop(one)
+                    self._book.drop(one)
                 elif isinstance(one, Thing):
                     things.append(one)
         if things:
-            book.put(*things)
+            self._book.put(*things)
 
+    async def until(self, pod: str) -> float:
+        """When a pod was told of, from now on."""
+        while pod not in self.seen:
+            self.news.clear()
+            await self.news.wait()
+        at = self.seen[pod]
+        self.seen.clear()
+        return at
+
+
+async def follow(url: str, *, book: bool) -> None:
+    """Follow the cluster at ``url`` as an agent does; say what it took, and then at each line that is read."""
+    sight = Sight(book=book)
     gc.collect()
     before, spent, begun = memory(), busy(), time.monotonic()
     store = Kubernetes(Access(server=url))
-    cache = Cache(store, kinds, changed)
+    cache = Cache(store, KINDS, sight.changed)
     following = asyncio.create_task(cache.run())
     await cache.synced()
     took, cpu = time.monotonic() - begun, busy() - spent
@@ -141,18 +155,13 @@ async def follow(url: str, what: str) -> None:
     _tell(seconds=took, cpu=cpu, memory=memory() - before, total=memory(), pods=len(cache.all("pods")))
     loop = asyncio.get_running_loop()
     while line := await loop.run_in_executor(None, sys.stdin.readline):
-        words = line.split()
-        if words[0] == "watch":
-            spent, begun = busy(), time.monotonic()
-            await asyncio.sleep(float(words[1]))
-            _tell(share=100 * (busy() - spent) / (time.monotonic() - begun), memory=memory() - before)
-        else:
-            while words[1] not in seen:
-                await asyncio.sleep(0.001)
-            _tell(at=seen[words[1]])
-            seen.clear()
-        if words[0] == "clear":
-            seen.clear()
+        match line.split():
+            case ["watch", seconds]:
+                spent, begun = busy(), time.monotonic()
+                await asyncio.sleep(float(seconds))
+                _tell(share=100 * (busy() - spent) / (time.monotonic() - begun))
+            case ["seen", pod]:
+                _tell(at=await sight.until(pod))
     await store.close()
     await following
 
@@ -169,8 +178,7 @@ class Follower:
 
     def __init__(self, url: str, what: str) -> None:
         command = [sys.executable, __file__, "follow", url, what]
-        env = {**os.environ, "PYTHONPATH": str(lib.ROOT / "src")}
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.synced = self._read()
 
     def ask(self, line: str) -> dict[str, float]:
@@ -236,6 +244,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["follow"]:
-        asyncio.run(follow(sys.argv[2], sys.argv[3]))
+        asyncio.run(follow(sys.argv[2], book=sys.argv[3] == "book"))
     else:
         main()

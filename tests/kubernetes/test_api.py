@@ -283,7 +283,7 @@ def test_a_watch_by_label_tells_who_comes_and_goes(api: Server) -> None:
 
 @pytest.mark.deadline(150)
 def test_bookmarks_come_while_nothing_happens(api: Server) -> None:
-    """About every minute: by their absence a dead watch is known (``Access.quiet``)."""
+    """About every minute where etcd tells the API server how far it is, and shortly before a watch is to end."""
     since = api.call("GET", NETWORKS)["metadata"]["resourceVersion"]
     path = f"{NETWORKS}?watch=true&resourceVersion={since}&allowWatchBookmarks=true&timeoutSeconds=85"
     (told,) = lines(api, path, 1)

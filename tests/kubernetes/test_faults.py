@@ -288,6 +288,17 @@ async def test_a_watch_that_says_nothing_is_left(api: StandIn, opens: Opens) -> 
 
 
 @awaited
+async def test_a_watch_without_bookmarks_is_begun_anew_ever_more_seldom(api: StandIn, opens: Opens) -> None:
+    async with opens(quiet=0.2) as store:
+        watching = asyncio.create_task(take(store, NETWORKS, await current(store), 1))
+        await until(lambda: api.watches == 1)
+        await asyncio.sleep(2.5)
+        assert 3 <= writes(api, "watch") <= 5  # after 0.2, 0.6, 1.4 seconds
+        await store.commit(Put(network()))
+        await watching
+
+
+@awaited
 async def test_a_watch_that_has_nothing_to_say_is_kept(api: StandIn, opens: Opens) -> None:
     api.bookmark = 0.2
     async with opens(quiet=0.8) as store:

@@ -53,7 +53,7 @@ class Access:
     """One API server, and one who asks.
 
     ``who``: the name under which our changes stand in managedFields, a node's own; ``patience``: seconds for one question;
-    ``quiet``: seconds without a word after which a watch counts as dead (the API server tells something every minute);
+    ``quiet``: seconds without a word after which a watch may be dead (an API server tells something every minute, if it can);
     ``page``: objects in one page of a listing; ``at_once``: questions under way together.
     """
 

@@ -6,7 +6,7 @@ something was read. Where a change may have happened, ``Unsure`` says so, and wh
 The API server is never flooded: few questions are under way at once, waits are drawn at random and grow, and when it asks to
 be left alone (429, or Retry-After), every question of this client waits, not just the one that was refused.
 
-A stream that says nothing for ``quiet`` seconds is dead, whatever TCP believes: the API server sends bookmarks every minute.
+A stream that says nothing for as long as its listener bears is left, whatever TCP believes (``watch``).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from fairlead.store.base import closed
 
 from .access import Access
 from .credentials import Credentials
-from .errors import Again, Distrust, Stranger, Unsure, refusal, status, unknown_asker
+from .errors import Again, Distrust, Silent, Stranger, Unsure, refusal, status, unknown_asker
 from .trust import Trust
 
 JSON, MERGE, APPLY = "application/json", "application/merge-patch+json", "application/apply-patch+yaml"
@@ -97,15 +97,15 @@ class Client:
         """One answer to what changes something; ``Unsure`` when that may have happened without an answer."""
         return (await self._patiently(_Question(method, path, query, body, kind)))[0]
 
-    async def stream(self, path: str, query: Mapping[str, str]) -> AsyncGenerator[bytes]:
-        """The lines of a watch until it ends in good order; ``Again`` when it broke."""
+    async def stream(self, path: str, query: Mapping[str, str], quiet: float) -> AsyncGenerator[bytes]:
+        """The lines of a watch until it ends in good order; ``Again`` when it broke, ``Silent`` after ``quiet`` seconds."""
         async with self._turn:
             await self._rested()
             async with asyncio.timeout(_ATTEMPT):
                 response = await self._begin(path, query)
         self._streams.add(response)
         try:
-            async for line in self._lines(response):
+            async for line in self._lines(response, quiet):
                 yield line
         finally:
             self._streams.discard(response)
@@ -209,15 +209,15 @@ class Client:
             seconds = float(after) if after.isascii() and after.isdigit() else 0.0
             raise refusal(response.status, status(answer), seconds)
 
-    async def _lines(self, response: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
+    async def _lines(self, response: aiohttp.ClientResponse, quiet: float) -> AsyncGenerator[bytes]:
         parts: list[bytes] = []
         while True:
             try:
-                async with asyncio.timeout(self.access.quiet):
+                async with asyncio.timeout(quiet):
                     with _translated(reading=True):
                         chunk = await response.content.readany()
             except TimeoutError:
-                raise Again(f"a watch said nothing for {self.access.quiet:g} s, not even a bookmark") from None
+                raise Silent(f"a watch said nothing for {quiet:g} s, not even a bookmark") from None
             if not chunk:
                 return
             whole, newline, rest = chunk.rpartition(b"\n")

@@ -3,6 +3,7 @@
 ::
 
     Again     it cannot just now, and has done nothing                        the client asks again
+    Silent    a watch that says nothing                                       it is begun anew
     Unsure    it cannot, and may have done it: a connection that broke        whoever changed something looks
     Stranger  it does not know who is asking                                  the client shows something newer, once
     Absent    there is no such object         Taken   there is one already    the store decides anew
@@ -24,6 +25,10 @@ class Again(Exception):
     def __init__(self, message: str, after: float = 0.0) -> None:
         super().__init__(message)
         self.after = after
+
+
+class Silent(Again):
+    """A watch says nothing, and perhaps has nothing to say."""
 
 
 class Unsure(Again):

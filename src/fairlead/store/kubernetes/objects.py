@@ -185,7 +185,8 @@ class Reader:
                 name=meta.name,
                 namespace=one(meta.namespace),
                 labels=self._shared.labels(meta.labels),
-                annotations=({name: text for name, text in asked.items() if name.startswith(ASKED)} if asked else _NONE) or _NONE,
+                annotations=({name: text for name, text in asked.items() if name.startswith(ASKED)} if asked else _NONE)
+                or _NONE,
                 uid=meta.uid,
                 resource_version=meta.resource_version,
                 creation_timestamp=one(meta.creation_timestamp or ""),

@@ -9,6 +9,10 @@
 
 A revision that the API server has never been at would be waited for without a word, so it is asked for its own one first, and
 again whenever a connection broke: what is behind it may have been set up anew.
+
+A connection may also stand and carry nothing. Bookmarks tell that one lives, about every minute; but an API server has none
+for a kind in which nothing happens unless its etcd tells it how far it is (--experimental-watch-progress-notify-interval). So
+a watch that says nothing is begun anew, and each time in vain it is given twice as long.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ from fairlead.model.errors import Failed, Unavailable
 from fairlead.store.base import Compacted
 
 from .client import Client
-from .errors import Again, Unserved, refusal, status
+from .errors import Again, Silent, Unserved, refusal, status
 from .objects import revision
 from .resources import Resource
 
@@ -69,31 +73,61 @@ async def changes(client: Client, of: Resource, path: str, since: int, labels: s
     """
     if since < 1:
         raise Compacted(f"{since} is no revision; list again")
-    loop, backoff = asyncio.get_running_loop(), Backoff(0.2, 10.0)
-    lost: float | None = None
-    doubt = True
-    while True:
+    course = _Course(client, of, path, since)
+    while not client.closed:
         try:
-            if doubt:
-                await _ever(client, of, path, since)
-                doubt = False
-            async with aclosing(client.stream(path, _query(since, labels))) as lines:
+            await course.sure()
+            async with aclosing(client.stream(path, _query(course.since, labels), course.quiet)) as lines:
                 async for line in lines:
-                    change = _read(of, line, since)
-                    since, lost = change.revision, None
-                    backoff.reset()
+                    change = _read(of, line, course.since)
+                    course.heard(change)
                     if change.type != "BOOKMARK":
                         yield change
+        except Silent:
+            course.silent()
         except (Again, TimeoutError) as problem:
-            if client.closed:
-                return
-            doubt = True
-            lost = loop.time() if lost is None else lost
-            if loop.time() - lost > client.access.patience:
-                raise Unavailable(f"{of.plural} cannot be watched: {str(problem) or 'no answer'}") from None
-            await asyncio.sleep(max(backoff.next(), getattr(problem, "after", 0.0)))
-        if client.closed:
+            await course.broke(problem)
+
+
+class _Course:
+    """How a watch goes. ``since``: all up to this revision is told; ``quiet``: seconds for which it may say nothing."""
+
+    def __init__(self, client: Client, of: Resource, path: str, since: int) -> None:
+        self.since, self.quiet = since, client.access.quiet
+        self._client, self._of, self._path = client, of, path
+        self._backoff = Backoff(0.2, 10.0)
+        self._doubt = True
+        self._lost: float | None = None
+
+    async def sure(self) -> None:
+        """Raise ``Compacted`` unless the API server was at this revision; ask only where that is in doubt."""
+        if self._doubt:
+            answer = await self._client.read(self._path, {"limit": "1"})
+            now = revision(self._of, _heads.decode(answer).metadata.resource_version)
+            if now < self.since:
+                raise Compacted(
+                    f"the API server is at revision {now} of {self._of.plural}, never was at {self.since}; list again"
+                )
+            self._doubt = False
+
+    def heard(self, change: Change) -> None:
+        """Something was told."""
+        self.since, self.quiet, self._lost = change.revision, self._client.access.quiet, None
+        self._backoff.reset()
+
+    def silent(self) -> None:
+        """Nothing was told for long, which may be because there is nothing to tell."""
+        self.quiet = min(self.quiet * 2, _ENDS[1])
+
+    async def broke(self, problem: Again | TimeoutError) -> None:
+        """Wait before the next attempt; ``Unavailable`` when there have been some for ``patience`` seconds."""
+        if self._client.closed:
             return
+        now, self._doubt = asyncio.get_running_loop().time(), True
+        self._lost = now if self._lost is None else self._lost
+        if now - self._lost > self._client.access.patience:
+            raise Unavailable(f"{self._of.plural} cannot be watched: {str(problem) or 'no answer'}") from None
+        await asyncio.sleep(max(self._backoff.next(), getattr(problem, "after", 0.0)))
 
 
 async def until_served(client: Client, of: Resource) -> None:
@@ -131,11 +165,3 @@ def _read(of: Resource, line: bytes, since: int) -> Change:
     if change.revision < since:
         raise Compacted(f"the API server is at revision {change.revision}, and was at {since}; list again")
     return change
-
-
-async def _ever(client: Client, of: Resource, path: str, since: int) -> None:
-    """Raise ``Compacted`` unless the API server was at that revision."""
-    answer = await client.read(path, {"limit": "1"})
-    now = revision(of, _heads.decode(answer).metadata.resource_version)
-    if now < since:
-        raise Compacted(f"the API server is at revision {now} of {of.plural} and never was at {since}; list again")
