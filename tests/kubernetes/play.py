@@ -75,80 +75,80 @@ def node(number: int) -> Tree:
 
 def pod(number: int, nodes: int, version: int = 0) -> Tree:
     """One running pod, as its controller, the scheduler and kubelet leave it."""
-    name, space, ip = pod_name(number), namespace_of(number), address(number)
     app, template = f"web-{number // _DEPLOYMENTS:05}", "6d4cf56db6"
-    mount = {"name": "kube-api-access-x7k2p", "readOnly": True, "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}
+    owner = {
+        "apiVersion": "apps/v1",
+        "kind": "ReplicaSet",
+        "name": f"{app}-{template}",
+        "uid": uid(3, number // _DEPLOYMENTS),
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
     return {
         "metadata": {
-            "name": name,
+            "name": pod_name(number),
             "generateName": f"{app}-{template}-",
-            "namespace": space,
+            "namespace": namespace_of(number),
             "uid": uid(2, number),
             "creationTimestamp": "2026-01-01T00:00:00Z",
             "labels": {"app": app, "pod-template-hash": template, "tier": f"t{number % 5}", "version": f"v{version}"},
             "annotations": {"kubectl.kubernetes.io/restartedAt": "2026-01-01T00:00:00Z", "checksum/config": "0" * 64},
-            "ownerReferences": [
-                {
-                    "apiVersion": "apps/v1",
-                    "kind": "ReplicaSet",
-                    "name": f"{app}-{template}",
-                    "uid": uid(3, number // _DEPLOYMENTS),
-                    "controller": True,
-                    "blockOwnerDeletion": True,
-                }
-            ],
+            "ownerReferences": [owner],
             "managedFields": [*_managed("kube-controller-manager", 24), *_managed("kubelet", 24)],
         },
-        "spec": {
-            "volumes": [
-                {
-                    "name": "kube-api-access-x7k2p",
-                    "projected": {"defaultMode": 420, "sources": [{"serviceAccountToken": {"path": "token"}}]},
-                }
-            ],
-            "containers": [
-                {
-                    "name": "web",
-                    "image": f"registry.example/web:{template}",
-                    "ports": [{"name": "http", "containerPort": 8080, "protocol": "TCP"}],
-                    "env": [{"name": f"SETTING_{at}", "value": f"value-{at}"} for at in range(6)],
-                    "resources": {"limits": {"memory": "256Mi"}, "requests": {"cpu": "100m", "memory": "128Mi"}},
-                    "volumeMounts": [mount],
-                    "readinessProbe": {"httpGet": {"path": "/ready", "port": 8080, "scheme": "HTTP"}, "periodSeconds": 10},
-                    "terminationMessagePath": "/dev/termination-log",
-                    "imagePullPolicy": "IfNotPresent",
-                }
-            ],
-            "restartPolicy": "Always",
-            "dnsPolicy": "ClusterFirst",
-            "serviceAccountName": "default",
-            "nodeName": f"node-{number % nodes:04}",
-            "tolerations": [{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute"}],
-        },
-        "status": {
-            "phase": "Running",
-            "conditions": [
-                {"type": one, "status": "True", "lastProbeTime": None, "lastTransitionTime": "2026-01-01T00:00:00Z"}
-                for one in ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
-            ],
-            "hostIP": "192.168.0.10",
-            "hostIPs": [{"ip": "192.168.0.10"}],
-            "podIP": ip,
-            "podIPs": [{"ip": ip}],
-            "startTime": "2026-01-01T00:00:00Z",
-            "containerStatuses": [
-                {
-                    "name": "web",
-                    "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}},
-                    "ready": True,
-                    "restartCount": 0,
-                    "image": f"registry.example/web:{template}",
-                    "imageID": f"registry.example/web@sha256:{'0' * 64}",
-                    "containerID": f"containerd://{number:064x}",
-                }
-            ],
-            "qosClass": "Burstable",
-        },
+        "spec": _pod_spec(template, f"node-{number % nodes:04}"),
+        "status": _pod_status(template, number),
+    }
+
+
+def _pod_spec(template: str, node_name: str) -> Tree:
+    mount = {"name": "kube-api-access-x7k2p", "readOnly": True, "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}
+    sources = [{"serviceAccountToken": {"path": "token"}}]
+    container = {
+        "name": "web",
+        "image": f"registry.example/web:{template}",
+        "ports": [{"name": "http", "containerPort": 8080, "protocol": "TCP"}],
+        "env": [{"name": f"SETTING_{at}", "value": f"value-{at}"} for at in range(6)],
+        "resources": {"limits": {"memory": "256Mi"}, "requests": {"cpu": "100m", "memory": "128Mi"}},
+        "volumeMounts": [mount],
+        "readinessProbe": {"httpGet": {"path": "/ready", "port": 8080, "scheme": "HTTP"}, "periodSeconds": 10},
+        "terminationMessagePath": "/dev/termination-log",
+        "imagePullPolicy": "IfNotPresent",
+    }
+    return {
+        "volumes": [{"name": "kube-api-access-x7k2p", "projected": {"defaultMode": 420, "sources": sources}}],
+        "containers": [container],
+        "restartPolicy": "Always",
+        "dnsPolicy": "ClusterFirst",
+        "serviceAccountName": "default",
+        "nodeName": node_name,
+        "tolerations": [{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute"}],
+    }
+
+
+def _pod_status(template: str, number: int) -> Tree:
+    container = {
+        "name": "web",
+        "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}},
+        "ready": True,
+        "restartCount": 0,
+        "image": f"registry.example/web:{template}",
+        "imageID": f"registry.example/web@sha256:{'0' * 64}",
+        "containerID": f"containerd://{number:064x}",
+    }
+    return {
+        "phase": "Running",
+        "conditions": [
+            {"type": one, "status": "True", "lastProbeTime": None, "lastTransitionTime": "2026-01-01T00:00:00Z"}
+            for one in ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
+        ],
+        "hostIP": "192.168.0.10",
+        "hostIPs": [{"ip": "192.168.0.10"}],
+        "podIP": address(number),
+        "podIPs": [{"ip": address(number)}],
+        "startTime": "2026-01-01T00:00:00Z",
+        "containerStatuses": [container],
+        "qosClass": "Burstable",
     }
 
 
