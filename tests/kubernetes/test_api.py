@@ -20,16 +20,17 @@ NETWORKS = "/apis/fairlead.dev/v1/networks"
 LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases"
 
 
-@pytest.fixture(scope="module", params=["stand-in", "real"])
+# Once, not with every test: that there is no real one is said in test_rbac and test_manifests.
+WHICH = ["stand-in", *(["real"] if os.environ.get("KUBEBUILDER_ASSETS") else [])]
+
+
+@pytest.fixture(scope="module", params=WHICH)
 def one(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     if request.param == "stand-in":
         with standing_in(bookmark=1.0) as server:
             yield server
         return
-    assets = os.environ.get("KUBEBUILDER_ASSETS", "")
-    if not assets:
-        pytest.skip("KUBEBUILDER_ASSETS names no directory with kube-apiserver and etcd")
-    with real(tmp_path_factory.mktemp("real"), Path(assets)) as server:
+    with real(tmp_path_factory.mktemp("real"), Path(os.environ["KUBEBUILDER_ASSETS"])) as server:
         yield server
 
 

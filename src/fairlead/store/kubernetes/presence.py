@@ -116,8 +116,8 @@ class Presence:
             return True
 
         async def release() -> None:
-            with suppress(Absent, Stale, Again, Unserved, Problem):
-                await self._erase(lease)
+            with suppress(Absent, Again, Unserved, Problem):
+                await self._let_go(mine, lease)
 
         async with kept(Hold(name, holder), asked, ttl, renew, release) as hold:
             yield hold
@@ -228,10 +228,19 @@ class Presence:
             answer = await self._client.change("PUT", f"{self._path}/{mine.spelt}", body, query=query)
         return msgspec.json.decode(answer, type=_Lease)
 
-    async def _erase(self, lease: _Lease) -> None:
-        meta = lease.metadata
-        wanted = {"preconditions": {"uid": meta.uid, "resourceVersion": meta.resource_version}}
-        await self._client.change("DELETE", f"{self._path}/{meta.name}", msgspec.json.encode(wanted))
+    async def _let_go(self, mine: _Mine, lease: _Lease | None) -> None:
+        """Remove the Lease while it is this hold's; a renewal that was broken off may have come through."""
+        for _ in range(_TRIES):
+            if lease is None or not mine.owns(lease):
+                return
+            meta = lease.metadata
+            wanted = {"preconditions": {"uid": meta.uid, "resourceVersion": meta.resource_version}}
+            try:
+                await self._client.change("DELETE", f"{self._path}/{meta.name}", msgspec.json.encode(wanted))
+            except Stale:
+                lease = await self._look(mine.spelt)
+            else:
+                return
 
 
 _TOKEN = "fairlead.dev/token"  # noqa: S105  # it proves nothing, it tells one hold from the next
