@@ -3,8 +3,8 @@
     python -m tests.kubernetes.play --nodes 1000 --pods 50000 --policies 1000
 
 It prints the port and then, for each line that it reads, does what the line says: ``churn N`` changes N pods a second until
-the next line, ``label POD VALUE`` changes a label of one pod, ``at`` prints the revision, ``end`` ends it. Objects are as
-large as real ones: a pod has some four kilobytes, half of them managedFields.
+the next line, ``label POD VALUE`` changes a label of one pod, ``put PLURAL JSON`` puts any object, ``end`` ends it. Objects
+are as large as real ones: a pod has some four kilobytes, half of them managedFields.
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ class Play:
         loop = asyncio.get_running_loop()
         churning: asyncio.Task[None] | None = None
         while True:
-            words = (await loop.run_in_executor(None, lambda: next(lines, "end"))).split()
+            words = (await loop.run_in_executor(None, lambda: next(lines, "end"))).split(maxsplit=2)
             if churning:
                 churning.cancel()
                 churning = None
@@ -228,8 +228,9 @@ class Play:
                 case ["label", number, value]:
                     self.label(int(number), int(value))
                     _say(time.time())
-                case ["at"]:
-                    _say(self.server.history.revision)
+                case ["put", plural, tree]:
+                    self.server.put(plural, msgspec.json.decode(tree))
+                    _say("done")
                 case ["end"] | []:
                     return
 
@@ -252,12 +253,13 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=1000)
     parser.add_argument("--pods", type=int, default=50_000)
     parser.add_argument("--policies", type=int, default=1000)
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--definitions", default="", help="a file with the CustomResourceDefinitions")
     given = parser.parse_args()
 
     async def run() -> None:
-        server = StandIn(_definitions(given.definitions), port=given.port)
+        server = StandIn(_definitions(given.definitions), port=given.port, host=given.host)
         server.history.keep = _REMEMBERED
         play = Play(server, given.nodes, given.pods, given.policies)
         await server.listen()

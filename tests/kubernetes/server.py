@@ -12,7 +12,6 @@ import os
 import shutil
 import ssl
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -135,7 +134,7 @@ def serving(folder: Path) -> Iterator[Server]:
 
 
 @contextmanager
-def real(folder: Path, assets: Path, *words: str) -> Iterator[Server]:
+def real(folder: Path, assets: Path, *words: str) -> Iterator[Real]:
     """A real kube-apiserver and the etcd it needs, on loopback."""
     etcd_port, peer_port, port = free_ports(3)
     cert, key, account = folder / "apiserver.crt", folder / "apiserver.key", folder / "account.key"
@@ -159,41 +158,71 @@ def real(folder: Path, assets: Path, *words: str) -> Iterator[Server]:
         *("--service-account-signing-key-file", str(account), "--service-cluster-ip-range", "10.96.0.0/16"),
         *("--authorization-mode", "RBAC", "--disable-admission-plugins", "ServiceAccount", "--allow-privileged", *words),
     )
-    with (
-        _running(folder / "etcd.log", assets / "etcd", *etcd_words),
-        _running(folder / "apiserver.log", assets / "kube-apiserver", *api_words) as process,
-    ):
-        server = Server(f"https://127.0.0.1:{port}", cert.read_bytes(), ADMIN)
-
-        def ready() -> bool:
-            assert process.poll() is None, (folder / "apiserver.log").read_text()[-3000:]
-            try:
-                server.call("GET", "/api/v1/namespaces/default")
-            except (OSError, urllib.error.HTTPError):
-                return False
-            return True
-
-        eventually(ready, deadline=READY, what="kube-apiserver serves")
+    etcd = Program(folder / "etcd.log", assets / "etcd", *etcd_words)
+    program = Program(folder / "apiserver.log", assets / "kube-apiserver", *api_words)
+    server = Real(f"https://127.0.0.1:{port}", cert.read_bytes(), program)
+    try:
+        etcd.start()
+        server.start()
         server.prepare()
         yield server
-    shutil.rmtree(folder / "etcd", ignore_errors=True)
-
-
-@contextmanager
-def _running(log: Path, *command: Any) -> Iterator[subprocess.Popen[bytes]]:
-    # Whatever ends the tests, the kernel ends it too.
-    with log.open("ab") as out:
-        words = ["setpriv", "--pdeathsig", "KILL", *map(str, command)]
-        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=log.parent)
-    try:
-        yield process
     finally:
-        process.terminate()
-        end = time.monotonic() + 10
-        while process.poll() is None and time.monotonic() < end:
-            time.sleep(0.05)
-        process.kill()
-        process.wait()
+        program.end()
+        etcd.end()
+        shutil.rmtree(folder / "etcd", ignore_errors=True)
+
+
+class Program:
+    """A program that runs as long as a test wants."""
+
+    def __init__(self, log: Path, *command: Any) -> None:
+        # Whatever ends the tests, the kernel ends it too.
+        self._log, self._command = log, ["setpriv", "--pdeathsig", "KILL", *map(str, command)]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as out:
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=self._log.parent
+            )
+
+    def end(self, *, kill: bool = False) -> None:
+        if self._process is None:
+            return
+        if kill:
+            self._process.kill()
+        self._process.terminate()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def check(self) -> None:
+        """Fail with what it said, if it has ended."""
+        assert self._process is not None
+        assert self._process.poll() is None, self._log.read_text()[-3000:]
+
+
+class Real(Server):
+    """A real one. It can be ended and started again, with all that it had."""
+
+    def __init__(self, url: str, ca: bytes, program: Program) -> None:
+        super().__init__(url, ca, ADMIN)
+        self.program = program
+
+    def start(self) -> None:
+        self.program.start()
+        eventually(self._ready, deadline=READY, what="kube-apiserver serves")
+
+    def _ready(self) -> bool:
+        self.program.check()
+        try:
+            self.call("GET", "/api/v1/namespaces/default")
+        except (OSError, urllib.error.HTTPError):
+            return False
+        return True
 
 
 def _openssl(*words: str) -> None:

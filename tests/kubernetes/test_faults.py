@@ -12,18 +12,19 @@ import pytest
 
 from fairlead.model.broken import Broken
 from fairlead.model.cluster import ClusterNetworkPolicy
-from fairlead.model.errors import Conflict, Invalid, Unavailable
+from fairlead.model.errors import Conflict, Invalid, Unavailable, Unsupported
 from fairlead.model.meta import Meta
 from fairlead.model.network import Network, NetworkSpec
 from fairlead.model.policy import NetworkPolicy
 from fairlead.store.base import Compacted, Delete, Event, EventKind, Put
+from fairlead.store.kubernetes import discovery
 from fairlead.store.kubernetes import watch as watching
 from fairlead.store.kubernetes.store import Kubernetes
 from tests.contracts.stores import NETWORKS, awaited, current, network, take
 from tests.kubernetes.conftest import Opens
 from tests.kubernetes.server import StoodIn
 from tests.kubernetes.standin.server import StandIn
-from tests.kubernetes.test_rbac import KINDS_OF_POLICIES
+from tests.kubernetes.test_rbac import KINDS_OF_POLICIES, policy_kind
 
 
 @pytest.fixture
@@ -409,6 +410,35 @@ async def test_a_kind_that_is_not_served_is_empty_until_it_is(
         with pytest.raises(Compacted, match="list"):
             await waiting
         assert (await store.list(plural)).revision > 0
+
+
+@awaited
+async def test_a_kind_in_a_version_that_is_not_known_is_not_taken_for_none(api: StandIn, opens: Opens) -> None:
+    later = policy_kind("ClusterNetworkPolicy", "clusternetworkpolicies", "v1")
+    await asyncio.to_thread(api.serve, [later])
+    async with opens() as store:
+        with pytest.raises(Unsupported, match=r"clusternetworkpolicies.* as v1, and known here is v1alpha2"):
+            await store.list(ClusterNetworkPolicy.plural)
+        assert (await store.list("adminnetworkpolicies")).objects == ()
+
+
+@awaited
+async def test_a_kind_that_is_gone_for_a_moment_is_not_forgotten(
+    api: StandIn, opens: Opens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an API server's may be that has just started: to believe it would be to drop every policy."""
+    plural = ClusterNetworkPolicy.plural
+    await asyncio.to_thread(api.serve, KINDS_OF_POLICIES)
+    async with opens() as store:
+        await store.list(plural)
+        await asyncio.to_thread(api.unserve, plural)
+        with pytest.raises(Unavailable, match="which it had"):
+            await store.list(plural)
+        await asyncio.to_thread(api.serve, KINDS_OF_POLICIES)
+        assert (await store.list(plural)).revision > 0
+        await asyncio.to_thread(api.unserve, plural)
+        monkeypatch.setattr(discovery, "GONE", 0.0)
+        assert (await store.list(plural)).revision == 0
 
 
 @awaited

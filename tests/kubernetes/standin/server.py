@@ -50,13 +50,19 @@ class StandIn:
     """One API server. ``bookmark``: seconds between bookmarks of a watch."""
 
     def __init__(
-        self, definitions: Iterable[Tree] = (), *, bookmark: float = 60.0, tls: ssl.SSLContext | None = None, port: int = 0
+        self,
+        definitions: Iterable[Tree] = (),
+        *,
+        bookmark: float = 60.0,
+        tls: ssl.SSLContext | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
     ) -> None:
         self.history = History()
         self.objects = Objects(self.history)
         self.gate, self.faults = Gate(), Faults()
         self.bookmark = bookmark
-        self.port = port
+        self.host, self.port = host, port
         self.watches = 0
         self._tls = tls
         self._resources: dict[tuple[str, str, str], Resource] = {}
@@ -71,7 +77,7 @@ class StandIn:
 
     @property
     def url(self) -> str:
-        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
+        return f"{'https' if self._tls else 'http'}://{self.host}:{self.port}"
 
     # ---- its life ----
 
@@ -117,7 +123,7 @@ class StandIn:
         app.router.add_route("*", "/{path:.*}", self._serve)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._tls, reuse_address=True)
+        site = web.TCPSite(self._runner, self.host, self.port, ssl_context=self._tls, reuse_address=True)
         await site.start()
         assert site._server
         self.port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
@@ -212,6 +218,8 @@ class StandIn:
             return web.Response(text="ok")
         if request.path.rstrip("/") == "/version":
             return web.json_response({"major": "1", "minor": "34", "gitVersion": "v1.34.0"})
+        if found := self._discovered(request.path):
+            return web.json_response(found)
         target = self._target(request.path)
         verb = self._verb(request, target)
         self.gate.let(user, verb, target.of, target.namespace, target.name, target.part)
@@ -234,6 +242,21 @@ class StandIn:
         if request.transport:
             request.transport.abort()
         raise ConnectionResetError
+
+    def _discovered(self, path: str) -> Tree | None:
+        """Which versions a group has, and which kinds a version; None if neither was asked for."""
+        match path.strip("/").split("/"):
+            case ["apis", group]:
+                versions = {one.version for one in self._resources.values() if one.group == group}
+                return (
+                    {"kind": "APIGroup", "name": group, "versions": [{"version": one} for one in versions]}
+                    if versions
+                    else None
+                )
+            case ["apis", group, version]:
+                kinds = [one for one in self._resources.values() if (one.group, one.version) == (group, version)]
+                return {"kind": "APIResourceList", "resources": [{"name": one.plural} for one in kinds]} if kinds else None
+        return None
 
     def _target(self, path: str) -> Target:
         parts = path.strip("/").split("/")

@@ -11,4 +11,5 @@
     access     where the API is, from a kubeconfig or from inside of a pod
     trust      certificates                      credentials   tokens, and programs that make them
     errors     what the API refuses, in people's words
+    discovery  whether a kind is there in a version that is not known here
 """

@@ -48,6 +48,7 @@ from fairlead.store.presence import TTL, Hold
 
 from .access import Access
 from .client import APPLY, Client
+from .discovery import Kinds, refuse_others
 from .errors import Absent, Again, Stale, Taken, Unserved, Unsure
 from .objects import OURS, Reader, Tree, revision, written
 from .presence import Presence
@@ -85,6 +86,7 @@ class Kubernetes:
         self._client = Client(access)
         self._presence = Presence(self._client)
         self._reader = Reader()
+        self._kinds = Kinds()
         self._clock = clock
         self._closed = False
 
@@ -110,7 +112,10 @@ class Kubernetes:
             except Unserved:
                 if of.ours:
                     raise self._uninstalled(of) from None
+                await refuse_others(self._client, of)
+                self._kinds.lacks(plural)
                 return Listing((), _NOT_SERVED)
+            self._kinds.has(plural)
             return Listing.of(sorted(found, key=lambda one: one.key), at)
         raise Unavailable(f"the {plural} cannot be listed: the API server forgets each revision at once")
 
