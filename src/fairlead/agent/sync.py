@@ -82,8 +82,7 @@ class Sync:
 
     async def _block(self, thing: Stored, gone: bool) -> None:
         if isinstance(thing, Block):
-            now = None if gone else thing
-            before = self._blocks.learn(thing.name, now)
+            before, now = self._blocks.learn(thing, gone=gone)
             await self._cluster.block(before, now)
 
     async def _node(self, thing: Stored, gone: bool) -> None:
