@@ -46,9 +46,10 @@ def test_what_happens_over_restarts_is_known_in_the_end(server: Real, kill: bool
             while {key[1] for key in cache.all(NETWORKS)} != {"during"}:
                 await asyncio.sleep(0.05)
         assert cache.state.away is None
+        following.cancel()
+        await asyncio.wait([following])
         await store.close()
         await writer.close()
-        await following
 
     run()
 
