@@ -71,7 +71,7 @@ class Town:
     """Nodes with agents on one switch."""
 
     def __init__(self, cleanup: ExitStack, folder: Path, count: int, *, etcd: bool = False, interval: float = 2) -> None:
-        switch = kept(cleanup, Namespace("switch"))
+        self.switch = switch = kept(cleanup, Namespace("switch"))
         switch.run("ip", "link", "add", "switch", "up", "type", "bridge")
         switch.run("ip", "address", "add", "192.0.2.250/24", "dev", "switch")
         self.etcd = Etcd(switch, folder)

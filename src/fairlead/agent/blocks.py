@@ -53,6 +53,7 @@ class Blocks:
     ) -> None:
         """``labels`` answers with this node's. ``clustered``: other nodes have the same store."""
         self.all: dict[str, Block] = {}
+        self.on_change: Callable[[], None] = lambda: None
         self._seen: dict[str, int] = {}
         self._store, self._ledger, self._me, self._labels, self._clustered = store, ledger, me, labels, clustered
         self._networks: dict[str, Network] = {}
@@ -115,6 +116,7 @@ class Blocks:
         now = self.all.get(block.name)
         self._news.set()
         self._news.clear()
+        self.on_change()
         for network in {one.spec.network for one in (before, now) if one is not None}:
             if of := self._networks.get(network):
                 self._follow(of, before, now)

@@ -65,7 +65,17 @@ class Networks:
             ("none", NetworkSpec(driver=Driver.NONE)),
         ):
             if name not in self.all and not self._unreadable.find(Network.plural, name):
-                await self.apply(Network(metadata=Meta(name=name), spec=spec), ())
+                await self._ensure(Network(metadata=Meta(name=name), spec=spec))
+
+    async def _ensure(self, wanted: Network) -> None:
+        """Create a network, or take it from another node that was faster."""
+        try:
+            await self.apply(wanted, ())
+        except Conflict:
+            made = await self._store.get(Network.plural, wanted.key)
+            if not isinstance(made, Network):
+                raise
+            await self.hear(made, gone=False)
 
     def get(self, name: str) -> Network:
         """One network; ``Missing`` names those there are."""
@@ -105,9 +115,7 @@ class Networks:
             raise Conflict(f"network {name} is used by {shown}; detach them first", field="metadata.name")
         await self._store.commit(Delete(Network.plural, network.key))
         fault.point("network.forgotten")
-        del self.all[name]
-        self._blocks.drop(name)
-        await self._node.drop(build.network_owner(name))
+        await self.hear(network, gone=True)  # unless the store's watch was faster
         return network
 
     async def hear(self, network: Network, *, gone: bool) -> None:
@@ -213,7 +221,7 @@ class Networks:
                         if subnet.cidr.overlaps(theirs.cidr):
                             raise Conflict(f"{subnet.cidr} overlaps {theirs.cidr} of network {other.name}", field=field)
             for route in self._host.routes():
-                if route.device != mine and subnet.cidr.overlaps(route.dst):
+                if route.device != mine and not route.learned and subnet.cidr.overlaps(route.dst):
                     raise Conflict(
                         f"{subnet.cidr} collides with the host's route {route.dst} on {route.device}; choose another",
                         field=field,

@@ -29,6 +29,7 @@ from fairlead.store.url import Shared
 
 from .addresses import Addresses
 from .agent import Agent
+from .bgp import Bgp, Ground
 from .blocks import Blocks
 from .cluster import Cluster
 from .config import Settings
@@ -40,6 +41,7 @@ from .monitor import Monitor
 from .networks import Networks
 from .node import Hands, Node
 from .others import Others
+from .peerings import Peerings
 from .policies import Policies
 from .publish import Publish
 from .reservations import Reservations
@@ -71,6 +73,8 @@ class Wiring:
         self.blocks = Blocks(self.shared, self.ledger, settings.node, self.labels, clustered=self.clustered)
         self.networks = Networks(self.shared, self.node, self.blocks, self.host, self.unreadable)
         self.cluster = Cluster(self.shared, self.me, self.node, lambda: self.networks.all, self.blocks)  # other nodes
+        self.peerings = Peerings(self.shared, self.unreadable, lambda: self._ground().machines)  # what people wrote about BGP
+        self.bgp = Bgp(settings.run, self.node, self.peerings, self._ground)  # what is said by it, and heard
         # What outsiders count on.
         self.reservations = Reservations(self.store, self.ledger, self.networks, self.host, self.unreadable)
         # Who may talk to whom.
@@ -109,6 +113,7 @@ class Wiring:
             cluster=self.cluster,
             blocks=self.blocks,
             unreadable=self.unreadable,
+            bgp=self.bgp,
             collector=self.collector,
         )
         chores = [self.endpoints.repay, self._finish, self.policies.retry, self.blocks.tidy]
@@ -125,12 +130,19 @@ class Wiring:
         network = self.networks.all.get(name)
         return network if network and self.clustered and self.blocks.shared(network) else None
 
+    def _ground(self) -> Ground:
+        """What BGP is decided from, beside what people wrote about it."""
+        machines = {name: one for name, one in self.policies.all[Machine.plural].items() if isinstance(one, Machine)}
+        mine = self.me.node(machines.get(self.me.name))
+        return Ground(mine.name, {**machines, mine.name: mine}, self.networks.all, self.blocks.of)
+
     async def _move(self) -> None:
         """The host's addresses, or its uplink, are perhaps others."""
         await self.policies.renew()
         if self.me.refresh():
             log.warning("this node is now reached by %s", ", ".join(self.me.station.addresses) or "nobody")
             self.publish.want()
+            self.bgp.want()
             await self.cluster.moved()
 
     def _everybody(self) -> Iterable[Endpoint]:
@@ -143,7 +155,7 @@ class Wiring:
 
     def _others(self, source: str) -> Others:
         self.publish = Publish(self.shared, self.me, lambda: self.endpoints.all, self._shared)
-        self.endpoints.on_change = self.publish.want
+        self.endpoints.on_change, self.blocks.on_change = self.publish.want, self.bgp.want
         sync = Sync(
             self.settings.node,
             networks=self.networks,
@@ -151,6 +163,7 @@ class Wiring:
             cluster=self.cluster,
             policies=self.policies,
             publish=self.publish,
+            bgp=self.bgp,
         )
         return Others(self.settings, self.shared, self._presence, source, sync=sync, publish=self.publish, cluster=self.cluster)
 
@@ -175,6 +188,7 @@ class Wiring:
         fault.point("start.endpoints")
         self.cluster.adopt(self.others.all(Machine.plural), self.others.all(Endpoint.plural) if self.clustered else ())
         self.policies.load(self.others.all, self.cluster.remotes.values())
+        self.peerings.load(self.others.all)
         fault.point("start.policies")
         await self.node.apply()  # restart, repair and upgrade are this one call
         if not self.programs and programs.present(self.settings.run):  # the last agent's plane
@@ -190,6 +204,7 @@ class Wiring:
         if self.collector:
             self.collector.start()
         self.others.start(self.host.boot)
+        self.bgp.start()
         self.agent.ready = True
         await self.server.start(self.settings.run / "agent.sock", self.settings.group)
         if path := plugin.socket():
@@ -205,6 +220,7 @@ class Wiring:
         """The reverse; the kernel keeps everything."""
         self.agent.ready = False
         await self.others.stop()
+        await self.bgp.stop()
         if self.collector:
             await self.collector.stop()
         await self.docker.stop()
