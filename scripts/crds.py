@@ -47,6 +47,8 @@ COLUMNS: dict[str, list[tuple[str, str]]] = {
         ("Node", ".spec.node"),
         ("Addresses", ".spec.addresses"),
     ],
+    "BGPPeer": [("Peer", ".spec.peerIP"), ("AS", ".spec.asNumber"), ("Filters", ".spec.filters")],
+    "BGPConfiguration": [("AS", ".spec.asNumber"), ("Mesh", ".spec.nodeToNodeMesh")],
 }
 """What kubectl shows of each beside its name and age."""
 

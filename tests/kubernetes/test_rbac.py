@@ -69,6 +69,8 @@ async def everything_an_agent_does(store: Kubernetes) -> None:
     cache = Cache(store, kinds, lambda _events: None)
     following = asyncio.create_task(cache.run())
     await asyncio.wait_for(cache.synced(), 20)
+    for plural in kinds:
+        assert await store.get(plural, ("", "-")) is None  # as the cache does when it goes on after a break
     for thing in (network("blue"), endpoint("x"), block("10.1.0.0/26")):
         (made,) = await store.commit(Put(thing, expect=""))
         assert made is not None

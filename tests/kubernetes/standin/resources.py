@@ -37,6 +37,7 @@ OWN = (
     Resource("", "v1", "nodes", "Node", namespaced=False, status=True),
     Resource("", "v1", "namespaces", "Namespace", namespaced=False, status=True),
     Resource("", "v1", "pods", "Pod", namespaced=True, status=True),
+    Resource("", "v1", "secrets", "Secret", namespaced=True),
     Resource("", "v1", "services", "Service", namespaced=True, status=True),
     Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", namespaced=True),
     Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", namespaced=True),

@@ -3,6 +3,8 @@
 Kubernetes's own kinds are what they are everywhere. Ours are custom resources of the group ``fairlead.dev``, one for each kind
 of the model; their definitions are in ``deploy/kubernetes``, made from the same classes.
 
+Of Secrets only those in Fairlead's own namespace are listed and watched: what others keep secret is nobody's business here.
+
 Ours may have names that Kubernetes does not take, ``<container>:<interface>`` for one. Such a one is kept under a name that is
 made from it, with the name itself beside it as an annotation::
 
@@ -20,7 +22,10 @@ from fairlead.model.codec import KINDS
 from fairlead.model.errors import Invalid
 from fairlead.model.meta import GROUP, Object, kind
 from fairlead.model.namespace import DEFAULT
+from fairlead.model.secret import Secret
 from fairlead.store.base import Key, kind_of
+
+from .access import NAMESPACE as NAMESPACE_OF_OURS
 
 NAME, NAMESPACE = "fairlead.dev/name", "fairlead.dev/namespace"
 """Annotations: what an object of ours is really called."""
@@ -53,13 +58,14 @@ class Resource(NamedTuple):
 
     @property
     def everything(self) -> str:
-        """The path of all objects of the kind."""
-        return f"{_root(self.api_version)}/{self.plural}"
+        """The path of all objects of the kind that are read."""
+        home = f"namespaces/{NAMESPACE_OF_OURS}/" if self.of is Secret else ""
+        return f"{_root(self.api_version)}/{home}{self.plural}"
 
     def collection(self, key: Key) -> str:
         """The path that an object is created under."""
         if not self.namespaced:
-            return self.everything
+            return f"{_root(self.api_version)}/{self.plural}"
         return f"{_root(self.api_version)}/namespaces/{quote(key[0] or DEFAULT, safe='')}/{self.plural}"
 
     def path(self, key: Key) -> str:
