@@ -46,6 +46,13 @@ def test_paths(plural: str, key: tuple[str, str], path: str) -> None:
     assert resource(plural).path(key) == path
 
 
+def test_of_secrets_only_those_of_our_namespace_are_listed() -> None:
+    of = resource("secrets")
+    assert of.everything == "/api/v1/namespaces/fairlead-system/secrets"
+    assert of.path(("fairlead-system", "bgp")) == "/api/v1/namespaces/fairlead-system/secrets/bgp"
+    assert resource("pods").everything == "/api/v1/pods"
+
+
 def test_every_kind_has_its_place() -> None:
     assert [one.of for one in RESOURCES.values()] == list(KINDS)
     assert {one.kind for one in RESOURCES.values()} == {kind(one) for one in KINDS}
