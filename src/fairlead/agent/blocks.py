@@ -53,7 +53,7 @@ class Blocks:
     ) -> None:
         """``labels`` answers with this node's. ``clustered``: other nodes have the same store."""
         self.all: dict[str, Block] = {}
-        self.on_change: Callable[[], None] = lambda: None
+        self.on_change: Callable[[Block | None, Block | None], None] = lambda *_: None
         self._seen: dict[str, int] = {}
         self._store, self._ledger, self._me, self._labels, self._clustered = store, ledger, me, labels, clustered
         self._networks: dict[str, Network] = {}
@@ -105,22 +105,20 @@ class Blocks:
         lent = (Address(text) for one in self.of(network) for text, node in one.spec.lent.items() if node == self._me)
         return found + [one.host() for one in lent if not any(cidr.holds(one) for cidr in found)]
 
-    def learn(self, block: Block, *, gone: bool) -> tuple[Block | None, Block | None]:
-        """A block is new, another or gone: what it was and what it is now. Of one network's, the ledger follows.
+    def learn(self, block: Block, *, gone: bool) -> None:
+        """A block is new, another or gone; the ledger follows.
 
         What this node wrote itself it knows before the store's events tell of what was before that: these are passed over.
         """
         before = self.all.get(block.name)
         if not self._notice(block, gone=gone):
-            return before, before
+            return
         now = self.all.get(block.name)
         self._news.set()
         self._news.clear()
-        self.on_change()
         for network in {one.spec.network for one in (before, now) if one is not None}:
             if of := self._networks.get(network):
                 self._follow(of, before, now)
-        return before, now
 
     def _notice(self, block: Block, *, gone: bool) -> bool:
         """Remember it; whether it is news."""
@@ -128,10 +126,10 @@ class Blocks:
         if revision < self._seen.get(block.name, 0):
             return False
         self._seen[block.name] = revision
-        if gone:
-            self.all.pop(block.name, None)
-        else:
+        before = self.all.pop(block.name, None)
+        if not gone:
             self.all[block.name] = block
+        self.on_change(before, None if gone else block)
         return True
 
     async def more(self, network: Network, lacking: Lacking, fits: Fits) -> None:

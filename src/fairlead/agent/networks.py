@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from msgspec.structs import replace
 
@@ -34,16 +34,12 @@ _LEND = 60.0
 _BUILT_IN = (names.DEFAULT_NETWORK, "host", "none")
 
 
-async def _nobody(_: str) -> None:
-    """Whoever has nobody to tell."""
-
-
 class Networks:
     """Every network of the node, in memory as in the store."""
 
     def __init__(self, store: Store, node: Node, blocks: Blocks, host: Host, unreadable: Unreadable) -> None:
         self.all: dict[str, Network] = {}
-        self.on_change: Callable[[str], Awaitable[None]] = _nobody
+        self.on_change: Callable[[str], None] = lambda _: None
         self._unreadable = unreadable
         self._lent: dict[Prefix, float] = {}
         self._store, self._node, self._blocks, self._host = store, node, blocks, host
@@ -126,6 +122,7 @@ class Networks:
                 return
             self._blocks.drop(network.name)
             del self.all[network.name]
+            self.on_change(network.name)
             await self._node.drop(build.network_owner(network.name))
             return
         if known is not None and known.metadata.resource_version == network.metadata.resource_version:
@@ -133,7 +130,7 @@ class Networks:
         self._blocks.define(network)
         self.all[network.name] = network
         await self._node.put(build.network_owner(network.name), build.network_rows(network, self._host.mtu()))
-        await self.on_change(network.name)
+        self.on_change(network.name)
 
     async def _commit(self, wanted: Network, before: Network | None) -> Network:
         self._blocks.check(wanted)
@@ -153,6 +150,7 @@ class Networks:
             raise
         self.all[stored.name] = stored
         self._blocks.define(stored)
+        self.on_change(stored.name)
         fault.point("network.programmed")
         return stored
 

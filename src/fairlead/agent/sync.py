@@ -91,16 +91,11 @@ class Sync:
 
     async def _network(self, thing: Stored, gone: bool) -> None:
         if isinstance(thing, Network):
-            if gone:
-                await self._cluster.without(thing.name)
             await self._networks.hear(thing, gone=gone)
-            if not gone:
-                await self._cluster.network(thing)
 
     async def _block(self, thing: Stored, gone: bool) -> None:
         if isinstance(thing, Block):
-            before, now = self._blocks.learn(thing, gone=gone)
-            await self._cluster.block(before, now)
+            self._blocks.learn(thing, gone=gone)
 
     async def _node(self, thing: Stored, gone: bool) -> None:
         if isinstance(thing, Node):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 
@@ -18,6 +19,7 @@ from fairlead.flow.collect import Collector
 from fairlead.flow.enrich import Names
 from fairlead.ipam.ledger import Ledger
 from fairlead.kit import fault
+from fairlead.kit.tasks import forever
 from fairlead.links.links import Links
 from fairlead.model.block import Block
 from fairlead.model.endpoint import Endpoint
@@ -73,6 +75,8 @@ class Wiring:
         self.blocks = Blocks(self.shared, self.ledger, settings.node, self.labels, clustered=self.clustered)
         self.networks = Networks(self.shared, self.node, self.blocks, self.host, self.unreadable)
         self.cluster = Cluster(self.shared, self.me, self.node, lambda: self.networks.all, self.blocks)  # other nodes
+        self.networks.on_change = self.cluster.touch_network
+        self.blocks.on_change = self._block_changed
         self.peerings = Peerings(self.shared, self.unreadable, lambda: self._ground().machines)  # what people wrote about BGP
         self.bgp = Bgp(settings.run, self.node, self.peerings, self._ground)  # what is said by it, and heard
         # What outsiders count on.
@@ -97,11 +101,20 @@ class Wiring:
             host=self.host,
             unreadable=self.unreadable,
         )
+        self.ways: asyncio.Task[None] | None = None
         self.others = self._others(source)  # nodes that have the same store
         self.collector = self._collector()  # what the programs tell, by names
         self.garbage = Garbage(self.store, self.endpoints, settings.gc_grace)  # what ended without a word
-        self.agent = Agent(
-            settings,
+        self.agent = self._agent()
+        chores = [self.endpoints.repay, self._finish, self.policies.retry, self.blocks.tidy]
+        # Hears the kernel, repairs, collects.
+        self.monitor = Monitor(settings, self.node, self.garbage, chores, moved=self._move)
+        self.server = Server(self.agent)  # the front door
+        self.docker = plugin.Plugin(self.agent)  # the door that Docker knows
+
+    def _agent(self) -> Agent:
+        return Agent(
+            self.settings,
             host=self.host,
             ledger=self.ledger,
             node=self.node,
@@ -116,11 +129,6 @@ class Wiring:
             bgp=self.bgp,
             collector=self.collector,
         )
-        chores = [self.endpoints.repay, self._finish, self.policies.retry, self.blocks.tidy]
-        # Hears the kernel, repairs, collects.
-        self.monitor = Monitor(settings, self.node, self.garbage, chores, moved=self._move)
-        self.server = Server(self.agent)  # the front door
-        self.docker = plugin.Plugin(self.agent)  # the door that Docker knows
 
     def _hands(self) -> Hands:
         plane: Plane = ebpf.Ebpf(self.programs) if self.programs else Nftables()
@@ -135,6 +143,10 @@ class Wiring:
         machines = {name: one for name, one in self.policies.all[Machine.plural].items() if isinstance(one, Machine)}
         mine = self.me.node(machines.get(self.me.name))
         return Ground(mine.name, {**machines, mine.name: mine}, self.networks.all, self.blocks.of)
+
+    def _block_changed(self, before: Block | None, now: Block | None) -> None:
+        self.cluster.touch_block(before, now)
+        self.bgp.want()
 
     async def _move(self) -> None:
         """The host's addresses, or its uplink, are perhaps others."""
@@ -155,7 +167,7 @@ class Wiring:
 
     def _others(self, source: str) -> Others:
         self.publish = Publish(self.shared, self.me, lambda: self.endpoints.all, self._shared)
-        self.endpoints.on_change, self.blocks.on_change = self.publish.want, self.bgp.want
+        self.endpoints.on_change = self.publish.want
         sync = Sync(
             self.settings.node,
             networks=self.networks,
@@ -203,6 +215,7 @@ class Wiring:
         await self.monitor.start()  # from here on a change of the kernel is heard
         if self.collector:
             self.collector.start()
+        self.ways = asyncio.create_task(forever("keeping the ways to other nodes", self.cluster.run))
         self.others.start(self.host.boot)
         self.bgp.start()
         self.agent.ready = True
@@ -219,6 +232,8 @@ class Wiring:
     async def stop(self) -> None:
         """The reverse; the kernel keeps everything."""
         self.agent.ready = False
+        if self.ways:
+            self.ways.cancel()
         await self.others.stop()
         await self.bgp.stop()
         if self.collector:
