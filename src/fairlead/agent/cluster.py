@@ -21,7 +21,7 @@ from fairlead.model.meta import Object
 from fairlead.model.network import CLUSTER, Network
 from fairlead.model.node import Node as Machine
 from fairlead.model.node import NodeCondition
-from fairlead.store.base import MAX_CHANGES, Delete, Key, Store, Stored
+from fairlead.store.base import Delete, Key, Store, Stored
 from fairlead.topology import mtu, routes
 from fairlead.topology.station import Station
 
@@ -102,8 +102,9 @@ class Cluster:
         if self.alive is None or name in self.alive or (name in self._vigil.silent and name not in self._vigil.dead):
             raise Conflict(f"node {name} gives signs of life; stop its agent first: fairlead down", field="name")
         theirs = [one for one in self.remotes.values() if one.spec.node == name]
-        for start in range(0, len(theirs), MAX_CHANGES):
-            await self._store.commit(*(Delete(Endpoint.plural, one.key) for one in theirs[start : start + MAX_CHANGES]))
+        most = self._store.at_once
+        for start in range(0, len(theirs), most):
+            await self._store.commit(*(Delete(Endpoint.plural, one.key) for one in theirs[start : start + most]))
         await self._blocks.collect(self.machines.keys() - {name})
 
     async def moved(self) -> None:

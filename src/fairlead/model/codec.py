@@ -25,6 +25,7 @@ from .meta import Object, kind
 from .namespace import Namespace
 from .network import Network
 from .node import Node
+from .pod import Pod
 from .policy import NetworkPolicy
 from .refusal import join, named, refusal, spelt
 from .reservation import Reservation
@@ -37,6 +38,7 @@ KINDS: tuple[type[Object], ...] = (
     Node,
     Block,
     Namespace,
+    Pod,
     NetworkPolicy,
     ClusterNetworkPolicy,
     AdminNetworkPolicy,
