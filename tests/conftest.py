@@ -17,7 +17,7 @@ from tests.wait import eventually
 HERE = Path(__file__).parent
 SECONDS = 120
 FIGURES = pytest.StashKey[list[str]]()
-ORDER = ("rules", "unit", "worlds", "scenarios", "contracts", "bpf", "kernel", "lab", "runtimes")
+ORDER = ("rules", "unit", "worlds", "scenarios", "contracts", "kubernetes", "bpf", "kernel", "lab", "runtimes")
 
 # The same examples every time, so that a red run is the fault of the change; HYPOTHESIS_PROFILE=search looks for new ones.
 settings.register_profile("same", deadline=None, derandomize=True, database=None)

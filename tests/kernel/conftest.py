@@ -25,6 +25,7 @@ import pytest
 from tests import machine
 from tests.kernel.agents import Agent
 from tests.kernel.room import nft_nl, nl, room  # noqa: F401  # fixtures of the tests of fairlead.kernel
+from tests.kernel.speakers import cluster, lan  # noqa: F401  # fixtures of the tests of BGP
 from tests.net import Containers, Node, Outside, kept
 
 MATRIX = pytest.StashKey[dict[str, tuple[int, str]]]()

@@ -72,8 +72,10 @@ class Etcd:
 class Town:
     """Nodes with agents on one switch."""
 
-    def __init__(self, cleanup: ExitStack, folder: Path, count: int, *, etcd: bool = False, plane: str = "auto") -> None:
-        switch = kept(cleanup, Namespace("switch"))
+    def __init__(
+        self, cleanup: ExitStack, folder: Path, count: int, *, etcd: bool = False, plane: str = "auto", interval: float = 2
+    ) -> None:
+        self.switch = switch = kept(cleanup, Namespace("switch"))
         switch.run("ip", "link", "add", "switch", "up", "type", "bridge")
         switch.run("ip", "address", "add", "192.0.2.250/24", "dev", "switch")
         self.etcd = Etcd(switch, folder)
@@ -85,7 +87,7 @@ class Town:
         self.agents = []
         for node in self.nodes:
             words = ("--node", f"node{node.number}", "--store", store, "--plane", plane)
-            agent = Agent(node, *words, "--interval", "2", "--ttl", "2")
+            agent = Agent(node, *words, "--interval", str(interval), "--ttl", "2")
             cleanup.callback(agent.remove)
             agent.start()
             self.agents.append(agent)
@@ -96,13 +98,13 @@ def known(agent: Agent, network: str) -> bool:
 
 
 @pytest.fixture
-def town(cleanup: ExitStack, tmp_path: Path, enforced: str) -> Callable[[int], Town]:
-    return lambda count: Town(cleanup, tmp_path, count, plane=enforced)
+def town(cleanup: ExitStack, tmp_path: Path, enforced: str) -> Callable[..., Town]:
+    return lambda count, **options: Town(cleanup, tmp_path, count, plane=enforced, **options)
 
 
 @BOTH
 @pytest.mark.parametrize("driver", ["vxlan", "host-gw"])
-def test_containers_of_two_nodes_reach_each_other(town: Callable[[int], Town], containers: Containers, driver: str) -> None:
+def test_containers_of_two_nodes_reach_each_other(town: Callable[..., Town], containers: Containers, driver: str) -> None:
     made = town(2)
     one, two = made.agents
     one.network("farm", "10.60.0.0/16", "fd60::/64", driver=driver)
@@ -123,8 +125,8 @@ def attached(agent: Agent, one: Namespace, network: str = "farm", **fields: obje
     return address(agent.attach(one, network, **fields))
 
 
-def farm(town: Callable[[int], Town], count: int = 2, driver: str = "vxlan", **spec: object) -> Town:
-    made = town(count)
+def farm(town: Callable[..., Town], count: int = 2, driver: str = "vxlan", *, interval: float = 2, **spec: object) -> Town:
+    made = town(count, interval=interval)
     subnets = [str(spec.pop("subnet", "10.60.0.0/16"))]
     made.agents[0].network("farm", *subnets, driver=driver, **spec)
     for agent in made.agents:
@@ -138,7 +140,7 @@ def routes(node: Node) -> dict[str, str]:
     return {words[1] if words[0] == "unreachable" else words[0]: " ".join(words) for words in lines if words}
 
 
-def test_a_node_that_dies_is_not_sent_to_and_comes_back(town: Callable[[int], Town], containers: Containers) -> None:
+def test_a_node_that_dies_is_not_sent_to_and_comes_back(town: Callable[..., Town], containers: Containers) -> None:
     made = farm(town)
     one, two = made.agents
     here, there = containers.new("here"), containers.new("there")
@@ -157,7 +159,7 @@ def test_a_node_that_dies_is_not_sent_to_and_comes_back(town: Callable[[int], To
     assert not two.drift()
 
 
-def test_an_agent_that_is_away_takes_nothing_from_its_containers(town: Callable[[int], Town], containers: Containers) -> None:
+def test_an_agent_that_is_away_takes_nothing_from_its_containers(town: Callable[..., Town], containers: Containers) -> None:
     made = farm(town)
     one, two = made.agents
     here, there = containers.new("here"), containers.new("there")
@@ -171,7 +173,7 @@ def test_an_agent_that_is_away_takes_nothing_from_its_containers(town: Callable[
     assert " 0% packet loss" in said, said
 
 
-def test_a_node_gets_another_address(town: Callable[[int], Town], containers: Containers) -> None:
+def test_a_node_gets_another_address(town: Callable[..., Town], containers: Containers) -> None:
     made = farm(town)
     one, two = made.agents
     here, there = containers.new("here"), containers.new("there")
@@ -184,8 +186,8 @@ def test_a_node_gets_another_address(town: Callable[[int], Town], containers: Co
     eventually(lambda: not one.drift() and not two.drift())
 
 
-def test_what_somebody_breaks_between_nodes_is_repaired(town: Callable[[int], Town], containers: Containers) -> None:
-    made = farm(town)
+def test_what_somebody_breaks_between_nodes_is_repaired(town: Callable[..., Town], containers: Containers) -> None:
+    made = farm(town, interval=60)
     one, two = made.agents
     here, there = containers.new("here"), containers.new("there")
     attached(one, here)
@@ -205,7 +207,7 @@ def test_what_somebody_breaks_between_nodes_is_repaired(town: Callable[[int], To
 
 
 @BOTH
-def test_policies_know_containers_of_other_nodes(town: Callable[[int], Town], containers: Containers) -> None:
+def test_policies_know_containers_of_other_nodes(town: Callable[..., Town], containers: Containers) -> None:
     made = farm(town)
     one, two = made.agents
     web, rogue, db = (containers.new(name) for name in ("web", "rogue", "db"))
@@ -231,7 +233,7 @@ def test_policies_know_containers_of_other_nodes(town: Callable[[int], Town], co
     eventually(lambda: "rogue" in str(two.client.flows(verdict="dropped")), what="flows name the other node's container")
 
 
-def test_a_full_network_lends_addresses(town: Callable[[int], Town], containers: Containers) -> None:
+def test_a_full_network_lends_addresses(town: Callable[..., Town], containers: Containers) -> None:
     """Two blocks of eight addresses, three nodes: the third borrows, and says who has what once nothing is left."""
     made = farm(town, 3, subnet="10.60.0.0/28")
     made.agents[0].client.delete("networks", "farm")

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from pathlib import Path
 
 import fairlead
+from fairlead.api.routing import BgpRoute, BgpStatus
 from fairlead.api.schema import (
     Applied,
     Attach,
@@ -43,7 +44,9 @@ from fairlead.model.meta import Object, kind
 from fairlead.model.network import Driver, Network
 from fairlead.model.node import Node as Machine
 from fairlead.model.reservation import Reservation
+from fairlead.model.secret import Secret
 
+from .bgp import Bgp
 from .blocks import Blocks
 from .cluster import Cluster
 from .config import Settings
@@ -53,6 +56,7 @@ from .garbage import Garbage
 from .host import Host
 from .networks import Networks
 from .node import Node
+from .peerings import KINDS as BGP_KINDS
 from .policies import KINDS, Policies, Thing, placed
 from .preview import Scene, preview, refuse_other
 from .reservations import Reservations
@@ -83,11 +87,13 @@ class Agent:
         cluster: Cluster,
         blocks: Blocks,
         unreadable: Unreadable,
+        bgp: Bgp,
         collector: Collector,
     ) -> None:
         self.settings, self._host, self._ledger, self.collector = settings, host, ledger, collector
         self._garbage, self.policies, self._unreadable = garbage, policies, unreadable
         self.cluster, self.blocks = cluster, blocks
+        self.bgp, self.peerings = bgp, bgp.peerings
         self.node, self.networks, self.endpoints, self.reservations = node, networks, endpoints, reservations
         self._since = time.monotonic()
         self.ready = False
@@ -130,10 +136,17 @@ class Agent:
         self._refuse_unready()
         async with self._changing:
             if isinstance(thing, KINDS):
-                return await self.policies.apply(thing)
+                done = await self.policies.apply(thing)
+                self.bgp.want()  # labels of nodes
+                return done
+            if isinstance(thing, BGP_KINDS):
+                done = await self.peerings.apply(thing)
+                self.bgp.want()
+                return done
             if not isinstance(thing, Network):
                 raise Invalid(f"a {kind(thing)} is not made by apply; containers that are attached make it", field="kind")
             done = await self.networks.apply(thing, self._users(thing.name))
+            self.bgp.want()
             await self.endpoints.follow(thing.name)
             await self.policies.renew()  # a gateway is an address of this node
             return done
@@ -157,10 +170,16 @@ class Agent:
                 if plural == Machine.plural and self.cluster.alive is not None:
                     await self.cluster.leave_behind(name)
                 return await self.policies.delete(plural, name)
+        if plural in self.peerings.all:
+            async with self._changing:
+                said = await self.peerings.delete(plural, name)
+                self.bgp.want()
+                return said
         self.objects(plural)
         async with self._changing:
             gone = await self.networks.delete(name, self._users(name))
             await self.policies.renew()
+            self.bgp.want()
             return gone
 
     async def purge(self) -> None:
@@ -168,9 +187,10 @@ class Agent:
         self.ready, self.reason = False, "everything was removed; start the agent again"
         for endpoint in list(self.endpoints.all.values()):
             await self.endpoints.detach(Detach(container=endpoint.spec.container, wait=False))
+        await self.bgp.purge()
         await self.node.purge()
 
-    def objects(self, plural: str, *, everywhere: bool = False) -> list[Object]:
+    def objects(self, plural: str, *, everywhere: bool = False, reveal: bool = False) -> list[Object]:
         """All objects of a kind, by name."""
         endpoints: Mapping[str, Object] = self.endpoints.all
         if everywhere:
@@ -181,9 +201,12 @@ class Agent:
             Endpoint.plural: endpoints,
             Block.plural: self.blocks.all,
             Reservation.plural: self.reservations.all,
+            **self.peerings.all,
             **shown,
             Machine.plural: self.cluster.seen(shown[Machine.plural]),
         }
+        if reveal:
+            tables[Secret.plural] = self.peerings.of(Secret)
         if plural not in tables:
             raise Missing(f"{plural[:80]!r} is not a kind known here; known: {', '.join(tables)}", field="kind")
         return [thing for _, thing in sorted(tables[plural].items())]
@@ -219,6 +242,14 @@ class Agent:
             unreadable=tuple(self._unreadable.told()),
             flows=self.collector.status(),
         )
+
+    async def bgp_status(self) -> BgpStatus:
+        """The speaker and its neighbours."""
+        return await self.bgp.status()
+
+    async def bgp_routes(self, query: Mapping[str, str]) -> list[BgpRoute]:
+        """The routes that it knows."""
+        return await self.bgp.routes(query)
 
     async def explain(self, query: Mapping[str, str]) -> Explained:
         """Whether one may talk to another, and why."""
@@ -277,6 +308,7 @@ class Agent:
                 dropping=tuple(self._host.dropping()),
                 nodes=max(1, len(self.cluster.machines)),
                 unreached=tuple(self.cluster.unreached()),
+                bgp=await self.bgp.status(),
             )
             return examine(facts)
 

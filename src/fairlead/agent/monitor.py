@@ -20,8 +20,9 @@ from fairlead.api.schema import Drift
 from fairlead.datapath.filter.filter import TABLES
 from fairlead.datapath.nftables import tables as policies
 from fairlead.desired import names
-from fairlead.desired.state import Bridge, Inside, Limit, Link, Sub
+from fairlead.desired.state import Bridge, Inside, Limit, Link, Sub, Vtep
 from fairlead.kernel.events import Event, Events
+from fairlead.kernel.route.neighbour import NeighbourInfo
 from fairlead.links import inside
 from fairlead.model.errors import Problem
 
@@ -98,6 +99,8 @@ class Monitor:
             self._wake.set()
 
     def _differs_on_host(self, event: Event) -> bool:
+        if event.neighbour is not None:
+            return self._differs_behind(event.neighbour, gone=event.deleted)
         if event.link is None:
             return event.deleted
         state = self._node.state
@@ -112,6 +115,13 @@ class Monitor:
         else:
             altered = link.snooping or link.reserved_learning
         return event.deleted or not link.up or link.mtu != row.mtu or altered
+
+    def _differs_behind(self, near: NeighbourInfo, *, gone: bool) -> bool:
+        """Whether what was told of a tunnel's other end is gone, or is now another thing."""
+        known = self._node.state.table(Vtep).values()
+        ends = [row for row in known if near.mac == row.mac or near.address == row.mac.link_local]
+        places = {place for row in ends for place in (row.remote, row.mac.link_local)}
+        return bool(ends) and (near.address in places if gone else near.address not in places)
 
     async def _on_events(self) -> None:
         while True:

@@ -7,6 +7,7 @@ import grp
 import logging
 import os
 import socket
+import struct
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext, suppress
@@ -36,6 +37,9 @@ _LARGE_BODIES = 16
 """Bodies of more than ``_SMALL`` bytes, or of unknown size, that are held at once; so much memory can requests take."""
 _SLOWEST = 10.0
 """Seconds that a request's body may take."""
+
+_CREDENTIALS = struct.Struct("3i")
+"""SO_PEERCRED: process, user, group."""
 
 _NOTHING = nullcontext()
 
@@ -71,6 +75,8 @@ class Server:
                 web.get("/v1/policy/explain", self._explain),
                 web.post("/v1/policy/preview", self._preview),
                 web.get("/v1/policy/hits", self._hits),
+                web.get("/v1/bgp/status", self._bgp_status),
+                web.get("/v1/bgp/routes", self._bgp_routes),
                 web.post("/cni", self._cni),
             ]
         )
@@ -144,11 +150,11 @@ class Server:
 
     async def _list(self, request: web.Request) -> web.Response:
         everywhere = request.query.get("everywhere", "false") == "true"
-        return _json(self._door.objects(request.match_info["plural"], everywhere=everywhere))
+        return _json(self._door.objects(request.match_info["plural"], everywhere=everywhere, reveal=_reveals(request)))
 
     async def _get(self, request: web.Request) -> web.Response:
         plural, name = request.match_info["plural"], request.match_info["name"]
-        for thing in self._door.objects(plural):
+        for thing in self._door.objects(plural, reveal=_reveals(request)):
             if name in {thing.name, "/".join(thing.key)}:
                 return _json(thing)
         for one in self._door.status().unreadable:
@@ -174,6 +180,12 @@ class Server:
     async def _purge(self, _: web.Request) -> web.Response:
         await self._door.purge()
         return web.json_response({})
+
+    async def _bgp_status(self, _: web.Request) -> web.Response:
+        return _json(await self._door.bgp_status())
+
+    async def _bgp_routes(self, request: web.Request) -> web.Response:
+        return _json(await self._door.bgp_routes(request.query))
 
     async def _explain(self, request: web.Request) -> web.Response:
         return _json(await self._door.explain(request.query))
@@ -220,6 +232,17 @@ def _listening(path: Path, group: str) -> socket.socket:
             raise errors.Invalid(f"there is no group {group!r} on this host", field="group") from None
         path.chmod(0o660)
     return listening
+
+
+def _reveals(request: web.Request) -> bool:
+    """Whether secrets are asked for; ``Forbidden`` unless by root, whoever else may use the socket."""
+    if request.query.get("reveal", "false") != "true":
+        return False
+    connected = request.transport.get_extra_info("socket") if request.transport else None
+    packed = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size) if connected else b""
+    if not packed or _CREDENTIALS.unpack(packed)[1] != 0:
+        raise errors.Forbidden("what Secrets hold is told to root alone", field="reveal")
+    return True
 
 
 def _json(value: object) -> web.Response:

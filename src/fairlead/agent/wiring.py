@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 
@@ -22,6 +23,7 @@ from fairlead.flow.enrich import Names
 from fairlead.ipam.ledger import Ledger
 from fairlead.kit import fault
 from fairlead.kit.metrics import Family
+from fairlead.kit.tasks import forever
 from fairlead.links.links import Links
 from fairlead.model.block import Block
 from fairlead.model.endpoint import Endpoint
@@ -33,6 +35,7 @@ from fairlead.store.url import Shared
 
 from .addresses import Addresses
 from .agent import Agent
+from .bgp import Bgp, Ground
 from .blocks import Blocks
 from .cluster import Cluster
 from .config import Settings
@@ -45,6 +48,7 @@ from .monitor import Monitor
 from .networks import Networks
 from .node import Hands, Node
 from .others import Others
+from .peerings import Peerings
 from .policies import KINDS, Policies
 from .publish import Publish
 from .reservations import Reservations
@@ -78,6 +82,10 @@ class Wiring:
         self.blocks = Blocks(self.shared, self.ledger, settings.node, self.labels, clustered=self.clustered)
         self.networks = Networks(self.shared, self.node, self.blocks, self.host, self.unreadable)
         self.cluster = Cluster(self.shared, self.me, self.node, lambda: self.networks.all, self.blocks)  # other nodes
+        self.networks.on_change = self.cluster.touch_network
+        self.blocks.on_change = self._block_changed
+        self.peerings = Peerings(self.shared, self.unreadable, lambda: self._ground().machines)  # what people wrote about BGP
+        self.bgp = Bgp(settings.run, self.node, self.peerings, self._ground)  # what is said by it, and heard
         # What outsiders count on.
         self.reservations = Reservations(self.store, self.ledger, self.networks, self.host, self.unreadable)
         # Who may talk to whom.
@@ -101,11 +109,19 @@ class Wiring:
             host=self.host,
             unreadable=self.unreadable,
         )
+        self.ways: asyncio.Task[None] | None = None
         self.others = self._others(source)  # nodes that have the same store
         self.collector = self._collector()  # what the plane tells, by names
         self.garbage = Garbage(self.store, self.endpoints, settings.gc_grace)  # what ended without a word
-        self.agent = Agent(
-            settings,
+        self.agent = self._agent()
+        self.monitor = self._monitor()  # hears the kernel, repairs, collects
+        self.server = Server(self.agent, self.metrics)  # the front door
+        self.listener = self._listener()  # the door that Prometheus asks at
+        self.docker = plugin.Plugin(self.agent)  # the door that Docker knows
+
+    def _agent(self) -> Agent:
+        return Agent(
+            self.settings,
             host=self.host,
             ledger=self.ledger,
             node=self.node,
@@ -117,12 +133,9 @@ class Wiring:
             cluster=self.cluster,
             blocks=self.blocks,
             unreadable=self.unreadable,
+            bgp=self.bgp,
             collector=self.collector,
         )
-        self.monitor = self._monitor()  # hears the kernel, repairs, collects
-        self.server = Server(self.agent, self.metrics)  # the front door
-        self.listener = self._listener()  # the door that Prometheus asks at
-        self.docker = plugin.Plugin(self.agent)  # the door that Docker knows
 
     def _monitor(self) -> Monitor:
         chores = (
@@ -147,12 +160,23 @@ class Wiring:
         network = self.networks.all.get(name)
         return network if network and self.clustered and self.blocks.shared(network) else None
 
+    def _ground(self) -> Ground:
+        """What BGP is decided from, beside what people wrote about it."""
+        machines = {name: one for name, one in self.policies.all[Machine.plural].items() if isinstance(one, Machine)}
+        mine = self.me.node(machines.get(self.me.name))
+        return Ground(mine.name, {**machines, mine.name: mine}, self.networks.all, self.blocks.of)
+
+    def _block_changed(self, before: Block | None, now: Block | None) -> None:
+        self.cluster.touch_block(before, now)
+        self.bgp.want()
+
     async def _move(self) -> None:
         """The host's addresses, or its uplink, are perhaps others."""
         await self.policies.renew()
         if self.me.refresh():
             log.warning("this node is now reached by %s", ", ".join(self.me.station.addresses) or "nobody")
             self.publish.want()
+            self.bgp.want()
             await self.cluster.moved()
 
     def _everybody(self) -> Iterable[Endpoint]:
@@ -173,6 +197,7 @@ class Wiring:
             cluster=self.cluster,
             policies=self.policies,
             publish=self.publish,
+            bgp=self.bgp,
         )
         return Others(self.settings, self.shared, self._presence, source, sync=sync, publish=self.publish, cluster=self.cluster)
 
@@ -205,6 +230,7 @@ class Wiring:
         fault.point("start.endpoints")
         self.cluster.adopt(self.others.all(Machine.plural), self.others.all(Endpoint.plural) if self.clustered else ())
         self.policies.load(self.others.all, self.cluster.remotes.values())
+        self.peerings.load(self.others.all)
         fault.point("start.policies")
         await self.node.apply()  # restart, repair and upgrade are this one call
         if not self.programs and programs.present(self.settings.run):  # the last agent's plane
@@ -220,7 +246,9 @@ class Wiring:
         fault.point("start.reaped")
         await self.monitor.start()  # from here on a change of the kernel is heard
         self.collector.start()
+        self.ways = asyncio.create_task(forever("keeping the ways to other nodes", self.cluster.run))
         self.others.start(self.host.boot)
+        self.bgp.start()
         self.agent.ready = True
         await self.server.start(self.settings.run / "agent.sock", self.settings.group)
         if path := plugin.socket():
@@ -237,7 +265,10 @@ class Wiring:
     async def stop(self) -> None:
         """The reverse; the kernel keeps everything."""
         self.agent.ready = False
+        if self.ways:
+            self.ways.cancel()
         await self.others.stop()
+        await self.bgp.stop()
         await self.collector.stop()
         if self.listener:
             await self.listener.stop()

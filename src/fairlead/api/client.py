@@ -20,6 +20,7 @@ from fairlead.model.meta import Object
 from fairlead.model.network import Network
 
 from . import wire
+from .routing import BgpRoute, BgpStatus
 from .schema import (
     Applied,
     Attach,
@@ -62,14 +63,14 @@ class Client:
         """The kernel compared with what it should be; nothing is touched."""
         return self._ask("GET", "/v1/doctor", Report)
 
-    def objects(self, plural: str, *, everywhere: bool = False) -> list[Object]:
-        """All objects of a kind, by name; ``everywhere``: other nodes' endpoints too."""
-        query = "?everywhere=true" if everywhere else ""
-        return self._ask("GET", f"/v1/objects/{quote(plural, safe='')}{query}", list[_ANY])
+    def objects(self, plural: str, *, everywhere: bool = False, reveal: bool = False) -> list[Object]:
+        """All objects of a kind, by name. ``everywhere``: other nodes' endpoints too; ``reveal``: what Secrets hold."""
+        words = [f"{word}=true" for word, asked in (("everywhere", everywhere), ("reveal", reveal)) if asked]
+        return self._ask("GET", f"/v1/objects/{quote(plural, safe='')}{'?' if words else ''}{'&'.join(words)}", list[_ANY])
 
-    def object(self, plural: str, name: str) -> Object:
-        """One object; ``Missing`` if there is none."""
-        thing: Object = self._ask("GET", self._route(plural, name), _ANY)
+    def object(self, plural: str, name: str, *, reveal: bool = False) -> Object:
+        """One object; ``Missing`` if there is none. ``reveal``: what a Secret holds."""
+        thing: Object = self._ask("GET", self._route(plural, name) + ("?reveal=true" if reveal else ""), _ANY)
         return thing
 
     def network(self, name: str) -> Network:
@@ -96,6 +97,14 @@ class Client:
     def change(self, request: Change) -> Attached:
         """Change what an endpoint has; everything is in the kernel when this returns."""
         return self._ask("POST", "/v1/change", Attached, request)
+
+    def bgp_status(self) -> BgpStatus:
+        """The BGP speaker and its neighbours."""
+        return self._ask("GET", "/v1/bgp/status", BgpStatus)
+
+    def bgp_routes(self, **query: str) -> list[BgpRoute]:
+        """The routes that it knows: ``peer``, ``show``."""
+        return self._ask("GET", f"/v1/bgp/routes?{urlencode(query)}", list[BgpRoute])
 
     def explain(self, **query: str) -> Explained:
         """Whether one may open a connection to another, and why: ``from``, ``to``, ``protocol``, ``port``."""

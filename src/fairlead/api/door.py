@@ -15,6 +15,7 @@ from fairlead.model.meta import Object
 from fairlead.model.network import Network
 from fairlead.model.reservation import Reservation
 
+from .routing import BgpRoute, BgpStatus
 from .schema import (
     Applied,
     Attach,
@@ -69,8 +70,11 @@ class Door(Protocol):
     async def purge(self) -> None:
         """Remove every endpoint and everything that Fairlead made from the kernel; networks stay in the store."""
 
-    def objects(self, plural: str, *, everywhere: bool = False) -> list[Object]:
-        """All objects of a kind, by name; ``Missing`` if there is no such kind. ``everywhere``: other nodes' endpoints too."""
+    def objects(self, plural: str, *, everywhere: bool = False, reveal: bool = False) -> list[Object]:
+        """All objects of a kind, by name; ``Missing`` if there is no such kind.
+
+        ``everywhere``: other nodes' endpoints too; ``reveal``: what Secrets hold, and not only how much.
+        """
 
     def network(self, name: str) -> Network | None:
         """One network, or None."""
@@ -83,6 +87,12 @@ class Door(Protocol):
 
     async def doctor(self) -> Report:
         """Compare everything, touch nothing."""
+
+    async def bgp_status(self) -> BgpStatus:
+        """The BGP speaker and its neighbours."""
+
+    async def bgp_routes(self, query: Mapping[str, str]) -> list[BgpRoute]:
+        """The routes that it knows; the words are ``peer`` and ``show`` (exported or filtered)."""
 
     async def explain(self, query: Mapping[str, str]) -> Explained:
         """Whether one may open a connection to another, and why; the words are ``from``, ``to``, ``protocol``, ``port``."""

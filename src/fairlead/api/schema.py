@@ -17,6 +17,8 @@ GET       /v1/flows                    filters in the query → JSON array of ``
 GET       /v1/policy/explain           from, to, protocol, port in the query → ``Explained``
 POST      /v1/policy/preview           ``Proposal`` → ``Previewed``
 GET       /v1/policy/hits              → JSON array of ``RuleHits``
+GET       /v1/bgp/status               → ``BgpStatus`` (``routing``)
+GET       /v1/bgp/routes               peer, show in the query → JSON array of ``BgpRoute``
 POST      /cni                         CNI stdin, the environment in X-CNI-* headers → CNI result or error
 ========  ===========================  =====================================================================
 

@@ -50,13 +50,15 @@ COMMANDS: dict[str, str] = {
     "label": "labels",
     "create": "labels",
     "policy": "policy",
+    "bgp": "bgp",
     "cni": "cni",
+    "lab": "lab",
     "version": "node",
 }
 """Every command and the module that holds it, in the order of ``--help``."""
 
 
-_GROUPS = {"network", "create", "policy", "cni"}
+_GROUPS = {"network", "create", "policy", "bgp", "cni", "lab"}
 
 _LINES = re.compile(r"(?<!\n)\n(?!\n)")
 """Where a docstring's line ends for the editor's sake alone; the terminal has a width of its own."""

@@ -52,7 +52,10 @@ def up(
         str, options.text("--node-ip", metavar="ADDRESS,...", help="How other nodes reach it; by its uplink if left out.")
     ] = "",
     store: Annotated[
-        str, options.text("--store", metavar="URL", help="Where nodes tell each other of themselves: sqlite:///PATH.")
+        str,
+        options.text(
+            "--store", metavar="URL", help="Where nodes tell each other of themselves: sqlite:///FILE, etcd://HOST,..."
+        ),
     ] = "",
     plane: Annotated[
         Plane, typer.Option(help="What enforces policies: eBPF, nftables, or the former where the kernel can.")

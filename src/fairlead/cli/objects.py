@@ -30,7 +30,8 @@ Files = Annotated[
 ]
 _KIND = (
     "networks (net), endpoints (ep), networkpolicies (netpol), clusternetworkpolicies (cnp), adminnetworkpolicies (anp), "
-    "baselineadminnetworkpolicies (banp), namespaces (ns), nodes (no) or reservations (res); also KIND/NAME."
+    "baselineadminnetworkpolicies (banp), namespaces (ns), nodes (no), reservations (res), bgpconfigurations (bgpconfig), "
+    "bgppeers, bgpfilters or secrets; also KIND/NAME."
 )
 _Namespace = Annotated[str, options.text("--namespace", "-n", metavar="NAME", help="Of network policies: only in this one.")]
 
@@ -53,12 +54,13 @@ def get(
     namespace: _Namespace = "",
     output: options.Output = Format.TABLE,
     selector: options.Selector = None,
+    reveal: Annotated[bool, options.flag("--reveal", help="Show what secrets hold; for root alone.")] = False,
 ) -> None:
     """List objects of a kind, or show some by name."""
     of, wanted = _wanted(what, names or ())
     wanted = [_full(of, name, namespace) for name in wanted]
     labels = parse.labels(selector or (), "selector")
-    show(Client(), of, wanted, output, lambda thing: matches(thing, labels, namespace))
+    show(Client(), of, wanted, output, lambda thing: matches(thing, labels, namespace), reveal=reveal)
 
 
 @app.command(rich_help_panel=_PANEL, no_args_is_help=True, epilog="Example: fairlead delete network front")
@@ -103,9 +105,20 @@ def _full(of: type[Object], name: str, namespace: str) -> str:
     return f"{namespace or DEFAULT}/{name}"
 
 
-def show(client: Client, of: type[Object], names: Sequence[str], form: Format, wanted: Callable[[Object], bool]) -> None:
+def show(
+    client: Client,
+    of: type[Object],
+    names: Sequence[str],
+    form: Format,
+    wanted: Callable[[Object], bool],
+    *,
+    reveal: bool = False,
+) -> None:
     """Print objects of a kind that are wanted: all, or those named."""
-    found = [client.object(of.plural, name) for name in names] if names else client.objects(of.plural, everywhere=True)
+    if names:
+        found = [client.object(of.plural, name, reveal=reveal) for name in names]
+    else:
+        found = client.objects(of.plural, everywhere=True, reveal=reveal)
     chosen = [thing for thing in found if wanted(thing)]
     status = client.status()
     table = form in {Format.TABLE, Format.WIDE}
@@ -163,15 +176,19 @@ def _parse(path: str, text: str) -> list[Object]:
 def _texts(filenames: Iterable[str]) -> Iterable[tuple[str, str]]:
     for name in filenames:
         if name == "-":
-            yield "stdin", sys.stdin.read()
+            yield "stdin", read_text(name)
             continue
         path = Path(name)
         inside = sorted(one for one in path.iterdir() if one.suffix in _SUFFIXES) if path.is_dir() else [path]
         for one in inside:
-            yield str(one), _text(one)
+            yield str(one), read_text(str(one))
 
 
-def _text(path: Path) -> str:
+def read_text(name: str) -> str:
+    """A file, or stdin if it is called ``-``."""
+    if name == "-":
+        return sys.stdin.read()
+    path = Path(name)
     try:
         return path.read_text()
     except FileNotFoundError:

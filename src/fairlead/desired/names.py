@@ -2,12 +2,15 @@
 
 ``fl-<network>`` is a bridge (``fairlead0`` that of the network ``default``), ``flv…`` a container's veth on the host,
 ``flh…`` the container's end of it while it waits on the host to be handed over, ``fli…`` the ifb that shapes what the container
-sends, ``flx-<network>`` a tunnel to other nodes. Interface names have 15 bytes; what does not fit is hashed.
+sends, ``flx-<network>`` a tunnel to other nodes. Interface names have 15 bytes; what does not fit is hashed. BGP sessions have
+names of up to 63 letters, digits, ``-``, ``_`` and ``.``: ``node.<node>``, ``peer.<BGPPeer>``.
 """
 
 from __future__ import annotations
 
+import re
 from hashlib import blake2b
+from ipaddress import IPv4Address
 
 from fairlead.model.address import Address, InterfaceName, Mac
 from fairlead.model.network import Network
@@ -17,8 +20,11 @@ VETH = "flv"
 HANDOVER = "flh"
 IFB = "fli"
 TUNNEL = "flx"
+NODE = "node"
+PEER = "peer"
 GUARDED = 0x666C
 """The mark of a packet that the eBPF plane has held against its link's guard, on its way from there to the bridge."""
+_SYMBOL = re.compile(r"[A-Za-z0-9_.-]{1,63}")
 
 
 def bridge(network: Network) -> InterfaceName:
@@ -45,6 +51,17 @@ def tunnel_mac(network: str, node: str) -> Mac:
 def vni(network: str) -> int:
     """The VXLAN network identifier of a network that names none: 24 bits, not 0."""
     return int(_digest(f"vni/{network}", 3), 16) or 1
+
+
+def symbol(kind: str, name: str) -> str:
+    """What the BGP speaker calls something: a session with a node (``NODE``) or by a BGPPeer (``PEER``), or rules."""
+    plain = f"{kind}.{name}"
+    return plain if _SYMBOL.fullmatch(plain) else f"{kind}.{_digest(name, 12)}"
+
+
+def router_id(node: str) -> Address:
+    """The 32 bits by which BGP tells speakers apart, of a node without an IPv4 address."""
+    return Address(IPv4Address(int(_digest(f"router/{node}", 4), 16) or 1))
 
 
 def veth(endpoint: str) -> InterfaceName:

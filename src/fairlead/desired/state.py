@@ -4,8 +4,8 @@ It is made of keyed rows, each a frozen value that stands for one thing in the k
 owner and nothing else, so that the cost of a change does not grow with the size of the node::
 
     Network  --.                                   .--> links      bridges, veths, addresses, routes, limits
-                >--  build  -->  NodeState (rows)  >
-    Endpoint --'                                   '--> datapath   segments, realms, publications, guards
+                >--  build  -->  NodeState (rows)  >--> datapath   segments, realms, publications, guards
+    Endpoint --'                                   '--> bgp        the speaker, its sessions, what it announces
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from fairlead.model.address import Address, Family, Interface, InterfaceName, Ma
 from fairlead.model.endpoint import Bandwidth, Protocol
 from fairlead.model.errors import Conflict
 from fairlead.model.meta import Value
+
+from .routing import Announcement, Session, Sieve, Speaker
 
 
 class Bridge(Value, frozen=True, kw_only=True):
@@ -341,8 +343,7 @@ class Judgement(Value, frozen=True, kw_only=True):
 class Subject(Value, frozen=True, kw_only=True):
     """The sets of policies that an endpoint is under; 0 is none, everything passes. Key: the host's side of its link.
 
-    A link that has none carries nothing. ``addresses``: all by which it is known on that link, link-local ones too; ``via``:
-    the interface by which the host's network layer meets it, its bridge or the link itself.
+    A link that has none carries nothing. ``addresses``: all it is known by there; ``via``: where the host meets it.
     """
 
     host: InterfaceName
@@ -377,6 +378,10 @@ Row = (
     | Ruling
     | Judgement
     | Subject
+    | Speaker
+    | Session
+    | Sieve
+    | Announcement
 )
 R = TypeVar(
     "R",
@@ -399,6 +404,10 @@ R = TypeVar(
     Ruling,
     Judgement,
     Subject,
+    Speaker,
+    Session,
+    Sieve,
+    Announcement,
 )
 Rows = tuple[Row, ...]
 """The rows of one owner, a Network or an Endpoint."""
@@ -433,6 +442,10 @@ class NodeState:
         Ruling,
         Judgement,
         Subject,
+        Speaker,
+        Session,
+        Sieve,
+        Announcement,
     )
 
     def __init__(self) -> None:
