@@ -140,6 +140,7 @@ def test_no_attack_reaches_its_victim(scene: Scene, bridged: str) -> None:
     assert [name for attacks in ATTACKS.values() for name in attacks if scene.frame(name) in arrived] == []
 
 
+@pytest.mark.parametrize("plane", PLANES[:1], indirect=True)  # the other has frames tracked, and so some dropped as invalid
 @pytest.mark.parametrize("guarded", [False])
 def test_without_it_every_attack_reaches_its_victim(scene: Scene) -> None:
     through_netfilter(scene.node, "0")

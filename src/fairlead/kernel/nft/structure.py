@@ -7,6 +7,7 @@ goes after it.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_POLICY, _CHAIN_TYPE = 3, 4, 5, 7
 _HOOK_NUMBER, _HOOK_PRIORITY = 1, 2
 _RULE_CHAIN, _RULE_EXPRESSIONS = 2, 4
 _SET_NAME, _SET_FLAGS, _SET_KEY_TYPE, _SET_KEY_LENGTH, _SET_DATA_TYPE, _SET_DATA_LENGTH = 2, 3, 4, 5, 6, 7
-_SET_DESCRIPTION, _SET_ID, _SET_TIMEOUT = 9, 10, 11
+_SET_DESCRIPTION, _SET_ID, _SET_TIMEOUT, _SET_NOTE = 9, 10, 11, 13
 _DESCRIBED_SIZE, _DESCRIBED_FIELDS, _FIELD_LENGTH, _LIST_ELEMENT = 1, 2, 1, 1
 _OBJECT_NAME, _OBJECT_TYPE, _OBJECT_DATA, _COUNTER = 2, 3, 4, 1
 _COUNTER_BYTES, _COUNTER_PACKETS = 1, 2
@@ -58,6 +59,8 @@ class Part(NamedTuple):
 
 
 IPV4, IPV6, PROTOCOL, SERVICE, IFNAME = Part(7, 4), Part(8, 16), Part(12, 1), Part(13, 2), Part(41, 16)
+_NAMES = struct.pack("=BBI", 0, 4, 1)
+"""nft's own note on a set whose keys are in the machine's order: without it nft lists names of interfaces as empty ones."""
 
 
 class Collection(NamedTuple):
@@ -152,6 +155,8 @@ class Maker:
             body += be32(_SET_DATA_TYPE, _VERDICTS), be32(_SET_DATA_LENGTH, _VERDICT_LENGTH)
         if one.timeout:
             body.append(attr(_SET_TIMEOUT, one.timeout.to_bytes(8, "big")))
+        if one.key == (IFNAME,):
+            body.append(attr(_SET_NOTE, _NAMES))
         described = be32(_DESCRIBED_SIZE, one.size) if one.size else b""
         if one.flags & _CONCATENATION:
             fields = (nest(_LIST_ELEMENT, be32(_FIELD_LENGTH, part.size)) for part in one.key)
