@@ -31,13 +31,14 @@ WHERE = {
     "opener_is_high": "connection.opener_is_high",
     "outgoing": "connection.outgoing",
     "midway": "connection.midway",
+    "denied": "connection.denied[1]",
     "kind": "kind",
     "reason": "reason",
     "direction": "direction",
     "rule": "rule",
 }
 """Each field of ``Seen`` by its name in C."""
-UNREAD = {"connection.rule", *(f"connection.{name}[{at}]" for name in ("denied", "decided") for at in (0, 1))}
+UNREAD = {"connection.rule", "connection.denied[0]", *(f"connection.decided[{at}]" for at in (0, 1))}
 """What an event repeats, and what only the programs need."""
 
 

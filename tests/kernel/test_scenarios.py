@@ -1,4 +1,4 @@
-"""Every scenario of tests/scenarios with real knocks at real doors, on each plane: an agent and a set of containers for all.
+"""Every scenario of tests/scenarios with real knocks at real doors, on each plane and each kind of link, by one agent a plane.
 
 A container that a scenario names is one of a few that are always there: it is attached with the labels, addresses and ports
 that the scenario gives it, and detached when the scenario is told. Who asks in vain is waited for once a table, all at once.
@@ -66,7 +66,6 @@ class Town:
         self.agent = Agent(self.node, "--plane", plane, "--node", NODE, "--interval", "5")
         cleanup.callback(self.agent.remove)
         self.agent.start()
-        self.agent.network("pods", *map(str, SUBNETS), masquerade=False)
         most = max(
             len({pod.name for step in told.steps if isinstance(step, scenario.Run) for pod in step.pods}) for told in EVERY
         )
@@ -214,6 +213,15 @@ def town(tmp_path_factory: pytest.TempPathFactory, plane: str) -> Iterator[Town]
         yield Town(cleanup, tmp_path_factory.mktemp(plane), plane)
 
 
+@pytest.fixture(scope="module", params=["bridge", "routed"])
+def network(town: Town, request: pytest.FixtureRequest) -> Iterator[None]:
+    """What the containers are on: one bridge, or a routed link each."""
+    town.agent.network("pods", *map(str, SUBNETS), driver=request.param, masquerade=False)
+    yield
+    town.agent.client.delete("networks", "pods")
+
+
+@pytest.mark.usefixtures("network")
 @pytest.mark.parametrize("told", EVERY, ids=lambda one: one.name)
 def test_who_reaches_whom(town: Town, told: Scenario) -> None:
     town.tell(told)

@@ -17,7 +17,7 @@ from fairlead.desired.names import veth
 from fairlead.flow.collect import Follower
 from fairlead.flow.enrich import Names, address, packed
 from fairlead.flow.filter import Query
-from fairlead.flow.record import Batch, Record, raw
+from fairlead.flow.record import Batch, Record, raw, real
 from fairlead.kernel.bpf import Ring
 from fairlead.model.address import ContainerID, Interface, InterfaceName, Name
 from fairlead.model.endpoint import Endpoint, EndpointSpec, Sandbox
@@ -42,7 +42,7 @@ WEB = endpoint("web", "10.0.0.2/24", "fd00::2/64", tier="web")
 def seen(source: str, target: str, *, port: int = 80, protocol: int = 6, high: bool = False, **more: Any) -> Seen:
     sides = [(packed(source), b"\x9c\x40"), (packed(target), port.to_bytes(2, "big"))]
     (low, low_port), (top, top_port) = sides[::-1] if high else sides
-    base = Seen(low, top, low_port, top_port, protocol, 0, 0, 1, 74, 0, 0, 1, 7, 2, 0, int(high), 1, 0, Kind.NEW)
+    base = Seen(low, top, low_port, top_port, protocol, 0, 0, 1, 74, 0, 0, 1, 7, 2, 0, int(high), 1, 0, 0, Kind.NEW)
     return base._replace(**more)
 
 
@@ -55,6 +55,18 @@ def record(source: str = "192.0.2.9", target: str = "10.0.0.2", age: float = 0.0
 @given(st.ip_addresses().filter(lambda ip: getattr(ip, "ipv4_mapped", None) is None))
 def test_an_address_survives_the_way_through_the_kernel(ip: Any) -> None:
     assert address(packed(str(ip))) == str(ip)
+
+
+def test_a_connection_that_one_end_drops_never_was() -> None:
+    """Its first packet passed the opener's end, and was dropped at the other, as a record of its own tells."""
+    other = seen("192.0.2.9", "10.0.0.2", port=81, first=3)
+    told = seen("192.0.2.9", "10.0.0.2", kind=Kind.DROP)
+    ended = seen("192.0.2.9", "10.0.0.2", kind=Kind.CLOSE, denied=1, last=1000)
+    assert real(raw([seen("192.0.2.9", "10.0.0.2"), other, ended, told])) == raw([other, told])
+    cut = ended._replace(back_packets=1)
+    assert real(raw([seen("192.0.2.9", "10.0.0.2"), cut, told])) == raw([seen("192.0.2.9", "10.0.0.2"), cut, told])
+    late = ended._replace(last=10**9)
+    assert real(raw([late, told])) == raw([late, told])
 
 
 @pytest.mark.parametrize("high", [False, True])

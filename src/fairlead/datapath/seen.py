@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
-RECORD = struct.Struct("=8x16s16s2s2sB3xQQQQQQIIBBBBB27xIBB2xQ")
+RECORD = struct.Struct("=8x16s16s2s2sB3xQQQQQQIIBBBBBxB25xIBB2xQ")
 """A ``Seen`` as it is kept: as the eBPF programs write it into their ring buffer, whose header is the first eight bytes."""
 PROTOCOL_AT, KIND_AT, REASON_AT, RULE_AT = 44, RECORD.size - 16, RECORD.size - 12, RECORD.size - 8
-"""Where some of its fields lie."""
+FIRST_AT, DENIED_AT = 48, 110
+"""Where some of its fields lie; up to ``first`` and with it they say which connection it is."""
 
 
 class Kind(IntEnum):
@@ -93,7 +94,7 @@ class Seen(NamedTuple):
     """What was seen of one connection. Addresses are 16 bytes, ports two, in network order; times are of CLOCK_MONOTONIC.
 
     Of ``Kind.DROP`` the opener is who sent the packet, which was dropped at the hook ``direction`` of ``ifindex``. ``rule`` is
-    the number of the rule that allowed or dropped it, 0 if none did.
+    the number of the rule that allowed or dropped it, 0 if none did. ``denied``: who was asked for the connection has it cut.
     """
 
     low: bytes
@@ -114,6 +115,7 @@ class Seen(NamedTuple):
     opener_is_high: int
     outgoing: int
     midway: int
+    denied: int
     kind: int
     reason: int = Reason.NONE
     direction: int = Direction.FROM_POD

@@ -22,13 +22,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
 from fairlead.api.schema import Flow, FlowStatus
-from fairlead.datapath.seen import REASONS, Observer
+from fairlead.datapath.seen import REASONS, RECORD, Observer
 from fairlead.kernel.errors import KernelError
 from fairlead.model.errors import Exhausted
 
 from .enrich import Names
 from .filter import LIMIT, Query
-from .record import Batch, Record, raw, stamp
+from .record import Batch, Record, raw, real, stamp
 
 log = logging.getLogger(__name__)
 
@@ -196,8 +196,9 @@ class Collector:
     def _take(self, found: bytes) -> int:
         """Keep what was seen, and hand it to whoever follows; how many it was."""
         turn = self._names.refresh()
+        taken, found = len(found) // RECORD.size, real(found)
         if not found:
-            return 0
+            return taken
         batch = Batch(found, time.time() - time.clock_gettime(time.CLOCK_MONOTONIC), (self._names, turn), self._rule)
         self._seen += batch.count
         self._opened += batch.opened
@@ -210,7 +211,7 @@ class Collector:
             for record in reversed(tuple(batch.records())):
                 for follower in self._followers:
                     follower.offer(record)
-        return batch.count
+        return taken
 
     async def _sweep(self) -> None:
         while True:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from fairlead.api.schema import Amount, Flow, Peer
 from fairlead.datapath.seen import (
+    DENIED_AT,
+    FIRST_AT,
     KIND_AT,
     PROTOCOL_AT,
     REASON_AT,
@@ -28,6 +30,9 @@ WITHOUT_PORTS = {0, 1, 58}
 _EVENTS = {Kind.NEW: "new", Kind.CLOSE: "close", Kind.ACTIVE: "active", Kind.DROP: "drop"}
 FORWARDED, DROPPED = "forwarded", "dropped"
 _DEFAULT = "default deny"
+_HEADER = 8
+_AT_ONCE = 50_000_000
+"""Nanoseconds within which a packet has passed both ends, or one."""
 
 
 class Record(NamedTuple):
@@ -122,6 +127,26 @@ def _column(raw: bytes, at: int, kind: str) -> list[int]:
 def raw(found: Iterable[Seen]) -> bytes:
     """What the sweep saw, as if the programs had told it."""
     return b"".join(RECORD.pack(*one) for one in found)
+
+
+def real(raw: bytes) -> bytes:
+    """Without the connections that never were: one end let a first packet pass, the other dropped it, and that drop is told."""
+    if not any(raw[DENIED_AT :: RECORD.size]):
+        return raw
+    rows = [raw[at : at + RECORD.size] for at in range(0, len(raw), RECORD.size)]
+    seen = [Seen._make(RECORD.unpack(row)) for row in rows]
+    refused = {_which(row) for row, one in zip(rows, seen, strict=True) if _is_refused(one)}
+    return b"".join(
+        row for row, one in zip(rows, seen, strict=True) if one.kind not in {Kind.NEW, Kind.CLOSE} or _which(row) not in refused
+    )
+
+
+def _which(row: bytes) -> bytes:
+    return row[_HEADER : FIRST_AT + 8]
+
+
+def _is_refused(one: Seen) -> bool:
+    return bool(one.kind == Kind.CLOSE and one.denied and not one.back_packets and one.last - one.first < _AT_ONCE)
 
 
 def verdict(seen: Seen) -> str:

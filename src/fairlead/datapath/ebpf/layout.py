@@ -60,4 +60,4 @@ class Ownership(IntEnum):
 def seen(entry: bytes, kind: int) -> tuple[Seen, bool]:
     """A connection's key and value as ``kind`` of sight, and whether one of its sides denies it."""
     *found, one, other, rule = ENTRY.unpack(entry)
-    return Seen._make((*found, kind, Reason.NONE, Direction.FROM_POD, rule)), bool(one or other)
+    return Seen._make((*found, other, kind, Reason.NONE, Direction.FROM_POD, rule)), bool(one or other)

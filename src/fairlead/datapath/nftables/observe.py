@@ -189,6 +189,7 @@ class Observer:
             opener_is_high=high,
             outgoing=outgoing,
             midway=kind is Kind.NEW and one.protocol == _TCP and one.tcp != SYN_SENT,
+            denied=False,
             kind=kind,
             rule=rule,
         )
@@ -231,6 +232,7 @@ def _drop(one: Logged) -> Seen | None:
         opener_is_high=high,
         outgoing=egress,
         midway=False,
+        denied=False,
         kind=Kind.DROP,
         reason=told.reason,
         direction=Direction.FROM_POD if egress else Direction.TO_POD,
