@@ -293,11 +293,15 @@ class TestTheProcess:
 def test_which_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choose, "in_kernel", lambda: "")
     assert find(tmp_path).name == "kernel"
+    monkeypatch.setattr(choose, "TUN", "/dev/null")
     monkeypatch.setattr(choose, "in_kernel", lambda: "this kernel has no WireGuard")
     monkeypatch.setattr(choose, "program_path", lambda: "/usr/bin/wireguard-go")
     assert find(tmp_path).name == "wireguard-go"
     monkeypatch.setattr(choose, "program_path", lambda: None)
     with pytest.raises(Unsupported, match="no WireGuard, and wireguard-go is not installed"):
+        find(tmp_path)
+    monkeypatch.setattr(choose, "TUN", "/dev/absent")
+    with pytest.raises(Unsupported, match="there is no /dev/absent"):
         find(tmp_path)
 
 
