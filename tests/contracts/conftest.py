@@ -1,4 +1,4 @@
-"""For the contract tests: the compiled CNI client."""
+"""For the contract tests: the compiled CNI client, and every store."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.contracts.cni_client import ROOT, Client
+from tests.contracts.etcd import Member, running
+from tests.contracts.stores import InEtcd, InFile, InMemory, Opened
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +41,18 @@ def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def client(bin_dir: Path, run_dir: Path, tmp_path: Path) -> Client:
     return Client(bin_dir, run_dir, tmp_path / "state")
+
+
+@pytest.fixture(scope="session")
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Member]:
+    """One member that is a cluster, for all tests; each has a prefix of its own."""
+    with running(tmp_path_factory.mktemp("etcd")) as (member,):
+        yield member
+
+
+@pytest.fixture(params=["memory", "sqlite", pytest.param("etcd", marks=pytest.mark.needs("etcd", "setpriv"))])
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Opened:
+    """An empty store of each kind."""
+    if request.param == "etcd":
+        return InEtcd(request.getfixturevalue("etcd"))
+    return InFile(tmp_path) if request.param == "sqlite" else InMemory()

@@ -168,7 +168,8 @@ def test_every_capability_reaches_the_agent() -> None:
     args = (
         "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=db-0;K8S_POD_UID=a-b;K8S_POD_INFRA_CONTAINER_ID=c1;IP=1.2.3.4;X=y"
     )
-    labels = {"cni": {"labels": [{"key": "app", "value": "db"}]}, "other": {"deep": [1]}}
+    named = {"sql": "5432", "dns": "53/udp"}
+    labels = {"cni": {"labels": [{"key": "app", "value": "db"}], "namedPorts": named}, "other": {"deep": [1]}}
     status, answer = call(door, "ADD", conf(runtimeConfig=runtime, args=labels), CNI_ARGS=args)
     assert status == 0, answer
     asked = door.asked[-1]
@@ -179,6 +180,7 @@ def test_every_capability_reaches_the_agent() -> None:
     assert [(s.cidr, s.ranges[0].start, s.ranges[0].end) for s in asked.ranges] == [("10.88.0.0/24", "10.88.0.8", "10.88.0.15")]
     assert asked.aliases == ("db", "primary")
     assert (asked.namespace, asked.display, asked.owner) == ("shop", "db-0", "cni")
+    assert asked.named_ports == {"sql": "5432/tcp", "dns": "53/udp"}
     assert asked.labels == {"app": "db", "fairlead.dev/pod-uid": "a-b", "fairlead.dev/cni-network": "mynet"}
 
 

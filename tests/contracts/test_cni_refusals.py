@@ -73,6 +73,8 @@ def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (conf(runtimeConfig={"aliases": ["a b"]}), 7, ("aliases", "a b")),
         (conf(dns={"nameservers": ["eight.eight"]}), 7, ("dns.nameservers",)),
         (conf(args={"cni": {"labels": [{"key": "a b", "value": "c"}]}}), 7, ("args.cni.labels[0]", "a b")),
+        (conf(args={"cni": {"namedPorts": {"Http": "80"}}}), 7, ("args.cni.namedPorts", "Http")),
+        (conf(args={"cni": {"namedPorts": {"http": "80/icmp"}}}), 7, ("args.cni.namedPorts", "80/icmp")),
         (conf(ipam={"subnet": "10.5.0.1/16"}), 7, ("ipam.subnet", "10.5.0.0/16")),
         (conf(ipam={"subnet": "10.5.0.0/31"}), 7, ("10.5.0.0/31", "/30")),
         (conf(ipam={"subnet": "10.5.0.0/16", "rangeStart": "10.6.0.1"}), 7, ("10.6.0.1",)),

@@ -22,7 +22,7 @@ import pytest
 from fairlead.model.errors import Conflict, Failed, Forbidden, Problem, Unavailable, Unsupported
 from fairlead.model.meta import Meta
 from fairlead.model.network import Network, NetworkSpec
-from fairlead.store import schema
+from fairlead.store import schema, sqlite
 from fairlead.store.base import Delete, Put
 from fairlead.store.sqlite import Sqlite
 
@@ -362,7 +362,7 @@ def _directory(path: Path) -> None:
     [
         (_text, Failed, "not an SQLite database"),
         (_foreign, Failed, "another program"),
-        (_newer, Unsupported, "schema is version 99, this one knows up to 1"),
+        (_newer, Unsupported, "schema is version 99, this one knows up to 2"),
         (_torn, Failed, "damaged"),
         (_cut, Failed, "damaged"),
         (_headless, Failed, "log store.db-wal is not"),
@@ -416,17 +416,22 @@ async def _events(store: Sqlite) -> None:
 def test_migrations_keep_the_data_and_fail_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "store.db"
     run(fill(path, 2))
-    first = schema.MIGRATIONS
-    monkeypatch.setattr(schema, "MIGRATIONS", (*first, "CREATE TABLE more (a); CREATE TABLE more (a);"))
+    first = sqlite.STORE
+
+    def add(*migrations: str) -> None:
+        layout = first._replace(migrations=(*first.migrations, *migrations))
+        monkeypatch.setattr(sqlite, "STORE", layout)
+
+    add("CREATE TABLE more (a); CREATE TABLE more (a);")
     with pytest.raises(Failed, match=r"store\.db.*more"):
         run(Sqlite.open(path))
-    monkeypatch.setattr(schema, "MIGRATIONS", (*first, "CREATE TABLE more (a); INSERT INTO more VALUES (7)"))
+    add("CREATE TABLE more (a); INSERT INTO more VALUES (7)")
     assert run(names(path)) == ["n0", "n1"]
     with closing(sqlite3.connect(path)) as db:
-        assert schema.value(db, "PRAGMA user_version") == 2
+        assert schema.value(db, "PRAGMA user_version") == 3
         assert schema.value(db, "SELECT a FROM more") == 7
-    monkeypatch.setattr(schema, "MIGRATIONS", first)
-    with pytest.raises(Unsupported, match="version 2"):
+    add()
+    with pytest.raises(Unsupported, match="version 3"):
         run(Sqlite.open(path))
 
 

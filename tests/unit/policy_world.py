@@ -24,6 +24,7 @@ from fairlead.model.admin import (
     BaselineEgressRule,
     BaselineIngressRule,
 )
+from fairlead.model.broken import Broken
 from fairlead.model.cluster import (
     Action,
     ClusterEgressPeer,
@@ -262,8 +263,19 @@ DENSE = st.tuples(ENDPOINTS, ENDPOINTS, NODES, CLUSTERS, CLUSTERS, ANY_POLICY).m
 """Enough of everything that something always meets something."""
 
 
-def identity(one: Any) -> tuple[Any, str, str]:
-    return (type(one), one.metadata.namespace or "default" if isinstance(one, NetworkPolicy) else "", one.name)
+BROKEN = st.builds(
+    lambda plural, namespace, name, data: Broken.of(
+        plural, data, "why", (namespace if plural == "networkpolicies" else "", name)
+    ),
+    st.sampled_from(("networkpolicies", "clusternetworkpolicies", "namespaces", "adminnetworkpolicies")),
+    st.sampled_from(NAMESPACES),
+    st.sampled_from(("p", "q", "red")),
+    st.sampled_from((b"", b'{"spec":{"podSelector":{"matchLabels":{"app":"a"}},"policyTypes":["Egress"]}}')),
+)
+
+
+def identity(one: Any) -> tuple[str, str, str]:
+    return (one.plural, one.metadata.namespace or "default" if one.plural == NetworkPolicy.plural else "", one.name)
 
 
 def latest(things: list[Any]) -> list[Any]:

@@ -42,6 +42,17 @@ def test_labels() -> None:
         assert caught.value.field == "label"
 
 
+def test_named_ports() -> None:
+    assert parse.port_names(["http=80", "dns=53/udp"]) == {"http": "80/tcp", "dns": "53/udp"}
+    for wrong, told in (
+        ("http", "has no port"),
+        ("http=80/icmp", "is not a port and protocol"),
+        ("80=80", "is not a port's name"),
+    ):
+        with pytest.raises(Invalid, match=told):
+            parse.port_names([wrong])
+
+
 def test_variables() -> None:
     own = {"HOME": "/root", "A": "1"}
     assert parse.environment(["A=2", "B=x=y", "HOME", "C="], own) == {"HOME": "/root", "A": "2", "B": "x=y", "C": ""}

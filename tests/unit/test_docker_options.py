@@ -37,6 +37,39 @@ def test_no_options_at_all() -> None:
     assert options.ports(None) == options.ports({"com.docker.network.portmap": None}) == ((), ())
 
 
+def test_what_policies_may_know_of_a_container() -> None:
+    said = {
+        "com.docker.network.portmap": [],
+        "fairlead.namespace": "shop",
+        "fairlead.label.app": "web",
+        "fairlead.label.example.com/tier": "",
+        "fairlead.port.http": "80",
+        "fairlead.port.dns": "53/udp",
+    }
+    asked = options.endpoint(said)
+    assert asked == ("shop", {"app": "web", "example.com/tier": ""}, {"http": "80/tcp", "dns": "53/udp"})
+    assert options.endpoint(None) == options.endpoint({}) == ("default", {}, {})
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "told"),
+    [
+        ("fairlead.namespace", "Shop", "'Shop' is not a name"),
+        ("fairlead.label.app", "a b", "label app: 'a b' must be"),
+        ("fairlead.label.", "a", "label key ''"),
+        ("fairlead.port.http", "eighty", "'eighty' is not a port and protocol"),
+        ("fairlead.port.HTTP", "80", "'HTTP' is not a port's name"),
+        ("fairlead.colour", "red", "not an option; there are fairlead.namespace, fairlead.label.KEY, fairlead.port.NAME"),
+        ("fairlead.label.app", 5, "expected a string"),
+    ],
+)
+def test_what_they_may_not_names_the_option(option: str, text: Any, told: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        options.endpoint({option: text})
+    assert refused.value.field == f"driver-opt {option}"
+    assert told in refused.value.message
+
+
 def test_the_same_said_twice() -> None:
     both = {"fairlead.mtu": "1400", "com.docker.network.driver.mtu": "1400"}
     assert options.network({"com.docker.network.generic": both}).spec == {"mtu": 1400}

@@ -19,6 +19,7 @@ from tests.unit.policy_world import (
     ANY_POLICY,
     ANYTHING,
     ASKED,
+    BROKEN,
     DENSE,
     ENDPOINTS,
     MADE,
@@ -31,7 +32,7 @@ from tests.unit.policy_world import (
 )
 
 THINGS = st.lists(POLICIES | ENDPOINTS | MADE, max_size=9) | st.lists(ANYTHING, max_size=10) | DENSE
-HISTORIES = st.lists(st.tuples(st.booleans(), st.lists(ANYTHING, min_size=1, max_size=3)), max_size=6)
+HISTORIES = st.lists(st.tuples(st.booleans(), st.lists(ANYTHING | BROKEN, min_size=1, max_size=3)), max_size=6)
 CHECKED = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 

@@ -30,14 +30,18 @@ from fairlead.flow.collect import Collector
 from fairlead.flow.filter import Query
 from fairlead.ipam.ledger import Ledger
 from fairlead.model.address import Family, Prefix
+from fairlead.model.block import Block
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Invalid, Missing, Unavailable, Unsupported
 from fairlead.model.meta import Object, kind
 from fairlead.model.namespace import Namespace
 from fairlead.model.network import Network
+from fairlead.model.node import Node as Machine
 from fairlead.model.policy import NetworkPolicy
 from fairlead.model.reservation import Reservation
 
+from .blocks import Blocks
+from .cluster import Cluster
 from .config import Settings
 from .endpoints import Endpoints
 from .explain import explain
@@ -68,10 +72,12 @@ class Agent:
         endpoints: Endpoints,
         garbage: Garbage,
         policies: Policies,
+        cluster: Cluster,
+        blocks: Blocks,
         collector: Collector | None,
     ) -> None:
         self.settings, self._host, self._ledger, self.collector = settings, host, ledger, collector
-        self._garbage, self.policies = garbage, policies
+        self._garbage, self.policies, self.cluster, self.blocks = garbage, policies, cluster, blocks
         self.node, self.networks, self.endpoints, self.reservations = node, networks, endpoints, reservations
         self._since = time.monotonic()
         self.ready = False
@@ -130,6 +136,8 @@ class Agent:
             return endpoint
         if plural == Reservation.plural:
             return await self.reservations.delete(name)
+        if plural == Machine.plural:
+            return await self.cluster.forget(name)
         if plural in self.policies.all:
             async with self._changing:
                 return await self.policies.delete(plural, name)
@@ -144,11 +152,16 @@ class Agent:
             await self.endpoints.detach(Detach(container=endpoint.spec.container, wait=False))
         await self.node.purge()
 
-    def objects(self, plural: str) -> list[Object]:
+    def objects(self, plural: str, *, everywhere: bool = False) -> list[Object]:
         """All objects of a kind, by name."""
+        endpoints: Mapping[str, Object] = self.endpoints.all
+        if everywhere:
+            endpoints = {**endpoints, **{one.name: one for one in self.cluster.remotes.values()}}
         tables: dict[str, Mapping[str, Object]] = {
             Network.plural: self.networks.all,
-            Endpoint.plural: self.endpoints.all,
+            Endpoint.plural: endpoints,
+            Machine.plural: self.cluster.seen(),
+            Block.plural: self.blocks.all,
             Reservation.plural: self.reservations.all,
             **self.policies.all,
         }
@@ -218,11 +231,15 @@ class Agent:
                 uplink_mtu=self._host.mtu(),
                 mtus={one.name: one.spec.mtu for one in self.networks.all.values() if one.spec.mtu and not one.spec.internal},
                 dropping=tuple(self._host.dropping()),
+                nodes=max(1, len(self.cluster.machines)),
+                unreached=tuple(self.cluster.unreached()),
             )
             return examine(facts)
 
     def _users(self, network: str) -> list[str]:
-        return self.endpoints.users(network) + self.reservations.holders(network)
+        others = (one for one in self.cluster.remotes.values() if one.spec.network == network)
+        elsewhere = {f"{one.display} on {one.spec.node}" for one in others}
+        return self.endpoints.users(network) + self.reservations.holders(network) + sorted(elsewhere)
 
     def _refuse_unready(self) -> None:
         if not self.ready:

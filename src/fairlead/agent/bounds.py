@@ -20,8 +20,9 @@ PORTS = 65535
 
 _LONGEST_PATH = 4096
 _LONGEST_DISPLAY = 253
-_MOST = {"addresses": 2, "ports": 1024, "routes": 256, "aliases": 256, "ranges": 64, "labels": 256}
+_MOST = {"addresses": 2, "ports": 1024, "routes": 256, "aliases": 256, "ranges": 64, "labels": 256, "named_ports": 256}
 _MOST_DNS = 64
+_OWN = "fairlead.dev/"
 _ALIAS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
 
 
@@ -50,6 +51,15 @@ def refuse_unbounded_change(request: Change) -> None:
     if request.path:
         _refuse_path(request.path)
     _refuse_display(request.display or "")
+    if len(request.labels) > _MOST["labels"]:
+        raise Invalid(f"{len(request.labels)} entries; at most {_MOST['labels']}", field="labels")
+    for key, value in request.labels.items():
+        if key.startswith(_OWN):
+            raise Invalid(f"{key[:80]} is Fairlead's own, and stays as it is", field="labels")
+        try:
+            check_label(key, value or "")
+        except ValueError as problem:
+            raise Invalid(str(problem), field="labels") from None
 
 
 def _refuse_ports(given: Iterable[PublishedPort]) -> None:

@@ -6,6 +6,8 @@ import platform
 from pathlib import Path
 
 from fairlead.api import wire
+from fairlead.model.address import Address
+from fairlead.model.errors import Invalid
 from fairlead.model.meta import Value
 
 
@@ -14,14 +16,16 @@ class Settings(Value, frozen=True, kw_only=True):
 
     ``debounce``: how long an event waits for its companions before the kernel is compared; ``interval``: how often it is
     compared although nothing was heard; ``linger``: how long detached endpoints wait to be removed together; ``gc_grace``:
-    how long a collection spares a container that its runtime does not list. ``flow_buffer``: KiB in which events wait for the
-    agent, a power of two.
+    how long a collection spares a container that its runtime does not list; ``ttl``: after how long without a sign of life
+    other nodes take this one for gone. ``flow_buffer``: KiB in which events wait for the agent, a power of two.
     """
 
     run_dir: str
     state_dir: str
     node: str
     group: str = ""
+    node_ip: str = ""
+    store: str = ""
     plane: str = "auto"
     ipv6: bool = False
     flow_buffer: int = 1024
@@ -29,6 +33,15 @@ class Settings(Value, frozen=True, kw_only=True):
     interval: float = 30.0
     linger: float = 0.005
     gc_grace: float = 10.0
+    ttl: float = 10.0
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """By which other nodes reach this one; none: those of its uplink."""
+        try:
+            return tuple(Address(word) for word in self.node_ip.split(",") if word)
+        except ValueError as problem:
+            raise Invalid(str(problem), field="node-ip") from None
 
     @property
     def run(self) -> Path:

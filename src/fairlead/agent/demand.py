@@ -5,11 +5,13 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 
-from fairlead.api.schema import AnyPort, Attach
+from msgspec.structs import replace
+
+from fairlead.api.schema import AnyPort, Attach, Change
 from fairlead.desired import build, names
 from fairlead.model.address import Interface, Prefix
 from fairlead.model.endpoint import Endpoint, EndpointSpec, PublishedPort, Route, Sandbox, endpoint_name
-from fairlead.model.errors import Invalid
+from fairlead.model.errors import Conflict, Invalid
 from fairlead.model.meta import Meta
 from fairlead.model.network import Driver, Network
 
@@ -33,6 +35,7 @@ def endpoint(request: Attach, network: Network, addresses: tuple[Interface, ...]
         addresses=addresses,
         routes=tuple(routes),
         ports=request.ports,
+        named_ports=request.named_ports,
         bandwidth=request.bandwidth,
         aliases=request.aliases,
         dns=request.dns,
@@ -82,6 +85,19 @@ def refuse_unfit_ports(ports: Iterable[PublishedPort | AnyPort], network: Networ
             raise Invalid(
                 f"network {network.name} has no IPv{port.host_ip.family} subnet to lead {port} to", field=f"ports[{at}].hostIp"
             )
+
+
+def labelled(existing: Endpoint, request: Change) -> Endpoint:
+    """The endpoint with the labels that a change wants; ``Conflict`` names one that may not be overwritten."""
+    labels = existing.metadata.labels
+    for key, value in request.labels.items():
+        if not request.overwrite and value is not None and labels.get(key, value) != value:
+            raise Conflict(
+                f"{existing.display} has {key}={labels[key]} already; say that it may be overwritten", field="labels"
+            )
+    wanted = {**labels, **request.labels}
+    kept = {key: value for key, value in wanted.items() if value is not None}
+    return replace(existing, metadata=replace(existing.metadata, labels=kept))
 
 
 def answers(existing: Endpoint, request: Attach, cookie: int) -> bool:

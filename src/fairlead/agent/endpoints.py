@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 from msgspec.structs import replace
@@ -21,25 +21,24 @@ from msgspec.structs import replace
 from fairlead.api.schema import Attach, Attached, Change, Detach, Detached, Drift
 from fairlead.desired import build, names
 from fairlead.desired.state import Bridge, Rows
-from fairlead.ipam.ledger import Ledger
-from fairlead.ipam.pool import Holder
 from fairlead.kernel import netns
 from fairlead.kernel.errors import KernelError
 from fairlead.kit import fault
-from fairlead.model.address import Interface, InterfaceName
+from fairlead.model.address import InterfaceName
 from fairlead.model.endpoint import Endpoint, EndpointSpec, PublishedPort, Sandbox, endpoint_name
-from fairlead.model.errors import Conflict, Invalid, Missing, Problem
-from fairlead.model.network import Network
+from fairlead.model.errors import Invalid, Missing, Problem
+from fairlead.model.network import CLUSTER, Network
 from fairlead.store.base import Delete, Put, Store
 
 from . import demand
+from .addresses import Addresses
 from .bounds import refuse_unbounded, refuse_unbounded_change
+from .cluster import Cluster
 from .host import Host
 from .networks import Networks
 from .node import Node
 from .policies import Policies
 from .ports import Ports, refuse_bound
-from .reservations import Reservations
 
 log = logging.getLogger(__name__)
 
@@ -54,19 +53,20 @@ class Endpoints:
         self,
         store: Store,
         node: Node,
-        ledger: Ledger,
         networks: Networks,
         *,
-        reservations: Reservations,
+        addresses: Addresses,
         policies: Policies,
+        cluster: Cluster,
         host: Host,
     ) -> None:
         self.all: dict[str, Endpoint] = {}
         self.owed: dict[str, Endpoint] = {}
         """Detached, but the store could not forget them: their addresses stay held."""
+        self.on_change: Callable[[], None] = lambda: None
         self.ports = Ports()
-        self._store, self._node, self._ledger, self._networks, self._host = store, node, ledger, networks, host
-        self._reservations, self._policies = reservations, policies
+        self._store, self._node, self._networks, self._host = store, node, networks, host
+        self._addresses, self._policies, self._cluster = addresses, policies, cluster
         self._together: dict[str, tuple[str, ...]] = {}  # the endpoints in each namespace
         self._busy: dict[str, asyncio.Lock] = {}
         self._leaving: dict[str, Endpoint] = {}
@@ -90,7 +90,7 @@ class Endpoints:
             log.warning("endpoint %s is of an earlier boot; its addresses are free", endpoint.name)
             await self._erase(endpoint)
         freed = (one for one in await self._store.deleted(Endpoint.plural) if isinstance(one, Endpoint))
-        for problem in self._ledger.restore(self._reservations.without(self.all.values()), freed):
+        for problem in self._addresses.restore(self.all.values(), freed):
             log.error("%s", problem)
 
     async def attach(self, request: Attach) -> Attached:
@@ -121,7 +121,7 @@ class Endpoints:
             return await self._create(request, network, name, cookie)
 
     async def change(self, request: Change) -> Attached:
-        """Change the ports of an endpoint, or where the other end of one that is handed over has got to."""
+        """Change the ports or labels of an endpoint, or where the other end of one that is handed over has got to."""
         refuse_unbounded_change(request)
         name = endpoint_name(request.container, request.interface)
         before = self.all.get(name)
@@ -136,17 +136,21 @@ class Endpoints:
                 raise Missing(f"there is no endpoint {name!r}", field="container")
             network = self._networks.get(existing.spec.network)
             await self._outlast(request.ports or ())
-            wanted = replace(existing, spec=self._changed(existing, request, network))
+            wanted = replace(demand.labelled(existing, request), spec=self._changed(existing, request, network))
             self._swap(existing, wanted)
             before, stored = existing, wanted
             try:
                 stored = await self._put(wanted, existing)
                 self._swap(wanted, stored)
+                if wanted.metadata.labels != existing.metadata.labels or wanted.display != existing.display:
+                    await self._policies.admit(stored)
                 await self._node.put(name, self._rows(stored))
             except BaseException:
                 if stored is not wanted:
                     before = await asyncio.shield(self._put(existing, stored))
                 self._swap(stored, before)
+                if wanted.metadata.labels != existing.metadata.labels:
+                    await asyncio.shield(self._policies.admit(before))
                 raise
             return self._attached(stored, network)
 
@@ -208,7 +212,7 @@ class Endpoints:
         standby = self._published(request.ports, sandbox)
         request = replace(request, ports=tuple(port for port in request.ports if port not in standby))
         self.ports.refuse_taken(request.ports, name)
-        addresses = self._claim(request, network, name)
+        addresses = await self._addresses.claim(request, network, name, self.all.values())
         try:
             endpoint = demand.endpoint(request, network, addresses, sandbox)
             mtu, boot = self._mtu(endpoint, network), self._host.boot
@@ -217,7 +221,7 @@ class Endpoints:
             stored = await self._keep(endpoint)
         except Exception:
             # Not on cancellation: the commit may have happened, and the next start will find the address held.
-            self._ledger.release(name)
+            self._addresses.release(name)
             raise
         self._add(stored)
         fault.point("attach.committed")
@@ -304,26 +308,6 @@ class Endpoints:
         if blocking:
             await asyncio.wait(blocking)
 
-    def _claim(self, request: Attach, network: Network, name: str) -> tuple[Interface, ...]:
-        if request.chained is not None:
-            return request.chained.addresses
-        if not network.spec.connects:
-            return ()
-        display = request.display or request.container[:12]
-        if request.handover and request.addresses:
-            return self._claim_exactly(request, Holder(name, display))
-        return self._ledger.allocate(network.name, Holder(name, display), wishes=request.addresses, ranges=request.ranges)
-
-    def _claim_exactly(self, request: Attach, holder: Holder) -> tuple[Interface, ...]:
-        """The addresses asked for and no others; those reserved for this endpoint are held already."""
-        reserved, wishes = self._reservations.split(request)
-        for one in self.all.values():
-            if one.spec.network == request.network and (twice := {*one.spec.addresses} & {*reserved}):
-                raise Conflict(f"{', '.join(twice)} is the address of {one.display} already", field="addresses")
-        families = tuple(6 if ":" in wish else 4 for wish in wishes)
-        own = self._ledger.allocate(request.network, holder, wishes=wishes, families=families) if wishes else ()
-        return tuple(sorted((*reserved, *own), key=lambda one: one.family))
-
     def _open(self, request: Attach, network: Network) -> int:
         """The cookie of the namespace; refuses a path that is none, and the host's own for all but host networks."""
         if request.handover:
@@ -346,6 +330,8 @@ class Endpoints:
             return 0
         if network.spec.parent:
             return network.spec.mtu or self._host.mtu(network.spec.parent)
+        if network.spec.driver in CLUSTER:
+            return self._cluster.mtu(network)
         if network.spec.routed:
             return network.spec.mtu or self._host.mtu()
         return self._node.state.table(Bridge)[names.bridge(network)].mtu
@@ -364,7 +350,7 @@ class Endpoints:
         self.ports.remove(endpoint)
         self._policies.dismiss(endpoint)
         if endpoint.name not in self.owed:
-            self._ledger.release(endpoint.name)
+            self._addresses.returned(endpoint)
         fault.point("detach.released")
         for heir in self._beside(endpoint):
             if set(heir.spec.standby) & set(endpoint.spec.ports):
@@ -395,13 +381,14 @@ class Endpoints:
         await self._store.commit(Delete(Endpoint.plural, endpoint.key))
         del self.owed[endpoint.name]
         if endpoint.name not in self._leaving:
-            self._ledger.release(endpoint.name)
+            self._addresses.returned(endpoint)
         log.info("%s is forgotten now", endpoint.name)
 
     def _add(self, endpoint: Endpoint) -> None:
         key = endpoint.spec.sandbox.key
         self.all[endpoint.name] = endpoint
         self._together[key] = (*self._together.get(key, ()), endpoint.name)
+        self.on_change()
 
     def _pop(self, endpoint: Endpoint) -> Endpoint:
         gone = self.all.pop(endpoint.name)
@@ -409,6 +396,7 @@ class Endpoints:
         self._together[key] = tuple(name for name in self._together[key] if name != gone.name)
         if not self._together[key]:
             del self._together[key]
+        self.on_change()
         return gone
 
     def _beside(self, endpoint: Endpoint) -> list[Endpoint]:

@@ -10,7 +10,8 @@ from fairlead.datapath.filter.table import NAME
 from fairlead.doctor.base import Capability
 from fairlead.kernel import boot, features, nft, route, sysctl
 from fairlead.kernel.netlink import Netlink
-from fairlead.model.address import Prefix
+from fairlead.links.mark import GROUP, PROTOCOL
+from fairlead.model.address import Interface, Prefix
 
 _DEFAULT_MTU = 1500
 _EVERYWHERE = ("0.0.0.0/0", "::/0")
@@ -32,17 +33,31 @@ class Host:
         self.boot = boot.boot_id()
 
     def routes(self) -> list[HostRoute]:
-        """The routes of the main table, but the default ones and the link-local and multicast ones every interface has."""
+        """The routes of the main table that are not ours: no default ones, none that every interface has."""
         names = {one.index: one.name for one in route.links(self._netlink)}
         return [
             HostRoute(Prefix(one.dst), names.get(one.index, "?"))
             for one in route.routes(self._netlink)
-            if one.dst not in _EVERYWHERE and not one.dst.startswith(("fe80:", "ff00:"))
+            if one.dst not in _EVERYWHERE and not one.dst.startswith(("fe80:", "ff00:")) and one.protocol != PROTOCOL
         ]
 
     def addresses(self) -> list[str]:
         """Every address of the host itself."""
         return [one.address for one in route.addresses(self._netlink)]
+
+    def global_addresses(self) -> list[tuple[str, Interface]]:
+        """The addresses by which others could reach the host, with their interfaces: not ours, no loopback or link-local."""
+        links = {one.index: one for one in route.links(self._netlink)}
+        return [
+            (links[one.index].name, Interface(f"{one.address}/{one.length}"))
+            for one in route.addresses(self._netlink)
+            if one.scope == 0 and one.index in links and links[one.index].group != GROUP
+        ]
+
+    def uplinks(self) -> set[str]:
+        """The interfaces with a default route."""
+        names = {one.index: one.name for one in route.links(self._netlink)}
+        return {names[one.index] for one in route.routes(self._netlink) if one.dst in _EVERYWHERE and one.index in names}
 
     def device(self, name: str) -> bool:
         """Whether there is an interface of this name."""

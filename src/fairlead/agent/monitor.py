@@ -40,15 +40,22 @@ _FEW, _TURNS = 64, 10
 _OUR_TABLES = frozenset(table.path for table in TABLES)
 
 
+async def _nothing() -> None:
+    """Where nobody cares for addresses."""
+
+
 class Monitor:
     """Two tasks: one wakes on events, one on the timer. One repair at a time."""
 
-    def __init__(self, settings: Settings, node: Node, garbage: Garbage, chores: Sequence[Chore] = ()) -> None:
-        """``chores``: what else the timer sees to; each must be harmless to repeat."""
+    def __init__(
+        self, settings: Settings, node: Node, garbage: Garbage, chores: Sequence[Chore] = (), on_move: Chore = _nothing
+    ) -> None:
+        """``chores``: what else the timer sees to; each harmless to repeat. ``on_move``: the host's addresses changed."""
+        self._on_move = on_move
         self._settings, self._node, self._garbage, self._chores = settings, node, garbage, chores
         self._events = Events()
         self._turn = 0
-        self._host = False
+        self._host = self._moved = False
         self._inside: set[str] = set()
         self._wake = asyncio.Event()
         self._one = asyncio.Lock()
@@ -82,13 +89,15 @@ class Monitor:
             if event.kind == "overrun":
                 self._host = True
                 self._inside |= {row.key for row in self._node.state.inside()}
+            elif event.kind == "address" and event.nsid is None:
+                self._moved = True
             elif event.kind == "nft":
                 self._host = self._host or (not event.ours and event.name in _OUR_TABLES)
             elif event.nsid is None:
                 self._host = self._host or self._differs_on_host(event)
             elif event.deleted or (event.link is not None and not event.link.up):
                 self._inside |= self._node.behind(event.nsid)
-        if self._host or self._inside:
+        if self._host or self._inside or self._moved:
             self._wake.set()
 
     def _differs_on_host(self, event: Event) -> bool:
@@ -113,6 +122,9 @@ class Monitor:
             fighting = len(self._repaired) == _FIGHT and time.monotonic() - self._repaired[0] < _SHORT
             await asyncio.sleep(_TRUCE if fighting else self._settings.debounce)
             self._wake.clear()
+            if self._moved:
+                self._moved = False
+                await self._on_move()
             host, self._host = self._host, False
             keys, self._inside = self._inside, set()
             rows = [row for key in keys for row in self._node.state.owned(key) if isinstance(row, (Link, Sub))]

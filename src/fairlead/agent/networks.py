@@ -5,25 +5,26 @@ from __future__ import annotations
 import ipaddress
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 from msgspec.structs import replace
 
 from fairlead.api.schema import Applied
 from fairlead.desired import build, names
-from fairlead.ipam.ledger import Ledger
 from fairlead.kit import fault
 from fairlead.model.address import Family, Prefix
 from fairlead.model.errors import Conflict, Exhausted, Invalid, Missing, Unsupported
 from fairlead.model.meta import Meta
-from fairlead.model.network import MTU_MIN_IPV6, SUBS, Driver, Network, NetworkSpec, Subnet
+from fairlead.model.network import CLUSTER, MTU_MIN_IPV6, SUBS, VNI_MAX, Driver, Network, NetworkSpec, Subnet
 from fairlead.store.base import Delete, Put, Store
 
+from .blocks import Blocks
 from .host import Host
 from .node import Node
 
 POOL = ipaddress.IPv4Network("10.208.0.0/12")
-"""From where networks get IPv4 subnets that name none: the default network its first /16, each other a /20 of the rest."""
+"""From where networks get IPv4 subnets that name none: the default network its first /16, one that reaches over nodes
+a /16 of the rest, each other a /20."""
 
 _LEND = 60.0
 """Seconds for which a subnet that was only asked for is kept from others."""
@@ -31,13 +32,18 @@ _LEND = 60.0
 _BUILT_IN = (names.DEFAULT_NETWORK, "host", "none")
 
 
+async def _nobody(_: str) -> None:
+    """Whoever has nobody to tell."""
+
+
 class Networks:
     """Every network of the node, in memory as in the store."""
 
-    def __init__(self, store: Store, node: Node, ledger: Ledger, host: Host) -> None:
+    def __init__(self, store: Store, node: Node, blocks: Blocks, host: Host) -> None:
         self.all: dict[str, Network] = {}
+        self.on_change: Callable[[str], Awaitable[None]] = _nobody
         self._lent: dict[Prefix, float] = {}
-        self._store, self._node, self._ledger, self._host = store, node, ledger, host
+        self._store, self._node, self._blocks, self._host = store, node, blocks, host
 
     async def load(self) -> None:
         """Read the networks from the store, and put their pools and rows in place; the kernel follows with ``Node.apply``."""
@@ -95,12 +101,29 @@ class Networks:
         await self._store.commit(Delete(Network.plural, network.key))
         fault.point("network.forgotten")
         del self.all[name]
-        self._ledger.drop(name)
+        self._blocks.drop(name)
         await self._node.drop(build.network_owner(name))
         return network
 
+    async def hear(self, network: Network, *, gone: bool) -> None:
+        """Another node made a network, changed it or removed it."""
+        known = self.all.get(network.name)
+        if gone:
+            if known is None:
+                return
+            self._blocks.drop(network.name)
+            del self.all[network.name]
+            await self._node.drop(build.network_owner(network.name))
+            return
+        if known is not None and known.metadata.resource_version == network.metadata.resource_version:
+            return
+        self._blocks.define(network)
+        self.all[network.name] = network
+        await self._node.put(build.network_owner(network.name), build.network_rows(network, self._host.mtu()))
+        await self.on_change(network.name)
+
     async def _commit(self, wanted: Network, before: Network | None) -> Network:
-        self._ledger.check(wanted)
+        self._blocks.check(wanted)
         (stored,) = await self._store.commit(Put(wanted, before.metadata.resource_version if before else ""))
         assert isinstance(stored, Network)
         if stored == before:
@@ -114,13 +137,13 @@ class Networks:
             fault.point("network.undone")
             raise
         self.all[stored.name] = stored
-        self._ledger.define(stored)
+        self._blocks.define(stored)
         fault.point("network.programmed")
         return stored
 
     def _adopt(self, network: Network) -> None:
         self.all[network.name] = network
-        self._ledger.define(network)
+        self._blocks.define(network)
         rows = build.network_rows(network, self._host.mtu())
         self._node.adopt(build.network_owner(network.name), rows)
 
@@ -129,23 +152,46 @@ class Networks:
         spec = wanted.spec
         ipv6 = spec.options.get("ipv6") == "true"
         subnets = list(spec.subnets)
+        wide = spec.driver in CLUSTER
         if not any(one.family == 4 for one in subnets) and not (subnets and not ipv6):
-            subnets.insert(0, Subnet(cidr=self._free(wanted.name, 4)))
+            subnets.insert(0, Subnet(cidr=self._free(wanted.name, 4, wide=wide)))
         if ipv6 and not any(one.family == 6 for one in subnets):
             subnets.append(Subnet(cidr=self._free(wanted.name, 6)))
-        completed = tuple(subnets if spec.routed else (replace(one, gateway=one.router) for one in subnets))
+        completed = tuple(self._completed(wanted, one) for one in subnets)
         mtu = spec.mtu or self._host.mtu(spec.parent)
         if mtu < MTU_MIN_IPV6 and any(one.family == 6 for one in completed):
             raise Invalid(f"the uplink's MTU of {mtu} is too small for IPv6, at least {MTU_MIN_IPV6}", field="spec.mtu")
         options = {key: value for key, value in spec.options.items() if key != "ipv6"}
-        return replace(spec, subnets=completed, options=options)
+        vni = self._vni(wanted) if spec.driver is Driver.VXLAN else None
+        return replace(spec, subnets=completed, options=options, vni=vni)
 
-    def _free(self, name: str, family: int) -> Prefix:
+    def _completed(self, network: Network, subnet: Subnet) -> Subnet:
+        """With its gateway where it has one, and the size of its blocks: a block, or each address of a parent's by itself."""
+        if not network.spec.routed:
+            subnet = replace(subnet, gateway=subnet.router)
+        if not self._blocks.shared(network):
+            return subnet
+        size = subnet.bits if network.spec.driver in SUBS else subnet.block_length
+        return replace(subnet, block_size=subnet.block_size or size)
+
+    def _vni(self, network: Network) -> int:
+        """The network identifier of a vxlan network: as written, else what its name gives, or the next that is free."""
+        taken = {one.spec.vni: one.name for one in self.all.values() if one.spec.vni and one.name != network.name}
+        if (asked := network.spec.vni) is not None:
+            if asked in taken:
+                raise Conflict(f"{asked} is the network identifier of network {taken[asked]}; choose another", field="spec.vni")
+            return asked
+        found = names.vni(network.name)
+        while found in taken:
+            found = found % VNI_MAX + 1
+        return found
+
+    def _free(self, name: str, family: int, *, wide: bool = False) -> Prefix:
         taken = [subnet.cidr for network in self.all.values() for subnet in network.spec.subnets]
         taken += [route.dst for route in self._host.routes()]
         self._lent = {prefix: until for prefix, until in self._lent.items() if until > time.monotonic()}
         taken += self._lent
-        for candidate in _candidates(name, family):
+        for candidate in _candidates(name, family, wide=wide):
             if not any(candidate.overlaps(one) for one in taken):
                 return candidate
         raise Exhausted(f"every subnet of {POOL} is taken by a network or a host route; name one", field="spec.subnets")
@@ -160,7 +206,7 @@ class Networks:
                         if subnet.cidr.overlaps(theirs.cidr):
                             raise Conflict(f"{subnet.cidr} overlaps {theirs.cidr} of network {other.name}", field=field)
             for route in self._host.routes():
-                if route.device != mine and not route.device.startswith(names.VETH) and subnet.cidr.overlaps(route.dst):
+                if route.device != mine and subnet.cidr.overlaps(route.dst):
                     raise Conflict(
                         f"{subnet.cidr} collides with the host's route {route.dst} on {route.device}; choose another",
                         field=field,
@@ -188,10 +234,19 @@ class Networks:
 
 def _keep_given(before: NetworkSpec, wanted: NetworkSpec) -> NetworkSpec:
     """What a repeated ``apply`` leaves out stays as it was chosen: subnets and their gateways."""
-    if not wanted.subnets and wanted.driver is before.driver:
+    if wanted.driver is not before.driver:
+        return wanted
+    wanted = replace(wanted, vni=wanted.vni or before.vni)
+    if not wanted.subnets:
         return replace(wanted, subnets=before.subnets, options={k: v for k, v in wanted.options.items() if k != "ipv6"})
-    gateways = {one.cidr: one.gateway for one in before.subnets}
-    return replace(wanted, subnets=tuple(replace(one, gateway=one.gateway or gateways.get(one.cidr)) for one in wanted.subnets))
+    known = {one.cidr: one for one in before.subnets}
+    kept = ((one, known.get(one.cidr, one)) for one in wanted.subnets)
+    return replace(
+        wanted,
+        subnets=tuple(
+            replace(one, gateway=one.gateway or old.gateway, block_size=one.block_size or old.block_size) for one, old in kept
+        ),
+    )
 
 
 def _refuse_change(before: Network, wanted: Network, users: list[str]) -> None:
@@ -200,24 +255,28 @@ def _refuse_change(before: Network, wanted: Network, users: list[str]) -> None:
         ("driver", old.driver, new.driver),
         ("bridge", old.bridge, new.bridge),
         ("parent", old.parent, new.parent),
+        ("vni", old.vni, new.vni),
     ):
         if was != is_:
             raise Invalid(
                 f"cannot change from {was or 'its default'} to {is_ or 'its default'}; make a new network",
                 field=f"spec.{field}",
             )
+    sizes = {one.cidr: one.block_size for one in old.subnets}
+    if any(sizes.get(one.cidr, one.block_size) != one.block_size for one in new.subnets):
+        raise Invalid("blocks have been given out in another size; make a new subnet", field="spec.subnets")
     if users and {(one.cidr, old.gateway(one)) for one in old.subnets} - {(one.cidr, new.gateway(one)) for one in new.subnets}:
         raise Conflict(
             f"subnets of {before.name} cannot go or change gateway while used by {', '.join(users[:10])}", field="spec.subnets"
         )
 
 
-def _candidates(name: str, family: int) -> Iterator[Prefix]:
+def _candidates(name: str, family: int, *, wide: bool) -> Iterator[Prefix]:
     if family == 6:
         # A unique local prefix with a random global id (RFC 4193, 3.2.1).
         while True:
             yield Prefix(f"{ipaddress.IPv6Address(bytes([0xFD]) + secrets.token_bytes(5) + bytes(10))}/64")
     large = list(POOL.subnets(new_prefix=16))
-    if name == names.DEFAULT_NETWORK:
-        yield from (Prefix(one) for one in large)
+    if name == names.DEFAULT_NETWORK or wide:
+        yield from (Prefix(one) for one in large[wide:])
     yield from (Prefix(small) for one in large[1:] for small in one.subnets(new_prefix=20))

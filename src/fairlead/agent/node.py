@@ -118,16 +118,26 @@ class Node:
         If the kernel refuses, the state is as before, and the next comparison brings the kernel back to it.
         """
         before = {owner: self.state.owned(owner) for owner in changes}
+        add, remove = self._difference(changes)
         self.adopt_all(changes)
-        new = {(type(row), row.key): row for rows in changes.values() for row in rows}
-        old = {(type(row), row.key): row for rows in before.values() for row in rows}
-        add = [row for key, row in new.items() if old.get(key) != row]
-        remove = [row for key, row in old.items() if key not in new]
         try:
             await self._in_kernel(self._program, add, remove)
         except BaseException:
             self.adopt_all(before)
             raise
+
+    async def follow(self, changes: Mapping[str, Rows]) -> None:
+        """Make each of ``changes`` what its owner has: ways to other nodes, of which the store is the judge, not the kernel.
+
+        What the kernel refuses is logged, and done by the next comparison.
+        """
+        changes = {owner: rows for owner, rows in changes.items() if self.state.owned(owner) != rows}
+        if not changes:
+            return
+        add, remove = self._difference(changes)
+        self.adopt_all(changes)
+        for failure in await self._in_kernel(self._lead, add, remove):
+            log.warning("not done, the next comparison will: %s", failure)
 
     def drop(self, owner: str) -> asyncio.Future[None]:
         """Forget ``owner``; the future is done when the kernel has let go of everything it had."""
@@ -173,6 +183,12 @@ class Node:
         host = await self._in_kernel(self._check_host, only)
         inside = await self.check_inside(row for row in only.inside() if row in rows)
         return [one for one in host if one.kind != "unexpected"] + inside
+
+    def _difference(self, changes: Mapping[str, Rows]) -> tuple[list[Row], list[Row]]:
+        """The rows that ``changes`` add or alter, and those that they take away."""
+        new = {(type(row), row.key): row for rows in changes.values() for row in rows}
+        old = {(type(row), row.key): row for owner in changes for row in self.state.owned(owner)}
+        return [row for key, row in new.items() if old.get(key) != row], [row for key, row in old.items() if key not in new]
 
     async def repair(self, drift: Iterable[Drift]) -> int:
         """Put right what ``drift`` names; return how many differences there were. A failure is logged and met again later."""
@@ -265,6 +281,19 @@ class Node:
                 with suppress(Gone):  # not there yet, or destroyed: whoever makes the link sees to it
                     plane.ensure((row,))
         fault.point("policy.programmed")
+
+    def _lead(self, add: Sequence[Row], remove: Sequence[Row]) -> list[Exception]:
+        """New ways before old ones go. Each row by itself where all together are refused: one that fails keeps no other."""
+        links = self._hands.links
+        failures = [failure] if (failure := _attempt(lambda: self._hands.filter.change(add, remove))) else []
+        if _attempt(lambda: links.ensure(add, self._guard)):
+            steps = [partial(links.ensure, (row,), self._guard) for row in add]
+            failures += [failure for step in steps if (failure := _attempt(step))]
+        fault.point("way.made")
+        if failure := _attempt(lambda: links.remove(remove)):
+            failures.append(failure)
+        fault.point("way.removed")
+        return failures
 
     @staticmethod
     def _undo(hands: Hands, rows: Rows, before: Rows) -> None:

@@ -26,8 +26,10 @@ from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Conflict, Invalid, Missing, Problem
 from fairlead.model.meta import kind
 from fairlead.model.namespace import Namespace
+from fairlead.model.network import Subnet
 from fairlead.model.policy import NetworkPolicy
 from fairlead.policy.book import Book, Delta
+from fairlead.policy.book import Thing as Judged
 from fairlead.store.base import Delete, Put, Store
 
 from .networks import Networks
@@ -49,9 +51,11 @@ class Policies:
         node: Node,
         networks: Networks,
         endpoints: Callable[[], Mapping[str, Endpoint]],
+        *,
+        me: str,
     ) -> None:
-        """``endpoints`` answers with all there are, by name."""
-        self.book = Book()
+        """``endpoints`` answers with all there are on this node, ``me``, by name."""
+        self.book = Book(me)
         self.all: dict[str, dict[str, Thing]] = {Namespace.plural: {}, NetworkPolicy.plural: {}}
         self._store, self._node, self._networks, self._ask = store, node, networks, endpoints
         self._changes: dict[str, Rows] = {}
@@ -121,6 +125,30 @@ class Policies:
         task = asyncio.create_task(self._tidy())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def hear(self, things: Iterable[tuple[Judged, bool]]) -> None:
+        """What others wrote, or removed: policies, namespaces, nodes, containers of other nodes."""
+        for thing, gone in things:
+            if isinstance(thing, (Namespace, NetworkPolicy)):
+                known, name = self.all[thing.plural], _name(thing)
+                have = known.get(name)
+                if not gone and have is not None and have.metadata.resource_version == thing.metadata.resource_version:
+                    continue
+                if gone:
+                    known.pop(name, None)
+                else:
+                    known[name] = thing
+            self._take(self.book.drop(thing) if gone else self.book.put(thing))
+        try:
+            await self._flush()
+        except Problem as problem:
+            log.warning("not programmed, the timer will: %s", problem)
+
+    def fits(self, name: str) -> Callable[[Subnet], bool]:
+        """Which subnets are for containers of a namespace."""
+        found = self.all[Namespace.plural].get(name or namespace.DEFAULT)
+        labels = namespace.labels(name or namespace.DEFAULT, found if isinstance(found, Namespace) else None)
+        return lambda subnet: subnet.namespaces is None or subnet.namespaces.matches(labels)
 
     def rule(self, number: int) -> str:
         """What people call a rule: ``shop/allow-web ingress[0]``; empty if it is no more."""

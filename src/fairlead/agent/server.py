@@ -16,7 +16,7 @@ from aiohttp import web
 
 from fairlead.api import wire
 from fairlead.api.door import Door
-from fairlead.api.schema import Attach, Detach
+from fairlead.api.schema import Attach, Change, Detach
 from fairlead.cni import verbs
 from fairlead.kit import fault
 from fairlead.model import codec, errors
@@ -63,6 +63,7 @@ class Server:
                 web.delete("/v1/objects/{plural}/{name}", self._delete),
                 web.post("/v1/attach", self._attach),
                 web.post("/v1/detach", self._detach),
+                web.post("/v1/change", self._change),
                 web.delete("/v1/node", self._purge),
                 web.get("/v1/flows", self._flows),
                 web.get("/v1/policy/explain", self._explain),
@@ -127,7 +128,8 @@ class Server:
         return _json(await self._door.doctor())
 
     async def _list(self, request: web.Request) -> web.Response:
-        return _json(self._door.objects(request.match_info["plural"]))
+        everywhere = request.query.get("everywhere", "false") == "true"
+        return _json(self._door.objects(request.match_info["plural"], everywhere=everywhere))
 
     async def _get(self, request: web.Request) -> web.Response:
         plural, name = request.match_info["plural"], request.match_info["name"]
@@ -147,6 +149,9 @@ class Server:
 
     async def _detach(self, request: web.Request) -> web.Response:
         return _json(await self._door.detach(codec.decode(await request.read(), Detach)))
+
+    async def _change(self, request: web.Request) -> web.Response:
+        return _json(await self._door.change(codec.decode(await request.read(), Change)))
 
     async def _purge(self, _: web.Request) -> web.Response:
         await self._door.purge()

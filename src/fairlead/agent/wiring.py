@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Iterable, Mapping
+from contextlib import aclosing
+from typing import Protocol
 
 from fairlead.cni import verbs
 from fairlead.datapath import choose
@@ -17,48 +21,83 @@ from fairlead.flow.collect import Collector
 from fairlead.flow.enrich import Names
 from fairlead.ipam.ledger import Ledger
 from fairlead.kit import fault
+from fairlead.kit.tasks import forever
 from fairlead.links.links import Links
+from fairlead.model.endpoint import Endpoint
+from fairlead.model.network import Network
+from fairlead.model.node import HOSTNAME_LABEL
+from fairlead.model.node import Node as Machine
+from fairlead.store import presence
 from fairlead.store.base import Store
+from fairlead.store.presence import Presence
 
+from .addresses import Addresses
 from .agent import Agent
+from .blocks import Blocks
+from .cluster import Cluster
 from .config import Settings
 from .endpoints import Endpoints
+from .feed import Feed
 from .garbage import Garbage
 from .host import Host
+from .me import Me
 from .monitor import Monitor
 from .networks import Networks
 from .node import Hands, Node
 from .policies import Policies
+from .publish import Publish
 from .reservations import Reservations
 from .server import Server
+from .sync import Sync
 
 log = logging.getLogger(__name__)
+
+
+class Shared(Store, Presence, Protocol):
+    """A store that several nodes can have, and which knows who of them is alive."""
 
 
 class Wiring:
     """Everything, once."""
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings, store: Store, shared: Shared) -> None:
         self.settings = settings
-        self.store = store  # what people wrote, and what they were given
+        self.store = store  # what containers were given here
+        self.shared = shared  # what people wrote, and what nodes tell each other; of a node alone, the same store
         self.host = Host()  # facts about the machine
         self.ledger = Ledger()  # who has which address
         self.programs, why = choose.programs(settings.plane, settings.run, settings.flow_buffer << 10)  # none: nftables
         if why:
             log.warning("policies are enforced by nftables: %s", why)
         self.node = Node(self._hands, settings.linger)  # the desired state, and the kernel that follows it
-        self.networks = Networks(self.store, self.node, self.ledger, self.host)
+        self.me = Me(settings.node, self.host, settings.addresses)  # this node as others reach it
+        # What this node may give out of networks that it shares with others.
+        self.blocks = Blocks(self.shared, self.ledger, settings.node, self.labels, clustered=shared is not store)
+        self.networks = Networks(self.shared, self.node, self.blocks, self.host)
+        self.cluster = Cluster(self.shared, self.me, self.node, lambda: self.networks.all, self.blocks)  # other nodes
         self.reservations = Reservations(self.store, self.ledger, self.networks, self.host)  # what outsiders count on
-        self.policies = Policies(self.store, self.node, self.networks, lambda: self.endpoints.all)  # who may talk
+        # Who may talk to whom.
+        self.policies = Policies(self.shared, self.node, self.networks, lambda: self.endpoints.all, me=settings.node)
         self.endpoints = Endpoints(
             self.store,
             self.node,
-            self.ledger,
             self.networks,
-            reservations=self.reservations,
+            addresses=Addresses(self.ledger, self.reservations, self.blocks, self.policies.fits),
             policies=self.policies,
+            cluster=self.cluster,
             host=self.host,
         )
+        self.publish = Publish(self.shared, self.me, lambda: self.endpoints.all, self._shared)  # this node, to the others
+        self.endpoints.on_change = self.publish.want
+        self.sync = Sync(
+            settings.node,
+            networks=self.networks,
+            blocks=self.blocks,
+            cluster=self.cluster,
+            policies=self.policies,
+            publish=self.publish,
+        )
+        self.feed = Feed(self.shared, self.sync.plurals, self.sync.take)  # the others, to this node
         self.collector = self._collector()  # what the programs tell, by names
         self.garbage = Garbage(self.store, self.endpoints, settings.gc_grace)  # what ended without a word
         self.agent = Agent(
@@ -71,36 +110,67 @@ class Wiring:
             endpoints=self.endpoints,
             garbage=self.garbage,
             policies=self.policies,
+            cluster=self.cluster,
+            blocks=self.blocks,
             collector=self.collector,
         )
-        self.monitor = Monitor(
-            settings, self.node, self.garbage, [self.endpoints.repay, self._finish, self.policies.retry]
-        )  # hears the kernel, repairs, collects
+        chores = [self.endpoints.repay, self._finish, self.policies.retry, self.blocks.tidy]
+        self.monitor = Monitor(settings, self.node, self.garbage, chores, self._move)  # hears the kernel, repairs, collects
         self.server = Server(self.agent)  # the front door
+        self._tasks: list[asyncio.Task[None]] = []
         self.docker = plugin.Plugin(self.agent)  # the door that Docker knows
 
     def _hands(self) -> Hands:
         plane: Plane = ebpf.Ebpf(self.programs) if self.programs else Nftables()
         return Hands(Links(), Filter(self.settings.run), plane)
 
+    def _shared(self, name: str) -> Network | None:
+        network = self.networks.all.get(name)
+        return network if network and self.shared is not self.store and self.blocks.shared(network) else None
+
+    async def _live(self) -> None:
+        await presence.stay(self.shared, self.settings.node, self.host.boot, self.settings.ttl)
+
+    async def _watch_over(self) -> None:
+        async with aclosing(self.shared.present()) as turns:
+            async for held in turns:
+                await self.cluster.present(held)
+
+    async def _move(self) -> None:
+        """The host's addresses, or its uplink, are perhaps others."""
+        if self.me.refresh():
+            log.warning("this node is now reached by %s", ", ".join(self.me.station.addresses) or "nobody")
+            self.publish.want()
+            await self.cluster.moved()
+
+    def _everybody(self) -> Iterable[Endpoint]:
+        return (*self.endpoints.all.values(), *self.cluster.remotes.values())
+
+    def labels(self) -> Mapping[str, str]:
+        """The labels of this node."""
+        machine = self.cluster.machines.get(self.settings.node)
+        return machine.labels if machine else {HOSTNAME_LABEL: self.settings.node}
+
     def _collector(self) -> Collector | None:
         if self.programs is None:
             return None
         return Collector(
             Observer(self.programs),
-            Names(self.endpoints.all.values, self.host.addresses, lambda: self.node.state),
+            Names(self._everybody, self.host.addresses, lambda: self.node.state),
             rule=self.policies.rule,
         )
 
     async def start(self) -> None:
         """Read, bring the kernel in line, listen; only then may containers start."""
         self.host.forward()
+        await self.blocks.load()
         await self.networks.load()  # pools before the endpoints that hold addresses of them
         await self.reservations.load()
         fault.point("start.networks")
         await self.endpoints.load()  # what an earlier boot left is released here
         fault.point("start.endpoints")
         await self.policies.load()
+        self.cluster.adopt(one for one in (await self.shared.list(Machine.plural)).objects if isinstance(one, Machine))
         fault.point("start.policies")
         await self.node.apply()  # restart, repair and upgrade are this one call
         if not self.programs and programs.present(self.settings.run):  # the last agent's plane
@@ -115,6 +185,17 @@ class Wiring:
         await self.monitor.start()  # from here on a change of the kernel is heard
         if self.collector:
             self.collector.start()
+        if self.shared is not self.store:
+            await self.feed.begin()
+        self._tasks = [
+            asyncio.create_task(forever("listening to other nodes", self.feed.run)),
+            asyncio.create_task(forever("telling other nodes", self.publish.run)),
+        ]
+        if self.shared is not self.store:
+            self._tasks += [
+                asyncio.create_task(forever("giving signs of life", self._live)),
+                asyncio.create_task(forever("seeing who is alive", self._watch_over)),
+            ]
         self.agent.ready = True
         await self.server.start(self.settings.run / "agent.sock", self.settings.group)
         if path := plugin.socket():
@@ -129,6 +210,9 @@ class Wiring:
     async def stop(self) -> None:
         """The reverse; the kernel keeps everything."""
         self.agent.ready = False
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self.collector:
             await self.collector.stop()
         await self.docker.stop()
@@ -136,6 +220,7 @@ class Wiring:
         await self.monitor.stop()
         await self.node.close()
         await self.store.close()
+        await self.shared.close()
         self.host.close()
         if self.programs:
             self.programs.close()

@@ -19,7 +19,7 @@ from fairlead.model.meta import Object
 from fairlead.model.network import Network
 
 from . import wire
-from .schema import Applied, Attach, Attached, Detach, Detached, Explained, Flow, Refusal, Report, Status
+from .schema import Applied, Attach, Attached, Change, Detach, Detached, Explained, Flow, Refusal, Report, Status
 
 T = TypeVar("T")
 
@@ -45,9 +45,10 @@ class Client:
         """The kernel compared with what it should be; nothing is touched."""
         return self._ask("GET", "/v1/doctor", Report)
 
-    def objects(self, plural: str) -> list[Object]:
-        """All objects of a kind, by name."""
-        return self._ask("GET", f"/v1/objects/{quote(plural, safe='')}", list[_ANY])
+    def objects(self, plural: str, *, everywhere: bool = False) -> list[Object]:
+        """All objects of a kind, by name; ``everywhere``: other nodes' endpoints too."""
+        query = "?everywhere=true" if everywhere else ""
+        return self._ask("GET", f"/v1/objects/{quote(plural, safe='')}{query}", list[_ANY])
 
     def object(self, plural: str, name: str) -> Object:
         """One object; ``Missing`` if there is none."""
@@ -74,6 +75,10 @@ class Client:
     def detach(self, request: Detach) -> Detached:
         """Take interfaces away; nothing there is no error."""
         return self._ask("POST", "/v1/detach", Detached, request)
+
+    def change(self, request: Change) -> Attached:
+        """Change what an endpoint has; everything is in the kernel when this returns."""
+        return self._ask("POST", "/v1/change", Attached, request)
 
     def explain(self, **query: str) -> Explained:
         """Whether one may open a connection to another, and why: ``from``, ``to``, ``protocol``, ``port``."""

@@ -52,8 +52,8 @@ class Door(Protocol):
     async def purge(self) -> None:
         """Remove every endpoint and everything that Fairlead made from the kernel; networks stay in the store."""
 
-    def objects(self, plural: str) -> list[Object]:
-        """All objects of a kind, by name; ``Missing`` if there is no such kind."""
+    def objects(self, plural: str, *, everywhere: bool = False) -> list[Object]:
+        """All objects of a kind, by name; ``Missing`` if there is no such kind. ``everywhere``: other nodes' endpoints too."""
 
     def network(self, name: str) -> Network | None:
         """One network, or None."""

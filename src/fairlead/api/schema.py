@@ -11,6 +11,7 @@ PUT       /v1/objects                  one object (create or replace the spec) �
 DELETE    /v1/objects/{plural}/{name}  → the object as it was
 POST      /v1/attach                   ``Attach`` → ``Attached``
 POST      /v1/detach                   ``Detach`` → ``Detached``
+POST      /v1/change                   ``Change`` → ``Attached``
 DELETE    /v1/node                     every endpoint goes, and all that Fairlead made in the kernel
 GET       /v1/flows                    filters in the query → JSON array of ``Flow``; follow=true: lines of JSON without end
 GET       /v1/policy/explain           from, to, protocol, port in the query → ``Explained``
@@ -25,8 +26,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fairlead.model.address import Address, ContainerID, Interface, InterfaceName, Mac, Name
-from fairlead.model.endpoint import Bandwidth, Dns, Endpoint, Protocol, PublishedPort, Route
+from fairlead.model.address import Address, ContainerID, Interface, InterfaceName, Mac, Name, NamedPort
+from fairlead.model.endpoint import Bandwidth, Dns, Endpoint, Protocol, PublishedPort, Route, check_port_names
 from fairlead.model.meta import Value
 from fairlead.model.network import Subnet
 
@@ -65,6 +66,8 @@ class Attach(Value, frozen=True, kw_only=True):
     addresses: tuple[str, ...] = ()
     mac: Mac | None = None
     ports: tuple[PublishedPort, ...] = ()
+    named_ports: dict[str, NamedPort] = {}
+    """Ports of the container by the names that policies may use."""
     bandwidth: Bandwidth | None = None
     routes: tuple[Route, ...] = ()
     aliases: tuple[str, ...] = ()
@@ -78,6 +81,9 @@ class Attach(Value, frozen=True, kw_only=True):
     ``Change``; ``addresses`` are all that it gets, one of each family of the network if there are none."""
     reserved: str = ""
     """The holder in whose name ``addresses`` were reserved before (``Reserve``)."""
+
+    def __post_init__(self) -> None:
+        check_port_names(self.named_ports)
 
 
 class Attached(Value, frozen=True, kw_only=True):
@@ -111,7 +117,8 @@ class Change(Value, frozen=True, kw_only=True):
     """Change what an endpoint has; what is left out stays. The kernel has acknowledged it when the answer comes.
 
     ``path``: where the container's end of an endpoint that is handed over lives now; empty: nowhere yet, or no more.
-    ``ports`` replace those published, to which the agent's choices for ``any_ports`` are added.
+    ``ports`` replace those published, to which the agent's choices for ``any_ports`` are added. ``labels`` are set beside those
+    there are, None takes one away; without ``overwrite`` one that is there and otherwise is a conflict.
     """
 
     container: ContainerID
@@ -120,6 +127,8 @@ class Change(Value, frozen=True, kw_only=True):
     display: str | None = None
     ports: tuple[PublishedPort, ...] | None = None
     any_ports: tuple[AnyPort, ...] = ()
+    labels: dict[str, str | None] = {}
+    overwrite: bool = True
 
 
 class Reserve(Value, frozen=True, kw_only=True):

@@ -36,6 +36,7 @@ def attach(
     ip: options.Ip = None,
     mac: options.MacAddress = "",
     publish: options.Publish = None,
+    port_name: options.PortNames = None,
     ingress_rate: options.Ingress = "",
     egress_rate: options.Egress = "",
     interface: Annotated[
@@ -64,6 +65,7 @@ def attach(
         ports=tuple(publications(publish or (), client)),
         bandwidth=bandwidth(ingress_rate, egress_rate),
         labels=parse.labels(label or ()),
+        named_ports=parse.port_names(port_name or ()),
         namespace=parse.value(Name, namespace, "namespace"),
     )
     first = parse.value(InterfaceName, interface, "interface") if interface else None

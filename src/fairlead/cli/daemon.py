@@ -36,6 +36,8 @@ class Start:
 
     group: str = ""
     node: str = ""
+    node_ip: str = ""
+    store: str = ""
     plane: str = "auto"
     log_level: str = "info"
     ipv6: bool = False
@@ -43,7 +45,14 @@ class Start:
     @property
     def command(self) -> list[str]:
         """The agent's command line; what was left out is the agent's to choose."""
-        given = {"--group": self.group, "--node": self.node, "--plane": self.plane, "--log-level": self.log_level}
+        given = {
+            "--group": self.group,
+            "--node": self.node,
+            "--node-ip": self.node_ip,
+            "--store": self.store,
+            "--plane": self.plane,
+            "--log-level": self.log_level,
+        }
         words = [word for flag, value in given.items() if value for word in (flag, value)]
         flags = ["--ipv6"] if self.ipv6 else []
         return [sys.executable, "-m", "fairlead.agent", *words, *flags]

@@ -8,11 +8,13 @@ from typing import Any
 from fairlead.api.schema import Pool
 from fairlead.desired import names
 from fairlead.model import codec
+from fairlead.model.block import Block
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Invalid
 from fairlead.model.meta import Object, kind
 from fairlead.model.namespace import Namespace
 from fairlead.model.network import MODES, Driver, Network
+from fairlead.model.node import Node
 from fairlead.model.policy import NetworkPolicy
 from fairlead.model.reservation import Reservation
 from fairlead.model.selector import Selector
@@ -29,6 +31,11 @@ NAMES: dict[str, type[Object]] = {
     "reservations": Reservation,
     "reservation": Reservation,
     "res": Reservation,
+    "nodes": Node,
+    "node": Node,
+    "no": Node,
+    "blocks": Block,
+    "block": Block,
     "namespaces": Namespace,
     "namespace": Namespace,
     "ns": Namespace,
@@ -64,9 +71,13 @@ def tree(thing: Object) -> dict[str, Any]:
 
 def listing(of: type[Object], pools: Sequence[Pool] = ()) -> Listing[Any]:
     """How a kind is listed. ``pools`` tell how full the networks are."""
+    from . import nodes  # noqa: PLC0415  # it lists with the columns of this module
+
     fixed: dict[type[Object], Listing[Any]] = {
         Endpoint: ENDPOINTS,
         Reservation: RESERVATIONS,
+        Node: nodes.NODES,
+        Block: nodes.BLOCKS,
         Namespace: NAMESPACES,
         NetworkPolicy: POLICIES,
     }

@@ -48,6 +48,12 @@ def up(
     foreground: Annotated[bool, options.flag("--foreground", help="Stay here, and log to the terminal.")] = False,
     group: Annotated[str, options.text("--group", metavar="NAME", help="A group that may use the agent's socket.")] = "",
     node: Annotated[str, options.text("--node", metavar="NAME", help="The node's name; the host's if left out.")] = "",
+    node_ip: Annotated[
+        str, options.text("--node-ip", metavar="ADDRESS,...", help="How other nodes reach it; by its uplink if left out.")
+    ] = "",
+    store: Annotated[
+        str, options.text("--store", metavar="URL", help="Where nodes tell each other of themselves: sqlite:///PATH.")
+    ] = "",
     plane: Annotated[
         Plane, typer.Option(help="What enforces policies: eBPF, nftables, or the former where the kernel can.")
     ] = Plane.AUTO,
@@ -59,7 +65,9 @@ def up(
     """Start the agent: by systemd where that runs the machine, else as a daemon."""
     if os.geteuid() != 0:
         raise fault.remedy(Forbidden("the agent changes the kernel's network and runs as root"), "sudo fairlead up")
-    start = daemon.Start(group=group, node=node, plane=plane.value, log_level=log_level.value, ipv6=ipv6)
+    start = daemon.Start(
+        group=group, node=node, node_ip=node_ip, store=store, plane=plane.value, log_level=log_level.value, ipv6=ipv6
+    )
     client = Client(timeout=5)
     if pid := _running(client):
         fault.note(f"The agent is running already (pid {pid}).")

@@ -96,7 +96,7 @@ def _full(of: type[Object], name: str, namespace: str) -> str:
 
 def show(client: Client, of: type[Object], names: Sequence[str], form: Format, wanted: Callable[[Object], bool]) -> None:
     """Print objects of a kind that are wanted: all, or those named."""
-    found = [client.object(of.plural, name) for name in names] if names else client.objects(of.plural)
+    found = [client.object(of.plural, name) for name in names] if names else client.objects(of.plural, everywhere=True)
     chosen = [thing for thing in found if wanted(thing)]
     table = form in {Format.TABLE, Format.WIDE}
     pools = client.status().pools if table and of is Network else ()

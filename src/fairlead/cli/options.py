@@ -44,6 +44,10 @@ Publish = Annotated[
     list[str] | None,
     _network("--publish", "-p", metavar="PORTS", help=r"Publish \[HOSTIP:]HOST\[-LAST]:PORT\[/tcp|udp|sctp]. May be repeated."),
 ]
+PortNames = Annotated[
+    list[str] | None,
+    _network("--port-name", metavar="NAME=PORT", help=r"Name a port for policies: http=80\[/tcp|udp|sctp]. May be repeated."),
+]
 Ingress = Annotated[str, _network("--ingress-rate", metavar="RATE", help="Limit what it receives: bit/s, such as 10M.")]
 Egress = Annotated[str, _network("--egress-rate", metavar="RATE", help="Limit what it sends: bit/s, such as 10M.")]
 Labels = Annotated[list[str] | None, text("--label", "-l", metavar="KEY=VALUE", help="A label. May be repeated.")]

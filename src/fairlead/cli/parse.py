@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from fairlead.model.address import Text
+from fairlead.model.address import NamedPort, PortName, Text
 from fairlead.model.errors import Invalid
 from fairlead.model.meta import Value, check_label
 
@@ -56,6 +56,17 @@ def labels(texts: Iterable[str], field: str = "label") -> dict[str, str]:
         except ValueError as problem:
             raise Invalid(str(problem), field=field) from None
         found[key] = word
+    return found
+
+
+def port_names(texts: Iterable[str], field: str = "port-name") -> dict[str, NamedPort]:
+    """``http=80`` and ``dns=53/udp`` words as a mapping."""
+    found: dict[str, NamedPort] = {}
+    for text in texts:
+        name, equals, port = text.partition("=")
+        if not equals:
+            raise Invalid(f"{text[:80]!r} has no port; write it like http=80 or dns=53/udp", field=field)
+        found[value(PortName, name, field)] = value(NamedPort, port, field)
     return found
 
 

@@ -50,6 +50,7 @@ def run(
     ip: options.Ip = None,
     mac: options.MacAddress = "",
     publish: options.Publish = None,
+    port_name: options.PortNames = None,
     dns: Annotated[
         list[str] | None,
         options.text("--dns", metavar="ADDRESS", help="A name server. May be repeated.", rich_help_panel=options.NETWORK),
@@ -82,6 +83,7 @@ def run(
         bandwidth=bandwidth(ingress_rate, egress_rate),
         dns=parse.values(Address, dns or (), "dns"),
         labels=parse.labels(label or ()),
+        named_ports=parse.port_names(port_name or ()),
         namespace=parse.value(Name, namespace, "namespace"),
     )
     made = _record(_name(name, client), command, kind, wish)

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import msgspec
 
 from fairlead.model import codec
-from fairlead.model.address import Address, ContainerID, InterfaceName, Mac, Prefix
+from fairlead.model.address import Address, ContainerID, InterfaceName, Mac, NamedPort, Prefix
 from fairlead.model.endpoint import Bandwidth
 from fairlead.model.errors import Invalid
 
@@ -105,6 +105,7 @@ class CniArgs(Part, frozen=True, kw_only=True):
     ips: tuple[str, ...] = ()
     mac: Mac | None = None
     labels: tuple[Label, ...] = ()
+    named_ports: dict[str, NamedPort] = {}
 
 
 class Args(Part, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from fairlead.api.schema import Attach, Attached, Chained
-from fairlead.model.address import Address, ContainerID, Interface, InterfaceName, Mac, Name, Prefix
+from fairlead.model.address import Address, ContainerID, Interface, InterfaceName, Mac, Name, NamedPort, PortName, Prefix
 from fairlead.model.endpoint import Dns, Protocol, PublishedPort, Route
 from fairlead.model.meta import check_label
 from fairlead.model.network import Network, Subnet
@@ -58,6 +58,7 @@ def attach(call: Call, config: Config, network: str, previous: Result | None, br
         addresses=static,
         mac=mac,
         ports=tuple(fold(_ports(config))),
+        named_ports=_named_ports(config),
         bandwidth=config.limits,
         routes=tuple(_route(route, f"ipam.routes[{at}]") for at, route in enumerate(routes)),
         aliases=_aliases(config),
@@ -151,6 +152,13 @@ def fold(ports: list[PublishedPort]) -> Iterator[PublishedPort]:
 
 def _ports(config: Config) -> list[PublishedPort]:
     return [_port(one, f"runtimeConfig.portMappings[{at}]") for at, one in enumerate(config.runtime_config.port_mappings)]
+
+
+def _named_ports(config: Config) -> dict[str, NamedPort]:
+    found = config.args.cni.named_ports
+    for name in found:
+        checked(PortName, name, "args.cni.namedPorts")
+    return found
 
 
 def _port(mapping: PortMapping, field: str) -> PublishedPort:

@@ -247,6 +247,18 @@ class Path(Value, frozen=True, kw_only=True):
         return self.dst
 
 
+class Fellow(Value, frozen=True, kw_only=True):
+    """Another node: addresses from which it reaches containers of networks that it shares. Key: its name."""
+
+    name: str
+    addresses: tuple[Address, ...]
+
+    @property
+    def key(self) -> str:
+        """The node's name."""
+        return self.name
+
+
 class Peer(Value, frozen=True, kw_only=True):
     """Who has the addresses of a prefix, as policies tell them apart: the number of a class of peers. Key: the prefix.
 
@@ -334,6 +346,7 @@ Row = (
     | Tunnel
     | Vtep
     | Path
+    | Fellow
     | Peer
     | Ruling
     | Judgement
@@ -354,6 +367,7 @@ R = TypeVar(
     Tunnel,
     Vtep,
     Path,
+    Fellow,
     Peer,
     Ruling,
     Judgement,
@@ -386,6 +400,7 @@ class NodeState:
         Tunnel,
         Vtep,
         Path,
+        Fellow,
         Peer,
         Ruling,
         Judgement,

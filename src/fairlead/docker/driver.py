@@ -166,6 +166,7 @@ class Driver:
         said = request.interface or Interface()
         addresses = [_read(Addressed, text, "--ip") for text in (said.address, said.address_ipv6) if text]
         mac = _read(Mac, said.mac_address, "--mac-address") if said.mac_address else None
+        asked = options.endpoint(request.options)
         await orphans.sweep(self._door)
         await self._evict(request, network, [one.address for one in addresses])
         attached = await self._door.attach(
@@ -174,6 +175,9 @@ class Driver:
                 path="",
                 network=Name(network.name),
                 interface=ETH,
+                namespace=asked.namespace,
+                labels=asked.labels,
+                named_ports=asked.named_ports,
                 owner=OWNER,
                 addresses=tuple(addresses),
                 mac=mac,

@@ -7,19 +7,24 @@ option that is not known is refused, so that a misspelt one is not silently with
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from fairlead.api.schema import AnyPort
 from fairlead.model import codec
-from fairlead.model.address import Address, InterfaceName, Name
+from fairlead.model.address import Address, InterfaceName, Name, NamedPort, PortName
 from fairlead.model.endpoint import Protocol, PublishedPort
 from fairlead.model.errors import Invalid
+from fairlead.model.meta import check_label
+from fairlead.model.namespace import DEFAULT
 
 from .protocol import GENERIC, PORTS, PREFIX, PortBinding
 
 T = TypeVar("T")
 
 NETWORK = "fairlead.network"
+NAMESPACE, LABEL, PORT = "fairlead.namespace", "fairlead.label.", "fairlead.port."
+_OWN = "fairlead."
 HOST_BINDING = f"{PREFIX}.bridge.host_binding_ipv4"
 INTERFACE_PREFIX = f"{PREFIX}.container_iface_prefix"
 
@@ -78,6 +83,14 @@ class NetworkOptions(NamedTuple):
     network: Name | None
 
 
+class EndpointOptions(NamedTuple):
+    """What ``--network name=...,driver-opt=...`` says of a container, for policies."""
+
+    namespace: Name
+    labels: dict[str, str]
+    named_ports: dict[str, NamedPort]
+
+
 class Ports(NamedTuple):
     """What ``-p`` asks for: fixed host ports, and those left to us."""
 
@@ -103,6 +116,29 @@ def network(options: Mapping[str, Any] | None) -> NetworkOptions:
         else:
             raise Invalid(f"not an option; there are {', '.join([*_SPEC, *_KEPT, NETWORK])}", field=f"-o {option[:100]}")
     return NetworkOptions(spec, kept, name)
+
+
+def endpoint(options: Mapping[str, Any] | None) -> EndpointOptions:
+    """Read what a container is to be called by policies. Docker tells a driver no labels of containers, but these options."""
+    namespace, labels, named = Name(DEFAULT), dict[str, str](), dict[str, NamedPort]()
+    for option, text in (options or {}).items():
+        if not option.startswith(_OWN):
+            continue  # Docker's own
+        if not isinstance(text, str):
+            raise Invalid("expected a string", field=f"driver-opt {option[:100]}")
+        if option == NAMESPACE:
+            namespace = _read(Name, text, option, flag="driver-opt")
+        elif option.startswith(LABEL):
+            key = option.removeprefix(LABEL)
+            _read(partial(check_label, key), text, option, flag="driver-opt")
+            labels[key] = text
+        elif option.startswith(PORT):
+            name = _read(PortName, option.removeprefix(PORT), option, flag="driver-opt")
+            named[name] = _read(NamedPort, text, option, flag="driver-opt")
+        else:
+            known = f"{NAMESPACE}, {LABEL}KEY, {PORT}NAME"
+            raise Invalid(f"not an option; there are {known}", field=f"driver-opt {option[:100]}")
+    return EndpointOptions(namespace, labels, named)
 
 
 def pool(options: Mapping[str, str] | None) -> Name | None:

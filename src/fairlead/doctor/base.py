@@ -30,6 +30,10 @@ class Facts(Value, frozen=True, kw_only=True):
     uplink_mtu: int = 1500
     mtus: dict[str, int] = {}
     """The MTU of each network that leads outside."""
+    nodes: int = 1
+    """How many nodes are known, this one among them."""
+    unreached: tuple[str, ...] = ()
+    """Nodes whose containers cannot be reached from here, and why."""
     dropping: tuple[str, ...] = ()
     """Other people's forward chains whose policy is to drop, as ``family table chain``."""
 

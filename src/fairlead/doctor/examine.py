@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from fairlead.api.schema import Report
 
-from . import drift, host, maps, namespaces, pools
+from . import drift, host, maps, namespaces, nodes, pools
 from .base import Check, Facts
 
 CHECKS: tuple[Check, ...] = (
     drift.check,  # is the kernel as it should be
     namespaces.check,  # are the containers there
     pools.check,  # are there addresses left
+    nodes.check,  # are the other nodes there
     maps.check,  # is there room for policies
     host.forwarding,  # does the host route
     host.firewall,  # does somebody else drop

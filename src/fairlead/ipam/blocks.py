@@ -10,7 +10,6 @@ import ipaddress
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from hashlib import blake2b
-from itertools import islice
 
 from fairlead.model.address import Address, Prefix
 from fairlead.model.block import Block
@@ -19,23 +18,20 @@ from fairlead.model.network import Subnet
 from .pool import reserved, runs
 from .spans import Spans
 
-_LOOK = 4096
-"""Blocks that are looked at before a subnet counts as taken, where it has more than that: IPv6."""
+_LOOK = 1 << 24
+"""Blocks that are looked at before a subnet counts as taken: all of IPv4's."""
 _NAMED = 10
 
 
 def choose(subnets: Iterable[Subnet], taken: Collection[Prefix], node: str, wish: Address | None = None) -> Prefix | None:
     """The block to take next of these subnets, the one that holds ``wish`` if given; None if there is none."""
     for subnet in subnets:
-        if wish is not None:
-            if subnet.cidr.holds(wish):
-                block = Prefix(str(ipaddress.ip_network((wish.ip, subnet.block_length), strict=False)))
-                return None if _taken(block, taken) else block
-            continue
-        usable = runs(subnet) - reserved(subnet, None)
-        for block in islice(_candidates(subnet, node), _LOOK):
-            if (usable & Spans.of(block)).size and not _taken(block, taken):
+        if wish is None:
+            if block := _next(subnet, taken, node):
                 return block
+        elif subnet.cidr.holds(wish):
+            block = Prefix(str(ipaddress.ip_network((wish.ip, subnet.block_length), strict=False)))
+            return None if _meets(block, taken) else block
     return None
 
 
@@ -49,17 +45,36 @@ def full(network: str, subnets: Sequence[Subnet], blocks: Iterable[Block]) -> st
     return f"network {network}: every {sizes} block of {shown} is taken; by node: {', '.join(some) or 'none'}{more}"
 
 
-def _taken(block: Prefix, taken: Collection[Prefix]) -> bool:
-    return block in taken or any(block.overlaps(one) for one in taken if one.length != block.length)
+def _next(subnet: Subnet, taken: Iterable[Prefix], node: str) -> Prefix | None:
+    """The first free block from the place that the node's name gives."""
+    near = [one for one in taken if subnet.cidr.overlaps(one)]
+    same = {int(one.net.network_address) for one in near if one.length == subnet.block_length}
+    odd = [one for one in near if one.length != subnet.block_length]
+    count = 1 << (subnet.block_length - subnet.cidr.length)
+    if len(same) == count:
+        return None
+    usable = runs(subnet) - reserved(subnet, None)
+    for first in _candidates(subnet, node, count):
+        if first not in same:
+            block = _block(subnet, first)
+            if (usable & Spans.of(block)).size and not _meets(block, odd):
+                return block
+    return None
 
 
-def _candidates(subnet: Subnet, node: str) -> Iterator[Prefix]:
-    """Every block of a subnet, once, from the place that the node's name gives."""
-    length = subnet.block_length
-    count = 1 << (length - subnet.cidr.length)
-    size = 1 << (subnet.bits - length)
+def _candidates(subnet: Subnet, node: str, count: int) -> Iterator[int]:
+    """The first address of every block, each once; of IPv6, of as many as anybody would look at."""
+    size = 1 << (subnet.bits - subnet.block_length)
     first = int(subnet.cidr.net.network_address)
     begin = int.from_bytes(blake2b(node.encode(), digest_size=8).digest(), "big") % count
+    for step in range(min(count, _LOOK)):
+        yield first + (begin + step) % count * size
+
+
+def _block(subnet: Subnet, first: int) -> Prefix:
     made = ipaddress.IPv4Address if subnet.family == 4 else ipaddress.IPv6Address
-    for step in range(count):
-        yield Prefix(f"{made(first + (begin + step) % count * size)}/{length}")
+    return Prefix(f"{made(first)}/{subnet.block_length}")
+
+
+def _meets(block: Prefix, others: Iterable[Prefix]) -> bool:
+    return any(block.overlaps(one) for one in others)

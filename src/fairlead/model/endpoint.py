@@ -153,7 +153,8 @@ class EndpointSpec(Value, frozen=True, kw_only=True):
     whose near end is ``host``, and Fairlead only adds ports and limits to it. ``handover``: the container's end of the link
     is made on the host, and who asked moves, names and configures it; ``interface`` is what its name will begin with.
     ``standby``: ports that another attachment of the container publishes, and this one does when that goes.
-    ``named_ports``: ports of the container by the names that policies may use.
+    ``named_ports``: ports of the container by the names that policies may use. ``node``: on which it is, where nodes tell
+    each other of theirs.
     """
 
     container: ContainerID
@@ -168,6 +169,7 @@ class EndpointSpec(Value, frozen=True, kw_only=True):
     ports: tuple[PublishedPort, ...] = ()
     standby: tuple[PublishedPort, ...] = ()
     named_ports: dict[str, NamedPort] = {}
+    node: str = ""
     bandwidth: Bandwidth | None = None
     aliases: tuple[str, ...] = ()
     dns: Dns = Dns()

@@ -45,10 +45,20 @@ class NodeSpec(Value, frozen=True, kw_only=True):
     pod_cidrs: tuple[Prefix, ...] = msgspec.field(default=(), name="podCIDRs")
 
 
+class NodeCondition(Value, frozen=True, kw_only=True):
+    """One thing that is so of the node, is not, or is not known."""
+
+    type: str
+    status: Literal["True", "False", "Unknown"]
+    reason: str = ""
+    message: str = ""
+
+
 class NodeStatus(Value, frozen=True, kw_only=True):
-    """What it is reached by."""
+    """What it is reached by, and how it is."""
 
     addresses: tuple[NodeAddress, ...] = ()
+    conditions: tuple[NodeCondition, ...] = ()
 
 
 class Node(Object, frozen=True, kw_only=True, tag="Node"):
@@ -59,6 +69,12 @@ class Node(Object, frozen=True, kw_only=True, tag="Node"):
     api_version: Literal["v1"] = "v1"
     spec: NodeSpec = NodeSpec()
     status: NodeStatus = NodeStatus()
+
+    @property
+    def ready(self) -> bool | None:
+        """Whether it gives signs of life; None if nobody can tell."""
+        said = next((one.status for one in self.status.conditions if one.type == "Ready"), "Unknown")
+        return None if said == "Unknown" else said == "True"
 
     @property
     def labels(self) -> dict[str, str]:

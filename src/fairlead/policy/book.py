@@ -16,7 +16,7 @@ from fairlead.model.node import Node
 from .explain import Explanation, Party, explain
 from .groups import Groups
 from .identity import Class
-from .lens import Feature, Kind, Lens, touched
+from .lens import NODES, Feature, Kind, Lens, touched
 from .peers import Moves, Peers, Steps
 from .salvage import salvage
 from .select import Policy, Prepared, Rule, key_of, prepare
@@ -60,16 +60,12 @@ class Book:
         """Have ``things``, each in place of one of its kind and name."""
         for thing in things:
             match thing:
+                case Endpoint() | Node():
+                    continue
                 case Namespace():
                     self._lose(self._groups.drop(key_of(thing)))
                     self._namespaces[thing.name] = thing
                     self._rename(thing.name)
-                case Endpoint():
-                    self._endpoints[thing.name] = thing
-                    self._seat(thing)
-                case Node():
-                    self._nodes[thing.name] = thing
-                    self._seat_node(thing)
                 case Broken():
                     self._take(salvage(thing))
                     if thing.plural == Namespace.plural:
@@ -77,6 +73,15 @@ class Book:
                         self._rename(thing.name)
                 case _:
                     self._take(prepare(thing))
+        fresh, self._fresh = self._fresh, set()
+        self._refocus(fresh)
+        for thing in things:  # seen as the policies above see them
+            if isinstance(thing, Endpoint):
+                self._endpoints[thing.name] = thing
+                self._seat(thing)
+            elif isinstance(thing, Node):
+                self._nodes[thing.name] = thing
+                self._seat_node(thing)
         return self._settle()
 
     def drop(self, *things: Thing) -> Delta:
@@ -146,14 +151,18 @@ class Book:
                 self._seat(one)
 
     def _seat(self, endpoint: Endpoint) -> None:
-        """An endpoint is new, or changed, or its namespace did, or what policies look at."""
+        """An endpoint is new, or changed, or its namespace did, or what policies look at.
+
+        What policies say of those on other nodes is for these to enforce: here they are peers alone.
+        """
         who = self._lens.profile(endpoint, self._namespaces)
-        self._groups.join(endpoint.name, who)
+        if endpoint.spec.node in {"", self._node}:
+            self._groups.join(endpoint.name, who)
         self._peers.seat(endpoint.name, self._lens.outside(who), (one.address for one in endpoint.spec.addresses))
 
     def _seat_node(self, node: Node) -> None:
         """The same for a node, if any policy looks at nodes."""
-        if (Kind.NODE, "") in self._lens:
+        if NODES in self._lens:
             self._peers.seat_node(node.name, self._lens.labels(Kind.NODE, node.labels), node.addresses)
         else:
             self._peers.unseat_node(node.name)
@@ -173,8 +182,6 @@ class Book:
                 del self._rules[clause.number]
 
     def _settle(self) -> Delta:
-        fresh, self._fresh = self._fresh, set()
-        self._refocus(fresh)
         turn, moves = self._turn()
         subjects = self._groups.flipped()
         return Delta((*turn.first, *moves.steps), subjects, (*turn.last, *self._retire()))
@@ -208,6 +215,6 @@ class Book:
             home = endpoint.metadata.namespace or DEFAULT
             if touched(features, endpoint, around.get(home) or labels(home, None)):
                 self._seat(endpoint)
-        if any(kind is Kind.NODE for kind, _ in features):
+        if any(kind is Kind.NODE for kind, _, _ in features):
             for node in self._nodes.values():
                 self._seat_node(node)

@@ -14,7 +14,7 @@ import bisect
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from fairlead.desired.state import Judgement, Rows, Ruling, Span
@@ -24,6 +24,7 @@ from fairlead.model.policy import PolicyType
 from .identity import Face, number
 from .ports import Named, Run, runs
 from .select import Clause, Layer, Prepared
+from .terms import Term
 
 _PORTS = 1 << 16
 
@@ -141,19 +142,27 @@ def own_ports(direction: PolicyType, policies: Iterable[Prepared], named: Named)
 
 
 class PolicySet:
-    """Some policies of one direction, and how they judge the classes of peers that there are."""
+    """Some policies of one direction, and how they judge the classes of peers that there are.
+
+    Which of its clauses mean a class is a mask, a bit a clause; ``bits`` says which each of its terms sets.
+    """
 
     def __init__(self, own: int, direction: PolicyType, policies: Sequence[Prepared], named: Named) -> None:
         """``named``: the named ports of the containers that are under it, where these are what is asked."""
         self.number = own
         self._isolated = any(one.layer is Layer.NETWORK for one in policies)
         self._clauses = tuple(clause for one in policies for clause in one.directions[direction].clauses)
-        self._keys = tuple(tuple(term.key for term in clause.terms) for clause in self._clauses)
         self._said = tuple(Said.by(clause, named) for clause in self._clauses)
-        self._named = tuple(bool(clause.names) and direction is PolicyType.EGRESS for clause in self._clauses)
-        self.terms = {term.key: term for clause in self._clauses for term in clause.watched(direction)}
-        self._memo: dict[tuple[int | tuple[int, Said], ...], Ruling] = {}
-        self._rest = self._ruling((), {})
+        self._named = tuple(at for at, one in enumerate(self._clauses) if one.names and direction is PolicyType.EGRESS)
+        self._always = sum(1 << at for at, clause in enumerate(self._clauses) if clause.everybody)
+        self.terms: dict[bytes, Term] = {}
+        self.bits: dict[bytes, int] = {}
+        for at, clause in enumerate(self._clauses):
+            for term in clause.watched(direction):
+                self.terms[term.key] = term
+                self.bits[term.key] = self.bits.get(term.key, 0) | (0 if clause.everybody else 1 << at)
+        self._memo: dict[tuple[int, tuple[Said, ...]], Ruling] = {}
+        self._rest = self._ruling(0, {})
         self._judged: dict[int, Judgement] = {}
         self._order: list[int] = []
         self._uses = Counter((self._rest.number,))
@@ -163,15 +172,18 @@ class PolicySet:
         """The owner of its rows."""
         return f"policy/{self.number:016x}"
 
-    def judge(self, peer: int, face: Face, meant: Collection[bytes]) -> bool:
-        """Judge a class that the terms ``meant`` mean; whether that adds a row."""
-        ruling = self._ruling(meant, face.ports)
-        if ruling.number == self._rest.number:
-            return False
-        self._judged[peer] = Judgement(policy=self.number, peer=peer, ruling=ruling.number)
-        bisect.insort(self._order, peer)
-        self._uses[ruling.number] += 1
-        return True
+    def judge(self, peer: int, face: Face, mask: int) -> bool:
+        """Judge a class that the clauses of ``mask`` mean; whether that adds a row."""
+        if self._judge(peer, face, mask):
+            bisect.insort(self._order, peer)
+            return True
+        return False
+
+    def judge_all(self, masks: Mapping[int, int], faces: Mapping[int, Face]) -> None:
+        """Judge all classes that its terms mean, when it comes into use."""
+        for peer, mask in masks.items():
+            self._judge(peer, faces[peer], mask)
+        self._order = sorted(self._judged)
 
     def forget(self, peer: int) -> bool:
         """Forget a class; whether that takes a row away."""
@@ -191,15 +203,21 @@ class PolicySet:
         rest = Judgement(policy=self.number, peer=0, ruling=self._rest.number)
         return (*[rulings[one] for one in sorted(self._uses)], rest, *[self._judged[peer] for peer in self._order])
 
-    def _ruling(self, meant: Collection[bytes], named: Named) -> Ruling:
+    def _judge(self, peer: int, face: Face, mask: int) -> bool:
+        ruling = self._ruling(mask, face.ports).number
+        if ruling == self._rest.number:
+            return False
+        self._judged[peer] = Judgement(policy=self.number, peer=peer, ruling=ruling)
+        self._uses[ruling] += 1
+        return True
+
+    def _ruling(self, mask: int, named: Named) -> Ruling:
         """The ruling on a class whose ports have these names. Its number holds the set's, so that no two sets share a row."""
-        key: list[int | tuple[int, Said]] = []
-        for at, clause in enumerate(self._clauses):
-            if clause.everybody or any(one in meant for one in self._keys[at]):
-                key.append((at, Said.by(clause, named)) if self._named[at] else at)
-        known = tuple(key)
-        if known not in self._memo:
-            said = (self._said[one] if isinstance(one, int) else one[1] for one in known)
+        mask |= self._always
+        resolved = tuple([Said.by(self._clauses[at], named) for at in self._named if mask >> at & 1]) if self._named else ()
+        if (mask, resolved) not in self._memo:
+            theirs = {one.rule: one for one in resolved}
+            said = [theirs.get(one.rule, one) for at, one in enumerate(self._said) if mask >> at & 1]
             found = spans(said, isolated=self._isolated)
-            self._memo[known] = Ruling(number=number("ruling", self.number, found), spans=found)
-        return self._memo[known]
+            self._memo[mask, resolved] = Ruling(number=number("ruling", self.number, found), spans=found)
+        return self._memo[mask, resolved]

@@ -1,19 +1,21 @@
 """Lens: what the policies in use look at, and so all that tells one container from another.
 
-A label that no selector names cannot matter, nor can a port's name that no rule uses. Leaving them out keeps containers alike
-that differ by a serial number, and so keeps classes and sets few.
+A label that no selector asks for cannot matter, nor can a port's name that no rule uses. Leaving them out keeps containers
+alike that differ by a serial number, and so keeps classes and sets few. Of a label selectors ask for a value, or whether it
+is there at all; of a value that nobody asks for all that may matter is that it is there.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from enum import Enum, auto
 
 from fairlead.model import namespace
 from fairlead.model.address import NamedPort
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.namespace import Namespace
+from fairlead.model.selector import Operator, Selector
 
 from .identity import Labels, Profile
 
@@ -22,18 +24,33 @@ class Kind(Enum):
     """The kinds of things that policies look at."""
 
     POD = auto()
-    """A key of a container's labels."""
+    """A container's labels."""
     NAMESPACE = auto()
-    """A key of a namespace's labels."""
+    """A namespace's labels."""
     NODE = auto()
-    """A key of a node's labels; "" is that there are nodes at all."""
+    """A node's labels."""
     OWN_PORT = auto()
     """A port's name that the subject of a rule resolves: ingress."""
     PORT = auto()
     """A port's name that the peer resolves: egress."""
 
 
-Feature = tuple[Kind, str]
+Feature = tuple[Kind, str, str]
+"""Of labels the key and the value, or ``THERE``; of ports the name."""
+
+NODES: Feature = (Kind.NODE, "", "")
+"""That there are nodes at all."""
+THERE = "*"
+"""In place of a value: that the label is there, whatever its value. No label has it for a value."""
+
+
+def features(kind: Kind, selector: Selector) -> Iterator[Feature]:
+    """What a selector asks for."""
+    yield from ((kind, key, value) for key, value in selector.match_labels.items())
+    for one in selector.match_expressions:
+        if one.operator in {Operator.EXISTS, Operator.DOES_NOT_EXIST}:
+            yield (kind, one.key, THERE)
+        yield from ((kind, one.key, value) for value in one.values)
 
 
 class Lens:
@@ -60,8 +77,14 @@ class Lens:
         return gone
 
     def labels(self, kind: Kind, given: Mapping[str, str]) -> Labels:
-        """Those of the labels that matter, sorted."""
-        return tuple(sorted([(key, value) for key, value in given.items() if (kind, key) in self._uses]))
+        """Those of the labels that matter, sorted, and of those as much as matters."""
+        seen = []
+        for key, value in given.items():
+            if (kind, key, value) in self._uses:
+                seen.append((key, value))
+            elif (kind, key, THERE) in self._uses:
+                seen.append((key, THERE))
+        return tuple(sorted(seen))
 
     def profile(self, endpoint: Endpoint, namespaces: Mapping[str, Namespace]) -> Profile:
         """What policies see of an endpoint; a namespace that nobody made has its name as its label."""
@@ -83,19 +106,18 @@ class Lens:
     def _ports(self, named: Mapping[str, NamedPort], kinds: Collection[Kind]) -> Labels:
         if not named:
             return ()
-        return tuple(
-            sorted([(name, str(port)) for name, port in named.items() if any((one, name) in self._uses for one in kinds)])
-        )
+        seen = [name for name in named if any((one, name, "") in self._uses for one in kinds)]
+        return tuple((name, str(named[name])) for name in sorted(seen))
 
 
 def touched(features: Collection[Feature], endpoint: Endpoint, around: Mapping[str, str]) -> bool:
     """Whether an endpoint, in a namespace with the labels ``around``, has any of the features."""
-    for kind, word in features:
+    for kind, word, value in features:
         match kind:
             case Kind.POD:
-                has = word in endpoint.metadata.labels
+                has = _has(endpoint.metadata.labels, word, value)
             case Kind.NAMESPACE:
-                has = word in around
+                has = _has(around, word, value)
             case Kind.OWN_PORT | Kind.PORT:
                 has = word in endpoint.spec.named_ports
             case _:
@@ -103,3 +125,7 @@ def touched(features: Collection[Feature], endpoint: Endpoint, around: Mapping[s
         if has:
             return True
     return False
+
+
+def _has(labels: Mapping[str, str], key: str, value: str) -> bool:
+    return key in labels and value in {THERE, labels[key]}

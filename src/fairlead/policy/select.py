@@ -111,7 +111,7 @@ class Prepared:
             kind = Kind.OWN_PORT if way is PolicyType.INGRESS else Kind.PORT
             for clause in one.clauses:
                 found.update(feature for term in clause.terms for feature in term.features())
-                found.update((kind, name) for name in clause.names)
+                found.update((kind, name, "") for name in clause.names)
         return found
 
     @property

@@ -81,9 +81,12 @@ class Sets:
         drawers = tuple(face.drawers())
         self._faces.lay(peer, drawers)
         meaning = self._meaning[peer] = {key for key in self._lying.near(drawers) if self._terms[key].matches(face)}
+        masks: dict[int, int] = {}
         for key in meaning:
             self._meant[key].add(peer)
-        return [own for own in self._speaking(meaning) if self._sets[own].judge(peer, face, meaning)]
+            for own in self._users[key]:
+                masks[own] = masks.get(own, 0) | self._sets[own].bits[key]
+        return [own for own, mask in masks.items() if self._sets[own].judge(peer, face, mask)]
 
     def _leave(self, peer: int, face: Face) -> list[int]:
         """A class is no more; the sets that said something of it."""
@@ -91,10 +94,7 @@ class Sets:
         meaning = self._meaning.pop(peer, set())
         for key in meaning:
             self._meant[key].discard(peer)
-        return [own for own in self._speaking(meaning) if self._sets[own].forget(peer)]
-
-    def _speaking(self, meaning: set[bytes]) -> set[int]:
-        return {own for key in meaning for own in self._users[key]}
+        return [own for own in {own for key in meaning for own in self._users[key]} if self._sets[own].forget(peer)]
 
     def _open(self, own: int, faces: Mapping[int, Face]) -> PolicySet:
         """A set comes into use."""
@@ -108,8 +108,11 @@ class Sets:
                 for peer in self._meant[key]:
                     self._meaning[peer].add(key)
             self._users[key].add(own)
-        for peer in {peer for key in one.terms for peer in self._meant[key]}:
-            one.judge(peer, faces[peer], self._meaning[peer])
+        masks: dict[int, int] = {}
+        for key, bits in one.bits.items():
+            for peer in self._meant[key]:
+                masks[peer] = masks.get(peer, 0) | bits
+        one.judge_all(masks, faces)
         return one
 
     def _close(self, own: int) -> PolicySet:

@@ -15,7 +15,7 @@ from fairlead.model.policy import IpBlock, PolicyPeer
 from fairlead.model.selector import Selector
 
 from .identity import Drawer, Face, canonical
-from .lens import Feature, Kind
+from .lens import NODES, Feature, Kind, features
 
 _ALL = Selector()
 
@@ -51,8 +51,8 @@ class Labelled(NamedTuple):
 
     def features(self) -> Iterator[Feature]:
         """What it looks at."""
-        yield from ((Kind.POD, key) for key in _keys(self.pods))
-        yield from ((Kind.NAMESPACE, key) for key in _keys(self.namespaces))
+        yield from features(Kind.POD, self.pods)
+        yield from features(Kind.NAMESPACE, self.namespaces)
 
 
 class Block(NamedTuple):
@@ -95,8 +95,8 @@ class Nodes(NamedTuple):
 
     def features(self) -> Iterator[Feature]:
         """What it looks at."""
-        yield (Kind.NODE, "")
-        yield from ((Kind.NODE, key) for key in _keys(self.nodes))
+        yield NODES
+        yield from features(Kind.NODE, self.nodes)
 
 
 class Having(NamedTuple):
@@ -117,7 +117,7 @@ class Having(NamedTuple):
 
     def features(self) -> Iterator[Feature]:
         """What it looks at."""
-        yield (Kind.PORT, self.name)
+        yield (Kind.PORT, self.name, "")
 
 
 Term = Labelled | Block | Nodes | Having
@@ -149,8 +149,3 @@ def _of_policy(peer: PolicyPeer, home: str) -> Term:
     if isinstance(peer.ip_block, IpBlock):
         return Block.by(peer.ip_block.cidr, peer.ip_block.excluded)
     return Labelled.by("" if peer.namespace_selector is not None else home, peer.pod_selector, peer.namespace_selector)
-
-
-def _keys(selector: Selector) -> Iterator[str]:
-    yield from selector.match_labels
-    yield from (one.key for one in selector.match_expressions)

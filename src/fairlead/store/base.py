@@ -52,6 +52,9 @@ Stored = Object | Broken
 MAX_OBJECT = 1 << 20
 """Bytes of one encoded object; etcd and the Kubernetes API take little more."""
 
+MAX_CHANGES = 127
+"""Changes in one commit that every store takes: etcd has 128 in a transaction (--max-txn-ops), and keeps one for itself."""
+
 KEEP = 4096
 """How many revisions a store remembers for watches, and how many deletions of each kind."""
 
@@ -72,11 +75,20 @@ class EventKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One change of one object. Of a deletion ``object`` is what it last was, with the revision of its deletion."""
+    """One change of one object. Of a deletion ``object`` is what it last was, with the revision of its deletion.
+
+    ``more``: the same commit has more events to tell, at the same revision.
+    """
 
     kind: EventKind
     object: Stored
     revision: int
+    more: bool = False
+
+    @property
+    def since(self) -> int:
+        """What a watch is handed that goes on after this event: it misses nothing, and tells a commit left half told again."""
+        return self.revision - self.more
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,23 +144,29 @@ class Store(Protocol):
         """One object, or None."""
 
     async def list(self, plural: str) -> Listing:
-        """All objects of a kind."""
+        """All objects of a kind, as they were at one moment."""
 
     async def commit(self, *changes: Change) -> tuple[Stored | None, ...]:
         """Do all of it or nothing; raise ``Conflict`` or ``Missing`` if an expectation does not hold.
 
         For each change the object as it now is (of a deletion, as it last was; None if nothing was there). A put that
-        changes nothing takes no revision. When a call is cancelled its commit may have happened or not.
+        changes nothing takes no revision. When a call is cancelled its commit may have happened or not; the same is so
+        where ``Unavailable`` says that it is not known.
         """
 
     def watch(self, plural: str | None, since: int) -> AsyncGenerator[Event]:
         """Every change after revision ``since``, of one kind or of all, in order, each once; ends when the store is closed.
 
-        Raises ``Compacted`` if the store does not remember that far back, or never was at that revision.
+        Who leaves off and goes on later names the ``since`` of the last event. Raises ``Compacted`` if the store does not
+        remember that far back, or never was at that revision; ``Unavailable`` once it has been away for too long.
         """
 
     async def deleted(self, plural: str) -> tuple[Object, ...]:
-        """The last deleted objects of a kind, oldest first, as far back as the store remembers; perhaps none."""
+        """The last deleted objects of a kind, oldest first, as far back as the store remembers; perhaps none.
+
+        For one who needs to know after a restart what he let go, and in which order. Where many nodes write, a store that
+        remembers all of theirs for each is not what keeps this: a node's own copy is (``store.snapshot``).
+        """
 
     async def close(self) -> None:
         """Finish what was begun and let go. Again is no error."""
@@ -188,11 +206,21 @@ def readable(found: Iterable[Stored]) -> tuple[Object, ...]:
     return tuple(one for one in found if not isinstance(one, Broken))
 
 
+def known(plural: str, key: Key) -> type[Object]:
+    """The class of an object that is asked for; raise if no store can have such a one."""
+    kind = kind_of(plural)
+    try:
+        "".join(key).encode()
+    except UnicodeEncodeError as problem:
+        raise Invalid(f"{key!r:.100} holds text that is not Unicode: {problem.reason}", field="metadata.name") from None
+    return kind
+
+
 def check(changes: Sequence[Change]) -> None:
-    """Raise unless the changes can be one commit: kinds known, no object twice."""
+    """Raise unless the changes can be one commit: kinds known, names that are text, no object twice."""
     seen = set()
     for change in changes:
-        kind_of(change.plural)
+        known(change.plural, change.key)
         if (at := (change.plural, change.key)) in seen:
             raise Invalid(f"{name_of(change)} is changed twice in one commit")
         seen.add(at)

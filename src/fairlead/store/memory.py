@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from typing import NamedTuple
 
 from fairlead.kit.clock import Clock
 from fairlead.model.meta import Object
 
+from . import presence
 from .base import (
     KEEP,
     Change,
@@ -26,10 +29,12 @@ from .base import (
     closed,
     compacted,
     kind_of,
+    known,
     read,
     readable,
     settle,
 )
+from .presence import TTL, Claim, Hold
 
 
 class _Past(NamedTuple):
@@ -52,10 +57,12 @@ class Memory:
         self._history: deque[_Past] = deque(maxlen=keep)
         self._revision = 0
         self._closed = False
+        self._claims: dict[str, Claim] = {}
         self._wakes: set[asyncio.Event] = set()
 
     async def get(self, plural: str, key: Key) -> Stored | None:
         self._open()
+        known(plural, key)
         return self._look(plural, key)
 
     async def list(self, plural: str) -> Listing:
@@ -71,8 +78,7 @@ class Memory:
         for one in settled:
             if one.event is not None:
                 self._keep_event(one.event, one.data)
-        for wake in self._wakes:
-            wake.set()
+        self._wake()
         return tuple(one.result for one in settled)
 
     async def watch(self, plural: str | None, since: int) -> AsyncGenerator[Event]:
@@ -98,8 +104,51 @@ class Memory:
         kind_of(plural)
         return readable(read(plural, data) for data in self._deleted.get(plural, ()))
 
+    @asynccontextmanager
+    async def hold(self, name: str, holder: str, ttl: float = TTL) -> AsyncIterator[Hold]:
+        self._open()
+        presence.check(name, holder, ttl)
+        now, token = asyncio.get_running_loop().time, uuid.uuid4().hex
+        asked = now()
+
+        async def renew() -> bool:
+            self._open()
+            held = name in self._claims and self._claims[name].token == token
+            if held:
+                self._claims[name] = Claim(holder, token, now() + ttl)
+            return held
+
+        async def release() -> None:
+            if name in self._claims and self._claims[name].token == token:
+                del self._claims[name]
+                self._wake()
+
+        self._claims[name] = presence.claimed(name, self._claims.get(name), Claim(holder, token, asked + ttl), asked)
+        self._wake()
+        async with presence.kept(Hold(name, holder), asked, ttl, renew, release) as hold:
+            yield hold
+
+    async def present(self) -> AsyncGenerator[Mapping[str, str]]:
+        self._open()
+        wake = asyncio.Event()
+        self._wakes.add(wake)
+
+        async def read() -> Mapping[str, Claim]:
+            return self._claims
+
+        following = presence.follow(read, wake, asyncio.get_running_loop().time, lambda: self._closed)
+        try:
+            async with aclosing(following):
+                async for holders in following:
+                    yield holders
+        finally:
+            self._wakes.discard(wake)
+
     async def close(self) -> None:
         self._closed = True
+        self._wake()
+
+    def _wake(self) -> None:
         for wake in self._wakes:
             wake.set()
 

@@ -11,14 +11,23 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fairlead.model.errors import Failed, Forbidden, Problem, Unavailable, Unsupported
 
-APPLICATION = 0x66616972
-"""PRAGMA application_id of our files, so that no other program's database is taken for ours."""
 
-MIGRATIONS: tuple[str, ...] = (
+class Layout(NamedTuple):
+    """What a file holds. ``application`` (PRAGMA application_id) tells it from other programs' databases and our other ones.
+
+    ``migrations``: what brings a file of version n (PRAGMA user_version, the place in the tuple) to n + 1. Never changed, only
+    added to.
+    """
+
+    application: int
+    migrations: tuple[str, ...]
+
+
+_MIGRATIONS = (
     """
     CREATE TABLE objects (
         plural TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, data BLOB NOT NULL,
@@ -29,8 +38,15 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE floor (revision INTEGER NOT NULL);
     INSERT INTO floor VALUES (0);
     """,
+    """
+    CREATE TABLE holds (
+        name TEXT PRIMARY KEY, holder TEXT NOT NULL, token TEXT NOT NULL, until REAL NOT NULL, boot TEXT NOT NULL
+    );
+    """,
 )
-"""What brings a file of version n (PRAGMA user_version, the place in this tuple) to n + 1. Never changed, only added to."""
+
+STORE = Layout(0x66616972, _MIGRATIONS)
+"""The file of the store (``sqlite``)."""
 
 _ASIDE = "stop what uses it, move it with its -wal and -shm files to another directory, and start again"
 _CACHE_KIB = 1024
@@ -46,15 +62,15 @@ def connect(path: Path, busy: float) -> sqlite3.Connection:
     return connection
 
 
-def open_file(path: Path, busy: float) -> sqlite3.Connection:
+def open_file(path: Path, busy: float, layout: Layout) -> sqlite3.Connection:
     """Open ``path``, make it if it is not there, check it and bring it to the newest version."""
     _prepare(path)
     connection = connect(path, busy)
     try:
         with translated(path):
-            _identify(connection, path)
+            _identify(connection, path, layout)
             _wal(connection, path, busy)
-            _migrate(connection, path)
+            _migrate(connection, path, layout)
     except Problem:
         connection.close()
         raise
@@ -120,15 +136,15 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _identify(connection: sqlite3.Connection, path: Path) -> None:
+def _identify(connection: sqlite3.Connection, path: Path, layout: Layout) -> None:
     tables = value(connection, "SELECT count(*) FROM sqlite_master")
-    if tables and value(connection, "PRAGMA application_id") != APPLICATION:
-        raise Failed(f"{path} is an SQLite database of another program and was left as it is; name another path for the store")
+    if tables and value(connection, "PRAGMA application_id") != layout.application:
+        raise Failed(f"{path} is an SQLite database of another program or purpose and was left as it is; name another path")
     version = value(connection, "PRAGMA user_version")
-    if version > len(MIGRATIONS):
+    if version > len(layout.migrations):
         raise Unsupported(
-            f"{path} was written by a newer Fairlead: its schema is version {version}, this one knows up to {len(MIGRATIONS)}; "
-            f"install the newer Fairlead again, or {_ASIDE}"
+            f"{path} was written by a newer Fairlead: its schema is version {version}, this one knows up to "
+            f"{len(layout.migrations)}; install the newer Fairlead again, or {_ASIDE}"
         )
     if (verdict := value(connection, "PRAGMA quick_check(1)")) != "ok":
         raise damaged(path, verdict)
@@ -150,18 +166,18 @@ def _wal(connection: sqlite3.Connection, path: Path, busy: float) -> None:
         raise Unsupported(f"{path} is on a file system without shared memory maps; put the store on a local disk")
 
 
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    if value(connection, "PRAGMA user_version") == len(MIGRATIONS):
+def _migrate(connection: sqlite3.Connection, path: Path, layout: Layout) -> None:
+    if value(connection, "PRAGMA user_version") == len(layout.migrations):
         return
     with transaction(connection, "IMMEDIATE"):
         version = value(connection, "PRAGMA user_version")  # another process may have been faster
-        if version > len(MIGRATIONS):
+        if version > len(layout.migrations):
             raise Unavailable(f"{path} was just changed by a newer Fairlead; install that one")
-        for script in MIGRATIONS[version:]:
+        for script in layout.migrations[version:]:
             for statement in filter(str.strip, script.split(";")):
                 connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {APPLICATION}")
-        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        connection.execute(f"PRAGMA application_id = {layout.application}")
+        connection.execute(f"PRAGMA user_version = {len(layout.migrations)}")
 
 
 def _problem(path: Path, error: sqlite3.Error) -> Problem:

@@ -10,8 +10,11 @@ with a connection each do the work, so that a reader never waits for a disk::
 
 A commit that is refused fails alone, because it is settled before anything of it is written; when the disk fails, the whole
 batch fails. A watch keeps no queue: it remembers the revision it has seen and reads the history table from there, so a slow
-one costs no memory and ends in ``Compacted`` at worst. With ``shared`` it also looks every 25 ms, while something watches,
-whether another process has committed (``PRAGMA data_version``: a look into shared memory, no reading of the disk).
+one costs no memory and ends in ``Compacted`` at worst.
+
+Every commit rings the bell (``bell``), and with ``shared`` a process hears the others' while something watches. Against a ring
+that never came, because its process was killed between commit and ring, it also looks once a second whether anybody has
+committed (``PRAGMA data_version``: a look into shared memory, no reading of the disk).
 """
 
 from __future__ import annotations
@@ -19,9 +22,10 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Concatenate, NamedTuple, ParamSpec, Self, TypeVar
 
@@ -30,6 +34,7 @@ from fairlead.kit.clock import Clock
 from fairlead.model.errors import Problem
 from fairlead.model.meta import Object
 
+from . import holds, presence
 from .base import (
     KEEP,
     Change,
@@ -43,18 +48,21 @@ from .base import (
     closed,
     compacted,
     kind_of,
+    known,
     read,
     readable,
     settle,
 )
-from .schema import connect, damaged, open_file, transaction, translated, value
+from .bell import Bell
+from .presence import TTL, Claim, Hold
+from .schema import STORE, connect, damaged, open_file, transaction, translated, value
 
 BUSY = 5.0
 """Seconds to wait for another process's transaction."""
 
 _BATCH = 64
 _PAGE = 256
-_POLL = 0.025
+_LOOK = 1.0
 _TRIM = 8
 """The history may grow by one part in this many beyond what is kept before it is trimmed, so that few commits pay for it."""
 
@@ -213,7 +221,7 @@ class _Pulse:
             if seen != self._seen:
                 self._seen = seen
                 self._changed()
-        self._next = self._loop.call_later(_POLL, self._beat)
+        self._next = self._loop.call_later(_LOOK, self._beat)
 
 
 class Sqlite:
@@ -249,7 +257,7 @@ class Sqlite:
         return store
 
     async def get(self, plural: str, key: Key) -> Stored | None:
-        kind_of(plural)
+        known(plural, key)
         return await self._read(Rows.get, plural, key)
 
     async def list(self, plural: str) -> Listing:
@@ -277,11 +285,7 @@ class Sqlite:
             raise closed()
         if plural is not None:
             kind_of(plural)
-        wake = asyncio.Event()
-        self._wakes.add(wake)
-        if self._shared:
-            self._pulse.start()
-        try:
+        with self._listening() as wake:
             while not self._closed:
                 wake.clear()
                 page = await self._read(Rows.page, plural, since)
@@ -290,10 +294,36 @@ class Sqlite:
                 if page.until == since:
                     await wake.wait()
                 since = page.until
-        finally:
-            self._wakes.discard(wake)
-            if not self._wakes:
-                self._pulse.stop()
+
+    @asynccontextmanager
+    async def hold(self, name: str, holder: str, ttl: float = TTL) -> AsyncIterator[Hold]:
+        presence.check(name, holder, ttl)
+        token, asked = uuid.uuid4().hex, self._loop.time()
+
+        async def renew() -> bool:
+            return await self._held(self._holds.renew, name, token, holds.now() + ttl)
+
+        async def release() -> None:
+            await self._held(self._holds.release, name, token)
+            self._tell()
+
+        await self._held(self._holds.take, name, Claim(holder, token, holds.now() + ttl))
+        self._tell()
+        async with presence.kept(Hold(name, holder), asked, ttl, renew, release) as hold:
+            yield hold
+
+    async def present(self) -> AsyncGenerator[Mapping[str, str]]:
+        if self._closed:
+            raise closed()
+
+        async def read() -> Mapping[str, Claim]:
+            return await self._held(self._holds.claims)
+
+        with self._listening() as wake:
+            following = presence.follow(read, wake, holds.now, lambda: self._closed)
+            async with aclosing(following):
+                async for holders in following:
+                    yield holders
 
     async def close(self) -> None:
         if self._closed:
@@ -301,7 +331,7 @@ class Sqlite:
         self._closed = True
         self._wake()
         if self._connections:
-            self._pulse.stop()
+            self._unlisten()
         if self._flushing is not None:
             await asyncio.wait([self._flushing])
         for thread, connection in self._connections:
@@ -310,14 +340,17 @@ class Sqlite:
             thread.shutdown()  # at once: what it had to do came before the close above
 
     def _connect(self) -> None:
-        writing = open_file(self._path, self._busy)
+        writing = open_file(self._path, self._busy, STORE)
         self._connections.append((self._writer, writing))
+        self._holds = holds.Holds(self._path, self._busy)
+        self._connections.insert(0, (self._writer, self._holds.connection))
         reading = connect(self._path, self._busy)
         self._connections.insert(0, (self._reader, reading))
         looking = connect(self._path, 0)
         self._connections.insert(0, (self._reader, looking))
         self._writing, self._reading = Rows(self._path, writing), Rows(self._path, reading)
         self._pulse = _Pulse(looking, self._loop, self._wake)
+        self._bell = Bell(self._path, self._loop, self._wake)
         with translated(self._path):
             self._floor = self._writing.floor()
 
@@ -351,12 +384,47 @@ class Sqlite:
     def _commit(self, batch: Sequence[tuple[Change, ...]]) -> Sequence[Outcome]:
         with translated(self._path):
             outcomes, self._revision = self._writing.commit(batch, self._clock())
+        self._bell.ring()
         return outcomes
 
     def _trim(self) -> None:
         # What was committed is committed: if the disk is full just now, the next commit trims.
         with suppress(sqlite3.Error):
             self._floor = self._writing.trim(self._keep)
+
+    async def _held(self, what: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Read or write holds, in the writer's thread."""
+        if self._closed:
+            raise closed()
+
+        def work() -> T:
+            with translated(self._path):
+                return what(*args, **kwargs)
+
+        return await self._loop.run_in_executor(self._writer, work)
+
+    @contextmanager
+    def _listening(self) -> Iterator[asyncio.Event]:
+        """What is set whenever something may have changed."""
+        wake = asyncio.Event()
+        if self._shared and not self._wakes:
+            self._bell.hang()
+            self._pulse.start()
+        self._wakes.add(wake)
+        try:
+            yield wake
+        finally:
+            self._wakes.discard(wake)
+            if not self._wakes:
+                self._unlisten()
+
+    def _unlisten(self) -> None:
+        self._pulse.stop()
+        self._bell.take_down()
+
+    def _tell(self) -> None:
+        self._wake()
+        self._bell.ring()
 
     def _wake(self) -> None:
         for wake in self._wakes:

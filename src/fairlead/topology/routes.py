@@ -7,6 +7,7 @@
     host-gw    the same, and nothing where they are not
     bgp        BIRD writes the routes
     own block  ──> nobody, but for the addresses that a container here has (longer routes): no packet goes round in circles
+    the network's other addresses ──> nobody: what is for a node that is gone does not leave by the default route
 
 What one other node's blocks come to is one owner's rows: a node that changes costs what it has, not what there is.
 """
@@ -30,7 +31,9 @@ def own_rows(network: Network, me: Station, blocks: Iterable[Block]) -> Rows:
     rows: list[Row] = []
     if tunnel := _tunnel(network, me):
         rows.append(tunnel)
-    rows += [Path(dst=one.spec.cidr) for one in blocks if one.spec.cidr.length < _bits(one.spec.cidr)]
+    nobody = [subnet.cidr for subnet in network.spec.subnets]
+    nobody += [one.spec.cidr for one in blocks if one.spec.cidr.length < _bits(one.spec.cidr)]
+    rows += [Path(dst=one) for one in dict.fromkeys(nobody)]
     return tuple(rows)
 
 

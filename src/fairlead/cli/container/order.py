@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from fairlead.api.schema import Attach
 from fairlead.cli.fault import remedy
-from fairlead.model.address import Address, ContainerID, InterfaceName, Mac
+from fairlead.model.address import Address, ContainerID, InterfaceName, Mac, NamedPort
 from fairlead.model.endpoint import Bandwidth, Dns, PublishedPort
 from fairlead.model.errors import Invalid
 from fairlead.model.network import Driver, Network
@@ -33,6 +33,7 @@ class Wish:
     addresses: tuple[Address, ...] = ()
     mac: Mac | None = None
     ports: tuple[PublishedPort, ...] = ()
+    named_ports: dict[str, NamedPort] = field(default_factory=dict)
     bandwidth: Bandwidth | None = None
     dns: tuple[Address, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)
@@ -66,6 +67,7 @@ def check_alone(kind: Driver, wish: Wish) -> None:
         "ip": wish.addresses,
         "mac": wish.mac,
         "publish": wish.ports,
+        "port-name": wish.named_ports,
         "ingress-rate": wish.bandwidth and wish.bandwidth.ingress_rate,
         "egress-rate": wish.bandwidth and wish.bandwidth.egress_rate,
         "dns": wish.dns if kind is Driver.HOST else (),
@@ -98,6 +100,7 @@ def attaches(
             addresses=tuple(wanted[at]),
             mac=wish.mac if at == 0 else None,
             ports=wish.ports if at == primary else (),
+            named_ports=wish.named_ports,
             bandwidth=wish.bandwidth,
             dns=Dns(nameservers=wish.dns),
             gateway=at == primary,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from fairlead.desired.state import Guard, Guest, Publication, Realm, Row, Segment
+from fairlead.desired.state import Fellow, Guard, Guest, Publication, Realm, Row, Segment
 from fairlead.kernel.nft import Element, field, ifname
 from fairlead.model.address import Address, Prefix
 
@@ -30,6 +30,8 @@ def elements(rows: Iterable[Row]) -> Elements:
 def _of(row: Row) -> Iterator[tuple[str, Element]]:
     if isinstance(row, Segment):
         yield from _segment(row)
+    elif isinstance(row, Fellow):
+        yield from ((f"nodes{one.family}", Element(one.packed)) for one in row.addresses)
     elif isinstance(row, Realm):
         yield from _realm(row)
     elif isinstance(row, Publication):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fairlead.api.schema import Drift
-from fairlead.desired.state import Guard, Guest, NodeState, Publication, Realm, Row, Segment
+from fairlead.desired.state import Fellow, Guard, Guest, NodeState, Publication, Realm, Row, Segment
 from fairlead.kernel import nft
 from fairlead.kernel.netlink import NETFILTER, Netlink
 from fairlead.kit import fault
@@ -116,6 +116,7 @@ def _changes(new: Elements, old: Elements) -> Iterator[nft.Change]:
 def _rows(state: NodeState) -> Iterable[Row]:
     yield from state.table(Segment).values()
     yield from state.table(Realm).values()
+    yield from state.table(Fellow).values()
     yield from state.table(Publication).values()
     yield from state.table(Guard).values()
     yield from state.table(Guest).values()

@@ -48,6 +48,8 @@ _FAMILY_SETS = """
     set masquerade{n} {{ type ifname . {addr}; flags interval; }}
     # (routed link, what its container may send as)
     set source{n} {{ typeof iifname . {l3} saddr; }}
+    # Other nodes, which reach containers as this one does.
+    set nodes{n} {{ type {addr}; }}
     # (prefix of a routed network, anything), by what the network allows: all, those that are internal, not isolated, or reached
     # from outside as they are, and those that leave with the host's address. kin: (prefix, prefix) of one network; talk: may.
     set net{n} {{ type {addr} . {addr}; flags interval; }}
@@ -179,7 +181,8 @@ _APART = """\
         {l3} saddr . {l3} daddr @net{n} {l3} daddr . {l3} saddr @net{n} counter drop"""
 
 _REACHED = """\
-        {l3} daddr . {l3} saddr @reached{n} accept"""
+        {l3} daddr . {l3} saddr @reached{n} accept
+        {l3} saddr @nodes{n} accept"""
 
 
 def _body() -> str:
@@ -211,6 +214,7 @@ def _layouts(n: int) -> dict[str, Layout]:
         f"reflect{n}": Layout((address, address)),
         f"masquerade{n}": Layout(("ifname", address)),
         f"source{n}": Layout(("ifname", address)),
+        f"nodes{n}": Layout((address,)),
         **{f"{name}{n}": Layout((address, address)) for name in ("net", "inner", "joined", "reached", "masked", "kin", "talk")},
     }
 

@@ -1,0 +1,208 @@
+"""Cluster: the other nodes, and how this one reaches their containers.
+
+Nodes, networks and blocks come as the store tells of them, in any order. What each change comes to is worked out by
+``topology.routes``, for the one node and network that it concerns, and brought to the kernel in one go.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from msgspec.structs import replace
+
+from fairlead.desired.state import Fellow, Rows
+from fairlead.model.address import Address, Prefix
+from fairlead.model.block import Block
+from fairlead.model.endpoint import Endpoint
+from fairlead.model.errors import Conflict, Invalid, Missing
+from fairlead.model.network import CLUSTER, Network
+from fairlead.model.node import Node as Machine
+from fairlead.model.node import NodeCondition
+from fairlead.store.base import MAX_CHANGES, Delete, Key, Store
+from fairlead.topology import mtu, routes
+from fairlead.topology.station import Station
+
+from .blocks import Blocks
+from .me import Me
+from .node import Node
+
+log = logging.getLogger(__name__)
+
+
+class Cluster:
+    """Every node that is known, this one among them, and the rows by which the others are reached."""
+
+    def __init__(
+        self,
+        store: Store,
+        me: Me,
+        node: Node,
+        networks: Callable[[], Mapping[str, Network]],
+        blocks: Blocks,
+    ) -> None:
+        """``me``: this node as others reach it; ``networks``: all there are."""
+        self.machines: dict[str, Machine] = {}
+        self.remotes: dict[Key, Endpoint] = {}
+        """Containers of other nodes."""
+        self.alive: frozenset[str] | None = None
+        """The nodes that give signs of life; None as long as nobody can tell."""
+        self._store = store
+        self._stations: dict[str, Station] = {}
+        self._me, self._node, self._ask_networks, self._blocks = me, node, networks, blocks
+
+    def adopt(self, machines: Iterable[Machine]) -> None:
+        """What there is at a start; the kernel follows with ``Node.apply``."""
+        for one in machines:
+            self._know(one)
+        self._node.adopt_all({**self._fellows(self._others()), **self._rows(self._networks(), self._others())})
+        self._node.adopt_all(self._own(self._networks()))
+
+    async def learn(self, name: str, machine: Machine | None) -> None:
+        """A node is new, another or gone."""
+        before = self._stations.get(name)
+        if machine is None:
+            self.machines.pop(name, None)
+            self._stations.pop(name, None)
+        else:
+            self._know(machine)
+        if name != self._me.name and self._stations.get(name) != before:
+            await self._node.follow({**self._fellows((name,)), **self._rows(self._networks(), (name,))})
+
+    async def present(self, names: Iterable[str]) -> None:
+        """Who gives signs of life. Who does not is not reached any more, and is reached again once he does."""
+        before, self.alive = self.alive, frozenset(names)
+        known = self._others()
+        changed = known - self.alive if before is None else known & (before ^ self.alive)
+        for name in sorted(changed):
+            log.warning("node %s %s", name, "is back" if name in self.alive else "gives no sign of life: nothing is sent to it")
+        if changed:
+            await self._node.follow(self._rows(self._networks(), changed))
+
+    def remote(self, endpoint: Endpoint, *, gone: bool) -> None:
+        """A container of another node is new, another or gone."""
+        if gone:
+            self.remotes.pop(endpoint.key, None)
+        else:
+            self.remotes[endpoint.key] = endpoint
+
+    async def forget(self, name: str) -> Machine:
+        """Remove a node that is gone for good: its object, the containers it told of, its blocks."""
+        machine = self.machines.get(name)
+        if machine is None:
+            raise Missing(f"there is no node {name!r}; there are: {', '.join(sorted(self.machines))}", field="name")
+        if name == self._me.name:
+            raise Invalid("this is the node you ask; stop its agent and ask another one", field="name")
+        if self.alive is None or name in self.alive:
+            raise Conflict(f"node {name} gives signs of life; stop its agent first: fairlead down", field="name")
+        theirs = [one for one in self.remotes.values() if one.spec.node == name]
+        for start in range(0, len(theirs), MAX_CHANGES):
+            await self._store.commit(*(Delete(Endpoint.plural, one.key) for one in theirs[start : start + MAX_CHANGES]))
+        await self._blocks.collect(self.machines.keys() - {name})
+        await self._store.commit(Delete(Machine.plural, machine.key))
+        return machine
+
+    async def moved(self) -> None:
+        """This node is reached otherwise: its address or its uplink changed."""
+        await self._node.follow(self._own(self._networks()))
+        await self._node.follow(self._rows(self._networks(), self._others()))
+
+    async def network(self, network: Network) -> None:
+        """A network is new or another."""
+        if network.spec.driver in CLUSTER:
+            await self._node.follow(self._own((network,)))
+            await self._node.follow(self._rows((network,), self._others()))
+
+    async def without(self, network: str) -> None:
+        """A network is no more."""
+        owners = [one for one in self._node.state.owners() if one.startswith(routes.owner(network, ""))]
+        await self._node.follow(dict.fromkeys(owners, ()))
+        await self._node.follow({own_owner(network): ()})
+
+    async def block(self, before: Block | None, block: Block | None) -> None:
+        """A block is new, another or gone."""
+        known = self._ask_networks()
+        for network in {one.spec.network for one in (before, block) if one is not None}:
+            if (of := known.get(network)) is None or of.spec.driver not in CLUSTER:
+                continue
+            touched = {name for one in (before, block) if one is not None for name in (one.spec.node, *one.spec.lent.values())}
+            if self._me.name in touched:
+                await self._node.follow(self._own((of,)))
+            await self._node.follow(self._rows((of,), touched - {self._me.name}))
+
+    def mtu(self, network: Network) -> int:
+        """The MTU of a network's containers on this node."""
+        me = self._me.station
+        here = me.underlay
+        return mtu.inner(network.spec, me.mtu, here.family if here else 4)
+
+    def seen(self) -> dict[str, Machine]:
+        """Every node with what is known of its life."""
+        return {name: self._seen(one) for name, one in self.machines.items()}
+
+    def _seen(self, machine: Machine) -> Machine:
+        if self.alive is None or not machine.status.addresses:
+            return machine
+        ready = NodeCondition(type="Ready", status="True" if machine.name in self.alive else "False")
+        others = tuple(one for one in machine.status.conditions if one.type != "Ready")
+        return replace(machine, status=replace(machine.status, conditions=(*others, ready)))
+
+    def unreached(self) -> Iterator[str]:
+        """Who cannot be reached from here, and why, in words."""
+        for network in self._networks():
+            for name in sorted(self._others()):
+                if why := routes.unreached(network, self._me.station, self._stations[name]):
+                    yield f"network {network.name}: {why}"
+        if self.alive is not None:
+            yield from (f"node {name} gives no sign of life" for name in sorted(self._others() - self.alive))
+
+    def _know(self, machine: Machine) -> None:
+        self.machines[machine.name] = machine
+        self._stations[machine.name] = Station.of(machine)
+
+    def _networks(self) -> list[Network]:
+        return [one for one in self._ask_networks().values() if one.spec.driver in CLUSTER]
+
+    def _others(self) -> set[str]:
+        return self._stations.keys() - {self._me.name}
+
+    def _fellows(self, names: Iterable[str]) -> dict[str, Rows]:
+        """What the packet filter must know of other nodes."""
+        found: dict[str, Rows] = {}
+        for name in names:
+            station = self._stations.get(name)
+            addresses = tuple(one.address for one in station.addresses) if station else ()
+            found[f"fellow/{name}"] = (Fellow(name=name, addresses=addresses),) if addresses else ()
+        return found
+
+    def _own(self, networks: Iterable[Network]) -> dict[str, Rows]:
+        me = self._me.station
+        return {own_owner(one.name): routes.own_rows(one, me, self._mine(one, me.name)) for one in networks}
+
+    def _mine(self, network: Network, me: str) -> list[Block]:
+        return [one for one in self._blocks.of(network.name) if one.spec.node == me]
+
+    def _rows(self, networks: Iterable[Network], names: Iterable[str]) -> dict[str, Rows]:
+        me, names = self._me.station, list(names)
+        found: dict[str, Rows] = {}
+        for network in networks:
+            prefixes = self._prefixes(network)
+            for name in names:
+                other = self._stations.get(name) if self.alive is None or name in self.alive else None
+                rows = routes.remote_rows(network, me, other, prefixes.get(name, ())) if other else ()
+                found[routes.owner(network.name, name)] = rows
+        return found
+
+    def _prefixes(self, network: Network) -> dict[str, list[Prefix]]:
+        """What is reached through each node: its blocks, and what it borrowed of others'."""
+        found: dict[str, list[Prefix]] = {}
+        for block in self._blocks.of(network.name):
+            found.setdefault(block.spec.node, []).append(block.spec.cidr)
+            for text, node in block.spec.lent.items():
+                found.setdefault(node, []).append(Address(text).host())
+        return found
+
+
+def own_owner(network: str) -> str:
+    """The owner of what this node has of a network for itself."""
+    return f"here/{network}"

@@ -1,0 +1,152 @@
+"""Publish: what this node tells the others, itself and its containers on shared networks.
+
+What should be there is compared with what the store is known to hold of this node, so that a restart, a store that was away
+and a change of labels are the same: the difference is written. Nobody waits for it; a container works on its own node before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+
+from msgspec.structs import replace
+
+from fairlead.kit.backoff import Backoff
+from fairlead.model.endpoint import Endpoint, EndpointSpec, Sandbox
+from fairlead.model.errors import Conflict, Missing, Problem
+from fairlead.model.meta import Meta
+from fairlead.model.network import Network
+from fairlead.model.node import Node
+from fairlead.store.base import MAX_CHANGES, Change, Delete, Key, Put, Store
+
+from .me import Me
+
+log = logging.getLogger(__name__)
+
+_FIRST, _MOST = 0.2, 30.0
+"""Seconds between attempts to reach a store that is away."""
+
+
+class Publish:
+    """Runs beside the agent for as long as it lives."""
+
+    def __init__(
+        self,
+        store: Store,
+        me: Me,
+        endpoints: Callable[[], Mapping[str, Endpoint]],
+        shared: Callable[[str], Network | None],
+    ) -> None:
+        """``shared`` answers with the network of a name if it reaches over nodes."""
+        self.node: Node | None = None
+        self.known: dict[Key, Endpoint] = {}
+        """What the store holds of this node's containers, as far as is known."""
+        self._store, self._me, self._ask_endpoints, self._shared = store, me, endpoints, shared
+        self._wanted = asyncio.Event()
+
+    def want(self) -> None:
+        """Something has changed."""
+        self._wanted.set()
+
+    def hear(self, key: Key, endpoint: Endpoint | None) -> None:
+        """The store has, or has no more, a container of this node."""
+        if endpoint is None:
+            self.known.pop(key, None)
+        else:
+            self.known[key] = endpoint
+        self.want()
+
+    async def run(self) -> None:
+        """Write what differs whenever something changed; a store that is away is tried again."""
+        backoff = Backoff(_FIRST, _MOST)
+        self.want()
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            try:
+                await self.write()
+                backoff.reset()
+            except Problem as problem:
+                log.warning("not told to other nodes yet: %s", problem)
+                self.want()
+                await asyncio.sleep(backoff.next())
+
+    async def write(self) -> int:
+        """Write what differs; return how many changes that took."""
+        count = await self._write_node()
+        changes = list(self._changes())
+        for start in range(0, len(changes), MAX_CHANGES):
+            batch = changes[start : start + MAX_CHANGES]
+            try:
+                done = await self._store.commit(*batch)
+            except (Conflict, Missing):
+                await self._look_again()
+                self.want()
+                return count
+            for change, stored in zip(batch, done, strict=True):
+                if isinstance(change, Delete):
+                    self.known.pop(change.key, None)
+                elif isinstance(stored, Endpoint):
+                    self.known[change.key] = stored
+            count += len(batch)
+        return count
+
+    async def _write_node(self) -> int:
+        wanted = self._me.node(self.node)
+        if self.node is not None and wanted == _bare(self.node):
+            return 0
+        try:
+            (stored,) = await self._store.commit(Put(wanted, self.node.metadata.resource_version if self.node else ""))
+        except (Conflict, Missing):
+            found = await self._store.get(Node.plural, ("", self._me.name))
+            self.node = found if isinstance(found, Node) else None
+            self.want()
+            return 0
+        self.node = stored if isinstance(stored, Node) else None
+        return 1
+
+    def _changes(self) -> Iterable[Change]:
+        wanted = {one.key: one for one in (self._slim(each) for each in self._ask_endpoints().values()) if one}
+        for key, one in wanted.items():
+            have = self.known.get(key)
+            if have is None or not _alike(have, one):
+                yield Put(one, have.metadata.resource_version if have else "")
+        for key, have in self.known.items():
+            if key not in wanted:
+                yield Delete(Endpoint.plural, key, have.metadata.resource_version)
+
+    def _slim(self, endpoint: Endpoint) -> Endpoint | None:
+        """What others need to know of a container; None if nothing."""
+        spec = endpoint.spec
+        if spec.chained or self._shared(spec.network) is None:
+            return None
+        meta = endpoint.metadata
+        return Endpoint(
+            metadata=Meta(name=f"{meta.name}@{self._me.name}", namespace=meta.namespace, labels=meta.labels),
+            spec=EndpointSpec(
+                container=spec.container,
+                interface=spec.interface,
+                network=spec.network,
+                sandbox=Sandbox(path=""),
+                display=spec.display,
+                owner=spec.owner,
+                addresses=spec.addresses,
+                named_ports=spec.named_ports,
+                node=self._me.name,
+            ),
+        )
+
+    async def _look_again(self) -> None:
+        listing = await self._store.list(Endpoint.plural)
+        mine = (one for one in listing.objects if isinstance(one, Endpoint) and one.spec.node == self._me.name)
+        self.known = {one.key: one for one in mine}
+
+
+def _alike(one: Endpoint, other: Endpoint) -> bool:
+    return one.spec == other.spec and one.metadata.labels == other.metadata.labels
+
+
+def _bare(node: Node) -> Node:
+    """Without what the store adds."""
+    return replace(node, metadata=replace(node.metadata, uid="", creation_timestamp=""))

@@ -1,0 +1,102 @@
+"""Sync: what the store says has changed, by whomever, brought to those whom it concerns.
+
+One task takes the events in order. What this node wrote itself comes back as an event too: whoever knows a revision already
+passes it over. A failure concerns its own object and is logged; the next comparison with the kernel, or the next event, mends
+it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+
+from fairlead.model.block import Block
+from fairlead.model.endpoint import Endpoint
+from fairlead.model.errors import Problem
+from fairlead.model.network import Network
+from fairlead.model.node import Node
+from fairlead.policy.book import Thing as Judged
+from fairlead.store.base import Event, EventKind, Stored
+
+from .blocks import Blocks
+from .cluster import Cluster
+from .networks import Networks
+from .policies import Policies
+from .publish import Publish
+
+log = logging.getLogger(__name__)
+
+
+class Sync:
+    """From events to the parts of the agent."""
+
+    def __init__(
+        self, me: str, *, networks: Networks, blocks: Blocks, cluster: Cluster, policies: Policies, publish: Publish
+    ) -> None:
+        self._me = me
+        self._networks, self._blocks, self._cluster, self._policies, self._publish = (
+            networks,
+            blocks,
+            cluster,
+            policies,
+            publish,
+        )
+        self._takers: dict[str, Callable[[Stored, bool], Awaitable[None]]] = {
+            Network.plural: self._network,
+            Block.plural: self._block,
+            Node.plural: self._node,
+            Endpoint.plural: self._endpoint,
+        }
+
+    @property
+    def plurals(self) -> tuple[str, ...]:
+        """The kinds that are listened for."""
+        return (*self._takers, *self._policies.all)
+
+    async def take(self, events: Iterable[Event]) -> None:
+        """Bring events to whom they concern; what policies depend on in one go, after the rest."""
+        judged: list[tuple[Judged, bool]] = []
+        for event in events:
+            thing, gone = event.object, event.kind is EventKind.DELETED
+            if taker := self._takers.get(thing.plural):
+                try:
+                    await taker(thing, gone)
+                except Problem as problem:
+                    log.error("%s %s: %s", thing.plural, thing.name, problem)  # noqa: TRY400  # a person reads this
+            if isinstance(thing, Judged) and not self._is_mine(thing):
+                judged.append((thing, gone))
+        if judged:
+            await self._policies.hear(judged)
+
+    def _is_mine(self, thing: Judged) -> bool:
+        """Whether it is a container of this node: of these policies are told by who makes them."""
+        return isinstance(thing, Endpoint) and thing.spec.node == self._me
+
+    async def _network(self, thing: Stored, gone: bool) -> None:
+        if isinstance(thing, Network):
+            if gone:
+                await self._cluster.without(thing.name)
+            await self._networks.hear(thing, gone=gone)
+            if not gone:
+                await self._cluster.network(thing)
+
+    async def _block(self, thing: Stored, gone: bool) -> None:
+        if isinstance(thing, Block):
+            now = None if gone else thing
+            before = self._blocks.learn(thing.name, now)
+            await self._cluster.block(before, now)
+
+    async def _node(self, thing: Stored, gone: bool) -> None:
+        if isinstance(thing, Node):
+            if thing.name == self._me:
+                self._publish.node = None if gone else thing
+                self._publish.want()
+            await self._cluster.learn(thing.name, None if gone else thing)
+
+    async def _endpoint(self, thing: Stored, gone: bool) -> None:
+        if not isinstance(thing, Endpoint):
+            return
+        if thing.spec.node == self._me:
+            self._publish.hear(thing.key, None if gone else thing)
+        else:
+            self._cluster.remote(thing, gone=gone)
