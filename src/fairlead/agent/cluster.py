@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from msgspec.structs import replace
 
-from fairlead.desired.state import Fellow, Rows
+from fairlead.desired.state import Rows
+from fairlead.desired.ways import Fellow
 from fairlead.model.address import Address, Prefix
 from fairlead.model.block import Block
 from fairlead.model.endpoint import Endpoint
@@ -20,10 +21,11 @@ from fairlead.model.network import CLUSTER, Network
 from fairlead.model.node import Node as Machine
 from fairlead.model.node import NodeCondition
 from fairlead.store.base import MAX_CHANGES, Delete, Key, Store
-from fairlead.topology import mtu, routes
+from fairlead.topology import crypt, mtu, routes
 from fairlead.topology.station import Station
 
 from .blocks import Blocks
+from .encryption import Encryption
 from .me import Me
 from .node import Node
 
@@ -40,6 +42,8 @@ class Cluster:
         node: Node,
         networks: Callable[[], Mapping[str, Network]],
         blocks: Blocks,
+        *,
+        encryption: Encryption,
     ) -> None:
         """``me``: this node as others reach it; ``networks``: all there are."""
         self.machines: dict[str, Machine] = {}
@@ -50,13 +54,19 @@ class Cluster:
         self._store = store
         self._stations: dict[str, Station] = {}
         self._me, self._node, self._ask_networks, self._blocks = me, node, networks, blocks
+        self._encryption = encryption
 
     def adopt(self, machines: Iterable[Machine]) -> None:
         """What there is at a start; the kernel follows with ``Node.apply``."""
         for one in machines:
             self._know(one)
+        self._tell()
         self._node.adopt_all({**self._fellows(self._others()), **self._rows(self._networks(), self._others())})
         self._node.adopt_all(self._own(self._networks()))
+
+    async def rekeyed(self, names: Iterable[str]) -> None:
+        """Packets to some nodes are encrypted with other keys."""
+        await self._node.follow(self._rows(self._networks(), names))
 
     async def learn(self, name: str, machine: Machine | None) -> None:
         """A node is new, another or gone."""
@@ -67,7 +77,9 @@ class Cluster:
         else:
             self._know(machine)
         if name != self._me.name and self._stations.get(name) != before:
-            await self._node.follow({**self._fellows((name,)), **self._rows(self._networks(), (name,))})
+            self._tell()
+            names = {name, *self._alike(before), *self._alike(self._stations.get(name))}
+            await self._node.follow({**self._fellows((name,)), **self._rows(self._networks(), names)})
 
     async def present(self, names: Iterable[str]) -> None:
         """Who gives signs of life. Who does not is not reached any more, and is reached again once he does."""
@@ -77,6 +89,7 @@ class Cluster:
         for name in sorted(changed):
             log.warning("node %s %s", name, "is back" if name in self.alive else "gives no sign of life: nothing is sent to it")
         if changed:
+            self._tell()
             await self._node.follow(self._rows(self._networks(), changed))
 
     def remote(self, endpoint: Endpoint, *, gone: bool) -> None:
@@ -110,14 +123,17 @@ class Cluster:
     async def network(self, network: Network) -> None:
         """A network is new or another."""
         if network.spec.driver in CLUSTER:
+            self._tell()
             await self._node.follow(self._own((network,)))
             await self._node.follow(self._rows((network,), self._others()))
 
     async def without(self, network: str) -> None:
         """A network is no more."""
         owners = [one for one in self._node.state.owners() if one.startswith(routes.owner(network, ""))]
-        await self._node.follow(dict.fromkeys(owners, ()))
-        await self._node.follow({own_owner(network): ()})
+        left = [one for one in self._networks() if one.name != network]
+        self._tell(left)
+        await self._node.follow({**dict.fromkeys(owners, ()), **self._sealed(left, self._others())})
+        await self._node.follow({own_owner(network): (), ENCRYPTION: self._devices(left)})
 
     async def block(self, before: Block | None, block: Block | None) -> None:
         """A block is new, another or gone."""
@@ -156,6 +172,26 @@ class Cluster:
         if self.alive is not None:
             yield from (f"node {name} gives no sign of life" for name in sorted(self._others() - self.alive))
 
+    def _alike(self, station: Station | None) -> list[str]:
+        """Other nodes that claim an address or a key which this one claims too: one of them is a copy, or not yet told of."""
+        if station is None:
+            return []
+        addresses, keys = {one.address for one in station.addresses}, set(station.keys.values())
+        return [
+            name
+            for name, one in self._stations.items()
+            if name not in {station.name, self._me.name}
+            and (addresses & {each.address for each in one.addresses} or keys & set(one.keys.values()))
+        ]
+
+    def _tell(self, networks: Iterable[Network] | None = None) -> None:
+        """Encryption follows who is there, and whether there is anything to encrypt."""
+        others = (one for name, one in self._stations.items() if name != self._me.name)
+        self._encryption.look(
+            (one for one in others if self.alive is None or one.name in self.alive),
+            needed=any(one.spec.encrypt for one in (self._networks() if networks is None else networks)),
+        )
+
     def _know(self, machine: Machine) -> None:
         self.machines[machine.name] = machine
         self._stations[machine.name] = Station.of(machine)
@@ -177,7 +213,11 @@ class Cluster:
 
     def _own(self, networks: Iterable[Network]) -> dict[str, Rows]:
         me = self._me.station
-        return {own_owner(one.name): routes.own_rows(one, me, self._mine(one, me.name)) for one in networks}
+        found = {own_owner(one.name): routes.own_rows(one, me, self._mine(one, me.name)) for one in networks}
+        return {**found, ENCRYPTION: self._devices(self._networks())}
+
+    def _devices(self, networks: Iterable[Network]) -> Rows:
+        return crypt.own_rows(self._me.station, (one for one in networks if one.spec.encrypt))
 
     def _mine(self, network: Network, me: str) -> list[Block]:
         return [one for one in self._blocks.of(network.name) if one.spec.node == me]
@@ -189,8 +229,34 @@ class Cluster:
             prefixes = self._prefixes(network)
             for name in names:
                 other = self._stations.get(name) if self.alive is None or name in self.alive else None
-                rows = routes.remote_rows(network, me, other, prefixes.get(name, ())) if other else ()
+                way = self._encryption.way(other) if other and network.spec.encrypt else None
+                rows = routes.remote_rows(network, me, other, prefixes.get(name, ()), way) if other else ()
                 found[routes.owner(network.name, name)] = rows
+        return {**found, **self._sealed(self._networks(), names)}
+
+    def _sealed(self, networks: Iterable[Network], names: Iterable[str]) -> dict[str, Rows]:
+        """What is behind the WireGuard devices: of each node its own addresses, and what its containers have of any network.
+
+        What two nodes claim, an address or a key, is neither's.
+        """
+        networks = list(networks)
+        if not any(one.spec.encrypt for one in networks):
+            return {f"{ENCRYPTION}/{name}": () for name in names}
+        prefixes = [(one.spec.encrypt, self._prefixes(one)) for one in networks]
+        found: dict[str, Rows] = {}
+        for name in names:
+            other = self._stations.get(name)
+            if other is None or other.key == self._me.station.key or self._alike(other):
+                found[f"{ENCRYPTION}/{name}"] = ()
+                continue
+            found[f"{ENCRYPTION}/{name}"] = crypt.peer_rows(
+                self._me.station,
+                other,
+                self._encryption.way(other),
+                addresses=(one.address for one in other.addresses),
+                behind=[prefix for _, by in prefixes for prefix in by.get(name, ())],
+                plain=[prefix for encrypted, by in prefixes for prefix in by.get(name, ()) if not encrypted],
+            )
         return found
 
     def _prefixes(self, network: Network) -> dict[str, list[Prefix]]:
@@ -201,6 +267,10 @@ class Cluster:
             for text, node in block.spec.lent.items():
                 found.setdefault(node, []).append(Address(text).host())
         return found
+
+
+ENCRYPTION = "encryption"
+"""The owner of this node's WireGuard devices; with a slash and a name, of what is behind them on that node."""
 
 
 def own_owner(network: str) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from fairlead.datapath.filter.table import NAME
 from fairlead.doctor.base import Capability
-from fairlead.kernel import boot, features, nft, route, sysctl
+from fairlead.kernel import boot, features, nft, route, sysctl, wireguard
+from fairlead.kernel.errors import KernelError
 from fairlead.kernel.netlink import Netlink
 from fairlead.links.mark import GROUP, PROTOCOL
 from fairlead.model.address import Interface, Prefix
@@ -81,6 +83,15 @@ class Host:
     def forwards(self) -> bool:
         """Whether the host routes IPv4 packets."""
         return sysctl.read("net.ipv4.ip_forward") == "1"
+
+    @staticmethod
+    def encrypts(run: Path) -> str:
+        """Why packets to other nodes cannot be encrypted here; empty if they can."""
+        try:
+            wireguard.find(run)
+        except KernelError as error:
+            return str(error)
+        return ""
 
     async def capabilities(self) -> tuple[Capability, ...]:
         """What this kernel can do, found by trying, once."""

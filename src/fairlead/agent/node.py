@@ -26,25 +26,12 @@ from typing import TypeVar
 from fairlead.api.schema import Drift
 from fairlead.datapath.base import PLANE, Answer, Plane, Question
 from fairlead.datapath.filter.filter import Filter
-from fairlead.desired.state import (
-    Bridge,
-    Chain,
-    Inside,
-    Limit,
-    Link,
-    NodeState,
-    Path,
-    Publication,
-    Row,
-    Rows,
-    Sub,
-    Subject,
-    Tunnel,
-    Vtep,
-)
+from fairlead.desired.state import Bridge, Chain, Inside, Limit, Link, NodeState, Publication, Row, Rows, Sub, Subject
+from fairlead.desired.ways import Crypt, CryptPeer, Detour, Path, Tunnel, Vtep
 from fairlead.kernel.errors import Gone, KernelError
+from fairlead.kernel.wireguard import Device
 from fairlead.kit import fault
-from fairlead.links import bridges, chains, inside, limits, paths, tunnels
+from fairlead.links import bridges, chains, crypts, inside, limits, paths, tunnels
 from fairlead.links.links import Links
 from fairlead.model.endpoint import Protocol, Sandbox
 from fairlead.model.errors import Failed, Problem
@@ -220,6 +207,11 @@ class Node:
             return None
         return await self._in_kernel(self._hands.plane.ask, question)
 
+    async def devices(self) -> dict[str, Device]:
+        """The WireGuard devices that there should be, as they are."""
+        rows = list(self.state.table(Crypt))
+        return await self._in_kernel(self._hands.links.devices, rows)
+
     async def fill(self) -> dict[str, tuple[int, int]]:
         """How full the maps of policies are."""
         return await self._in_kernel(self._hands.plane.fill)
@@ -321,10 +313,15 @@ class Node:
         rows += [(tunnels.TABLE, row) for row in state.table(Tunnel).values()]
         rows += [(tunnels.ENDS, row) for row in state.table(Vtep).values()]
         rows += [(paths.TABLE, row) for row in state.table(Path).values()]
+        rows += [(paths.DETOURS, row) for row in state.table(Detour).values()]
         rows += [(inside.TABLE, row) for row in state.table(Link).values()]
         rows += [(inside.TABLE, row) for row in state.table(Sub).values()]
         rows += [(limits.TABLE, row) for row in state.table(Limit).values()]
         rows += [(chains.TABLE, row) for row in state.table(Chain).values()]
+        devices = [row for row in state.table(Crypt).values() if (crypts.TABLE, row.key) in wrong]
+        steps += [partial(links.ensure, (row,), self._guard) for row in devices]
+        if peers := [row for row in state.table(CryptPeer).values() if (crypts.PEERS, row.key) in wrong]:
+            steps.append(partial(links.ensure, peers, self._guard))
         steps += [partial(links.ensure, (row,), self._guard) for table, row in rows if (table, row.key) in wrong]
         if any(one.table.startswith(PLANE) for one in drift):
             steps.append(lambda: self._hands.plane.apply(state))

@@ -22,6 +22,7 @@ from fairlead.flow.enrich import Names
 from fairlead.ipam.ledger import Ledger
 from fairlead.kit import fault
 from fairlead.kit.tasks import forever
+from fairlead.links.crypts import Crypts
 from fairlead.links.links import Links
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.network import Network
@@ -36,10 +37,12 @@ from .agent import Agent
 from .blocks import Blocks
 from .cluster import Cluster
 from .config import Settings
+from .encryption import Encryption
 from .endpoints import Endpoints
 from .feed import Feed
 from .garbage import Garbage
 from .host import Host
+from .keyring import Keyring
 from .me import Me
 from .monitor import Monitor
 from .networks import Networks
@@ -69,12 +72,17 @@ class Wiring:
         self.programs, why = choose.programs(settings.plane, settings.run, settings.flow_buffer << 10)  # none: nftables
         if why:
             log.warning("policies are enforced by nftables: %s", why)
+        self.keyring = Keyring(settings.state / "wireguard")  # what nobody else knows
         self.node = Node(self._hands, settings.linger)  # the desired state, and the kernel that follows it
         self.me = Me(settings.node, self.host, settings.addresses)  # this node as others reach it
+        self.encryption = self._encryption()  # with which keys packets to other nodes are encrypted
         # What this node may give out of networks that it shares with others.
         self.blocks = Blocks(self.shared, self.ledger, settings.node, self.labels, clustered=shared is not store)
         self.networks = Networks(self.shared, self.node, self.blocks, self.host)
-        self.cluster = Cluster(self.shared, self.me, self.node, lambda: self.networks.all, self.blocks)  # other nodes
+        # Other nodes.
+        self.cluster = Cluster(
+            self.shared, self.me, self.node, lambda: self.networks.all, self.blocks, encryption=self.encryption
+        )
         self.reservations = Reservations(self.store, self.ledger, self.networks, self.host)  # what outsiders count on
         # Who may talk to whom.
         self.policies = Policies(self.shared, self.node, self.networks, lambda: self.endpoints.all, me=settings.node)
@@ -122,7 +130,20 @@ class Wiring:
 
     def _hands(self) -> Hands:
         plane: Plane = ebpf.Ebpf(self.programs) if self.programs else Nftables()
-        return Hands(Links(), Filter(self.settings.run), plane)
+        links = Links(Crypts(self.settings.run / "userspace", self.keyring.secret))
+        return Hands(links, Filter(self.settings.run), plane)
+
+    def _encryption(self) -> Encryption:
+        return Encryption(
+            self.keyring,
+            self.me,
+            lacking=lambda: self.host.encrypts(self.settings.run),
+            devices=self.node.devices,
+            changed=self._rekeyed,
+            moved=self._reroute,
+            age=self.settings.key_age,
+            grace=self.settings.key_grace,
+        )
 
     def _shared(self, name: str) -> Network | None:
         network = self.networks.all.get(name)
@@ -142,6 +163,15 @@ class Wiring:
             log.warning("this node is now reached by %s", ", ".join(self.me.station.addresses) or "nobody")
             self.publish.want()
             await self.cluster.moved()
+
+    async def _rekeyed(self) -> None:
+        """This node has other WireGuard keys: its devices take them before anybody is told."""
+        await self.cluster.moved()
+        self.publish.want()
+
+    async def _reroute(self, names: Iterable[str]) -> None:
+        """Packets to some nodes are encrypted with other keys."""
+        await self.cluster.rekeyed(names)
 
     def _everybody(self) -> Iterable[Endpoint]:
         return (*self.endpoints.all.values(), *self.cluster.remotes.values())
@@ -172,6 +202,7 @@ class Wiring:
         await self.policies.load()
         self.cluster.adopt(one for one in (await self.shared.list(Machine.plural)).objects if isinstance(one, Machine))
         fault.point("start.policies")
+        await self.encryption.remember()
         await self.node.apply()  # restart, repair and upgrade are this one call
         if not self.programs and programs.present(self.settings.run):  # the last agent's plane
             ebpf.detach()
@@ -190,6 +221,7 @@ class Wiring:
         self._tasks = [
             asyncio.create_task(forever("listening to other nodes", self.feed.run)),
             asyncio.create_task(forever("telling other nodes", self.publish.run)),
+            asyncio.create_task(forever("seeing to keys", self.encryption.run)),
         ]
         if self.shared is not self.store:
             self._tasks += [

@@ -11,3 +11,6 @@ DOOMED = 0x666D
 
 PROTOCOL = 102
 """What our routes say of who made them (RTA_PROTOCOL)."""
+
+APART = 0x666C
+"""The routing table of paths that are ``apart``, and the priority of the rules that lead there."""

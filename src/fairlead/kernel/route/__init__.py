@@ -36,6 +36,7 @@ from fairlead.kernel.route.neighbour import (
 )
 from fairlead.kernel.route.path import RouteInfo, del_route, new_route, routes
 from fairlead.kernel.route.program import RECEIVED, SENT, AttachedInfo, del_program, new_clsact, new_program, programs
+from fairlead.kernel.route.rule import RuleInfo, del_rule, new_rule, rules
 from fairlead.kernel.route.traffic import (
     FilterInfo,
     QdiscInfo,
@@ -62,6 +63,7 @@ __all__ = [
     "NeighbourInfo",
     "QdiscInfo",
     "RouteInfo",
+    "RuleInfo",
     "Tbf",
     "Vxlan",
     "addresses",
@@ -74,6 +76,7 @@ __all__ = [
     "del_qdisc",
     "del_redirects",
     "del_route",
+    "del_rule",
     "fdb",
     "fdb_append",
     "fdb_delete",
@@ -93,6 +96,7 @@ __all__ = [
     "new_program",
     "new_redirect",
     "new_route",
+    "new_rule",
     "new_tbf",
     "new_veth",
     "new_vxlan",
@@ -102,6 +106,7 @@ __all__ = [
     "qdiscs",
     "redirects",
     "routes",
+    "rules",
     "set_bridge",
     "set_link",
     "tbf",
