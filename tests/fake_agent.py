@@ -18,13 +18,14 @@ from aiohttp import web
 from msgspec import structs
 
 import fairlead
+from fairlead.agent import demand
 from fairlead.api import wire
-from fairlead.api.schema import Applied, Attach, Attached, Detach, Detached, Finding, Pool, Report, Status
+from fairlead.api.schema import Applied, Attach, Attached, Change, Detach, Detached, Finding, Pool, Report, Status, Unread
 from fairlead.kernel import netns
 from fairlead.model import codec, errors
 from fairlead.model.address import Address, Interface, InterfaceName, Mac, Name, Prefix
 from fairlead.model.endpoint import Endpoint, EndpointSpec, Sandbox, endpoint_name
-from fairlead.model.meta import Meta, Object
+from fairlead.model.meta import Meta, Object, kind
 from fairlead.model.network import Driver, Network, NetworkSpec, Subnet
 
 CREATED = "2026-01-02T03:04:05Z"
@@ -44,6 +45,9 @@ class FakeAgent:
     real: bool = False
     networks: dict[str, Network] = field(default_factory=dict)
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
+    objects: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Objects of other kinds, by plural and name."""
+    unreadable: tuple[Unread, ...] = ()
     findings: tuple[Finding, ...] = (Finding(check="drift", level="ok", message="the kernel is as it should be"),)
     ready: bool = True
     attached: list[Attach] = field(default_factory=list)
@@ -81,6 +85,7 @@ class FakeAgent:
                     web.delete("/v1/objects/{plural}/{name}", self._delete),
                     web.post("/v1/attach", self._attach),
                     web.post("/v1/detach", self._detach),
+                    web.post("/v1/change", self._change),
                     web.delete("/v1/node", self._purge),
                 ]
             )
@@ -137,6 +142,7 @@ class FakeAgent:
                 repairs=2,
                 last_check=12.0,
                 pools=tuple(pools),
+                unreadable=self.unreadable,
             )
         )
 
@@ -145,6 +151,7 @@ class FakeAgent:
 
     def _table(self, plural: str) -> dict[str, Any]:
         tables: dict[str, dict[str, Any]] = {"networks": self.networks, "endpoints": self.endpoints}
+        tables |= {one.plural: self.objects.setdefault(one.plural, {}) for one in codec.KINDS if one.plural not in tables}
         if plural not in tables:
             raise errors.Missing(f"{plural!r} is not a kind known here", field="kind")
         return tables[plural]
@@ -164,11 +171,17 @@ class FakeAgent:
 
     async def _apply(self, request: web.Request) -> web.Response:
         thing = codec.from_item(codec.decode(await request.read(), dict[str, Any]))
-        if not isinstance(thing, Network):
+        if isinstance(thing, Endpoint):
             raise errors.Invalid("endpoints are made by attaching a container, not by apply", field="kind")
+        if not isinstance(thing, Network):
+            name = "/".join(part for part in thing.key if part)
+            known = self._table(thing.plural)
+            result = "unchanged" if known.get(name) == thing else "configured" if name in known else "created"
+            known[name] = thing
+            return _json(Applied(result=result, kind=kind(thing), name=name))
         self._raise(f"apply {thing.name}")
         before = self.networks.get(thing.name)
-        if before and before.spec == thing.spec:
+        if before and (before.spec, before.metadata.labels) == (thing.spec, thing.metadata.labels):
             return _json(Applied(result="unchanged", kind="Network", name=thing.name))
         if not thing.spec.subnets and thing.spec.driver is Driver.BRIDGE:
             chosen = [Subnet(cidr=Prefix(f"10.{89 + len(self.networks)}.0.0/16"))]
@@ -243,6 +256,13 @@ class FakeAgent:
             if self.real:
                 await asyncio.to_thread(_remove, one)
         return _json(Detached(endpoints=tuple(gone)))
+
+    async def _change(self, request: web.Request) -> web.Response:
+        wanted = codec.decode(await request.read(), Change)
+        name = endpoint_name(wanted.container, wanted.interface)
+        endpoint = demand.labelled(self.endpoints[name], wanted)
+        self.endpoints[name] = endpoint
+        return _json(Attached(endpoint=endpoint, mtu=1500))
 
     async def _purge(self, _: web.Request) -> web.Response:
         self.endpoints.clear()

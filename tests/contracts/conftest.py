@@ -7,12 +7,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.contracts.cni_client import ROOT, Client
 from tests.contracts.etcd import Member, running
-from tests.contracts.stores import InEtcd, InFile, InMemory, Opened
+from tests.contracts.flaky import Flaky
+from tests.contracts.stores import InEtcd, InFile, InMemory, Opened, Whole
 
 
 @pytest.fixture(scope="session")
@@ -50,9 +52,18 @@ def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Member]:
         yield member
 
 
-@pytest.fixture(params=["memory", "sqlite", pytest.param("etcd", marks=pytest.mark.needs("etcd", "setpriv"))])
+class Fails(InMemory):
+    """The fake that fails on command, while nothing is commanded."""
+
+    async def open(self, *, shared: bool = False, **options: Any) -> Whole:  # noqa: ARG002  # nobody to share it with
+        return Flaky(**options)
+
+
+@pytest.fixture(params=["memory", "flaky", "sqlite", pytest.param("etcd", marks=pytest.mark.needs("etcd", "setpriv"))])
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Opened:
     """An empty store of each kind."""
     if request.param == "etcd":
         return InEtcd(request.getfixturevalue("etcd"))
-    return InFile(tmp_path) if request.param == "sqlite" else InMemory()
+    if request.param == "sqlite":
+        return InFile(tmp_path)
+    return Fails() if request.param == "flaky" else InMemory()

@@ -30,10 +30,19 @@ def free_ports(count: int) -> list[int]:
 
 
 class Member:
-    """One etcd process."""
+    """One etcd process. ``host``: its address; ``inside``: the words that start a program where that address is."""
 
-    def __init__(self, folder: Path, name: str, ports: Sequence[int], *, tls: bool = False) -> None:
-        self.name, self._tls = name, tls
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        ports: Sequence[int],
+        *,
+        tls: bool = False,
+        host: str = "127.0.0.1",
+        inside: tuple[str, ...] = (),
+    ) -> None:
+        self.name, self.host, self._tls, self._inside = name, host, tls, inside
         self.client, self.peer, self.metrics = ports
         self.folder = folder / name
         self._process: subprocess.Popen[bytes] | None = None
@@ -41,7 +50,7 @@ class Member:
 
     @property
     def endpoint(self) -> str:
-        return f"127.0.0.1:{self.client}"
+        return f"{self.host}:{self.client}"
 
     @property
     def url(self) -> str:
@@ -49,7 +58,7 @@ class Member:
 
     @property
     def peer_url(self) -> str:
-        return f"http://127.0.0.1:{self.peer}"
+        return f"http://{self.host}:{self.peer}"
 
     def start(self, cluster: str, *words: str) -> None:
         """Start it; it is ready when most of its cluster is."""
@@ -57,7 +66,7 @@ class Member:
             *("--name", self.name, "--data-dir", str(self.folder)),
             *("--listen-client-urls", self.url, "--advertise-client-urls", self.url),
             *("--listen-peer-urls", self.peer_url, "--initial-advertise-peer-urls", self.peer_url),
-            *("--initial-cluster", cluster, "--listen-metrics-urls", f"http://127.0.0.1:{self.metrics}"),
+            *("--initial-cluster", cluster, "--listen-metrics-urls", f"http://{self.host}:{self.metrics}"),
             *("--logger", "zap", "--log-level", "error", *words),
         )
         self.again()
@@ -66,7 +75,7 @@ class Member:
         """Start it as before."""
         log = self.folder.with_suffix(".log").open("ab")
         # Whatever ends the tests, the kernel ends it too.
-        command = ["setpriv", "--pdeathsig", "KILL", "etcd", *self._words]
+        command = [*self._inside, "setpriv", "--pdeathsig", "KILL", "etcd", *self._words]
         env = {name: value for name, value in os.environ.items() if not name.startswith("ETCD")}
         with log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
@@ -76,7 +85,7 @@ class Member:
         assert self._process is not None
         assert self._process.poll() is None, self.folder.with_suffix(".log").read_text()
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics}/health", timeout=2) as answer:
+            with urllib.request.urlopen(f"http://{self.host}:{self.metrics}/health", timeout=2) as answer:
                 return json.loads(answer.read())["health"] in {"true", True}
         except (OSError, urllib.error.URLError):
             return False
@@ -120,17 +129,24 @@ class Member:
 
 @contextlib.contextmanager
 def running(folder: Path, count: int = 1, *words: str, tls: bool = False) -> Iterator[list[Member]]:
-    """A cluster that serves, and its end."""
-    folder.mkdir(exist_ok=True)
+    """A cluster on loopback that serves, and its end."""
     ports = free_ports(3 * count)
     members = [Member(folder, f"m{at}", ports[3 * at : 3 * at + 3], tls=tls) for at in range(count)]
+    with serving(folder, members, *words):
+        yield members
+
+
+@contextlib.contextmanager
+def serving(folder: Path, members: Sequence[Member], *words: str) -> Iterator[None]:
+    """Start these members as one cluster, wait until it serves, and end them."""
+    folder.mkdir(exist_ok=True)
     cluster = ",".join(f"{one.name}={one.peer_url}" for one in members)
     try:
         for one in members:
             one.start(cluster, *words)
         for one in members:
             eventually(one.ready, deadline=READY, what=f"{one.name} of etcd serves")
-        yield members
+        yield
     finally:
         for one in members:
             one.end()

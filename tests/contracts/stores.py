@@ -24,7 +24,7 @@ from fairlead.store.etcd.store import Etcd
 from fairlead.store.memory import Memory
 from fairlead.store.presence import Presence
 from fairlead.store.sqlite import Sqlite
-from tests.contracts.etcd import Member
+from tests.contracts.etcd import Member, Wire
 
 P = ParamSpec("P")
 
@@ -84,6 +84,12 @@ class Opened:
     async def open(self, **options: Any) -> Whole:
         raise NotImplementedError
 
+    @asynccontextmanager
+    async def breakable(self) -> AsyncIterator[tuple[Whole, Wire | None]]:
+        """The store over a wire that can be cut, where it has one."""
+        async with self(shared=True) as store:
+            yield store, None
+
     async def forget(self, store: Store, keep: int) -> None:
         """Have the store remember the last ``keep`` revisions only; one that was opened to keep so many does so by itself."""
 
@@ -122,6 +128,15 @@ class InEtcd(Opened):
 
     async def open(self, *, shared: bool = True, keep: int = 0, **options: Any) -> Whole:  # noqa: ARG002  # etcd's own choice
         return Etcd(Access(endpoints=(self.member.endpoint,), prefix=self.prefix), **options)
+
+    @asynccontextmanager
+    async def breakable(self) -> AsyncIterator[tuple[Whole, Wire | None]]:
+        async with Wire(self.member.client).laid() as wire:
+            store = Etcd(Access(endpoints=(wire.endpoint,), prefix=self.prefix, patience=1.0))
+            try:
+                yield store, wire
+            finally:
+                await store.close()
 
     async def forget(self, store: Store, keep: int) -> None:
         revision = (await store.list(NETWORKS)).revision

@@ -48,7 +48,7 @@ class Town:
     """Nodes with agents on one switch."""
 
     def __init__(self, cleanup: ExitStack, folder: Path, count: int) -> None:
-        switch = kept(cleanup, Namespace("switch"))
+        self.switch = switch = kept(cleanup, Namespace("switch"))
         switch.run("ip", "link", "add", "switch", "up", "type", "bridge")
         self.nodes = [kept(cleanup, Station(folder / f"node{at}", at, switch)) for at in range(1, count + 1)]
         self.agents = []

@@ -73,6 +73,29 @@ def test_each_layer_is_narrated_in_its_order_up_to_the_rule_that_decides() -> No
     assert told(book, DB, WEB)[-2:] == ["+ allowed by rule 0 of Baseline/open", "+ shop/db to shop/web, tcp port 80: allowed"]
 
 
+def test_without_a_port_it_is_told_which_there_are() -> None:
+    book = Book()
+    book.put(
+        WEB,
+        DB,
+        cluster(
+            "guard", {"egress": [egress("Deny", protocols=[{"tcp": {"destinationPort": {"range": {"start": 1, "end": 100}}}}])]}
+        ),
+        network("db", {"podSelector": {"matchLabels": {"app": "db"}}, "ingress": [{"ports": [{"port": 80}, {"port": "sql"}]}]}),
+    )
+    assert [one.text for one in book.explain(WEB, DB).steps] == [
+        "policy Admin/guard selects shop/web",
+        "rule 0 denies tcp 1-100",
+        "shop/web allows everything but tcp 1-100",
+        "policy shop/db selects shop/db",
+        "rule 0 allows tcp 80, tcp sql (tcp 5432)",
+        "shop/db allows tcp 80,5432",
+        "shop/web to shop/db: tcp 5432",
+    ]
+    assert not book.explain(Address("192.0.2.1"), DB, "tcp", 443).allowed
+    assert book.explain(DB, DB).steps[-1].text == "shop/db to shop/db: everything"
+
+
 def test_a_denial_names_its_rule_everywhere() -> None:
     book = Book()
     book.put(WEB, DB, cluster("deny-db", {"egress": [egress("Pass", {"nodes": {}}), egress("Deny", name="no db")]}))
@@ -193,6 +216,15 @@ def test_only_what_policies_look_at_tells_containers_apart(spec: dict[str, Any],
     assert classes(network("p", spec)) == counted
 
 
+def test_a_rule_for_every_container_costs_no_row_for_each() -> None:
+    ends = [endpoint(f"c{at}", "shop", {"app": f"a{at}"}, (f"10.0.1.{at}",)) for at in range(50)]
+    each = [network(f"p{at}", {"podSelector": {"matchLabels": {"app": f"a{at}"}}}) for at in range(50)]
+    deny = cluster("deny", {"tier": "Baseline", "ingress": [ingress("Deny")]})
+    state = done(NodeState(), Book().put(deny, *each, *ends))
+    assert len(state.table(Judgement)) <= 3 * 50
+    assert {str(row.prefix) for row in state.table(Peer).values()} >= {"0.0.0.0/0", "::/0"}
+
+
 def test_what_policies_stop_looking_at_is_forgotten() -> None:
     book = Book()
     ends = [endpoint(f"c{at}", "shop", {"serial": str(at)}, (f"10.0.1.{at}",)) for at in range(3)]
@@ -206,16 +238,16 @@ def test_what_policies_stop_looking_at_is_forgotten() -> None:
 def test_nodes_are_known_while_a_policy_speaks_of_them() -> None:
     book = Book()
     state = done(NodeState(), book.put(WEB, node("n1", "192.0.2.1", {"zone": "a"}), node("n2", "192.0.2.2", {"serial": "7"})))
-    assert not state.owned("node/n1")
+    assert not state.table(Peer).get("192.0.2.1/32")
     policy = cluster("p", {"egress": [egress("Deny", {"nodes": {"matchLabels": {"zone": "a"}}})]})
     state = done(state, book.put(policy))
-    assert [bool(state.owned(one)) for one in ("node/n1", "node/n2")] == [True, True]
+    assert {"192.0.2.1/32", "192.0.2.2/32"} <= state.table(Peer).keys()
     assert told(book, WEB, Address("192.0.2.1"))[2] == "- denied by rule 0 of Admin/p"
     assert told(book, WEB, Address("192.0.2.2"))[-1].startswith("+")
     state = done(state, book.put(node("n2", "192.0.2.3", {"zone": "a"})))
     assert told(book, WEB, Address("192.0.2.3"))[-1].startswith("-")
     state = done(state, book.drop(policy))
-    assert not state.owned("node/n1")
+    assert not state.table(Peer).get("192.0.2.1/32")
 
 
 def test_the_own_node_reaches_its_containers_and_is_a_peer_like_others_to_them() -> None:

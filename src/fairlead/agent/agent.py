@@ -31,26 +31,26 @@ from fairlead.flow.filter import Query
 from fairlead.ipam.ledger import Ledger
 from fairlead.model.address import Family, Prefix
 from fairlead.model.block import Block
+from fairlead.model.broken import Broken
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Invalid, Missing, Unavailable, Unsupported
 from fairlead.model.meta import Object, kind
-from fairlead.model.namespace import Namespace
-from fairlead.model.network import Network
+from fairlead.model.network import Driver, Network
 from fairlead.model.node import Node as Machine
-from fairlead.model.policy import NetworkPolicy
 from fairlead.model.reservation import Reservation
 
 from .blocks import Blocks
 from .cluster import Cluster
 from .config import Settings
 from .endpoints import Endpoints
-from .explain import explain
+from .explain import Town, explain
 from .garbage import Garbage
 from .host import Host
 from .networks import Networks
 from .node import Node
-from .policies import Policies
+from .policies import KINDS, Policies
 from .reservations import Reservations
+from .unreadable import Unreadable
 
 _COUNTABLE = 2**63 - 1
 """The largest number that JSON readers agree on having room for; an IPv6 pool can be larger."""
@@ -74,10 +74,12 @@ class Agent:
         policies: Policies,
         cluster: Cluster,
         blocks: Blocks,
+        unreadable: Unreadable,
         collector: Collector | None,
     ) -> None:
         self.settings, self._host, self._ledger, self.collector = settings, host, ledger, collector
-        self._garbage, self.policies, self.cluster, self.blocks = garbage, policies, cluster, blocks
+        self._garbage, self.policies, self._unreadable = garbage, policies, unreadable
+        self.cluster, self.blocks = cluster, blocks
         self.node, self.networks, self.endpoints, self.reservations = node, networks, endpoints, reservations
         self._since = time.monotonic()
         self.ready = False
@@ -118,16 +120,21 @@ class Agent:
         """Create a network or change it."""
         self._refuse_unready()
         async with self._changing:
-            if isinstance(thing, (Namespace, NetworkPolicy)):
+            if isinstance(thing, KINDS):
                 return await self.policies.apply(thing)
             if not isinstance(thing, Network):
                 raise Invalid(f"a {kind(thing)} is not made by apply; containers that are attached make it", field="kind")
             done = await self.networks.apply(thing, self._users(thing.name))
             await self.endpoints.follow(thing.name)
+            await self.policies.renew()  # a gateway is an address of this node
             return done
 
-    async def delete(self, plural: str, name: str) -> Object:
-        """Remove a network nobody uses, or detach an endpoint."""
+    async def delete(self, plural: str, name: str) -> Object | Broken:
+        """Remove a network nobody uses, a policy, or what cannot be read; or detach an endpoint."""
+        if broken := self._unreadable.find(plural, name):
+            async with self._changing:
+                await self.policies.discard(broken)
+            return broken
         if plural == Endpoint.plural:
             endpoint = self.endpoints.all.get(name)
             if endpoint is None:
@@ -136,14 +143,16 @@ class Agent:
             return endpoint
         if plural == Reservation.plural:
             return await self.reservations.delete(name)
-        if plural == Machine.plural:
-            return await self.cluster.forget(name)
         if plural in self.policies.all:
             async with self._changing:
+                if plural == Machine.plural and self.cluster.alive is not None:
+                    await self.cluster.leave_behind(name)
                 return await self.policies.delete(plural, name)
         self.objects(plural)
         async with self._changing:
-            return await self.networks.delete(name, self._users(name))
+            gone = await self.networks.delete(name, self._users(name))
+            await self.policies.renew()
+            return gone
 
     async def purge(self) -> None:
         """Every endpoint goes, then everything of ours in the kernel. The agent is of no use until it is started again."""
@@ -157,13 +166,14 @@ class Agent:
         endpoints: Mapping[str, Object] = self.endpoints.all
         if everywhere:
             endpoints = {**endpoints, **{one.name: one for one in self.cluster.remotes.values()}}
+        shown = self.policies.shown()
         tables: dict[str, Mapping[str, Object]] = {
             Network.plural: self.networks.all,
             Endpoint.plural: endpoints,
-            Machine.plural: self.cluster.seen(),
             Block.plural: self.blocks.all,
             Reservation.plural: self.reservations.all,
-            **self.policies.all,
+            **shown,
+            Machine.plural: self.cluster.seen(shown[Machine.plural]),
         }
         if plural not in tables:
             raise Missing(f"{plural[:80]!r} is not a kind known here; known: {', '.join(tables)}", field="kind")
@@ -196,12 +206,19 @@ class Agent:
             pending=len(self.node.leaving) + len(self.endpoints.owed),
             last_check=round(now - self.node.checked, 3),
             pools=tuple(self._pools()),
+            unreadable=tuple(self._unreadable.told()),
             flows=self.collector.status() if self.collector else None,
         )
 
     async def explain(self, query: Mapping[str, str]) -> Explained:
         """Whether one may talk to another, and why."""
-        return await explain(self.policies.book, self.endpoints.all.values(), query, self.node.ask)
+        everybody = (*self.endpoints.all.values(), *self.cluster.remotes.values())
+        town = Town(everybody, self.policies.here, self._shares)
+        return await explain(self.policies.book, town, query, self.node.ask)
+
+    def _shares(self, endpoint: Endpoint) -> bool:
+        """Whether an endpoint is on the host's network."""
+        return self.networks.get(endpoint.spec.network).spec.driver is Driver.HOST
 
     async def flows(self, query: Mapping[str, str]) -> list[Flow]:
         """The last flows that match."""
@@ -226,6 +243,7 @@ class Agent:
                 dead=tuple(one.display for one in dead),
                 pools=tuple(self._pools()),
                 maps=await self.node.fill(),
+                unreadable=tuple(self._unreadable.told()),
                 capabilities=await self._host.capabilities(),
                 forwards=self._host.forwards(),
                 uplink_mtu=self._host.mtu(),

@@ -31,7 +31,7 @@ from fairlead.model.block import Block, BlockSpec, block_name
 from fairlead.model.errors import Conflict, Exhausted, Missing, Problem, Unavailable
 from fairlead.model.meta import Meta
 from fairlead.model.network import CLUSTER, SUBS, Network, Subnet
-from fairlead.store.base import Delete, Put, Store
+from fairlead.store.base import Delete, Put, Store, Stored
 
 log = logging.getLogger(__name__)
 
@@ -60,11 +60,9 @@ class Blocks:
         self._idle: set[str] = set()
         self._owed: set[asyncio.Task[None]] = set()
 
-    async def load(self) -> None:
-        """Read them from the store, before the networks that they are of."""
-        for thing in (await self._store.list(Block.plural)).objects:
-            if isinstance(thing, Block):
-                self.all[thing.name] = thing
+    def load(self, stored: Iterable[Stored]) -> None:
+        """Take what is stored, before the networks that they are of."""
+        self.all |= {thing.name: thing for thing in stored if isinstance(thing, Block)}
 
     def shared(self, network: Network) -> bool:
         """Whether its addresses come from blocks: nobody may give one out that he has not claimed."""

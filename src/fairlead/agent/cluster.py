@@ -16,11 +16,12 @@ from fairlead.desired.ways import Fellow
 from fairlead.model.address import Address, Prefix
 from fairlead.model.block import Block
 from fairlead.model.endpoint import Endpoint
-from fairlead.model.errors import Conflict, Invalid, Missing
+from fairlead.model.errors import Conflict, Invalid
+from fairlead.model.meta import Object
 from fairlead.model.network import CLUSTER, Network
 from fairlead.model.node import Node as Machine
 from fairlead.model.node import NodeCondition
-from fairlead.store.base import MAX_CHANGES, Delete, Key, Store
+from fairlead.store.base import MAX_CHANGES, Delete, Key, Store, Stored
 from fairlead.topology import crypt, mtu, routes
 from fairlead.topology.station import Station
 
@@ -56,13 +57,22 @@ class Cluster:
         self._me, self._node, self._ask_networks, self._blocks = me, node, networks, blocks
         self._encryption = encryption
 
-    def adopt(self, machines: Iterable[Machine]) -> None:
+    def adopt(self, machines: Iterable[Stored], endpoints: Iterable[Stored]) -> None:
         """What there is at a start; the kernel follows with ``Node.apply``."""
-        for one in machines:
-            self._know(one)
+        for machine in machines:
+            if isinstance(machine, Machine):
+                self._know(machine)
+        for one in endpoints:
+            if isinstance(one, Endpoint) and one.spec.node != self._me.name:
+                self.remotes[one.key] = one
         self._tell()
         self._node.adopt_all({**self._fellows(self._others()), **self._rows(self._networks(), self._others())})
         self._node.adopt_all(self._own(self._networks()))
+
+    @property
+    def stations(self) -> Mapping[str, Station]:
+        """Every node as others reach it."""
+        return self._stations
 
     async def rekeyed(self, names: Iterable[str]) -> None:
         """Packets to some nodes are encrypted with other keys."""
@@ -77,8 +87,7 @@ class Cluster:
         else:
             self._know(machine)
         if name != self._me.name and self._stations.get(name) != before:
-            self._tell()
-            names = {name, *self._alike(before), *self._alike(self._stations.get(name))}
+            names = {name, *self._tell()}
             await self._node.follow({**self._fellows((name,)), **self._rows(self._networks(), names)})
 
     async def present(self, names: Iterable[str]) -> None:
@@ -89,8 +98,7 @@ class Cluster:
         for name in sorted(changed):
             log.warning("node %s %s", name, "is back" if name in self.alive else "gives no sign of life: nothing is sent to it")
         if changed:
-            self._tell()
-            await self._node.follow(self._rows(self._networks(), changed))
+            await self._node.follow(self._rows(self._networks(), {*changed, *self._tell()}))
 
     def remote(self, endpoint: Endpoint, *, gone: bool) -> None:
         """A container of another node is new, another or gone."""
@@ -99,11 +107,8 @@ class Cluster:
         else:
             self.remotes[endpoint.key] = endpoint
 
-    async def forget(self, name: str) -> Machine:
-        """Remove a node that is gone for good: its object, the containers it told of, its blocks."""
-        machine = self.machines.get(name)
-        if machine is None:
-            raise Missing(f"there is no node {name!r}; there are: {', '.join(sorted(self.machines))}", field="name")
+    async def leave_behind(self, name: str) -> None:
+        """A node is gone for good: remove the containers that it told of, and free its blocks."""
         if name == self._me.name:
             raise Invalid("this is the node you ask; stop its agent and ask another one", field="name")
         if self.alive is None or name in self.alive:
@@ -112,8 +117,6 @@ class Cluster:
         for start in range(0, len(theirs), MAX_CHANGES):
             await self._store.commit(*(Delete(Endpoint.plural, one.key) for one in theirs[start : start + MAX_CHANGES]))
         await self._blocks.collect(self.machines.keys() - {name})
-        await self._store.commit(Delete(Machine.plural, machine.key))
-        return machine
 
     async def moved(self) -> None:
         """This node is reached otherwise: its address or its uplink changed."""
@@ -152,12 +155,12 @@ class Cluster:
         here = me.underlay
         return mtu.inner(network.spec, me.mtu, here.family if here else 4)
 
-    def seen(self) -> dict[str, Machine]:
-        """Every node with what is known of its life."""
-        return {name: self._seen(one) for name, one in self.machines.items()}
+    def seen(self, machines: Mapping[str, Object]) -> dict[str, Object]:
+        """Nodes with what is known of their lives."""
+        return {name: self._seen(one) if isinstance(one, Machine) else one for name, one in machines.items()}
 
     def _seen(self, machine: Machine) -> Machine:
-        if self.alive is None or not machine.status.addresses:
+        if self.alive is None:
             return machine
         ready = NodeCondition(type="Ready", status="True" if machine.name in self.alive else "False")
         others = tuple(one for one in machine.status.conditions if one.type != "Ready")
@@ -165,32 +168,22 @@ class Cluster:
 
     def unreached(self) -> Iterator[str]:
         """Who cannot be reached from here, and why, in words."""
-        for network in self._networks():
+        for network in (one for one in self._networks() if not one.spec.encrypt):
             for name in sorted(self._others()):
                 if why := routes.unreached(network, self._me.station, self._stations[name]):
                     yield f"network {network.name}: {why}"
         if self.alive is not None:
             yield from (f"node {name} gives no sign of life" for name in sorted(self._others() - self.alive))
 
-    def _alike(self, station: Station | None) -> list[str]:
-        """Other nodes that claim an address or a key which this one claims too: one of them is a copy, or not yet told of."""
-        if station is None:
-            return []
-        addresses, keys = {one.address for one in station.addresses}, set(station.keys.values())
-        return [
-            name
-            for name, one in self._stations.items()
-            if name not in {station.name, self._me.name}
-            and (addresses & {each.address for each in one.addresses} or keys & set(one.keys.values()))
-        ]
-
-    def _tell(self, networks: Iterable[Network] | None = None) -> None:
-        """Encryption follows who is there, and whether there is anything to encrypt."""
-        others = (one for name, one in self._stations.items() if name != self._me.name)
-        self._encryption.look(
-            (one for one in others if self.alive is None or one.name in self.alive),
+    def _tell(self, networks: Iterable[Network] | None = None) -> set[str]:
+        """Encryption follows who is there, and whether there is anything to encrypt; to whom there are other ways now."""
+        return self._encryption.look(
+            (one for name, one in self._stations.items() if name != self._me.name and self._lives(name)),
             needed=any(one.spec.encrypt for one in (self._networks() if networks is None else networks)),
         )
+
+    def _lives(self, name: str) -> bool:
+        return self.alive is None or name in self.alive
 
     def _know(self, machine: Machine) -> None:
         self.machines[machine.name] = machine
@@ -228,35 +221,29 @@ class Cluster:
         for network in networks:
             prefixes = self._prefixes(network)
             for name in names:
-                other = self._stations.get(name) if self.alive is None or name in self.alive else None
+                other = self._stations.get(name) if self._lives(name) or network.spec.encrypt else None
                 way = self._encryption.way(other) if other and network.spec.encrypt else None
                 rows = routes.remote_rows(network, me, other, prefixes.get(name, ()), way) if other else ()
                 found[routes.owner(network.name, name)] = rows
         return {**found, **self._sealed(self._networks(), names)}
 
     def _sealed(self, networks: Iterable[Network], names: Iterable[str]) -> dict[str, Rows]:
-        """What is behind the WireGuard devices: of each node its own addresses, and what its containers have of any network.
-
-        What two nodes claim, an address or a key, is neither's.
-        """
+        """What is behind the WireGuard devices: of each node its own addresses, and what its containers have of any network."""
         networks = list(networks)
+        found: dict[str, Rows] = {f"{ENCRYPTION}/{name}": () for name in names}
         if not any(one.spec.encrypt for one in networks):
-            return {f"{ENCRYPTION}/{name}": () for name in names}
+            return found
         prefixes = [(one.spec.encrypt, self._prefixes(one)) for one in networks]
-        found: dict[str, Rows] = {}
         for name in names:
-            other = self._stations.get(name)
-            if other is None or other.key == self._me.station.key or self._alike(other):
-                found[f"{ENCRYPTION}/{name}"] = ()
-                continue
-            found[f"{ENCRYPTION}/{name}"] = crypt.peer_rows(
-                self._me.station,
-                other,
-                self._encryption.way(other),
-                addresses=(one.address for one in other.addresses),
-                behind=[prefix for _, by in prefixes for prefix in by.get(name, ())],
-                plain=[prefix for encrypted, by in prefixes for prefix in by.get(name, ()) if not encrypted],
-            )
+            if other := self._stations.get(name):
+                behind = [(encrypted, by.get(name, ())) for encrypted, by in prefixes]
+                found[f"{ENCRYPTION}/{name}"] = crypt.peer_rows(
+                    self._me.station,
+                    self._encryption.trusted(other),
+                    self._encryption.way(other),
+                    behind=[prefix for _, each in behind for prefix in each],
+                    plain=[prefix for encrypted, each in behind for prefix in each if not encrypted],
+                )
         return found
 
     def _prefixes(self, network: Network) -> dict[str, list[Prefix]]:

@@ -57,6 +57,7 @@ class Encryption:
         self._lacking, self._devices, self._changed, self._moved = lacking, devices, changed, moved
         self._age, self._grace = age, grace
         self._others: dict[str, Station] = {}
+        self._doubts: dict[str, str] = {}
         self._needed = False
         self._met: dict[str, set[int]] = {}
         self._waiting: dict[tuple[str, int], float] = {}
@@ -66,16 +67,28 @@ class Encryption:
         me.key = published(keyring.public)
         me.refresh()
 
-    def look(self, others: Iterable[Station], *, needed: bool) -> None:
-        """The other nodes, those that give signs of life, are these; ``needed``: there are encrypted networks."""
-        self._others = {one.name: one for one in others}
-        self._needed = needed
-        self._met = {name: met for name, met in self._met.items() if name in self._others}
+    def look(self, others: Iterable[Station], *, needed: bool) -> set[str]:
+        """The other nodes that give signs of life are these; ``needed``: there are encrypted networks.
+
+        Returns whom we trust now and did not, or the other way round, because of what somebody else claims.
+        """
+        alive = {one.name: one for one in others}
+        doubts = crypt.claimed_twice([self._me.station, *alive.values()])
+        changed = {name for name in alive.keys() & self._others.keys() if doubts.get(name) != self._doubts.get(name)}
+        self._others, self._doubts, self._needed = alive, doubts, needed
+        self._met = {name: met for name, met in self._met.items() if name in alive}
         self._wake.set()
+        return changed
 
     def way(self, other: Station) -> Way | None:
         """How packets to a node are encrypted; None: not at all, so that there must be none."""
-        return crypt.way(self._me.station, other, self._met.get(other.name, ()))
+        return crypt.way(self._me.station, self.trusted(other), self._met.get(other.name, ()))
+
+    def trusted(self, other: Station) -> Station:
+        """A node as far as it is believed: one that is not heard of, or claims what another has, has no key and no address."""
+        if other.name in self._others and other.name not in self._doubts:
+            return other
+        return other._replace(key="", addresses=())
 
     def why_not(self) -> str:
         """Why this node encrypts nothing; empty if it does, or would."""

@@ -39,6 +39,7 @@ from .networks import Networks
 from .node import Node
 from .policies import Policies
 from .ports import Ports, refuse_bound
+from .unreadable import Unreadable
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class Endpoints:
         policies: Policies,
         cluster: Cluster,
         host: Host,
+        unreadable: Unreadable,
     ) -> None:
         self.all: dict[str, Endpoint] = {}
         self.owed: dict[str, Endpoint] = {}
@@ -66,7 +68,7 @@ class Endpoints:
         self.on_change: Callable[[], None] = lambda: None
         self.ports = Ports()
         self._store, self._node, self._networks, self._host = store, node, networks, host
-        self._addresses, self._policies, self._cluster = addresses, policies, cluster
+        self._addresses, self._policies, self._cluster, self._unreadable = addresses, policies, cluster, unreadable
         self._together: dict[str, tuple[str, ...]] = {}  # the endpoints in each namespace
         self._busy: dict[str, asyncio.Lock] = {}
         self._leaving: dict[str, Endpoint] = {}
@@ -76,8 +78,13 @@ class Endpoints:
     async def load(self) -> None:
         """Read the endpoints of this boot from the store; those of an earlier one died with it: their addresses are free."""
         dead = []
-        for thing in (await self._store.list(Endpoint.plural)).objects:
+        listing = await self._store.list(Endpoint.plural)
+        self._unreadable.note(listing.broken)
+        for thing in listing.objects:
             assert isinstance(thing, Endpoint)
+            if self._unreadable.find(Network.plural, thing.spec.network):
+                log.error("%s has no network until %s can be read", thing.display, thing.spec.network)
+                continue
             network = self._networks.all.get(thing.spec.network)
             if network is None or thing.spec.boot != self._host.boot:
                 dead.append(thing)
@@ -243,7 +250,7 @@ class Endpoints:
                 await asyncio.to_thread(refuse_bound, endpoint.spec.ports)
             else:
                 refuse_bound(endpoint.spec.ports)
-            (stored,) = await self._store.commit(Put(endpoint, ""))
+            (stored,) = await self._store.commit(Put(endpoint, self._unreadable.expected(endpoint)))
         except Exception:
             self.ports.remove(endpoint)
             raise

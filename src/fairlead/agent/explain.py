@@ -3,43 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import NamedTuple
 
 from fairlead.api.schema import Asked, Explained, Explaining
 from fairlead.datapath.base import Answer, Question
 from fairlead.desired import names
-from fairlead.model.address import Address
+from fairlead.model.address import Address, PortName
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Conflict, Invalid, Missing
+from fairlead.model.node import Node
 from fairlead.policy.book import Book
 from fairlead.policy.explain import Explanation, Step
+from fairlead.policy.ports import PROTOCOLS
+
+HOST = "host"
+"""How this node is called, as among the flows."""
 
 _WORDS = ("from", "to", "protocol", "port")
-_WITH_PORTS = ("tcp", "udp", "sctp")
-_PROTOCOLS = (*_WITH_PORTS, "icmp")
-_NUMBERS = {"tcp": 6, "udp": 17, "sctp": 132}
+_KNOWN = (*PROTOCOLS, "icmp")
 _ICMP = {4: 1, 6: 58}
 _TRIES = 3
 """How often book and kernel are compared: between the two questions policies may have changed."""
 Ask = Callable[[Question], Awaitable[Answer | None]]
+Who = Endpoint | Address
 
 
-async def explain(book: Book, endpoints: Iterable[Endpoint], query: Mapping[str, str], ask: Ask) -> Explained:
-    """Answer ``from``, ``to`` (a container, namespace/container or address), ``protocol`` and ``port``.
+class Town(NamedTuple):
+    """Whom a question can be about: the endpoints, this node, and whether an endpoint shares the node's network."""
 
-    ``ask`` puts the same question to the kernel, for each end that is a container here.
+    endpoints: Iterable[Endpoint]
+    here: Node
+    shares: Callable[[Endpoint], bool]
+
+
+async def explain(book: Book, town: Town, query: Mapping[str, str], ask: Ask) -> Explained:
+    """Answer ``from``, ``to`` (a container, namespace/container, address or host), ``protocol`` and ``port``, or its name.
+
+    Without both of these it is told which ports there are. ``ask`` puts the same question to the kernel, for each end that is a
+    container of this node.
     """
     for word in query:
         if word not in _WORDS:
             raise Invalid(f"there is no such word; there are: {', '.join(_WORDS)}", field=word[:40])
-    everybody = list(endpoints)
-    source, destination = (_party(everybody, query.get(side, ""), side) for side in ("from", "to"))
-    protocol = query.get("protocol", "tcp").lower()
-    if protocol not in _PROTOCOLS:
-        raise Invalid(f"{protocol[:40]!r} is not one of {', '.join(_PROTOCOLS)}", field="protocol")
-    port = _port(query.get("port", ""), protocol)
+    asks, asked = (_party(town, query.get(side, ""), side) for side in ("from", "to"))
+    source, destination = _stand(asks, asked, town, "from"), _stand(asked, asks, town, "to")
+    protocol, port = _asked(query, destination)
+    kernel: tuple[Asked, ...] = ()
     for _ in range(_TRIES):
         told = book.explain(source, destination, protocol, port)
-        kernel = await _kernel(book, told, protocol, port, ask)
+        kernel = await _kernel(book, told, protocol, port, ask) if protocol else ()
         if all(one.agrees for one in kernel):
             break
     return Explained(
@@ -57,9 +69,11 @@ async def _kernel(book: Book, told: Explanation, protocol: str, port: int, ask: 
     source, destination = told.source.address, told.destination.address
     if source is None or destination is None:
         return ()
-    number = _NUMBERS.get(protocol) or _ICMP[source.family]
+    number = PROTOCOLS.get(protocol) or _ICMP[source.family]
     found = []
     for direction, end in (("egress", told.source), ("ingress", told.destination)):
+        if direction == "ingress" and told.source.own_node:
+            continue  # what the node itself sends is known by where it comes from, and no question comes from there
         link = names.veth(end.endpoint)
         asked = Question(link, direction == "egress", source, destination, number, port)
         if end.endpoint and (answer := await ask(asked)):
@@ -75,23 +89,25 @@ def _beside(book: Book, direction: str, link: str, answer: Answer, verdict: Step
         link=link,
         allowed=answer.allowed,
         reason=answer.reason,
-        rule=f"{rule.policy} {rule.direction}[{rule.index}]" if rule else "",
+        rule=rule.title if rule else "",
         agrees=answer.allowed == verdict.allows and rule == verdict.rule,
     )
 
 
-def _party(endpoints: Iterable[Endpoint], word: str, field: str) -> Endpoint | Address:
+def _party(town: Town, word: str, field: str) -> Endpoint | Address | Node:
     if not word:
-        raise Invalid("say who: a container, namespace/container or an address", field=field)
+        raise Invalid("say who: a container, namespace/container, an address, or host", field=field)
     try:
         return Address(word)
     except ValueError:
         namespace, _, name = word.rpartition("/")
     found = {
         one.container: one
-        for one in endpoints
+        for one in town.endpoints
         if name in {one.display, one.container} and namespace in {"", one.metadata.namespace}
     }
+    if not found and word in {HOST, town.here.name}:
+        return town.here
     if not found:
         raise Missing(f"there is no container {word[:80]!r}", field=field)
     if len(found) > 1:
@@ -100,9 +116,44 @@ def _party(endpoints: Iterable[Endpoint], word: str, field: str) -> Endpoint | A
     return next(iter(found.values()))
 
 
-def _port(word: str, protocol: str) -> int:
-    if protocol not in _WITH_PORTS:
-        return 0
-    if not (word.isascii() and word.isdigit()) or len(word) > 5 or not 1 <= int(word) <= 65535:
-        raise Invalid(f"{word[:40]!r} is not a port from 1 to 65535", field="port")
-    return int(word)
+def _stand(one: Endpoint | Address | Node, other: Endpoint | Address | Node, town: Town, field: str) -> Who:
+    """Who stands for a party: of the node, and of a container that has no address but the node's, an address of the node."""
+    if isinstance(one, Address) or (isinstance(one, Endpoint) and one.spec.addresses):
+        return one
+    here = town.here
+    if isinstance(one, Endpoint) and not town.shares(one):
+        raise Invalid(f"{one.display} has no address on network {one.spec.network}", field=field)
+    families = {at.family for at in _addresses(other)}
+    fitting = [at for at in here.addresses if at.family in families] or list(here.addresses)
+    if not fitting:
+        raise Invalid(f"node {here.name} has no address by which others reach it", field=field)
+    return fitting[0]
+
+
+def _addresses(one: Endpoint | Address | Node) -> tuple[Address, ...]:
+    if isinstance(one, Endpoint):
+        return tuple(at.address for at in one.spec.addresses)
+    return (one,) if isinstance(one, Address) else one.addresses
+
+
+def _asked(query: Mapping[str, str], destination: Who) -> tuple[str, int]:
+    """Protocol and port as they are said, or as the container that is asked names the port; "" and 0 if it is none."""
+    protocol, word = query.get("protocol", "").lower(), query.get("port", "")
+    if protocol and protocol not in _KNOWN:
+        raise Invalid(f"{protocol[:40]!r} is not one of {', '.join(_KNOWN)}", field="protocol")
+    if not word and protocol in PROTOCOLS:
+        raise Invalid(f"say which port of {protocol}", field="port")
+    if not word or protocol == "icmp":
+        return protocol, 0
+    if word.isascii() and word.isdigit() and len(word) <= 5 and 1 <= int(word) <= 65535:
+        return protocol or "tcp", int(word)
+    try:
+        name = PortName(word)
+    except ValueError:
+        raise Invalid(f"{word[:40]!r} is neither a port from 1 to 65535 nor a port's name", field="port") from None
+    named = destination.spec.named_ports if isinstance(destination, Endpoint) else {}
+    port = named.get(name)
+    if port is None or protocol not in {"", port.protocol}:
+        known = ", ".join(f"{one}={at}" for one, at in named.items()) or "none"
+        raise Missing(f"there is no {protocol} port {name} there; there are: {known}".replace("  ", " "), field="port")
+    return port.protocol, port.number

@@ -13,9 +13,10 @@ from fairlead.kernel import boot, features, nft, route, sysctl, wireguard
 from fairlead.kernel.errors import KernelError
 from fairlead.kernel.netlink import Netlink
 from fairlead.links.mark import GROUP, PROTOCOL
-from fairlead.model.address import Interface, Prefix
+from fairlead.model.address import Address, Interface, Prefix
 
 _DEFAULT_MTU = 1500
+_GLOBAL = 0
 _EVERYWHERE = ("0.0.0.0/0", "::/0")
 
 
@@ -60,6 +61,10 @@ class Host:
         """The interfaces with a default route."""
         names = {one.index: one.name for one in route.links(self._netlink)}
         return {names[one.index] for one in route.routes(self._netlink) if one.dst in _EVERYWHERE and one.index in names}
+
+    def reachable(self) -> list[Address]:
+        """The addresses by which others reach the host: none of a loopback or of one link alone."""
+        return [Address(one.address) for one in route.addresses(self._netlink) if one.scope == _GLOBAL]
 
     def device(self, name: str) -> bool:
         """Whether there is an interface of this name."""

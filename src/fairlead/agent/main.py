@@ -11,12 +11,12 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
 from fairlead.datapath.choose import PLANES
 from fairlead.kernel.errors import KernelError
 from fairlead.kernel.flock import locked
 from fairlead.model.errors import Problem, Unavailable
+from fairlead.store import url
 from fairlead.store.sqlite import Sqlite
 
 from .config import Settings, settings
@@ -50,7 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fairlead-agent", description="The Fairlead agent of one node.")
     parser.add_argument("--node", default="", help="the node's name (default: the host's)")
     parser.add_argument("--node-ip", default="", help="addresses by which other nodes reach this one (default: the uplink's)")
-    parser.add_argument("--store", default="", help="where nodes tell each other of themselves: sqlite:///PATH")
+    parser.add_argument(
+        "--store", default="", help="where nodes tell each other of themselves: sqlite:///PATH or etcd://HOST,..."
+    )
     parser.add_argument("--group", default="", help="members of this group may use the socket (default: root alone)")
     parser.add_argument("--plane", default="auto", choices=["auto", *PLANES], help="what enforces policies (auto)")
     parser.add_argument("--ipv6", action="store_true", help="give the default network an IPv6 subnet when it is created")
@@ -89,16 +91,13 @@ def _claim(wanted: Settings, stack: ExitStack) -> None:
     stack.callback(pid_file.unlink, missing_ok=True)
 
 
-async def _shared(url: str) -> Sqlite:
-    return await Sqlite.open(Path(url.removeprefix("sqlite://")), shared=True)
-
-
 async def _run(wanted: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     local = await Sqlite.open(wanted.state / "store.db")
-    wiring = Wiring(wanted, local, await _shared(wanted.store) if wanted.store else local)
+    named = url.parse(wanted.store) if wanted.store else None
+    wiring = Wiring(wanted, local, await named.open(), named.source) if named else Wiring(wanted, local)
     try:
         await wiring.start()
         gc.collect()

@@ -41,22 +41,16 @@ _FEW, _TURNS = 64, 10
 _OUR_TABLES = frozenset(table.path for table in TABLES)
 
 
-async def _nothing() -> None:
-    """Where nobody cares for addresses."""
-
-
 class Monitor:
     """Two tasks: one wakes on events, one on the timer. One repair at a time."""
 
-    def __init__(
-        self, settings: Settings, node: Node, garbage: Garbage, chores: Sequence[Chore] = (), on_move: Chore = _nothing
-    ) -> None:
-        """``chores``: what else the timer sees to; each harmless to repeat. ``on_move``: the host's addresses changed."""
-        self._on_move = on_move
+    def __init__(self, settings: Settings, node: Node, garbage: Garbage, chores: Sequence[Chore], *, moved: Chore) -> None:
+        """``chores``: what else the timer sees to; each must be harmless to repeat. ``moved``: the host's addresses changed."""
         self._settings, self._node, self._garbage, self._chores = settings, node, garbage, chores
+        self._moved, self._moves = moved, False
         self._events = Events()
         self._turn = 0
-        self._host = self._moved = False
+        self._host = False
         self._inside: set[str] = set()
         self._wake = asyncio.Event()
         self._one = asyncio.Lock()
@@ -90,15 +84,14 @@ class Monitor:
             if event.kind == "overrun":
                 self._host = True
                 self._inside |= {row.key for row in self._node.state.inside()}
-            elif event.kind == "address" and event.nsid is None:
-                self._moved = True
             elif event.kind == "nft":
                 self._host = self._host or (not event.ours and event.name in _OUR_TABLES)
             elif event.nsid is None:
+                self._moves = self._moves or (event.kind == "address" and not event.name.startswith("fe80:"))
                 self._host = self._host or self._differs_on_host(event)
             elif event.deleted or (event.link is not None and not event.link.up):
                 self._inside |= self._node.behind(event.nsid)
-        if self._host or self._inside or self._moved:
+        if self._host or self._inside or self._moves:
             self._wake.set()
 
     def _differs_on_host(self, event: Event) -> bool:
@@ -126,14 +119,15 @@ class Monitor:
             fighting = len(self._repaired) == _FIGHT and time.monotonic() - self._repaired[0] < _SHORT
             await asyncio.sleep(_TRUCE if fighting else self._settings.debounce)
             self._wake.clear()
-            if self._moved:
-                self._moved = False
-                await self._on_move()
             host, self._host = self._host, False
             keys, self._inside = self._inside, set()
             rows = [row for key in keys for row in self._node.state.owned(key) if isinstance(row, (Link, Sub))]
             if await self._compare(host=host, rows=rows):
                 self._repaired.append(time.monotonic())
+            moves, self._moves = self._moves, False
+            if moves:
+                with suppress(Problem):
+                    await self._moved()
 
     async def _on_timer(self) -> None:
         while True:

@@ -13,14 +13,16 @@ from fairlead.api.schema import Applied
 from fairlead.desired import build, names
 from fairlead.kit import fault
 from fairlead.model.address import Family, Prefix
+from fairlead.model.broken import Broken
 from fairlead.model.errors import Conflict, Exhausted, Invalid, Missing, Unsupported
 from fairlead.model.meta import Meta
 from fairlead.model.network import CLUSTER, MTU_MIN_IPV6, SUBS, VNI_MAX, Driver, Network, NetworkSpec, Subnet
-from fairlead.store.base import Delete, Put, Store
+from fairlead.store.base import Delete, Put, Store, Stored
 
 from .blocks import Blocks
 from .host import Host
 from .node import Node
+from .unreadable import Unreadable
 
 POOL = ipaddress.IPv4Network("10.208.0.0/12")
 """From where networks get IPv4 subnets that name none: the default network its first /16, one that reaches over nodes
@@ -39,17 +41,20 @@ async def _nobody(_: str) -> None:
 class Networks:
     """Every network of the node, in memory as in the store."""
 
-    def __init__(self, store: Store, node: Node, blocks: Blocks, host: Host) -> None:
+    def __init__(self, store: Store, node: Node, blocks: Blocks, host: Host, unreadable: Unreadable) -> None:
         self.all: dict[str, Network] = {}
         self.on_change: Callable[[str], Awaitable[None]] = _nobody
+        self._unreadable = unreadable
         self._lent: dict[Prefix, float] = {}
         self._store, self._node, self._blocks, self._host = store, node, blocks, host
 
-    async def load(self) -> None:
-        """Read the networks from the store, and put their pools and rows in place; the kernel follows with ``Node.apply``."""
-        for thing in (await self._store.list(Network.plural)).objects:
-            assert isinstance(thing, Network)
-            self._adopt(thing)
+    def load(self, stored: Iterable[Stored]) -> None:
+        """Take the networks that are stored, put their pools and rows in place; the kernel follows with ``Node.apply``."""
+        for thing in stored:
+            if isinstance(thing, Network):
+                self._adopt(thing)
+            elif isinstance(thing, Broken):
+                self._unreadable.note((thing,))
 
     async def ensure_defaults(self, *, ipv6: bool) -> None:
         """Create what exists after the first start: ``default``, ``host`` and ``none``."""
@@ -59,7 +64,7 @@ class Networks:
             ("host", NetworkSpec(driver=Driver.HOST)),
             ("none", NetworkSpec(driver=Driver.NONE)),
         ):
-            if name not in self.all:
+            if name not in self.all and not self._unreadable.find(Network.plural, name):
                 await self.apply(Network(metadata=Meta(name=name), spec=spec), ())
 
     def get(self, name: str) -> Network:
@@ -124,8 +129,10 @@ class Networks:
 
     async def _commit(self, wanted: Network, before: Network | None) -> Network:
         self._blocks.check(wanted)
-        (stored,) = await self._store.commit(Put(wanted, before.metadata.resource_version if before else ""))
+        expected = before.metadata.resource_version if before else self._unreadable.expected(wanted)
+        (stored,) = await self._store.commit(Put(wanted, expected))
         assert isinstance(stored, Network)
+        self._unreadable.replaced(stored)
         if stored == before:
             return stored
         fault.point("network.committed")

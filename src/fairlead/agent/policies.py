@@ -1,4 +1,4 @@
-"""Policies: NetworkPolicies and Namespaces as the store has them, and the kernel that follows.
+"""Policies: those of every kind, namespaces and nodes, as the store has them, and the kernel that follows.
 
 The rows come from the book, which is pure. Here they get to the kernel in the order that leaves no gap::
 
@@ -22,95 +22,161 @@ from fairlead.desired import build, names
 from fairlead.desired.state import Rows, Subject
 from fairlead.kit import fault
 from fairlead.model import namespace
+from fairlead.model.admin import AdminNetworkPolicy, BaselineAdminNetworkPolicy
+from fairlead.model.broken import Broken
+from fairlead.model.cluster import ClusterNetworkPolicy
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Conflict, Invalid, Missing, Problem
 from fairlead.model.meta import kind
 from fairlead.model.namespace import Namespace
 from fairlead.model.network import Subnet
+from fairlead.model.node import Node as Machine
 from fairlead.model.policy import NetworkPolicy
 from fairlead.policy.book import Book, Delta
 from fairlead.policy.book import Thing as Judged
-from fairlead.store.base import Delete, Put, Store
+from fairlead.policy.salvage import PLURALS
+from fairlead.policy.select import Policy
+from fairlead.store.base import Delete, Put, Store, Stored
 
+from .here import here, labelled
+from .host import Host
 from .networks import Networks
 from .node import Node
+from .unreadable import Unreadable
 
 log = logging.getLogger(__name__)
 
-Thing = Namespace | NetworkPolicy
+Thing = Namespace | Machine | Policy
 
-_WORDS = {Namespace.plural: "namespace", NetworkPolicy.plural: "policy"}
+KINDS: tuple[type[Thing], ...] = (
+    Namespace,
+    Machine,
+    NetworkPolicy,
+    ClusterNetworkPolicy,
+    AdminNetworkPolicy,
+    BaselineAdminNetworkPolicy,
+)
 
 
 class Policies:
-    """Every policy and namespace of the node, in memory as in the store."""
+    """Every policy, namespace and node, in memory as in the store."""
 
     def __init__(
         self,
+        own: str,
         store: Store,
         node: Node,
         networks: Networks,
-        endpoints: Callable[[], Mapping[str, Endpoint]],
         *,
-        me: str,
+        host: Host,
+        unreadable: Unreadable,
+        endpoints: Callable[[], Mapping[str, Endpoint]],
     ) -> None:
-        """``endpoints`` answers with all there are on this node, ``me``, by name."""
-        self.book = Book(me)
-        self.all: dict[str, dict[str, Thing]] = {Namespace.plural: {}, NetworkPolicy.plural: {}}
+        """``own`` is the name of this node; ``endpoints`` answers with all there are, by name."""
+        self.book = Book(own)
+        self.all: dict[str, dict[str, Thing]] = {one.plural: {} for one in KINDS}
+        self.here = here(own, (), None)
         self._store, self._node, self._networks, self._ask = store, node, networks, endpoints
+        self._host, self._unreadable = host, unreadable
         self._changes: dict[str, Rows] = {}
         self._flips: set[str] = set()
         self._unused: dict[str, Rows] = {}
         self._one = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def load(self) -> None:
-        """Read them from the store; the kernel follows with ``Node.apply``."""
+    def load(self, stored: Callable[[str], Iterable[Stored]]) -> None:
+        """Take what is stored of each kind; the kernel follows with ``Node.apply``."""
+        broken: list[Broken] = []
         for plural, known in self.all.items():
-            for thing in (await self._store.list(plural)).objects:
-                assert isinstance(thing, (Namespace, NetworkPolicy))
-                known[_name(thing)] = thing
-        for things in (*self.all.values(), self._endpoints):
-            self._take(self.book.put(*things.values()))
+            found = list(stored(plural))
+            known |= {_name(thing): thing for thing in found if isinstance(thing, KINDS)}
+            broken += self._unreadable.note(one for one in found if isinstance(one, Broken))
+        self._take(self.book.put(*self._things(), *(one for one in broken if one.plural in PLURALS)))
+        self._take(self.book.put(*self._endpoints.values()))
         self._flips |= set(self._endpoints)
         self._node.adopt_all({**self._changes, **dict(self._subjects(self._flips)), **self._unused})
         self._changes, self._flips, self._unused = {}, set(), {}
+
+    def _things(self) -> Iterator[Thing]:
+        """All that the book is to know but endpoints, this node as it is now."""
+        self._look_here()
+        others = (one for one in self.all[Machine.plural].values() if one.name != self.here.name)
+        yield from (self.here, *others)
+        for plural, known in self.all.items():
+            if plural != Machine.plural:
+                yield from known.values()
+
+    def _look_here(self) -> bool:
+        """Look at this node again; whether it is otherwise."""
+        stored = self.all[Machine.plural].get(self.here.name)
+        found = here(self.here.name, self._host.reachable(), stored if isinstance(stored, Machine) else None)
+        changed, self.here = found != self.here, found
+        return changed
+
+    async def renew(self) -> None:
+        """The host's addresses may have changed."""
+        if self._look_here():
+            self._take(self.book.put(self.here))
+            await self._flush()
 
     @property
     def _endpoints(self) -> Mapping[str, Endpoint]:
         return self._ask()
 
+    def shown(self) -> dict[str, Mapping[str, Thing]]:
+        """All by kind and name, as people are shown them: this node among the nodes."""
+        machines = {**self.all[Machine.plural], self.here.name: self.here}
+        nodes = {name: labelled(one) for name, one in machines.items() if isinstance(one, Machine)}
+        return {**self.all, Machine.plural: nodes}
+
     async def apply(self, thing: Thing) -> Applied:
         """Store it, and answer when the kernel judges by it."""
-        if isinstance(thing, NetworkPolicy) and not thing.metadata.namespace:
-            thing = replace(thing, metadata=replace(thing.metadata, namespace=namespace.DEFAULT))
-        if isinstance(thing, Namespace) and thing.metadata.namespace:
-            raise Invalid("a namespace is in no namespace", field="metadata.namespace")
+        thing = _placed(thing)
         known, name = self.all[thing.plural], _name(thing)
         before = known.get(name)
-        (stored,) = await self._store.commit(Put(thing, before.metadata.resource_version if before else ""))
-        assert isinstance(stored, (Namespace, NetworkPolicy))
+        expected = before.metadata.resource_version if before else self._unreadable.expected(thing)
+        (stored,) = await self._store.commit(Put(thing, expected))
+        assert isinstance(stored, KINDS)
         fault.point("policy.committed")
         known[name] = stored
-        self._take(self.book.put(stored))
+        righted = self._unreadable.replaced(stored)
+        await self._follow(stored)
+        result = "configured" if righted else "created" if before is None else "unchanged" if stored == before else "configured"
+        return Applied(result=result, kind=kind(thing), name=name, warnings=tuple(self._warnings(stored)))
+
+    async def _follow(self, thing: Thing) -> None:
+        """Have the kernel judge by what was stored."""
+        if thing.plural == Machine.plural and thing.name == self.here.name:
+            await self.renew()
+            return
+        self._take(self.book.put(thing))
         await self._flush()
-        result = "created" if before is None else "unchanged" if stored == before else "configured"
-        warnings = tuple(self._warnings(stored)) if isinstance(stored, NetworkPolicy) else ()
-        return Applied(result=result, kind=kind(thing), name=name, warnings=warnings)
 
     async def delete(self, plural: str, name: str) -> Thing:
         """Remove it, and answer when the kernel does not judge by it any more."""
         thing = self.all[plural].get(name)
+        if thing is None and plural == Machine.plural and name == self.here.name:
+            raise Invalid(f"{name} is this node, and stays", field="name")
         if thing is None:
-            raise Missing(f"there is no {_WORDS[plural]} {name!r}", field="name")
+            raise Missing(f"there is no {_word(plural)} {name!r}", field="name")
         if isinstance(thing, Namespace) and (users := self._in(thing.name)):
             raise Conflict(f"namespace {name} holds {', '.join(users[:10])}; remove them first", field="metadata.name")
         await self._store.commit(Delete(plural, thing.key))
         fault.point("policy.forgotten")
         del self.all[plural][name]
-        self._take(self.book.drop(thing))
-        await self._flush()
+        if plural == Machine.plural and name == self.here.name:
+            await self.renew()
+        else:
+            self._take(self.book.drop(thing))
+            await self._flush()
         return thing
+
+    async def discard(self, broken: Broken) -> None:
+        """Remove what cannot be read, and answer when the kernel does not judge by it any more."""
+        await self._unreadable.delete(broken)
+        if broken.plural in PLURALS:
+            self._take(self.book.drop(broken))
+            await self._flush()
 
     async def admit(self, endpoint: Endpoint) -> None:
         """Have the kernel know the endpoint and what it is under, before it has a link."""
@@ -129,20 +195,37 @@ class Policies:
     async def hear(self, things: Iterable[tuple[Judged, bool]]) -> None:
         """What others wrote, or removed: policies, namespaces, nodes, containers of other nodes."""
         for thing, gone in things:
-            if isinstance(thing, (Namespace, NetworkPolicy)):
-                known, name = self.all[thing.plural], _name(thing)
-                have = known.get(name)
-                if not gone and have is not None and have.metadata.resource_version == thing.metadata.resource_version:
-                    continue
-                if gone:
-                    known.pop(name, None)
-                else:
-                    known[name] = thing
+            if not self._note(thing, gone=gone):
+                continue
+            if thing.plural == Machine.plural and thing.name == self.here.name:
+                if self._look_here():
+                    self._take(self.book.put(self.here))
+                continue
             self._take(self.book.drop(thing) if gone else self.book.put(thing))
         try:
             await self._flush()
         except Problem as problem:
             log.warning("not programmed, the timer will: %s", problem)
+
+    def _note(self, thing: Judged, *, gone: bool) -> bool:
+        """Remember what was heard; whether it is news."""
+        if isinstance(thing, Endpoint):
+            return True
+        if isinstance(thing, Broken):
+            self.all.get(thing.plural, {}).pop(_name(thing), None)
+            if gone:
+                self._unreadable.replaced(thing)
+            else:
+                self._unreadable.note((thing,))
+            return thing.plural in PLURALS
+        known, name = self.all[thing.plural], _name(thing)
+        have = known.get(name)
+        if gone:
+            known.pop(name, None)
+        else:
+            known[name] = thing
+            self._unreadable.replaced(thing)
+        return gone or have is None or have.metadata.resource_version != thing.metadata.resource_version
 
     def fits(self, name: str) -> Callable[[Subnet], bool]:
         """Which subnets are for containers of a namespace."""
@@ -153,7 +236,7 @@ class Policies:
     def rule(self, number: int) -> str:
         """What people call a rule: ``shop/allow-web ingress[0]``; empty if it is no more."""
         found = self.book.rules().get(number)
-        return f"{found.policy} {found.direction}[{found.index}]" if found else ""
+        return found.title if found else ""
 
     async def settle(self) -> None:
         """Wait until nothing is on its way to the kernel."""
@@ -214,13 +297,34 @@ class Policies:
         policies = [key for key, one in self.all[NetworkPolicy.plural].items() if one.metadata.namespace == name]
         return sorted({*inside, *policies})
 
-    def _warnings(self, policy: NetworkPolicy) -> Iterator[str]:
+    def _warnings(self, thing: Thing) -> Iterator[str]:
+        if isinstance(thing, Machine):
+            if thing.name == self.here.name and thing.status.addresses:
+                yield "it is this node: its addresses are those of the host, whatever is written here"
+            return
+        if isinstance(thing, Namespace):
+            return
+        if not isinstance(thing, NetworkPolicy):
+            yield from thing.warnings()
         for one in self._endpoints.values():
-            same = (one.metadata.namespace or namespace.DEFAULT) == policy.metadata.namespace
-            if same and policy.spec.pod_selector.matches(one.metadata.labels) and not self._has_link(one):
+            if not self._has_link(one) and self.book.selects(thing, one):
                 yield f"{one.display} on network {one.spec.network} has no link of ours: nothing is enforced on it"
 
 
-def _name(thing: Thing) -> str:
+def _placed(thing: Thing) -> Thing:
+    """The object in its namespace, if its kind lives in one."""
+    if isinstance(thing, NetworkPolicy):
+        return replace(thing, metadata=replace(thing.metadata, namespace=thing.metadata.namespace or namespace.DEFAULT))
+    if thing.metadata.namespace:
+        raise Invalid(f"a {kind(thing)} is in no namespace", field="metadata.namespace")
+    return thing
+
+
+def _name(thing: Thing | Broken) -> str:
     """How it is addressed: ``namespace/name``, or its name."""
     return f"{thing.metadata.namespace}/{thing.name}" if thing.metadata.namespace else thing.name
+
+
+def _word(plural: str) -> str:
+    """What people call one of a kind."""
+    return next(kind(one) for one in KINDS if one.plural == plural).lower()

@@ -20,11 +20,13 @@ from fairlead.model.address import Family, Interface
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Invalid, Missing, Problem
 from fairlead.model.meta import Meta
+from fairlead.model.network import Network
 from fairlead.model.reservation import Reservation, ReservationSpec, reservation_name
 from fairlead.store.base import Delete, Put, Store
 
 from .host import Host
 from .networks import Networks
+from .unreadable import Unreadable
 
 log = logging.getLogger(__name__)
 
@@ -32,16 +34,21 @@ log = logging.getLogger(__name__)
 class Reservations:
     """Everything that is set aside on this node."""
 
-    def __init__(self, store: Store, ledger: Ledger, networks: Networks, host: Host) -> None:
+    def __init__(self, store: Store, ledger: Ledger, networks: Networks, host: Host, unreadable: Unreadable) -> None:
+        self._unreadable = unreadable
         self.all: dict[str, Reservation] = {}
         self._store, self._ledger, self._networks, self._host = store, ledger, networks, host
         self._one = asyncio.Lock()
 
     async def load(self) -> None:
         """Read them from the store; those whose holders ended with an earlier boot go."""
-        for thing in (await self._store.list(Reservation.plural)).objects:
+        listing = await self._store.list(Reservation.plural)
+        self._unreadable.note(listing.broken)
+        for thing in listing.objects:
             assert isinstance(thing, Reservation)
             spec = thing.spec
+            if self._unreadable.find(Network.plural, spec.network):
+                continue  # it counts again when its network can be read
             if spec.network not in self._networks.all or spec.boot not in {"", self._host.boot}:
                 await self._store.commit(Delete(Reservation.plural, thing.key))
                 continue

@@ -136,6 +136,9 @@ class Server:
         for thing in self._door.objects(plural):
             if name in {thing.name, "/".join(thing.key)}:
                 return _json(thing)
+        for one in self._door.status().unreadable:
+            if (one.plural, one.name) == (plural, name):
+                raise errors.Invalid(f"{plural} {name} is stored and cannot be read: {one.reason}", field="name")
         raise errors.Missing(f"there is no {plural.removesuffix('s')} {name!r}", field="name")
 
     async def _apply(self, request: web.Request) -> web.Response:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from contextlib import aclosing
-from typing import Protocol
 
 from fairlead.cni import verbs
 from fairlead.datapath import choose
@@ -24,13 +23,14 @@ from fairlead.kit import fault
 from fairlead.kit.tasks import forever
 from fairlead.links.crypts import Crypts
 from fairlead.links.links import Links
+from fairlead.model.block import Block
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.network import Network
 from fairlead.model.node import HOSTNAME_LABEL
 from fairlead.model.node import Node as Machine
 from fairlead.store import presence
 from fairlead.store.base import Store
-from fairlead.store.presence import Presence
+from fairlead.store.url import Shared
 
 from .addresses import Addresses
 from .agent import Agent
@@ -39,10 +39,10 @@ from .cluster import Cluster
 from .config import Settings
 from .encryption import Encryption
 from .endpoints import Endpoints
-from .feed import Feed
 from .garbage import Garbage
 from .host import Host
 from .keyring import Keyring
+from .known import Known
 from .me import Me
 from .monitor import Monitor
 from .networks import Networks
@@ -52,21 +52,20 @@ from .publish import Publish
 from .reservations import Reservations
 from .server import Server
 from .sync import Sync
+from .unreadable import Unreadable
 
 log = logging.getLogger(__name__)
-
-
-class Shared(Store, Presence, Protocol):
-    """A store that several nodes can have, and which knows who of them is alive."""
 
 
 class Wiring:
     """Everything, once."""
 
-    def __init__(self, settings: Settings, store: Store, shared: Shared) -> None:
+    def __init__(self, settings: Settings, store: Store, shared: Shared | None = None, source: str = "") -> None:
+        """``shared``: a store that several nodes have, which ``source`` names; left out, this node is alone."""
         self.settings = settings
         self.store = store  # what containers were given here
-        self.shared = shared  # what people wrote, and what nodes tell each other; of a node alone, the same store
+        self.shared: Store = shared or store  # what people wrote, and what nodes tell each other
+        self._presence, self.clustered = shared, shared is not None
         self.host = Host()  # facts about the machine
         self.ledger = Ledger()  # who has which address
         self.programs, why = choose.programs(settings.plane, settings.run, settings.flow_buffer << 10)  # none: nftables
@@ -76,16 +75,26 @@ class Wiring:
         self.node = Node(self._hands, settings.linger)  # the desired state, and the kernel that follows it
         self.me = Me(settings.node, self.host, settings.addresses)  # this node as others reach it
         self.encryption = self._encryption()  # with which keys packets to other nodes are encrypted
+        self.unreadable = Unreadable(self.shared)  # what is stored and nobody can read
         # What this node may give out of networks that it shares with others.
-        self.blocks = Blocks(self.shared, self.ledger, settings.node, self.labels, clustered=shared is not store)
-        self.networks = Networks(self.shared, self.node, self.blocks, self.host)
+        self.blocks = Blocks(self.shared, self.ledger, settings.node, self.labels, clustered=self.clustered)
+        self.networks = Networks(self.shared, self.node, self.blocks, self.host, self.unreadable)
         # Other nodes.
         self.cluster = Cluster(
             self.shared, self.me, self.node, lambda: self.networks.all, self.blocks, encryption=self.encryption
         )
-        self.reservations = Reservations(self.store, self.ledger, self.networks, self.host)  # what outsiders count on
+        # What outsiders count on.
+        self.reservations = Reservations(self.store, self.ledger, self.networks, self.host, self.unreadable)
         # Who may talk to whom.
-        self.policies = Policies(self.shared, self.node, self.networks, lambda: self.endpoints.all, me=settings.node)
+        self.policies = Policies(
+            settings.node,
+            self.shared,
+            self.node,
+            self.networks,
+            host=self.host,
+            unreadable=self.unreadable,
+            endpoints=lambda: self.endpoints.all,
+        )
         self.endpoints = Endpoints(
             self.store,
             self.node,
@@ -94,6 +103,7 @@ class Wiring:
             policies=self.policies,
             cluster=self.cluster,
             host=self.host,
+            unreadable=self.unreadable,
         )
         self.publish = Publish(self.shared, self.me, lambda: self.endpoints.all, self._shared)  # this node, to the others
         self.endpoints.on_change = self.publish.want
@@ -105,7 +115,8 @@ class Wiring:
             policies=self.policies,
             publish=self.publish,
         )
-        self.feed = Feed(self.shared, self.sync.plurals, self.sync.take)  # the others, to this node
+        copy = settings.state / "shared.db" if self.clustered else None
+        self.known = Known(self.shared, self.sync.plurals, source, copy)  # the others, to this node
         self.collector = self._collector()  # what the programs tell, by names
         self.garbage = Garbage(self.store, self.endpoints, settings.gc_grace)  # what ended without a word
         self.agent = Agent(
@@ -120,10 +131,12 @@ class Wiring:
             policies=self.policies,
             cluster=self.cluster,
             blocks=self.blocks,
+            unreadable=self.unreadable,
             collector=self.collector,
         )
         chores = [self.endpoints.repay, self._finish, self.policies.retry, self.blocks.tidy]
-        self.monitor = Monitor(settings, self.node, self.garbage, chores, self._move)  # hears the kernel, repairs, collects
+        # Hears the kernel, repairs, collects.
+        self.monitor = Monitor(settings, self.node, self.garbage, chores, moved=self._move)
         self.server = Server(self.agent)  # the front door
         self._tasks: list[asyncio.Task[None]] = []
         self.docker = plugin.Plugin(self.agent)  # the door that Docker knows
@@ -147,18 +160,34 @@ class Wiring:
 
     def _shared(self, name: str) -> Network | None:
         network = self.networks.all.get(name)
-        return network if network and self.shared is not self.store and self.blocks.shared(network) else None
+        return network if network and self.clustered and self.blocks.shared(network) else None
 
-    async def _live(self) -> None:
-        await presence.stay(self.shared, self.settings.node, self.host.boot, self.settings.ttl)
+    def _join(self, shared: Shared) -> None:
+        """Be one of several nodes: hear the others, tell them of this one, see who is alive."""
 
-    async def _watch_over(self) -> None:
-        async with aclosing(self.shared.present()) as turns:
-            async for held in turns:
-                await self.cluster.present(held)
+        async def live() -> None:
+            await presence.stay(shared, self.settings.node, self.host.boot, self.settings.ttl)
+
+        async def watch() -> None:
+            async with aclosing(shared.present()) as turns:
+                async for held in turns:
+                    await self.cluster.present(held)
+
+        async def hear() -> None:
+            await self.known.follow(self.sync.take)
+
+        for name, act in (
+            ("hearing other nodes", hear),
+            ("telling other nodes", self.publish.run),
+            ("seeing to keys", self.encryption.run),
+            ("giving signs of life", live),
+            ("seeing who is alive", watch),
+        ):
+            self._tasks.append(asyncio.create_task(forever(name, act)))
 
     async def _move(self) -> None:
         """The host's addresses, or its uplink, are perhaps others."""
+        await self.policies.renew()
         if self.me.refresh():
             log.warning("this node is now reached by %s", ", ".join(self.me.station.addresses) or "nobody")
             self.publish.want()
@@ -193,14 +222,15 @@ class Wiring:
     async def start(self) -> None:
         """Read, bring the kernel in line, listen; only then may containers start."""
         self.host.forward()
-        await self.blocks.load()
-        await self.networks.load()  # pools before the endpoints that hold addresses of them
+        await self.known.begin()
+        self.blocks.load(self.known.all(Block.plural))
+        self.networks.load(self.known.all(Network.plural))  # pools before the endpoints that hold addresses of them
         await self.reservations.load()
         fault.point("start.networks")
         await self.endpoints.load()  # what an earlier boot left is released here
         fault.point("start.endpoints")
-        await self.policies.load()
-        self.cluster.adopt(one for one in (await self.shared.list(Machine.plural)).objects if isinstance(one, Machine))
+        self.policies.load(self.known.all)
+        self.cluster.adopt(self.known.all(Machine.plural), self.known.all(Endpoint.plural) if self.clustered else ())
         fault.point("start.policies")
         await self.encryption.remember()
         await self.node.apply()  # restart, repair and upgrade are this one call
@@ -216,18 +246,8 @@ class Wiring:
         await self.monitor.start()  # from here on a change of the kernel is heard
         if self.collector:
             self.collector.start()
-        if self.shared is not self.store:
-            await self.feed.begin()
-        self._tasks = [
-            asyncio.create_task(forever("listening to other nodes", self.feed.run)),
-            asyncio.create_task(forever("telling other nodes", self.publish.run)),
-            asyncio.create_task(forever("seeing to keys", self.encryption.run)),
-        ]
-        if self.shared is not self.store:
-            self._tasks += [
-                asyncio.create_task(forever("giving signs of life", self._live)),
-                asyncio.create_task(forever("seeing who is alive", self._watch_over)),
-            ]
+        if self._presence:
+            self._join(self._presence)
         self.agent.ready = True
         await self.server.start(self.settings.run / "agent.sock", self.settings.group)
         if path := plugin.socket():
@@ -251,6 +271,7 @@ class Wiring:
         await self.server.stop()
         await self.monitor.stop()
         await self.node.close()
+        await self.known.close()
         await self.store.close()
         await self.shared.close()
         self.host.close()

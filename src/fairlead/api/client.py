@@ -15,6 +15,7 @@ from typing import Any, TypeVar, Union
 from urllib.parse import quote, urlencode
 
 from fairlead.model import codec, errors
+from fairlead.model.broken import Broken
 from fairlead.model.meta import Object
 from fairlead.model.network import Network
 
@@ -27,6 +28,7 @@ TIMEOUT = 30.0
 """Seconds that one answer may take."""
 
 _ANY: Any = Union[codec.KINDS]  # noqa: UP007  # the kinds there are, whichever they are
+_GONE: Any = Union[(*codec.KINDS, Broken)]
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -63,9 +65,9 @@ class Client:
         """Create an object or replace its spec."""
         return self._ask("PUT", "/v1/objects", Applied, thing)
 
-    def delete(self, plural: str, name: str) -> Object:
+    def delete(self, plural: str, name: str) -> Object | Broken:
         """Remove an object; what it was comes back."""
-        thing: Object = self._ask("DELETE", self._route(plural, name), _ANY)
+        thing: Object | Broken = self._ask("DELETE", self._route(plural, name), _GONE)
         return thing
 
     def attach(self, request: Attach) -> Attached:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Protocol
 
 from fairlead.model.address import Family, Prefix
+from fairlead.model.broken import Broken
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.meta import Object
 from fairlead.model.network import Network
@@ -46,8 +47,8 @@ class Door(Protocol):
     async def apply(self, thing: Object) -> Applied:
         """Create an object or replace its spec."""
 
-    async def delete(self, plural: str, name: str) -> Object:
-        """Remove an object; refuse while others need it."""
+    async def delete(self, plural: str, name: str) -> Object | Broken:
+        """Remove an object, or what is stored as one and cannot be read; refuse while others need it."""
 
     async def purge(self) -> None:
         """Remove every endpoint and everything that Fairlead made from the kernel; networks stay in the store."""

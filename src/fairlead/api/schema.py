@@ -279,6 +279,14 @@ class Explained(Value, frozen=True, kw_only=True):
     kernel: tuple[Asked, ...] = ()
 
 
+class Unread(Value, frozen=True, kw_only=True):
+    """An object that is stored and cannot be read: its kind by its plural, its name or ``namespace/name``, and why."""
+
+    plural: str
+    name: str
+    reason: str
+
+
 class FlowStatus(Value, frozen=True, kw_only=True):
     """Flows in numbers. What the kernel counts is since the programs were first loaded, the rest since the agent started."""
 
@@ -320,5 +328,6 @@ class Status(Value, frozen=True, kw_only=True):
     last_check: float = 0.0
     """Seconds since the kernel was last compared with the desired state."""
     pools: tuple[Pool, ...] = ()
+    unreadable: tuple[Unread, ...] = ()
     flows: FlowStatus | None = None
     """None: the agent was started without them."""

@@ -8,7 +8,9 @@ from typing import Any
 from fairlead.api.schema import Pool
 from fairlead.desired import names
 from fairlead.model import codec
+from fairlead.model.admin import AdminNetworkPolicy, BaselineAdminNetworkPolicy
 from fairlead.model.block import Block
+from fairlead.model.cluster import ClusterNetworkPolicy, ClusterSubject
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Invalid
 from fairlead.model.meta import Object, kind
@@ -31,17 +33,26 @@ NAMES: dict[str, type[Object]] = {
     "reservations": Reservation,
     "reservation": Reservation,
     "res": Reservation,
-    "nodes": Node,
-    "node": Node,
-    "no": Node,
     "blocks": Block,
     "block": Block,
     "namespaces": Namespace,
     "namespace": Namespace,
     "ns": Namespace,
+    "nodes": Node,
+    "node": Node,
+    "no": Node,
     "networkpolicies": NetworkPolicy,
     "networkpolicy": NetworkPolicy,
     "netpol": NetworkPolicy,
+    "clusternetworkpolicies": ClusterNetworkPolicy,
+    "clusternetworkpolicy": ClusterNetworkPolicy,
+    "cnp": ClusterNetworkPolicy,
+    "adminnetworkpolicies": AdminNetworkPolicy,
+    "adminnetworkpolicy": AdminNetworkPolicy,
+    "anp": AdminNetworkPolicy,
+    "baselineadminnetworkpolicies": BaselineAdminNetworkPolicy,
+    "baselineadminnetworkpolicy": BaselineAdminNetworkPolicy,
+    "banp": BaselineAdminNetworkPolicy,
 }
 """Every word that means a kind: plural, singular, short."""
 
@@ -71,15 +82,16 @@ def tree(thing: Object) -> dict[str, Any]:
 
 def listing(of: type[Object], pools: Sequence[Pool] = ()) -> Listing[Any]:
     """How a kind is listed. ``pools`` tell how full the networks are."""
-    from . import nodes  # noqa: PLC0415  # it lists with the columns of this module
-
     fixed: dict[type[Object], Listing[Any]] = {
         Endpoint: ENDPOINTS,
         Reservation: RESERVATIONS,
-        Node: nodes.NODES,
-        Block: nodes.BLOCKS,
+        Block: BLOCKS,
         Namespace: NAMESPACES,
+        Node: NODES,
         NetworkPolicy: POLICIES,
+        ClusterNetworkPolicy: CLUSTERS,
+        AdminNetworkPolicy: CLUSTERS,
+        BaselineAdminNetworkPolicy: CLUSTERS,
     }
     return networks(pools) if of is Network else fixed[of]
 
@@ -193,6 +205,61 @@ NAMESPACES: Listing[Namespace] = Listing(
     name=label,
     tree=tree,
     empty="No namespaces were made; one that is only named has its name as its label.",
+)
+
+
+NODES: Listing[Node] = Listing(
+    columns=(
+        Column("NAME", lambda one: one.name, style="bold"),
+        Column("STATUS", lambda one: "Unknown" if one.ready is None else "Ready" if one.ready else "NotReady"),
+        Column("ADDRESSES", lambda one: [str(address) for address in one.addresses]),
+        Column("LABELS", lambda one: [f"{k}={v}" for k, v in one.labels.items()]),
+        Column("AGE", lambda one: age(one.metadata.creation_timestamp), right=True, spare=1),
+    ),
+    name=label,
+    tree=tree,
+    empty="No nodes.",
+)
+
+
+BLOCKS: Listing[Block] = Listing(
+    columns=(
+        Column("BLOCK", lambda one: one.spec.cidr, style="bold"),
+        Column("NETWORK", lambda one: one.spec.network, style="cyan"),
+        Column("NODE", lambda one: one.spec.node),
+        Column("OFFERED", lambda one: str(len(one.spec.spare) or ""), right=True),
+        Column("LENT", lambda one: [f"{address} to {node}" for address, node in one.spec.lent.items()]),
+        Column("AGE", lambda one: age(one.metadata.creation_timestamp), right=True, spare=1),
+    ),
+    name=label,
+    tree=tree,
+    empty="No blocks. Nodes take them for networks that reach over nodes, as containers need addresses.",
+)
+
+
+def subject(of: ClusterSubject) -> str:
+    """Whom a cluster's policy is for: the namespaces, and where it is for some of their containers, these."""
+    if of.pods:
+        return f"{selected(of.pods.pod_selector)} in {selected(of.pods.namespace_selector)}"
+    return f"namespaces {selected(of.namespaces or Selector())}"
+
+
+Cluster = ClusterNetworkPolicy | AdminNetworkPolicy | BaselineAdminNetworkPolicy
+
+CLUSTERS: Listing[Cluster] = Listing(
+    columns=(
+        Column("NAME", lambda one: one.name, style="bold"),
+        Column("TIER", lambda one: str(one.tier), style="cyan"),
+        Column(
+            "PRIORITY", lambda one: "last" if isinstance(one, BaselineAdminNetworkPolicy) else str(one.priority), right=True
+        ),
+        Column("SUBJECT", lambda one: subject(one.subject)),
+        Column("RULES", lambda one: f"{len(one.spec.ingress)} in, {len(one.spec.egress)} out", wide=True),
+        Column("AGE", lambda one: age(one.metadata.creation_timestamp), right=True, spare=1),
+    ),
+    name=label,
+    tree=tree,
+    empty="No such policies. Write one: fairlead apply -f FILE",
 )
 
 

@@ -47,6 +47,8 @@ COMMANDS: dict[str, str] = {
     "apply": "objects",
     "get": "objects",
     "delete": "objects",
+    "label": "labels",
+    "create": "labels",
     "policy": "policy",
     "cni": "cni",
     "version": "node",
@@ -54,7 +56,7 @@ COMMANDS: dict[str, str] = {
 """Every command and the module that holds it, in the order of ``--help``."""
 
 
-_GROUPS = {"network", "policy", "cni"}
+_GROUPS = {"network", "create", "policy", "cni"}
 
 _LINES = re.compile(r"(?<!\n)\n(?!\n)")
 """Where a docstring's line ends for the editor's sake alone; the terminal has a width of its own."""

@@ -11,11 +11,10 @@ import typer
 
 from fairlead.api.client import Client
 from fairlead.model import codec
+from fairlead.model.broken import Broken
 from fairlead.model.errors import Invalid, Missing, Problem, Unavailable
-from fairlead.model.meta import Object
+from fairlead.model.meta import Object, kind
 from fairlead.model.namespace import DEFAULT
-from fairlead.model.network import Network
-from fairlead.model.policy import NetworkPolicy
 
 from . import fault, kinds, options, parse
 from .out import Format
@@ -29,7 +28,10 @@ _SUFFIXES = {".yaml", ".yml", ".json"}
 _Files = Annotated[
     list[str] | None, options.text("--filename", "-f", metavar="FILE", help="A file, a directory of them, or - for stdin.")
 ]
-_KIND = "networks (net), endpoints (ep), networkpolicies (netpol), namespaces (ns) or reservations (res); also KIND/NAME."
+_KIND = (
+    "networks (net), endpoints (ep), networkpolicies (netpol), clusternetworkpolicies (cnp), adminnetworkpolicies (anp), "
+    "baselineadminnetworkpolicies (banp), namespaces (ns), nodes (no) or reservations (res); also KIND/NAME."
+)
 _Namespace = Annotated[str, options.text("--namespace", "-n", metavar="NAME", help="Of network policies: only in this one.")]
 
 
@@ -79,7 +81,14 @@ def delete(
         if not wanted:
             raise Missing("say which", field="name")
         things = [(of, _full(of, name, namespace)) for name in wanted]
-    each(things, lambda thing: f"{kinds.label(client.delete(thing[0].plural, thing[1]))} deleted", "fairlead delete")
+    each(things, lambda thing: f"{_deleted(client.delete(thing[0].plural, thing[1]))} deleted", "fairlead delete")
+
+
+def _deleted(thing: Object | Broken) -> str:
+    """How what was removed is called, whether it could be read or not."""
+    if isinstance(thing, Broken):
+        return f"{kind(kinds.parse(thing.plural)).lower()}/{thing.name}"
+    return kinds.label(thing)
 
 
 def matches(thing: Object, labels: dict[str, str], namespace: str = "") -> bool:
@@ -89,7 +98,7 @@ def matches(thing: Object, labels: dict[str, str], namespace: str = "") -> bool:
 
 def _full(of: type[Object], name: str, namespace: str) -> str:
     """How the agent is asked for an object: of a kind that lives in namespaces with the namespace."""
-    if of is not NetworkPolicy or "/" in name:
+    if not of.namespaced or "/" in name:
         return name
     return f"{namespace or DEFAULT}/{name}"
 
@@ -98,9 +107,12 @@ def show(client: Client, of: type[Object], names: Sequence[str], form: Format, w
     """Print objects of a kind that are wanted: all, or those named."""
     found = [client.object(of.plural, name) for name in names] if names else client.objects(of.plural, everywhere=True)
     chosen = [thing for thing in found if wanted(thing)]
+    status = client.status()
     table = form in {Format.TABLE, Format.WIDE}
-    pools = client.status().pools if table and of is Network else ()
-    kinds.listing(of, pools).show(chosen, form, single=len(names) == 1)
+    kinds.listing(of, status.pools if table else ()).show(chosen, form, single=len(names) == 1)
+    for one in status.unreadable if not names else ():
+        if one.plural == of.plural:
+            fault.warn(f"{kind(of).lower()}/{one.name} is stored and cannot be read: {one.reason}")
 
 
 def _applied(client: Client, thing: Object) -> str:

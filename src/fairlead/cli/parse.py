@@ -59,6 +59,22 @@ def labels(texts: Iterable[str], field: str = "label") -> dict[str, str]:
     return found
 
 
+def label_changes(texts: Iterable[str], field: str = "label") -> dict[str, str | None]:
+    """``k=v`` and ``k-`` words, as kubectl takes them: None for a label that is to go."""
+    found: dict[str, str | None] = {}
+    for text in texts:
+        if "=" in text:
+            changed: Mapping[str, str | None] = labels((text,), field)
+        elif text.endswith("-"):
+            changed = dict.fromkeys(labels((f"{text[:-1]}=",), field))
+        else:
+            raise Invalid(f"{text[:80]!r} is neither KEY=VALUE nor KEY-", field=field)
+        if twice := found.keys() & changed.keys():
+            raise Invalid(f"{', '.join(twice)} is there twice", field=field)
+        found |= changed
+    return found
+
+
 def port_names(texts: Iterable[str], field: str = "port-name") -> dict[str, NamedPort]:
     """``http=80`` and ``dns=53/udp`` words as a mapping."""
     found: dict[str, NamedPort] = {}

@@ -11,6 +11,7 @@ import typer
 from fairlead.api.client import Client
 from fairlead.api.schema import Asked, Explained
 from fairlead.model import codec
+from fairlead.model.address import Address
 from fairlead.model.errors import Failed, Invalid
 
 from . import fault, options
@@ -22,8 +23,9 @@ app.add_typer(policies, name="policy", help="Ask who may talk to whom, and why."
 
 _WHO = r"(?P<who>\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)"
 _TARGETS = (
-    re.compile(_WHO + r":(?P<port>\d{1,5})(?:/(?P<protocol>[A-Za-z]+))?"),
+    re.compile(_WHO + r":(?P<port>[A-Za-z0-9-]{1,15})(?:/(?P<protocol>[A-Za-z]+))?"),
     re.compile(_WHO + r"/(?P<protocol>icmp)(?P<port>)"),
+    re.compile(_WHO + r"(?P<protocol>)(?P<port>)"),
 )
 _PAINT = {True: "32", False: "31"}
 _MARK = {True: "✓", False: "✗", None: "·"}
@@ -31,14 +33,17 @@ _MARK = {True: "✓", False: "✗", None: "·"}
 
 @policies.command(no_args_is_help=True, epilog="Example: fairlead policy explain web db:5432")
 def explain(
-    source: Annotated[str, typer.Argument(metavar="FROM", help="A container, namespace/container or an address.")],
+    source: Annotated[str, typer.Argument(metavar="FROM", help="A container, namespace/container, an address, or host.")],
     target: Annotated[
         str,
-        typer.Argument(metavar="TO:PORT[/PROTOCOL]", help="The same with a port, or with /icmp; an IPv6 address in brackets."),
+        typer.Argument(
+            metavar="TO[:PORT][/PROTOCOL]",
+            help="The same, with a port or its name, or with /icmp; an IPv6 address with a port in brackets.",
+        ),
     ],
     output: options.Output = Format.TABLE,
 ) -> None:
-    """Say whether one may open a connection to another, and which policies and rules decide.
+    """Say whether one may open a connection to another, and which policies and rules decide; without a port, at which it may.
 
     It asks what the agent wrote to the kernel, for both ends: egress of the one, ingress of the other. Then it asks the
     kernel's own programs the same; if these say otherwise, that is an error.
@@ -81,11 +86,17 @@ def _said(one: Asked) -> str:
 
 def _words(source: str, target: str) -> dict[str, str]:
     found = next((match for one in _TARGETS if (match := one.fullmatch(target))), None)
-    if found is None:
-        raise Invalid(f"{target[:80]!r} is not TO:PORT[/PROTOCOL], such as db:5432, shop/db:53/udp or db/icmp", field="to")
-    return {
-        "from": source.strip("[]"),
-        "to": found["who"].strip("[]"),
-        "protocol": found["protocol"] or "tcp",
-        "port": found["port"],
-    }
+    asked = found.groupdict() if found else {"who": target, "port": "", "protocol": ""}
+    if found is None and not _is_address(target):
+        told = "db:5432, shop/db:53/udp, db:http, db/icmp or db"
+        raise Invalid(f"{target[:80]!r} is not TO[:PORT][/PROTOCOL], such as {told}", field="to")
+    words = {"from": source.strip("[]"), "to": asked["who"].strip("[]"), "protocol": asked["protocol"], "port": asked["port"]}
+    return {name: word for name, word in words.items() if word}
+
+
+def _is_address(word: str) -> bool:
+    try:
+        Address(word)
+    except ValueError:
+        return False
+    return True

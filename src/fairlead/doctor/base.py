@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from fairlead.api.schema import Drift, Finding, Pool
+from fairlead.api.schema import Drift, Finding, Pool, Unread
 from fairlead.model.meta import Value
 
 
@@ -25,6 +25,8 @@ class Facts(Value, frozen=True, kw_only=True):
     pools: tuple[Pool, ...] = ()
     maps: dict[str, tuple[int, int]] = {}
     """Of each map of policies how many entries it has and can have; none without programs."""
+    unreadable: tuple[Unread, ...] = ()
+    """Objects that are stored and cannot be read."""
     capabilities: tuple[Capability, ...] = ()
     forwards: bool = True
     uplink_mtu: int = 1500

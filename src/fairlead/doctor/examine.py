@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from fairlead.api.schema import Report
 
-from . import drift, host, maps, namespaces, nodes, pools
+from . import drift, host, maps, namespaces, nodes, objects, pools
 from .base import Check, Facts
 
 CHECKS: tuple[Check, ...] = (
     drift.check,  # is the kernel as it should be
     namespaces.check,  # are the containers there
+    objects.check,  # can everything be read
     pools.check,  # are there addresses left
     nodes.check,  # are the other nodes there
     maps.check,  # is there room for policies

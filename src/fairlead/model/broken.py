@@ -11,7 +11,7 @@ from .meta import Meta, Value
 _SALVAGED = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
 
 
-class Broken(Value, frozen=True, kw_only=True):
+class Broken(Value, frozen=True, kw_only=True, tag_field="kind", tag="Broken"):
     """What is known of it: its kind by its plural, as much of its metadata as can be read, why not more, and what is stored."""
 
     plural: str

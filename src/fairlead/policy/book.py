@@ -6,17 +6,18 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from fairlead.model.address import Address
+from fairlead.model.address import Address, Prefix
 from fairlead.model.broken import Broken
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Missing
 from fairlead.model.namespace import DEFAULT, Namespace, labels
 from fairlead.model.node import Node
 
+from .compile import Judgements
 from .explain import Explanation, Party, explain
 from .groups import Groups
 from .identity import Class
-from .lens import NODES, Feature, Kind, Lens, touched
+from .lens import EVERYWHERE, NODES, Feature, Kind, Lens, touched
 from .peers import Moves, Peers, Steps
 from .salvage import salvage
 from .select import Policy, Prepared, Rule, key_of, prepare
@@ -113,9 +114,41 @@ class Book:
         """Rules by number, to name what decided about a flow."""
         return MappingProxyType(self._rules)
 
-    def explain(self, source: Endpoint | Address, destination: Endpoint | Address, protocol: str, port: int) -> Explanation:
+    def selects(self, policy: Policy, endpoint: Endpoint) -> bool:
+        """Whether a policy that was put is for an endpoint that was put."""
+        who = self._groups.profile(endpoint.name)
+        return who is not None and any(one.key == key_of(policy) for one in self._groups.selecting(who))
+
+    @property
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        """Those that were put, by name."""
+        return MappingProxyType(self._endpoints)
+
+    @property
+    def blocks(self) -> set[Prefix]:
+        """The CIDRs that policies use."""
+        return self._peers.blocks
+
+    def peer(self, of: Endpoint | Address | Prefix, family: int = 0) -> int:
+        """The class of an endpoint by its address of a family, of an address, or of those in a CIDR that nobody has."""
+        if isinstance(of, Prefix):
+            return self._peers.within(of)
+        if isinstance(of, Endpoint):
+            at = next(one.address for one in of.spec.addresses if one.family == family)
+            return self._peers.at(at, self._lens.outside(self._lens.profile(of, self._namespaces))).number
+        holder = self._endpoints.get(self._peers.holder(of) or "")
+        return self.peer(holder, of.family) if holder else self._peers.at(of, None).number
+
+    def judgements(self, own: int) -> Judgements:
+        """What a set of policies says of all classes."""
+        return self._sets[own].judgements()
+
+    def explain(
+        self, source: Endpoint | Address, destination: Endpoint | Address, protocol: str = "", port: int = 0
+    ) -> Explanation:
         """Whether the one may open a connection to the other's ``port``, and why. ``protocol`` is "tcp", "icmp" or any other.
 
+        Without one: at which ports it may.
         An address that an endpoint has stands for the endpoint. Of an endpoint with several addresses the first counts whose
         family the other side has too.
         """
@@ -215,6 +248,7 @@ class Book:
             home = endpoint.metadata.namespace or DEFAULT
             if touched(features, endpoint, around.get(home) or labels(home, None)):
                 self._seat(endpoint)
+        self._peers.tell_outside(apart=EVERYWHERE in self._lens)
         if any(kind is Kind.NODE for kind, _, _ in features):
             for node in self._nodes.values():
                 self._seat_node(node)

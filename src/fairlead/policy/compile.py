@@ -141,10 +141,20 @@ def own_ports(direction: PolicyType, policies: Iterable[Prepared], named: Named)
     return {name: named[name] for name in sorted(used & named.keys())}
 
 
+class Judgements(NamedTuple):
+    """What a set says: its rulings by number, which of them each class follows that has one of its own, and all others."""
+
+    rulings: Mapping[int, tuple[Span, ...]]
+    judged: Mapping[int, int]
+    rest: int
+
+
 class PolicySet:
     """Some policies of one direction, and how they judge the classes of peers that there are.
 
-    Which of its clauses mean a class is a mask, a bit a clause; ``bits`` says which each of its terms sets.
+    Which of its clauses mean a class is a mask, a bit a clause; ``bits`` says which each of its terms sets. What is said of an
+    endpoint that only rules for every endpoint mean goes for all who have no judgement of their own; where there are such
+    rules everybody else has one.
     """
 
     def __init__(self, own: int, direction: PolicyType, policies: Sequence[Prepared], named: Named) -> None:
@@ -155,14 +165,16 @@ class PolicySet:
         self._said = tuple(Said.by(clause, named) for clause in self._clauses)
         self._named = tuple(at for at, one in enumerate(self._clauses) if one.names and direction is PolicyType.EGRESS)
         self._always = sum(1 << at for at, clause in enumerate(self._clauses) if clause.everybody)
+        self._endpoints = sum(1 << at for at, clause in enumerate(self._clauses) if clause.every_endpoint)
         self.terms: dict[bytes, Term] = {}
         self.bits: dict[bytes, int] = {}
         for at, clause in enumerate(self._clauses):
-            for term in clause.watched(direction):
-                self.terms[term.key] = term
-                self.bits[term.key] = self.bits.get(term.key, 0) | (0 if clause.everybody else 1 << at)
+            for bit, terms in ((1 << at, clause.matched), (0, clause.watched(direction))):
+                for term in terms:
+                    self.terms[term.key] = term
+                    self.bits[term.key] = self.bits.get(term.key, 0) | bit
         self._memo: dict[tuple[int, tuple[Said, ...]], Ruling] = {}
-        self._rest = self._ruling(0, {})
+        self._rest = self._ruling(self._endpoints, {})
         self._judged: dict[int, Judgement] = {}
         self._order: list[int] = []
         self._uses = Counter((self._rest.number,))
@@ -197,6 +209,11 @@ class PolicySet:
             self._memo = {key: kept for key, kept in self._memo.items() if kept.number != one.ruling}
         return True
 
+    def judgements(self) -> Judgements:
+        """All that it says."""
+        rulings = {one.number: one.spans for one in self._memo.values()}
+        return Judgements(rulings, {peer: one.ruling for peer, one in self._judged.items()}, self._rest.number)
+
     def rows(self) -> Rows:
         """Its rulings, then its judgements, each in order."""
         rulings = {one.number: one for one in self._memo.values()}
@@ -204,7 +221,7 @@ class PolicySet:
         return (*[rulings[one] for one in sorted(self._uses)], rest, *[self._judged[peer] for peer in self._order])
 
     def _judge(self, peer: int, face: Face, mask: int) -> bool:
-        ruling = self._ruling(mask, face.ports).number
+        ruling = self._ruling(mask | self._endpoints if face.namespace else mask, face.ports).number
         if ruling == self._rest.number:
             return False
         self._judged[peer] = Judgement(policy=self.number, peer=peer, ruling=ruling)

@@ -10,9 +10,11 @@ from fairlead.model.address import Address, NamedPort
 from fairlead.model.cluster import Action
 from fairlead.model.policy import PolicyType
 
+from . import reach
 from .compile import Said, spans, verdict
 from .identity import Class, Face
 from .ports import NAMES, PROTOCOLS, Named, Ports
+from .reach import EVERYTHING, Reach
 from .select import Clause, Layer, Prepared, Rule
 
 
@@ -39,6 +41,8 @@ class Step(NamedTuple):
     policy: str = ""
     rule: Rule | None = None
     allows: bool | None = None
+    reach: Reach = EVERYTHING
+    """Of a verdict on no port in particular, the ports."""
 
 
 class Explanation(NamedTuple):
@@ -51,13 +55,18 @@ class Explanation(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """What is asked of one direction: whether ``subject`` may, with ``peer``, at a port whose name ``named`` tells."""
+    """What is asked of one direction: whether ``subject`` may, with ``peer``, at a port, or, without one, at which ports."""
 
     direction: PolicyType
     subject: Party
     peer: Party
     protocol: str
     port: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is asked what is allowed at all."""
+        return not self.protocol
 
     @property
     def way(self) -> str:
@@ -80,8 +89,11 @@ class Asked(NamedTuple):
         return what(self.protocol, self.port)
 
 
-def explain(source: Party, destination: Party, protocol: str, port: int) -> Explanation:
-    """Whether ``source`` may open a connection to ``port`` of ``destination``: its egress first, then the other's ingress."""
+def explain(source: Party, destination: Party, protocol: str = "", port: int = 0) -> Explanation:
+    """Whether ``source`` may open a connection to ``port`` of ``destination``: its egress first, then the other's ingress.
+
+    Without a ``protocol``: at which ports it may.
+    """
     steps: list[Step] = []
     verdicts: list[Step] = []
     itself = source.address is not None and source.address == destination.address
@@ -93,8 +105,12 @@ def explain(source: Party, destination: Party, protocol: str, port: int) -> Expl
         verdicts.append(steps[-1])
     allowed = all(one.allows for one in verdicts)
     deciding = next((one for one in verdicts if not one.allows), verdicts[1] if verdicts[1].rule else verdicts[0])
-    way = f"{source.name} to {destination.name}, {what(protocol, port)}"
-    final = f"{way}: {'allowed' if allowed else f'denied by {deciding.direction}'}"
+    way = f"{source.name} to {destination.name}"
+    if protocol:
+        final = f"{way}, {what(protocol, port)}: {'allowed' if allowed else f'denied by {deciding.direction}'}"
+    else:
+        reached = verdicts[0].reach & verdicts[1].reach
+        allowed, final = bool(reached), f"{way}: {reached}"
     return Explanation(allowed, (*steps, Step("", final, deciding.policy, deciding.rule, allowed)), source, destination)
 
 
@@ -125,8 +141,12 @@ def _narrate(asked: Asked) -> Iterator[Step]:
             yield from _layer(asked, layer, here)
     meant = [clause for one in policies for clause in one.directions[asked.direction].clauses if _means(clause, asked.peer)]
     isolated = any(one.layer is Layer.NETWORK for one in policies)
-    said = (Said.by(clause, asked.named) for clause in meant)
-    yield _verdict(asked, meant, verdict(spans(said, isolated=isolated), asked.number, asked.port))
+    found = spans((Said.by(clause, asked.named) for clause in meant), isolated=isolated)
+    if asked.whole:
+        reached = reach.of(found)
+        yield Step(way, f"{subject.name} allows {reached}", allows=bool(reached), reach=reached)
+    else:
+        yield _verdict(asked, meant, verdict(found, asked.number, asked.port))
 
 
 def _layer(asked: Asked, layer: Layer, policies: Sequence[Prepared]) -> Iterator[Step]:
@@ -175,9 +195,11 @@ def _reason(asked: Asked, clause: Clause) -> tuple[bool, str]:
     if not _means(clause, asked.peer):
         return False, f"{head} does not match: none of its peers is {asked.peer.name}"
     said = Said.by(clause, asked.named)
+    listed = ", ".join(_port(one, asked) for one in clause.ports)
+    if asked.whole:
+        return said.runs is None, f"{head} {_DOES[rule.action]} {listed or 'everything'}"
     if said.runs is None or any(one.protocol == asked.number and one.first <= asked.port <= one.last for one in said.runs):
         return True, f"{head} matches" + ("" if clause.layer is Layer.NETWORK else f" and {_DOES[rule.action]}")
-    listed = ", ".join(_port(one, asked) for one in clause.ports)
     return False, f"{head} does not match: it {_DOES[rule.action]} {listed}, not {asked.what}"
 
 

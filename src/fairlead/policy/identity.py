@@ -40,18 +40,20 @@ class Profile(NamedTuple):
 class Class(NamedTuple):
     """All peers that no policy in use tells apart: what is seen of them, and the CIDRs in use that hold them.
 
-    ``profile`` is that of endpoints, ``node`` the labels of nodes, which an address of a node has.
+    ``profile`` is that of endpoints, ``node`` the labels of nodes, which an address of a node has. ``outside``: addresses that
+    nobody and no CIDR holds, where policies tell them from endpoints.
     """
 
     profile: Profile | None
     blocks: tuple[Prefix, ...]
     node: Labels | None = None
+    outside: bool = False
 
     @property
     def number(self) -> int:
         """Its number; 0 for everybody of whom policies know nothing."""
         if self.profile is None and not self.blocks and self.node is None:
-            return 0
+            return number("peer", "outside") if self.outside else 0
         return number("peer", self.profile, self.blocks, self.node)
 
 
@@ -80,7 +82,9 @@ class Face(NamedTuple):
             yield ("block", cidr)
         if self.node is not None:
             yield ("node",)
-        if self.namespace:
+        if not self.namespace:
+            yield ("outside",)
+        else:
             yield ("any",)
             yield ("in", self.namespace)
             for key, value in self.labels.items():

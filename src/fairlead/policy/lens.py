@@ -38,6 +38,8 @@ class Kind(Enum):
 Feature = tuple[Kind, str, str]
 """Of labels the key and the value, or ``THERE``; of ports the name."""
 
+EVERYWHERE: Feature = (Kind.POD, "", "")
+"""That somebody is an endpoint at all."""
 NODES: Feature = (Kind.NODE, "", "")
 """That there are nodes at all."""
 THERE = "*"

@@ -1,7 +1,8 @@
 """Peers: which class has which prefix. The addresses of endpoints and nodes, and the CIDRs that policies use, as rows.
 
-A prefix has one row. Of two endpoints with one address the first by name has it, and so of two nodes; an endpoint's address
-goes before a node's, and that before a CIDR which is the same prefix.
+A prefix has one row. Of two endpoints with one address the first by name has it, and so of two nodes. The row is the
+endpoint's, if one has the address, else that of the prefix itself, whoever has it: a node, a policy that uses it, or, where
+policies tell endpoints from everybody else, nobody.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from fairlead.model.address import Address, Prefix
 from .blocks import Blocks, Spot
 from .identity import Class, Face, Labels, Profile
 
+_EVERYWHERE = (Prefix("0.0.0.0/0"), Prefix("::/0"))
 Steps = tuple[tuple[str, Rows], ...]
 W = TypeVar("W")
 
@@ -36,7 +38,7 @@ class _Seat(NamedTuple, Generic[W]):
 
 
 class _Hall(Generic[W]):
-    """Who sits where: seats by the owner of the rows, owners by prefix."""
+    """Who sits where: seats by name, names by prefix."""
 
     def __init__(self) -> None:
         self.seats: dict[str, _Seat[W]] = {}
@@ -46,17 +48,17 @@ class _Hall(Generic[W]):
         """The one of those who sit there that counts."""
         return min(self.holders.get(prefix, ()), default=None)
 
-    def take(self, owner: str, seat: _Seat[W]) -> None:
+    def take(self, name: str, seat: _Seat[W]) -> None:
         """Sit down."""
-        self.seats[owner] = seat
+        self.seats[name] = seat
         for one in seat.prefixes:
-            self.holders.setdefault(one, set()).add(owner)
+            self.holders.setdefault(one, set()).add(name)
 
-    def leave(self, owner: str) -> tuple[Prefix, ...]:
+    def leave(self, name: str) -> tuple[Prefix, ...]:
         """Get up; the prefixes it had."""
-        seat = self.seats.pop(owner, None)
+        seat = self.seats.pop(name, None)
         for one in seat.prefixes if seat else ():
-            self.holders[one].discard(owner)
+            self.holders[one].discard(name)
             if not self.holders[one]:
                 del self.holders[one]
         return seat.prefixes if seat else ()
@@ -77,22 +79,29 @@ class Peers:
         self._changed: set[str] = set()
         self._changed_blocks: set[Prefix] = set()
         self._toggled: set[Prefix] = set()
+        self._outside = False
+
+    def tell_outside(self, *, apart: bool) -> None:
+        """Whether who is no endpoint, and in no CIDR in use, is of a class of its own."""
+        if apart != self._outside:
+            self._outside = apart
+            self._changed_blocks.update(_EVERYWHERE)
 
     def seat(self, name: str, who: Profile, addresses: Iterable[Address]) -> None:
         """The endpoint ``name`` has the profile ``who`` and these addresses, whatever it had before."""
-        self._sit(self._endpoints, f"peers/{name}", who, addresses)
+        self._sit(self._endpoints, name, who, addresses)
 
     def seat_node(self, name: str, labels: Labels, addresses: Iterable[Address]) -> None:
         """The node ``name`` has these labels that matter, and these addresses."""
-        self._sit(self._nodes, f"node/{name}", labels, addresses)
+        self._sit(self._nodes, name, labels, addresses)
 
     def unseat(self, name: str) -> None:
         """There is no endpoint ``name``."""
-        self._rise(self._endpoints, f"peers/{name}")
+        self._rise(self._endpoints, name)
 
     def unseat_node(self, name: str) -> None:
         """There is no node ``name``, or nobody looks at nodes."""
-        self._rise(self._nodes, f"node/{name}")
+        self._rise(self._nodes, name)
 
     def use(self, cidrs: Iterable[Prefix]) -> None:
         """One more policy uses ``cidrs``."""
@@ -104,18 +113,26 @@ class Peers:
 
     def holder(self, address: Address) -> str | None:
         """The endpoint that has the address."""
-        found = self._endpoints.first(address.host())
-        return found.removeprefix("peers/") if found else None
+        return self._endpoints.first(address.host())
 
     def at(self, address: Address, who: Profile | None) -> Class:
         """The class of an address that somebody with the profile ``who`` has, or nobody."""
-        return Class(who, self._blocks.holding(Spot.of(address)), self._node(address.host()))
+        return Class(who, self._blocks.holding(Spot.of(address)), self._node(address.host()), self._outside)
+
+    @property
+    def blocks(self) -> set[Prefix]:
+        """The CIDRs in use."""
+        return set(self._blocks)
+
+    def within(self, cidr: Prefix) -> int:
+        """The class of addresses of a CIDR that nobody has and no longer one in use holds."""
+        return Class(None, self._blocks.holding(Spot.of(cidr)), outside=self._outside).number
 
     def settle(self) -> Moves:
         """Make the changes so far true."""
         self._spread()
         classes: dict[int, Class] = {}
-        fresh = {owner: self._seat_rows(owner, classes) for owner in sorted(self._changed)}
+        fresh = {f"peers/{name}": self._seat_rows(name, classes) for name in sorted(self._changed)}
         fresh |= {f"block/{cidr}": self._block_rows(cidr, classes) for cidr in sorted(self._changed_blocks)}
         self._changed, self._changed_blocks, self._toggled = set(), set(), set()
         fresh = {owner: rows for owner, rows in fresh.items() if rows != self._rows.get(owner, ())}
@@ -132,22 +149,25 @@ class Peers:
             del self._uses[peer]
         return Moves(steps, born, {peer: self.faces.pop(peer) for peer in gone if peer in self.faces})
 
-    def _sit(self, hall: _Hall[W], owner: str, who: W, addresses: Iterable[Address]) -> None:
-        self._rise(hall, owner)
+    def _sit(self, hall: _Hall[W], name: str, who: W, addresses: Iterable[Address]) -> None:
+        self._rise(hall, name)
         seat = _Seat(who, tuple(dict.fromkeys(one.host() for one in addresses)))
         for one in seat.prefixes:
             self._touch(one)
-        hall.take(owner, seat)
+        hall.take(name, seat)
+        if hall is self._endpoints:
+            self._changed.add(name)
 
-    def _rise(self, hall: _Hall[W], owner: str) -> None:
-        self._changed.add(owner)
-        for one in hall.leave(owner):
+    def _rise(self, hall: _Hall[W], name: str) -> None:
+        if hall is self._endpoints:
+            self._changed.add(name)
+        for one in hall.leave(name):
             self._touch(one)
             if one not in self._endpoints.holders and one not in self._nodes.holders:
                 del self._spots[one]
 
     def _touch(self, prefix: Prefix) -> None:
-        self._changed.update(self._endpoints.holders.get(prefix, ()), self._nodes.holders.get(prefix, ()))
+        self._changed.update(self._endpoints.holders.get(prefix, ()))
         self._changed_blocks.add(prefix)
         self._spots.setdefault(prefix, Spot.of(prefix))
 
@@ -162,28 +182,28 @@ class Peers:
         self._changed_blocks.update([one for one in self._blocks if came.holding(Spot.of(one))])
         for prefix, spot in self._spots.items():
             if came.holding(spot):
-                self._changed.update(self._endpoints.holders.get(prefix, ()), self._nodes.holders.get(prefix, ()))
+                self._changed.update(self._endpoints.holders.get(prefix, ()))
+                self._changed_blocks.update([prefix] if prefix in self._nodes.holders else ())
 
     def _node(self, prefix: Prefix) -> Labels | None:
         """The labels that matter of the node that has an address."""
-        owner = self._nodes.first(prefix)
-        return self._nodes.seats[owner].who if owner else None
+        name = self._nodes.first(prefix)
+        return self._nodes.seats[name].who if name else None
 
-    def _seat_rows(self, owner: str, classes: dict[int, Class]) -> tuple[Peer, ...]:
-        who: Profile | None = None
-        if seat := self._endpoints.seats.get(owner):
-            who, own = seat.who, [one for one in seat.prefixes if self._endpoints.first(one) == owner]
-        elif of := self._nodes.seats.get(owner):
-            free = (one for one in of.prefixes if one not in self._endpoints.holders)
-            own = [one for one in free if self._nodes.first(one) == owner]
-        else:
+    def _seat_rows(self, name: str, classes: dict[int, Class]) -> tuple[Peer, ...]:
+        seat = self._endpoints.seats.get(name)
+        if seat is None:
             return ()
-        return tuple([_row(one, Class(who, self._blocks.holding(self._spots[one]), self._node(one)), classes) for one in own])
+        own = [one for one in seat.prefixes if self._endpoints.first(one) == name]
+        blocks, spots = self._blocks, self._spots
+        return tuple([_row(one, Class(seat.who, blocks.holding(spots[one]), self._node(one)), classes) for one in own])
 
-    def _block_rows(self, cidr: Prefix, classes: dict[int, Class]) -> tuple[Peer, ...]:
-        if cidr not in self._blocks or cidr in self._endpoints.holders or cidr in self._nodes.holders:
+    def _block_rows(self, prefix: Prefix, classes: dict[int, Class]) -> tuple[Peer, ...]:
+        known = prefix in self._blocks or prefix in self._nodes.holders or (self._outside and prefix in _EVERYWHERE)
+        if not known or prefix in self._endpoints.holders:
             return ()
-        return (_row(cidr, Class(None, self._blocks.holding(Spot.of(cidr))), classes),)
+        blocks = self._blocks.holding(Spot.of(prefix))
+        return (_row(prefix, Class(None, blocks, self._node(prefix), self._outside), classes),)
 
     def _steps(self, fresh: dict[str, tuple[Peer, ...]]) -> Steps:
         """All rows of each owner. A prefix that goes from one owner to another is first taken from the one."""

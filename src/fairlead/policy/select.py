@@ -17,7 +17,7 @@ from fairlead.model.policy import EgressRule, IngressRule, NetworkPolicy, Policy
 from .identity import canonical, number
 from .lens import Feature, Kind
 from .ports import Ports
-from .terms import Block, Having, Labelled, Term, of_peers, of_subject
+from .terms import Block, Having, Labelled, Outside, Term, of_peers, of_subject
 
 DIRECTIONS = (PolicyType.INGRESS, PolicyType.EGRESS)
 
@@ -53,7 +53,11 @@ class Rule(NamedTuple):
 
 
 class Clause(NamedTuple):
-    """One rule, ready to be judged by. ``everybody``: it needs no ``terms``. No ``ports``: every protocol and port."""
+    """One rule, ready to be judged by. ``everybody``: it needs no ``terms``. No ``ports``: every protocol and port.
+
+    A term that means every endpoint is not matched against each of them: ``every_endpoint`` says it of all, ``watched`` finds
+    those who are none, and those for whom a rule for so many means something of their own.
+    """
 
     number: int
     rule: Rule
@@ -67,10 +71,21 @@ class Clause(NamedTuple):
         """The ports' names that it uses."""
         return {one.name for one in self.ports if one.name}
 
+    @property
+    def every_endpoint(self) -> bool:
+        """Whether one of its terms means every endpoint."""
+        return any(isinstance(one, Labelled) and one.everywhere for one in self.terms)
+
+    @property
+    def matched(self) -> Iterator[Term]:
+        """The terms that mean some and not others."""
+        return (one for one in self.terms if not (isinstance(one, Labelled) and one.everywhere))
+
     def watched(self, direction: PolicyType) -> Iterator[Term]:
-        """The terms that find all for whom it means something of their own."""
-        yield from self.terms
-        if self.everybody and direction is PolicyType.EGRESS:
+        """Terms that mean nobody, but find those for whom it means something of their own."""
+        if self.every_endpoint:
+            yield Outside()
+        if (self.everybody or self.every_endpoint) and direction is PolicyType.EGRESS:
             yield from (Having.by(name) for name in sorted(self.names))
 
 

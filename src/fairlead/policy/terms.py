@@ -15,7 +15,7 @@ from fairlead.model.policy import IpBlock, PolicyPeer
 from fairlead.model.selector import Selector
 
 from .identity import Drawer, Face, canonical
-from .lens import NODES, Feature, Kind, features
+from .lens import EVERYWHERE, NODES, Feature, Kind, features
 
 _ALL = Selector()
 
@@ -49,8 +49,15 @@ class Labelled(NamedTuple):
             return False
         return self.pods.matches(face.labels) and self.namespaces.matches(face.around)
 
+    @property
+    def everywhere(self) -> bool:
+        """Whether it means every endpoint there is."""
+        return not self.own and self.pods == self.namespaces == _ALL
+
     def features(self) -> Iterator[Feature]:
         """What it looks at."""
+        if self.everywhere:
+            yield EVERYWHERE
         yield from features(Kind.POD, self.pods)
         yield from features(Kind.NAMESPACE, self.namespaces)
 
@@ -99,6 +106,21 @@ class Nodes(NamedTuple):
         yield from features(Kind.NODE, self.nodes)
 
 
+class Outside(NamedTuple):
+    """Everybody who is no endpoint. Not a peer of its own: it finds those whom a rule for every endpoint does not mean."""
+
+    key: bytes = canonical("outside")
+    drawer: Drawer = ("outside",)
+
+    def matches(self, face: Face) -> bool:  # a term like others
+        """Whether it finds those with that face."""
+        return not face.namespace
+
+    def features(self) -> Iterator[Feature]:
+        """What it looks at."""
+        yield EVERYWHERE
+
+
 class Having(NamedTuple):
     """Endpoints that have a port of some name. Not a peer of its own: it finds those for whom a rule with the name matters."""
 
@@ -120,7 +142,7 @@ class Having(NamedTuple):
         yield (Kind.PORT, self.name, "")
 
 
-Term = Labelled | Block | Nodes | Having
+Term = Labelled | Block | Nodes | Outside | Having
 
 
 def of_subject(subject: ClusterSubject) -> Labelled:

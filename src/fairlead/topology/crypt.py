@@ -27,7 +27,7 @@ from typing import NamedTuple
 from fairlead.desired import names
 from fairlead.desired.state import Rows
 from fairlead.desired.ways import Crypt, CryptPeer, Detour, Path
-from fairlead.model.address import Address, InterfaceName, Prefix
+from fairlead.model.address import InterfaceName, Prefix
 from fairlead.model.network import Network
 
 from . import mtu
@@ -84,15 +84,14 @@ def peer_rows(
     other: Station,
     chosen: Way | None,
     *,
-    addresses: Iterable[Address],
     behind: Iterable[Prefix],
     plain: Iterable[Prefix],
 ) -> Rows:
     """The other node behind each device that both have, and the paths apart.
 
-    ``addresses``: the node's own; ``behind``: what its containers have, ``plain``: that of it which is no encrypted network's.
+    ``behind``: what its containers have; ``plain``: that of it which is no encrypted network's.
     """
-    own = [one.host() for one in addresses]
+    own = [one.address.host() for one in other.addresses]
     apart = [path for prefix in (*own, *plain) for path in _both(me, prefix, chosen, apart=True)]
     ends = me.between(other)
     if ends is None:
@@ -116,6 +115,15 @@ def peer_rows(
 def paths(me: Station, chosen: Way | None, prefixes: Iterable[Prefix]) -> Rows:
     """The routes to addresses of an encrypted network on another node."""
     return tuple(path for prefix in prefixes for path in _both(me, prefix, chosen, apart=False))
+
+
+def claimed_twice(stations: Iterable[Station]) -> dict[str, str]:
+    """Of each station that has an address or a key which another has too, what it is: nobody can tell whose it is."""
+    claims: dict[str, list[str]] = {}
+    for one in stations:
+        for what in (*(each.address for each in one.addresses), *one.keys.values()):
+            claims.setdefault(what, []).append(one.name)
+    return {name: what for what, names in claims.items() if len(names) > 1 for name in names}
 
 
 def unreached(me: Station, other: Station) -> str:

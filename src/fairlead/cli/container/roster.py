@@ -91,7 +91,7 @@ def _own(record: Record, endpoints: Sequence[Endpoint]) -> Container:
         finished=record.finished,
         hostname=record.hostname,
         namespace=record.namespace,
-        labels=record.labels,
+        labels=endpoints[0].metadata.labels if endpoints else record.labels,
         sandbox=record.sandbox,
         networks=_attachments(endpoints) or tuple(Attachment(network=name) for name in record.networks),
         problem=record.problem,

@@ -123,6 +123,11 @@ class Gateway:
             self._leave(at)
             raise Unavailable(f"{at}: {str(problem) or 'no answer'}") from None
 
+    def doubt(self) -> bool:
+        """Prove anew who asks, if that can be done."""
+        self._token = ""
+        return bool(self.access.user)
+
     async def close(self) -> None:
         """Let go of every connection; streams end."""
         await self._session.close()

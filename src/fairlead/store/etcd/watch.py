@@ -15,7 +15,7 @@ from contextlib import aclosing
 from itertools import groupby
 
 from fairlead.kit.backoff import Backoff
-from fairlead.model.errors import Unavailable
+from fairlead.model.errors import Forbidden, Unavailable
 from fairlead.store.base import Compacted
 
 from .gateway import Gateway
@@ -34,26 +34,49 @@ async def batches(gateway: Gateway, span: Span, since: int) -> AsyncGenerator[Ba
     """
     if since < 0:
         raise Compacted(f"{since} is no revision; list again")
-    loop, backoff = asyncio.get_running_loop(), Backoff(0.05, 1.0)
-    pieces = _Pieces(since)
-    lost: float | None = None
+    pieces, attempts = _Pieces(since), _Attempts(gateway)
     while True:
         try:
             async with aclosing(gateway.stream("/v3/watch", pieces.request(span))) as stream:
                 async for told in stream:
                     if told.created:
                         await _ever(gateway, span, told, pieces.until)
-                        backoff.reset()
-                        lost = None
+                        attempts.well()
                     for batch in pieces.take(told):
                         yield batch
-        except Unavailable as problem:
+        except (Unavailable, Forbidden) as problem:
             if gateway.closed:
                 return
-            lost = loop.time() if lost is None else lost
-            if isinstance(problem, Compacted) or loop.time() - lost > gateway.access.patience:
-                raise
-            await asyncio.sleep(backoff.next())
+            await asyncio.sleep(attempts.wait(problem))
+
+
+class _Attempts:
+    """Whether a watch whose connection is lost is taken up again, and when."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._loop = asyncio.get_running_loop()
+        self.well()
+
+    def well(self) -> None:
+        """It is taken up."""
+        self._backoff = Backoff(0.05, 1.0)
+        self._lost: float | None = None
+        self._denied = False
+
+    def wait(self, problem: Unavailable | Forbidden) -> float:
+        """How many seconds to wait before the next attempt; raises the problem if there is none."""
+        if isinstance(problem, Forbidden):
+            # etcd 3.5 also says of a token that it no longer knows that its user may not.
+            if self._denied or not self._gateway.doubt():
+                raise problem
+            self._denied = True
+            return 0
+        now = self._loop.time()
+        self._lost = now if self._lost is None else self._lost
+        if isinstance(problem, Compacted) or now - self._lost > self._gateway.access.patience:
+            raise problem
+        return self._backoff.next()
 
 
 class _Pieces:
