@@ -47,14 +47,23 @@ class Station(Node):
 class Town:
     """Nodes with agents on one switch."""
 
-    def __init__(self, cleanup: ExitStack, folder: Path, count: int) -> None:
+    def __init__(self, cleanup: ExitStack, folder: Path, count: int, *options: str) -> None:
         self.switch = switch = kept(cleanup, Namespace("switch"))
         switch.run("ip", "link", "add", "switch", "up", "type", "bridge")
         self.nodes = [kept(cleanup, Station(folder / f"node{at}", at, switch)) for at in range(1, count + 1)]
         self.agents = []
         for node in self.nodes:
             agent = Agent(
-                node, "--node", f"node{node.number}", "--store", f"sqlite://{folder}/shared.db", "--interval", "2", "--ttl", "2"
+                node,
+                "--node",
+                f"node{node.number}",
+                "--store",
+                f"sqlite://{folder}/shared.db",
+                "--interval",
+                "2",
+                "--ttl",
+                "2",
+                *options,
             )
             cleanup.callback(agent.remove)
             agent.start()
@@ -66,8 +75,8 @@ def known(agent: Agent, network: str) -> bool:
 
 
 @pytest.fixture
-def town(cleanup: ExitStack, tmp_path: Path) -> Callable[[int], Town]:
-    return lambda count: Town(cleanup, tmp_path, count)
+def town(cleanup: ExitStack, tmp_path: Path) -> Callable[..., Town]:
+    return lambda count, *options: Town(cleanup, tmp_path, count, *options)
 
 
 @pytest.mark.parametrize("driver", ["vxlan", "host-gw"])

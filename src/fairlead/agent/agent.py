@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from pathlib import Path
 
 import fairlead
+from fairlead.api.encryption import Encryption, Rotated
 from fairlead.api.schema import (
     Applied,
     Attach,
@@ -210,6 +211,16 @@ class Agent:
             flows=self.collector.status() if self.collector else None,
         )
 
+    async def encryption(self) -> Encryption:
+        """Encryption between this node and the others."""
+        names = (one.name for one in self.networks.all.values() if one.spec.encrypt)
+        return await self.cluster.encryption.status(names)
+
+    async def rotate(self) -> Rotated:
+        """Begin to replace the keys of all nodes."""
+        self._refuse_unready()
+        return Rotated(generation=await self.cluster.encryption.rotate())
+
     async def explain(self, query: Mapping[str, str]) -> Explained:
         """Whether one may talk to another, and why."""
         everybody = (*self.endpoints.all.values(), *self.cluster.remotes.values())
@@ -251,6 +262,7 @@ class Agent:
                 dropping=tuple(self._host.dropping()),
                 nodes=max(1, len(self.cluster.machines)),
                 unreached=tuple(self.cluster.unreached()),
+                encryption=await self.encryption(),
             )
             return examine(facts)
 

@@ -55,7 +55,7 @@ class Cluster:
         self._store = store
         self._stations: dict[str, Station] = {}
         self._me, self._node, self._ask_networks, self._blocks = me, node, networks, blocks
-        self._encryption = encryption
+        self.encryption = encryption
 
     def adopt(self, machines: Iterable[Stored], endpoints: Iterable[Stored]) -> None:
         """What there is at a start; the kernel follows with ``Node.apply``."""
@@ -177,7 +177,7 @@ class Cluster:
 
     def _tell(self, networks: Iterable[Network] | None = None) -> set[str]:
         """Encryption follows who is there, and whether there is anything to encrypt; to whom there are other ways now."""
-        return self._encryption.look(
+        return self.encryption.look(
             (one for name, one in self._stations.items() if name != self._me.name and self._lives(name)),
             needed=any(one.spec.encrypt for one in (self._networks() if networks is None else networks)),
         )
@@ -222,7 +222,7 @@ class Cluster:
             prefixes = self._prefixes(network)
             for name in names:
                 other = self._stations.get(name) if self._lives(name) or network.spec.encrypt else None
-                way = self._encryption.way(other) if other and network.spec.encrypt else None
+                way = self.encryption.way(other) if other and network.spec.encrypt else None
                 rows = routes.remote_rows(network, me, other, prefixes.get(name, ()), way) if other else ()
                 found[routes.owner(network.name, name)] = rows
         return {**found, **self._sealed(self._networks(), names)}
@@ -239,8 +239,8 @@ class Cluster:
                 behind = [(encrypted, by.get(name, ())) for encrypted, by in prefixes]
                 found[f"{ENCRYPTION}/{name}"] = crypt.peer_rows(
                     self._me.station,
-                    self._encryption.trusted(other),
-                    self._encryption.way(other),
+                    self.encryption.trusted(other),
+                    self.encryption.way(other),
                     behind=[prefix for _, each in behind for prefix in each],
                     plain=[prefix for encrypted, each in behind for prefix in each if not encrypted],
                 )

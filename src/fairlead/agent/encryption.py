@@ -12,6 +12,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
+from fairlead.api.encryption import Encryption as Now
+from fairlead.api.encryption import Key, Peer
 from fairlead.kernel.errors import KernelError
 from fairlead.kernel.wireguard import Device
 from fairlead.kit import fault
@@ -20,6 +22,7 @@ from fairlead.topology import crypt, rotation
 from fairlead.topology.crypt import Way
 from fairlead.topology.station import Station, published
 
+from .handshakes import Handshakes
 from .keyring import Keyring
 from .me import Me
 
@@ -27,8 +30,6 @@ log = logging.getLogger(__name__)
 
 _GLANCE = 0.1
 """Seconds between two looks whether there was a handshake, while one is waited for."""
-_PATIENCE = 10.0
-"""Seconds after which a newer key is used without having seen a handshake: its first packet asks for one."""
 _REST = 60.0
 """Seconds between two looks at the keys' age."""
 
@@ -41,26 +42,27 @@ class Encryption:
         keyring: Keyring,
         me: Me,
         *,
-        lacking: Callable[[], str],
+        able: Callable[[], tuple[str, str]],
         devices: Callable[[], Awaitable[dict[str, Device]]],
+        call: Callable[[Iterable[str]], Awaitable[None]],
         changed: Callable[[], Awaitable[None]],
         moved: Callable[[Iterable[str]], Awaitable[None]],
         age: float,
         grace: float,
     ) -> None:
-        """``lacking`` says why there is no encryption here, or nothing; ``devices`` reads those there are.
+        """``able`` says who encrypts here, or why nobody does.
 
-        ``changed``: this node's keys are others; ``moved``: so are the ways to some nodes. ``age``: seconds after which a key
-        is replaced, 0 for never; ``grace``: for how long an old one is still good.
+        ``devices`` reads those there are, ``call`` begins a handshake with peers. ``changed``: this node's keys are others;
+        ``moved``: so are the ways to some nodes. ``age``: seconds after which a key is replaced, 0 for never; ``grace``: how
+        long an old one is still good.
         """
         self._keyring, self._me = keyring, me
-        self._lacking, self._devices, self._changed, self._moved = lacking, devices, changed, moved
+        self._able, self._devices, self._changed, self._moved = able, devices, changed, moved
         self._age, self._grace = age, grace
+        self._handshakes = Handshakes(devices, call)
         self._others: dict[str, Station] = {}
         self._doubts: dict[str, str] = {}
         self._needed = False
-        self._met: dict[str, set[int]] = {}
-        self._waiting: dict[tuple[str, int], float] = {}
         self._idle_since: float | None = None
         self._wake = asyncio.Event()
         self._one = asyncio.Lock()
@@ -76,13 +78,13 @@ class Encryption:
         doubts = crypt.claimed_twice([self._me.station, *alive.values()])
         changed = {name for name in alive.keys() & self._others.keys() if doubts.get(name) != self._doubts.get(name)}
         self._others, self._doubts, self._needed = alive, doubts, needed
-        self._met = {name: met for name, met in self._met.items() if name in alive}
+        self._expect()
         self._wake.set()
         return changed
 
     def way(self, other: Station) -> Way | None:
         """How packets to a node are encrypted; None: not at all, so that there must be none."""
-        return crypt.way(self._me.station, self.trusted(other), self._met.get(other.name, ()))
+        return crypt.way(self._me.station, self.trusted(other), self._handshakes.met(other.name))
 
     def trusted(self, other: Station) -> Station:
         """A node as far as it is believed: one that is not heard of, or claims what another has, has no key and no address."""
@@ -90,20 +92,69 @@ class Encryption:
             return other
         return other._replace(key="", addresses=())
 
-    def why_not(self) -> str:
-        """Why this node encrypts nothing; empty if it does, or would."""
-        return self._lacking()
-
     async def remember(self) -> None:
         """At a start: with whom there has been a handshake already."""
-        if self._needed and len(self._keyring.public) > 1:
-            await self._greet()
+        if self._needed and self._able()[0]:
+            await self._handshakes.look(self._others)
+
+    def renewed(self) -> None:
+        """A device was made anew."""
+        self._handshakes.again()
+        self._expect()
+        self._wake.set()
+
+    async def status(self, networks: Iterable[str]) -> Now:
+        """How it is, with what WireGuard counted; ``networks`` are to be encrypted."""
+        by, lacking = self._able()
+        devices: Mapping[str, Device] = {}
+        if self._keyring.public and not lacking:
+            try:
+                devices = await self._devices()
+            except KernelError as error:
+                lacking = str(error)
+        return Now(
+            by=by,
+            lacking=lacking,
+            networks=tuple(sorted(networks)),
+            keys=tuple(self._key(number, devices) for number in self._keyring.public),
+            peers=tuple(self._peer(one, devices) for _, one in sorted(self._others.items())),
+        )
+
+    def _key(self, number: int, devices: Mapping[str, Device]) -> Key:
+        device = crypt.device(number)
+        return Key(
+            generation=number,
+            public=self._keyring.public[number],
+            device=device,
+            port=crypt.port(number),
+            age=round(self._keyring.age(number), 1),
+            up=device in devices,
+        )
+
+    def _peer(self, other: Station, devices: Mapping[str, Device]) -> Peer:
+        if doubt := self._doubts.get(other.name):
+            return Peer(node=other.name, problem=f"it claims {doubt}, as another node does; one of them is a copy, or gone")
+        chosen = self.way(other)
+        if chosen is None:
+            return Peer(node=other.name, problem=crypt.unreached(self._me.station, other))
+        public = other.keys[chosen.generation]
+        found = device.peers.get(public) if (device := devices.get(chosen.device)) else None
+        return Peer(
+            node=other.name,
+            generation=chosen.generation,
+            public=public,
+            device=chosen.device,
+            endpoint=_shown(found.endpoint) if found and found.endpoint else "",
+            handshake=round(max(time.time() - found.handshake, 0.0), 1) if found and found.handshake else None,
+            received=found.received if found else 0,
+            sent=found.sent if found else 0,
+        )
 
     async def rotate(self) -> int:
         """Make a key of the next generation, which every node follows; the generation."""
         async with self._one:
             mine = self._keyring.public
-            if why := self._lacking():
+            if why := self._able()[1]:
                 raise Unsupported(why, field="encrypt")
             if not mine or not self._needed:
                 raise Invalid("no network is encrypted: there is no key to replace", field="encrypt")
@@ -128,14 +179,17 @@ class Encryption:
             except TimeoutError:
                 pass
             self._wake.clear()
-            if self._needed and not self._lacking():
+            if self._needed and self._able()[0]:
                 async with self._one:
                     await self._turn()
 
     def _pause(self) -> float:
-        if self._unmet():
+        if self._handshakes.awaited and self._needed:
             return _GLANCE
-        return min(_REST, self._grace / 2 + _GLANCE) if self._idle_since is not None else _REST
+        rest = min(_REST, self._grace / 2 + _GLANCE) if self._idle_since is not None else _REST
+        mine = self._keyring.public
+        left = self._age - self._keyring.age(max(mine)) if self._age and mine else rest
+        return max(_GLANCE, min(rest, left))
 
     async def _turn(self) -> None:
         mine = self._keyring.public
@@ -144,7 +198,9 @@ class Encryption:
         elif self._too_old(mine) and not rotation.behind(max(mine), self._others.values()):
             log.info("the WireGuard key is %d s old: a rotation begins", self._keyring.age(max(mine)))
             await self._take(max(mine) + 1)
-        await self._greet()
+        if moved := await self._handshakes.look(self._others):
+            fault.point("encryption.met")
+            await self._moved(moved)
         await self._retire()
 
     def _too_old(self, mine: Mapping[int, str]) -> bool:
@@ -163,46 +219,17 @@ class Encryption:
     async def _tell(self) -> None:
         self._me.key = published(self._keyring.public)
         if self._me.refresh():
+            self._expect()
             await self._changed()
 
-    def _unmet(self) -> list[tuple[str, int]]:
-        """The nodes towards which a newer key waits for a handshake, and its generation."""
-        me = self._me.station
-        newest = {name: crypt.common(me, other) for name, other in self._others.items()}
-        return [
-            (name, generations[0])
-            for name, generations in newest.items()
-            if len(generations) > 1 and generations[0] not in self._met.get(name, ())
-        ]
-
-    async def _greet(self) -> None:
-        """Use newer keys where there was a handshake, or where it is waited for long enough."""
-        unmet = self._unmet()
-        if not unmet:
-            self._waiting.clear()
-            return
-        now = time.monotonic()
-        try:
-            devices = await self._devices()
-        except KernelError as error:
-            log.warning("WireGuard cannot be asked: %s", error)
-            devices = {}
-        moved = []
-        for name, generation in unmet:
-            since = self._waiting.setdefault((name, generation), now)
-            device = devices.get(crypt.device(generation))
-            peer = device.peers.get(self._others[name].keys[generation]) if device else None
-            if (peer and peer.handshake) or now - since >= _PATIENCE:
-                self._met.setdefault(name, set()).add(generation)
-                moved.append(name)
-        if moved:
-            fault.point("encryption.met")
-            await self._moved(moved)
+    def _expect(self) -> None:
+        believed = (one for name, one in self._others.items() if name not in self._doubts)
+        self._handshakes.expect(self._me.station, believed)
 
     async def _retire(self) -> None:
         """Forget old keys once nobody needs them."""
         spent = rotation.spent(self._keyring.public, self._others.values())
-        if not spent or self._unmet():
+        if not spent or self._handshakes.awaited:
             self._idle_since = None
             return
         now = time.monotonic()
@@ -214,5 +241,9 @@ class Encryption:
         for number in spent:
             self._keyring.drop(number)
             log.info("forgot the WireGuard key of generation %d", number)
-        self._met = {name: met - spent for name, met in self._met.items()}
         await self._tell()
+
+
+def _shown(endpoint: tuple[str, int]) -> str:
+    host, port = endpoint
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

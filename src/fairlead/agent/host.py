@@ -90,13 +90,12 @@ class Host:
         return sysctl.read("net.ipv4.ip_forward") == "1"
 
     @staticmethod
-    def encrypts(run: Path) -> str:
-        """Why packets to other nodes cannot be encrypted here; empty if they can."""
+    def encrypts(run: Path) -> tuple[str, str]:
+        """Who encrypts packets to other nodes here; or why nobody does."""
         try:
-            wireguard.find(run)
+            return wireguard.find(run).name, ""
         except KernelError as error:
-            return str(error)
-        return ""
+            return "", str(error)
 
     async def capabilities(self) -> tuple[Capability, ...]:
         """What this kernel can do, found by trying, once."""

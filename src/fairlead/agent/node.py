@@ -66,6 +66,8 @@ class Node:
         self.repairs = 0
         self._hosts: dict[str, Link] = {}  # links by the name of their host side
         self.checked = time.monotonic()
+        self.on_renewal: Callable[[], None] = lambda: None
+        """Called when a WireGuard device, or a peer of one, was made anew."""
         self.leaving: dict[str, tuple[Rows, asyncio.Future[None]]] = {}
         self._linger = linger
         self._hands, self._broom = make(), make()
@@ -186,6 +188,8 @@ class Node:
                 log.warning("repairing %s %s: %s; want %r, have %r", one.table, one.key, one.kind, one.want, one.have)
             for failure in await self._in_kernel(self._repair, self.state, drift):
                 log.error("not repaired: %s", failure)
+            if any(one.table in {crypts.TABLE, crypts.PEERS} for one in drift):
+                self.on_renewal()
         return len(drift)
 
     @property
@@ -211,6 +215,12 @@ class Node:
         """The WireGuard devices that there should be, as they are."""
         rows = list(self.state.table(Crypt))
         return await self._in_kernel(self._hands.links.devices, rows)
+
+    async def call(self, peers: Iterable[str]) -> None:
+        """Begin a handshake with WireGuard peers, by the keys of their rows."""
+        table = self.state.table(CryptPeer)
+        rows = [row for key in peers if (row := table.get(key))]
+        await self._in_kernel(self._hands.links.call, rows)
 
     async def fill(self) -> dict[str, tuple[int, int]]:
         """How full the maps of policies are."""

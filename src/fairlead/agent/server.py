@@ -66,6 +66,8 @@ class Server:
                 web.post("/v1/change", self._change),
                 web.delete("/v1/node", self._purge),
                 web.get("/v1/flows", self._flows),
+                web.get("/v1/wireguard", self._encryption),
+                web.post("/v1/wireguard/rotate", self._rotate),
                 web.get("/v1/policy/explain", self._explain),
                 web.post("/cni", self._cni),
             ]
@@ -159,6 +161,12 @@ class Server:
     async def _purge(self, _: web.Request) -> web.Response:
         await self._door.purge()
         return web.json_response({})
+
+    async def _encryption(self, _: web.Request) -> web.Response:
+        return _json(await self._door.encryption())
+
+    async def _rotate(self, _: web.Request) -> web.Response:
+        return _json(await self._door.rotate())
 
     async def _explain(self, request: web.Request) -> web.Response:
         return _json(await self._door.explain(request.query))

@@ -75,6 +75,7 @@ class Wiring:
         self.node = Node(self._hands, settings.linger)  # the desired state, and the kernel that follows it
         self.me = Me(settings.node, self.host, settings.addresses)  # this node as others reach it
         self.encryption = self._encryption()  # with which keys packets to other nodes are encrypted
+        self.node.on_renewal = self.encryption.renewed
         self.unreadable = Unreadable(self.shared)  # what is stored and nobody can read
         # What this node may give out of networks that it shares with others.
         self.blocks = Blocks(self.shared, self.ledger, settings.node, self.labels, clustered=self.clustered)
@@ -150,8 +151,9 @@ class Wiring:
         return Encryption(
             self.keyring,
             self.me,
-            lacking=lambda: self.host.encrypts(self.settings.run),
+            able=lambda: self.host.encrypts(self.settings.run),
             devices=self.node.devices,
+            call=self.node.call,
             changed=self._rekeyed,
             moved=self._reroute,
             age=self.settings.key_age,

@@ -15,6 +15,7 @@ from fairlead.model.meta import Object
 from fairlead.model.network import Network
 from fairlead.model.reservation import Reservation
 
+from .encryption import Encryption, Rotated
 from .schema import Applied, Attach, Attached, Change, Detach, Detached, Drift, Explained, Flow, Report, Reserve, Status
 
 
@@ -67,6 +68,12 @@ class Door(Protocol):
 
     async def doctor(self) -> Report:
         """Compare everything, touch nothing."""
+
+    async def encryption(self) -> Encryption:
+        """Encryption between this node and the others."""
+
+    async def rotate(self) -> Rotated:
+        """Begin to replace the keys of all nodes."""
 
     async def explain(self, query: Mapping[str, str]) -> Explained:
         """Whether one may open a connection to another, and why; the words are ``from``, ``to``, ``protocol``, ``port``."""

@@ -15,6 +15,8 @@ POST      /v1/change                   ``Change`` → ``Attached``
 DELETE    /v1/node                     every endpoint goes, and all that Fairlead made in the kernel
 GET       /v1/flows                    filters in the query → JSON array of ``Flow``; follow=true: lines of JSON without end
 GET       /v1/policy/explain           from, to, protocol, port in the query → ``Explained``
+GET       /v1/wireguard                → ``encryption.Encryption``
+POST      /v1/wireguard/rotate         → ``encryption.Rotated``
 POST      /cni                         CNI stdin, the environment in X-CNI-* headers → CNI result or error
 ========  ===========================  =====================================================================
 

@@ -50,13 +50,14 @@ COMMANDS: dict[str, str] = {
     "label": "labels",
     "create": "labels",
     "policy": "policy",
+    "wireguard": "wireguard",
     "cni": "cni",
     "version": "node",
 }
 """Every command and the module that holds it, in the order of ``--help``."""
 
 
-_GROUPS = {"network", "create", "policy", "cni"}
+_GROUPS = {"network", "create", "policy", "wireguard", "cni"}
 
 _LINES = re.compile(r"(?<!\n)\n(?!\n)")
 """Where a docstring's line ends for the editor's sake alone; the terminal has a width of its own."""

@@ -83,7 +83,10 @@ class Crypt(Value, frozen=True, kw_only=True):
 
 
 class CryptPeer(Value, frozen=True, kw_only=True):
-    """Another node behind a WireGuard device: what it may send as, and where it is. Key: device and public key."""
+    """Another node behind a WireGuard device: what it may send as, and where it is. Key: device and public key.
+
+    ``calls``: of the two this node begins the handshake, and keeps it up though nobody sends anything.
+    """
 
     device: InterfaceName
     node: str
@@ -91,6 +94,7 @@ class CryptPeer(Value, frozen=True, kw_only=True):
     endpoint: Address
     port: int
     allowed: tuple[Prefix, ...]
+    calls: bool
 
     @property
     def key(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from fairlead.api.encryption import Encryption
 from fairlead.api.schema import Drift, Finding, Pool, Unread
 from fairlead.model.meta import Value
 
@@ -36,6 +37,7 @@ class Facts(Value, frozen=True, kw_only=True):
     """How many nodes are known, this one among them."""
     unreached: tuple[str, ...] = ()
     """Nodes whose containers cannot be reached from here, and why."""
+    encryption: Encryption = Encryption()
     dropping: tuple[str, ...] = ()
     """Other people's forward chains whose policy is to drop, as ``family table chain``."""
 

@@ -8,7 +8,8 @@ and go nowhere else.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from errno import ETIMEDOUT
+from dataclasses import replace
+from errno import EEXIST, ETIMEDOUT
 from pathlib import Path
 
 from fairlead.api.schema import Drift
@@ -17,7 +18,7 @@ from fairlead.desired.ways import Crypt, CryptPeer
 from fairlead.kernel import route, sysctl, wireguard
 from fairlead.kernel.errors import Gone, KernelError
 from fairlead.kernel.netlink import Netlink
-from fairlead.kernel.route import LinkInfo
+from fairlead.kernel.route import AddressInfo, LinkInfo
 from fairlead.kernel.wireguard import KEEPALIVE, Device, Peer, Wireguard
 from fairlead.kit import fault
 from fairlead.model.errors import Conflict, Missing
@@ -27,6 +28,13 @@ from .mark import GROUP
 TABLE, PEERS = "encryption", "encryption peers"
 ALL = (names.crypt(0), names.crypt(1))
 """Every device that there can be."""
+
+_LOOSE = "2"
+"""What comes out of a device need not be answered through it: another node's own address is reached without it, and while keys
+are replaced each way goes over by itself. So no strict rp_filter; of an interface's and everybody's the larger counts, and 2 is
+larger than the strict 1. WireGuard knows better than a look at the routes who may send as whom."""
+_ADDRESS = "169.254.119.103/32"
+"""On an interface without any IPv4 address a loose rp_filter is as strict as a strict one. This is for nothing else."""
 
 Secret = Callable[[str], str]
 """From a public key to the private one; empty if it is not known here."""
@@ -61,8 +69,8 @@ class Crypts:
             route.set_link(link.index, group=GROUP, mtu=row.mtu, link_local=False),
             route.set_link(link.index, up=True),
         )
-        for key, value in _settings(row.name).items():
-            sysctl.write(key, value)
+        nl.do(route.new_address(link.index, _ADDRESS, scope=route.LINK).accepting(EEXIST))
+        sysctl.write(_filter(row.name), _LOOSE)
         if device.private != private or device.port != row.port:
             self.wireguard.set(row.name, private=private, port=row.port)
         fault.point("crypt.set")
@@ -77,6 +85,13 @@ class Crypts:
                 self.wireguard.set(device, peers=[_peer(one) for one in peers])
             except Gone:
                 raise Missing(f"device {device} is gone; it comes back by itself", field="encrypt") from None
+
+    def call(self, rows: Iterable[CryptPeer]) -> None:
+        """Have handshakes begun with peers that should have done so and did not; WireGuard itself goes on trying."""
+        for row in rows:
+            peer = _peer(row)
+            self.wireguard.set(row.device, peers=[replace(peer, keepalive=KEEPALIVE)])
+            self.wireguard.set(row.device, peers=[peer])
 
     def part(self, rows: Iterable[CryptPeer]) -> None:
         """Forget who was behind the devices."""
@@ -95,12 +110,15 @@ class Crypts:
         """A device as it is."""
         return self.wireguard.get(name)
 
-    def check(self, rows: Iterable[Crypt], peers: Iterable[CryptPeer], links: dict[str, LinkInfo]) -> list[Drift]:
+    def check(
+        self, rows: Iterable[Crypt], peers: Iterable[CryptPeer], links: dict[str, LinkInfo], addresses: Iterable[AddressInfo]
+    ) -> list[Drift]:
         """Compare devices and peers with what is there."""
         behind: dict[str, dict[str, CryptPeer]] = {}
         for one in peers:
             behind.setdefault(one.device, {})[one.public] = one
-        return [drift for row in rows for drift in self._check(row, behind.get(row.name, {}), links.get(row.name))]
+        own = {one.index for one in addresses if one.interface == _ADDRESS}
+        return [drift for row in rows for drift in self._check(row, behind.get(row.name, {}), links.get(row.name), own)]
 
     def prune(self, rows: Iterable[Crypt], peers: Iterable[CryptPeer]) -> int:
         """Forget peers that nobody wants; return how many."""
@@ -143,7 +161,7 @@ class Crypts:
             raise Missing(f"device {row.name} vanished; it comes back by itself", field="encrypt")
         return device
 
-    def _check(self, row: Crypt, peers: dict[str, CryptPeer], link: LinkInfo | None) -> list[Drift]:
+    def _check(self, row: Crypt, peers: dict[str, CryptPeer], link: LinkInfo | None, own: set[int]) -> list[Drift]:
         try:
             device = self.wireguard.get(row.name) if link else None
         except KernelError as error:
@@ -154,13 +172,14 @@ class Crypts:
                 Drift(table=PEERS, key=one.key, kind="missing", want=f"{one.node} at {one.endpoint}") for one in peers.values()
             ]
         keyed = device.private == self._secret(row.public)
-        want = {"up": True, "mtu": row.mtu, "group": GROUP, "port": row.port, "key": row.public}
+        want = {"up": True, "mtu": row.mtu, "group": GROUP, "port": row.port, "key": row.public, "address": True}
         have = {
             "up": link.up,
             "mtu": link.mtu,
             "group": link.group,
             "port": device.port,
             "key": row.public if keyed else "another",
+            "address": link.index in own,
         }
         drift = [
             Drift(table=TABLE, key=row.name, kind="different", want=f"{name} {want[name]}", have=f"{name} {have[name]}")
@@ -191,7 +210,7 @@ def _same(want: Peer, have: Peer) -> bool:
 
 
 def _peer(row: CryptPeer) -> Peer:
-    return Peer(row.public, (row.endpoint, row.port), frozenset(row.allowed), KEEPALIVE)
+    return Peer(row.public, (row.endpoint, row.port), frozenset(row.allowed), KEEPALIVE if row.calls else 0)
 
 
 def _shown(peer: Peer) -> str:
@@ -199,13 +218,8 @@ def _shown(peer: Peer) -> str:
     return f"{where} with {', '.join(sorted(peer.allowed)) or 'nothing'}"
 
 
-def _settings(name: str) -> dict[str, str]:
-    """The larger of an interface's and everybody's rp_filter counts, and 2 is larger than the strict 1.
-
-    Another node's own address is reached without the device, and comes out of it where it speaks to a container here.
-    WireGuard knows better than a look at the routes who may send as whom.
-    """
-    return {f"net.ipv4.conf.{name}.rp_filter": "2"}
+def _filter(name: str) -> str:
+    return f"net.ipv4.conf.{name}.rp_filter"
 
 
 def _refuse_foreign(link: LinkInfo | None, row: Crypt) -> None:

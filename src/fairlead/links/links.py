@@ -99,7 +99,8 @@ class Links:
     def check(self, state: NodeState) -> list[Drift]:
         """Compare the host's side of every row, and name interfaces of ours that no row asks for."""
         links = {one.name: one for one in route.links(self._netlink)}
-        drift = bridges.check(state.table(Bridge).values(), links, route.addresses(self._netlink))
+        addresses = route.addresses(self._netlink)
+        drift = bridges.check(state.table(Bridge).values(), links, addresses)
         routed = [row.host for row in state.table(Link).values() if row.bridge is None]
         host = veths.Host.read(self._netlink, links, routed=bool(routed))
         for row in state.table(Link).values():
@@ -107,7 +108,7 @@ class Links:
         drift += chains.check(state.table(Chain).values(), links)
         drift += limits.check(self._netlink, state.table(Limit).values(), links)
         drift += tunnels.check(self._netlink, state.table(Tunnel).values(), state.table(Vtep).values(), links)
-        drift += self._crypts.check(state.table(Crypt).values(), state.table(CryptPeer).values(), links)
+        drift += self._crypts.check(state.table(Crypt).values(), state.table(CryptPeer).values(), links, addresses)
         drift += paths.check(self._netlink, state.table(Path).values(), state.table(Detour).values(), links, routed)
         return drift + [
             Drift(table="interfaces", key=one.name, kind="unexpected", have=f"{one.kind} {one.name}")
@@ -127,6 +128,10 @@ class Links:
     def devices(self, names: Iterable[str]) -> dict[str, Device]:
         """WireGuard devices as they are, those that there are."""
         return {name: found for name in names if (found := self._crypts.get(name))}
+
+    def call(self, peers: Iterable[CryptPeer]) -> None:
+        """Begin a handshake with each."""
+        self._crypts.call(peers)
 
     def forget(self, key: str) -> None:
         """The link ``key`` is leaving; what is heard of its namespace is none of its business any more."""

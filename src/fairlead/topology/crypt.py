@@ -75,7 +75,7 @@ def own_rows(me: Station, encrypted: Iterable[Network]) -> Rows:
     if not prefixes:
         return ()
     size = _device_mtu(me)
-    devices = (Crypt(name=device(number), port=_port(number), public=public, mtu=size) for number, public in me.keys.items())
+    devices = (Crypt(name=device(number), port=port(number), public=public, mtu=size) for number, public in me.keys.items())
     return (*devices, *(Detour(prefix=one) for one in prefixes))
 
 
@@ -104,8 +104,10 @@ def peer_rows(
             node=other.name,
             public=other.keys[number],
             endpoint=ends[1],
-            port=_port(number),
+            port=port(number),
             allowed=allowed,
+            # Two that begin at once both fail, and try again after five seconds.
+            calls=me.keys[number] < other.keys[number],
         )
         for number in generations
     )
@@ -142,7 +144,8 @@ def unreached(me: Station, other: Station) -> str:
     return ""
 
 
-def _port(generation: int) -> int:
+def port(generation: int) -> int:
+    """The UDP port of a generation's device."""
     return PORT + (generation & 1)
 
 

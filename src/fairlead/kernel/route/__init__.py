@@ -4,7 +4,7 @@ A function that takes a ``Netlink`` asks and returns rows; every other one only 
 Interfaces are named by index, and where the kernel allows it by name. Families are 4 and 6, everywhere one code.
 """
 
-from fairlead.kernel.route.address import AddressInfo, addresses, del_address, new_address
+from fairlead.kernel.route.address import LINK, AddressInfo, addresses, del_address, new_address
 from fairlead.kernel.route.link import (
     LinkInfo,
     Vxlan,
@@ -53,6 +53,7 @@ from fairlead.kernel.route.traffic import (
 )
 
 __all__ = [
+    "LINK",
     "PERMANENT",
     "RECEIVED",
     "SENT",
