@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from fairlead.model.broken import Broken
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Conflict, Failed, Invalid, Problem, Unavailable
 from fairlead.store.base import MAX_CHANGES, MAX_OBJECT, Compacted, Delete, Event, Put, Store
@@ -94,6 +95,36 @@ async def test_what_is_no_object_of_ours_is_passed_over(opened: InEtcd) -> None:
         assert [event.object.name for event in await take(store, None, since, 1)] == ["blue"]
         opened.member.ctl("put", f"{opened.prefix}more/networks/x", "whatever")
         assert [one.name for one in (await store.list(NETWORKS)).objects] == ["blue"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("no JSON", "not JSON"),
+        ('{"kind":"Network","metadata":{"name":"blue"},"spec":{"colour":"blue"}}', "spec.colour"),
+        ('{"kind":"Network","metadata":{"name":"green"}, "spec": {}}', "it is stored as blue, and says that it is green"),
+    ],
+)
+@awaited
+async def test_what_cannot_be_read_is_told_replaced_and_deleted_like_the_rest(opened: InEtcd, text: str, reason: str) -> None:
+    async with opened() as store:
+        await store.commit(Put(network("a")))
+        since = await current(store)
+        opened.member.ctl("put", f"{opened.prefix}/networks/blue", text)
+        listing = await store.list(NETWORKS)
+        (broken,) = listing.broken
+        assert reason in broken.reason
+        assert (broken.key, broken.metadata.resource_version) == (("", "blue"), str(since + 1))
+        assert await store.get(NETWORKS, ("", "blue")) == broken
+        assert [one.name for one in listing.objects] == ["a"]
+        (put,) = await store.commit(Put(network(), expect=since + 1))
+        opened.member.ctl("put", f"{opened.prefix}/networks/blue", text)
+        (gone,) = await store.commit(Delete(NETWORKS, ("", "blue")))
+        assert isinstance(gone, Broken)
+        events = await take(store, NETWORKS, since, 4)
+        assert [event.kind.value for event in events] == ["added", "modified", "modified", "deleted"]
+        assert [event.object for event in events[:2]] == [broken, put]
+        assert events[3].object == gone
 
 
 @awaited

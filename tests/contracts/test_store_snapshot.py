@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from fairlead.model.broken import Broken
 from fairlead.model.meta import Object
 from fairlead.store import snapshot as module
 from fairlead.store.base import KEEP, Event, EventKind
@@ -146,15 +147,20 @@ async def test_a_file_of_no_use_is_moved_away_and_the_copy_begins_anew(path: Pat
 
 
 @awaited
-async def test_what_this_version_cannot_read_is_left_to_the_store(path: Path) -> None:
+async def test_what_cannot_be_read_is_kept_as_it_is(path: Path) -> None:
+    data = b'{"kind":"Network","metadata":{"name":"a"},"later":1}'
+    broken = Broken.of(NETWORKS, data, "later: there is no such field; there are metadata, apiVersion, spec", ("", "a"))
     copy = await Snapshot.open(path, "here")
-    copy.note(NETWORKS, [event(ADDED, network("a")), event(ADDED, network("b"))], 1.0)
+    copy.note(NETWORKS, [Event(ADDED, broken, 1), event(ADDED, network("b"))], 1.0)
     await copy.close()
-    with closing(sqlite3.connect(path)) as db:
-        db.execute("UPDATE objects SET data = ? WHERE name = 'a'", (b'{"kind":"Network","metadata":{"name":"a"},"later":1}',))
-        db.commit()
     copy = await Snapshot.open(path, "here")
-    assert names(await copy.load(NETWORKS)) == (["b"], [], 1.0)
+    kept = await copy.load(NETWORKS)
+    assert kept is not None
+    assert kept.objects == (broken, network("b"))
+    copy.note(NETWORKS, [Event(DELETED, broken, 2)], 2.0)
+    await copy.close()
+    copy = await Snapshot.open(path, "here")
+    assert names(await copy.load(NETWORKS)) == (["b"], [], 2.0)
     await copy.close()
 
 

@@ -16,8 +16,9 @@ _CLEAR = (
     " and not (ip6 and ip6[6] == 58 and ip6[40] >= 133 and ip6[40] <= 136) and not (ip6 and ip6[6] == 0)"
 )
 _MARKER = "198.51.100.7"
-_HARMLESS = re.compile(f"{re.escape(_MARKER)}|udp port 5187[12] unreachable")
-"""That nobody decrypts at the moment is no secret: such an answer holds nothing but what was encrypted."""
+_HARMLESS = re.compile(f"{re.escape(_MARKER)}|udp port 5187[12] unreachable|echo (request|reply), .* length 8$")
+"""That nobody decrypts at the moment is no secret: such an answer holds nothing but what was encrypted. An agent that has not
+heard of a node asks it whether it is there, with an echo request that holds nothing."""
 _numbers = itertools.count(20_000)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from fairlead.model import codec, errors
 from tests.kernel.agents import Agent, address
-from tests.net import Containers, Namespace, Node, kept, machine
+from tests.net import Containers, Namespace, Node, end, kept, machine
 from tests.wait import eventually
 
 
@@ -44,27 +44,45 @@ class Station(Node):
         self.run("ip", "link", "set", "eth0", "up")
 
 
+class Etcd:
+    """An etcd on the switch."""
+
+    address = "192.0.2.250:2379"
+
+    def __init__(self, switch: Namespace, folder: Path) -> None:
+        self._switch, self._folder = switch, folder / "etcd"
+
+    def start(self) -> None:
+        """Start it, with what it had."""
+        url = f"http://{self.address}"
+        words = ("--data-dir", self._folder, "--listen-client-urls", url, "--advertise-client-urls", url)
+        peers = ("--listen-peer-urls", "http://127.0.0.1:2380", "--log-level", "error")
+        self._switch.run("ip", "link", "set", "lo", "up")
+        self._process = self._switch.start("etcd", *words, *peers)
+        health = ("etcdctl", f"--endpoints={self.address}", "endpoint", "health")
+        eventually(lambda: self._switch.attempt("env", "ETCDCTL_API=3", *health).returncode == 0, deadline=20, what="etcd")
+
+    def stop(self) -> None:
+        """End it without a word."""
+        end(self._process)
+
+
 class Town:
     """Nodes with agents on one switch."""
 
-    def __init__(self, cleanup: ExitStack, folder: Path, count: int, *options: str) -> None:
+    def __init__(self, cleanup: ExitStack, folder: Path, count: int, *options: str, etcd: bool = False) -> None:
         self.switch = switch = kept(cleanup, Namespace("switch"))
         switch.run("ip", "link", "add", "switch", "up", "type", "bridge")
+        switch.run("ip", "address", "add", "192.0.2.250/24", "dev", "switch")
+        self.etcd = Etcd(switch, folder)
+        store = f"sqlite://{folder}/shared.db"
+        if etcd:
+            self.etcd.start()
+            store = f"etcd://{self.etcd.address}"
         self.nodes = [kept(cleanup, Station(folder / f"node{at}", at, switch)) for at in range(1, count + 1)]
         self.agents = []
         for node in self.nodes:
-            agent = Agent(
-                node,
-                "--node",
-                f"node{node.number}",
-                "--store",
-                f"sqlite://{folder}/shared.db",
-                "--interval",
-                "2",
-                "--ttl",
-                "2",
-                *options,
-            )
+            agent = Agent(node, "--node", f"node{node.number}", "--store", store, "--interval", "2", "--ttl", "2", *options)
             cleanup.callback(agent.remove)
             agent.start()
             self.agents.append(agent)
@@ -125,12 +143,28 @@ def test_a_node_that_dies_is_not_sent_to_and_comes_back(town: Callable[[int], To
     eventually(lambda: here.pings(at))
     (block,) = [dst for dst in routes(made.nodes[0]) if "flx-farm" in routes(made.nodes[0])[dst]]
     two.kill()
-    eventually(lambda: block not in routes(made.nodes[0]), deadline=10, what="the dead node's block has no route")
-    assert not here.pings(at)
-    assert "gives no sign of life" in str(one.client.doctor())
+    made.nodes[1].run("ip", "link", "set", "eth0", "down")
+    eventually(lambda: block not in routes(made.nodes[0]), deadline=12, what="the dead node's block has no route")
+    assert "does not answer" in str(one.client.doctor())
+    made.nodes[1].run("ip", "link", "set", "eth0", "up")
+    made.nodes[1].run("ip", "-6", "address", "replace", f"{made.nodes[1].v6}/64", "dev", "eth0", "nodad")
     two.start()
     eventually(lambda: here.pings(at), deadline=10, what="the way is back")
     assert not two.drift()
+
+
+def test_an_agent_that_is_away_takes_nothing_from_its_containers(town: Callable[[int], Town], containers: Containers) -> None:
+    made = farm(town)
+    one, two = made.agents
+    here, there = containers.new("here"), containers.new("there")
+    attached(one, here)
+    at = attached(two, there)
+    eventually(lambda: here.pings(at))
+    two.kill()
+    flood = here.start("ping", "-n", "-i", "0.02", "-c", "300", "-q", at)
+    eventually(lambda: "its agent is away" in str(one.client.doctor()), deadline=12, what="it is noticed")
+    said, _ = flood.communicate(timeout=20)
+    assert " 0% packet loss" in said, said
 
 
 def test_a_node_gets_another_address(town: Callable[[int], Town], containers: Containers) -> None:
@@ -228,3 +262,35 @@ def tried(agent: Agent, one: Namespace) -> str:
 
 def held(agent: Agent) -> list[str]:
     return [str(one.address) for each in agent.client.objects("endpoints") for one in each.spec.addresses]
+
+
+@pytest.mark.needs("etcd")
+def test_a_store_that_is_away_keeps_nobody_from_anything(cleanup: ExitStack, tmp_path: Path, containers: Containers) -> None:
+    """Containers go on and new ones start; an agent that starts then knows what it knew: ways, policies, who is who."""
+    made = Town(cleanup, tmp_path, 2, etcd=True)
+    one, two = made.agents
+    one.network("farm", "10.60.0.0/16", driver="vxlan")
+    eventually(lambda: known(two, "farm"))
+    web, db = containers.new("web"), containers.new("db")
+    attached(one, web, labels={"app": "web"})
+    at = attached(two, db)
+    db.serve("tcp", 80)
+    eventually(lambda: web.connects(at, 80))
+    two.stop()
+    made.etcd.stop()
+    two.start()
+    assert web.connects(at, 80)
+    late = containers.new("late")
+    there = attached(two, late)
+    late.serve("tcp", 80)
+    assert web.connects(there, 80), "its block is routed to already"
+    two.detach(late)
+    two.attach(late, "farm", labels={"app": "late"})
+    assert not two.drift()
+    assert not {"late"} & {one.display for one in one.client.objects("endpoints", everywhere=True)}
+    made.etcd.start()
+    eventually(
+        lambda: any("late" in one.display for one in one.client.objects("endpoints", everywhere=True)),
+        deadline=20,
+        what="what happened meanwhile is told once the store is back",
+    )

@@ -221,7 +221,8 @@ def test_what_comes_in_the_clear_is_not_taken(scene: MakeScene) -> None:
 def test_a_node_that_dies_and_one_that_is_forgotten(scene: MakeScene) -> None:
     made = scene()
     made.two.kill()
-    eventually(lambda: "gives no sign of life" in str(made.one.client.doctor()), 10)
+    made.there_node.run("ip", "link", "set", "eth0", "down")
+    eventually(lambda: "nothing is sent to it" in str(made.one.client.doctor()), 20)
     assert not made.here.pings(made.at[4])
     made.speak()
     assert not made.tap.leaks()

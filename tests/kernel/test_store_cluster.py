@@ -137,7 +137,7 @@ class Load:
 
 
 @asynccontextmanager
-async def loaded(cluster: Cluster) -> AsyncIterator[Load]:
+async def loaded(cluster: Cluster, figures: list[str], what: str) -> AsyncIterator[Load]:
     """A client at work; in the end it has lost and repeated nothing, and nobody took it for dead."""
     store = Etcd(Access(endpoints=cluster.endpoints, prefix="/fairlead", patience=PATIENCE))
     await store.commit(Put(endpoint("counter")))
@@ -154,6 +154,7 @@ async def loaded(cluster: Cluster) -> AsyncIterator[Load]:
         assert last.spec.mtu - load.done in {0, 1}  # one may be on its way
         assert load.seen == list(range(1, len(load.seen) + 1))
         assert not load.lost
+        figures.append(f"etcd of three, {what}: the slowest step took {load.slowest:.1f} s")
         assert [one for one in load.shrunk if one] == [{"node-1": "a"}]
     finally:
         for task in tasks:
@@ -164,8 +165,8 @@ async def loaded(cluster: Cluster) -> AsyncIterator[Load]:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 @awaited
-async def test_a_leader_that_dies_or_hangs_costs_a_moment(cluster: Cluster, number: int) -> None:
-    async with loaded(cluster) as load:
+async def test_a_leader_that_dies_or_hangs_costs_a_moment(cluster: Cluster, number: int, record_figures: list[str]) -> None:
+    async with loaded(cluster, record_figures, f"leader gets signal {int(number)}") as load:
         for _ in range(2):
             leader = await asyncio.to_thread(cluster.leader)
             leader.send(number)
@@ -180,9 +181,9 @@ async def test_a_leader_that_dies_or_hangs_costs_a_moment(cluster: Cluster, numb
 
 
 @awaited
-async def test_each_member_may_be_started_anew_one_after_another(cluster: Cluster) -> None:
+async def test_each_member_may_be_started_anew_one_after_another(cluster: Cluster, record_figures: list[str]) -> None:
     """An upgrade of etcd, as its operators do it."""
-    async with loaded(cluster) as load:
+    async with loaded(cluster, record_figures, "each member started anew") as load:
         for member in cluster.members:
             member.end()
             await load.more(30, within=20)
@@ -191,9 +192,9 @@ async def test_each_member_may_be_started_anew_one_after_another(cluster: Cluste
 
 
 @awaited
-async def test_a_member_that_lost_the_others_is_left_also_by_a_watch(cluster: Cluster) -> None:
+async def test_a_member_that_lost_the_others_is_left_also_by_a_watch(cluster: Cluster, record_figures: list[str]) -> None:
     """It answers the client, and could tell it nothing new for ever."""
-    async with loaded(cluster) as load:
+    async with loaded(cluster, record_figures, "each cut off from the others") as load:
         for member in cluster.members:
             cluster.cut(member)
             await load.more(30, within=30)
@@ -202,9 +203,9 @@ async def test_a_member_that_lost_the_others_is_left_also_by_a_watch(cluster: Cl
 
 
 @awaited
-async def test_a_member_without_a_network_is_left(cluster: Cluster) -> None:
+async def test_a_member_without_a_network_is_left(cluster: Cluster, record_figures: list[str]) -> None:
     """Nothing breaks, nothing is refused: packets go nowhere."""
-    async with loaded(cluster) as load:
+    async with loaded(cluster, record_figures, "each without a network") as load:
         for member in cluster.members:
             cluster.unplug(member)
             await load.more(30, within=40)

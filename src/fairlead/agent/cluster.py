@@ -29,6 +29,7 @@ from .blocks import Blocks
 from .encryption import Encryption
 from .me import Me
 from .node import Node
+from .vigil import Vigil
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class Cluster:
         networks: Callable[[], Mapping[str, Network]],
         blocks: Blocks,
         *,
-        encryption: Encryption,
+        crypt: Encryption,
     ) -> None:
         """``me``: this node as others reach it; ``networks``: all there are."""
         self.machines: dict[str, Machine] = {}
@@ -53,9 +54,10 @@ class Cluster:
         self.alive: frozenset[str] | None = None
         """The nodes that give signs of life; None as long as nobody can tell."""
         self._store = store
+        self._vigil = Vigil(self._underlay, self._judged)
         self._stations: dict[str, Station] = {}
         self._me, self._node, self._ask_networks, self._blocks = me, node, networks, blocks
-        self.encryption = encryption
+        self.encryption = crypt
 
     def adopt(self, machines: Iterable[Stored], endpoints: Iterable[Stored]) -> None:
         """What there is at a start; the kernel follows with ``Node.apply``."""
@@ -91,14 +93,13 @@ class Cluster:
             await self._node.follow({**self._fellows((name,)), **self._rows(self._networks(), names)})
 
     async def present(self, names: Iterable[str]) -> None:
-        """Who gives signs of life. Who does not is not reached any more, and is reached again once he does."""
-        before, self.alive = self.alive, frozenset(names)
-        known = self._others()
-        changed = known - self.alive if before is None else known & (before ^ self.alive)
-        for name in sorted(changed):
-            log.warning("node %s %s", name, "is back" if name in self.alive else "gives no sign of life: nothing is sent to it")
-        if changed:
-            await self._node.follow(self._rows(self._networks(), {*changed, *self._tell()}))
+        """Who gives signs of life. Who does not is asked himself."""
+        self.alive = frozenset(names)
+        await self._vigil.hear(self._others() - self.alive)
+
+    async def _judged(self, name: str) -> None:
+        """A node is dead, or lives again."""
+        await self._node.follow(self._rows(self._networks(), {name, *self._tell()}))
 
     def remote(self, endpoint: Endpoint, *, gone: bool) -> None:
         """A container of another node is new, another or gone."""
@@ -111,7 +112,7 @@ class Cluster:
         """A node is gone for good: remove the containers that it told of, and free its blocks."""
         if name == self._me.name:
             raise Invalid("this is the node you ask; stop its agent and ask another one", field="name")
-        if self.alive is None or name in self.alive:
+        if self.alive is None or name in self.alive or (name in self._vigil.silent and name not in self._vigil.dead):
             raise Conflict(f"node {name} gives signs of life; stop its agent first: fairlead down", field="name")
         theirs = [one for one in self.remotes.values() if one.spec.node == name]
         for start in range(0, len(theirs), MAX_CHANGES):
@@ -172,8 +173,19 @@ class Cluster:
             for name in sorted(self._others()):
                 if why := routes.unreached(network, self._me.station, self._stations[name]):
                     yield f"network {network.name}: {why}"
-        if self.alive is not None:
-            yield from (f"node {name} gives no sign of life" for name in sorted(self._others() - self.alive))
+        for name in sorted(self._vigil.silent):
+            dead = (
+                "and does not answer: nothing is sent to it" if name in self._vigil.dead else "but answers: its agent is away"
+            )
+            yield f"node {name} gives no sign of life, {dead}"
+
+    async def close(self) -> None:
+        """Ask nobody any more."""
+        await self._vigil.close()
+
+    def _underlay(self, name: str) -> Address | None:
+        station = self._stations.get(name)
+        return station.underlay if station else None
 
     def _tell(self, networks: Iterable[Network] | None = None) -> set[str]:
         """Encryption follows who is there, and whether there is anything to encrypt; to whom there are other ways now."""
@@ -183,7 +195,7 @@ class Cluster:
         )
 
     def _lives(self, name: str) -> bool:
-        return self.alive is None or name in self.alive
+        return name not in self._vigil.dead
 
     def _know(self, machine: Machine) -> None:
         self.machines[machine.name] = machine

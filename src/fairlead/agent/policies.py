@@ -84,15 +84,15 @@ class Policies:
         self._one = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def load(self, stored: Callable[[str], Iterable[Stored]]) -> None:
-        """Take what is stored of each kind; the kernel follows with ``Node.apply``."""
+    def load(self, stored: Callable[[str], Iterable[Stored]], others: Iterable[Endpoint]) -> None:
+        """Take what is stored of each kind, and containers of other nodes; the kernel follows with ``Node.apply``."""
         broken: list[Broken] = []
         for plural, known in self.all.items():
             found = list(stored(plural))
             known |= {_name(thing): thing for thing in found if isinstance(thing, KINDS)}
             broken += self._unreadable.note(one for one in found if isinstance(one, Broken))
         self._take(self.book.put(*self._things(), *(one for one in broken if one.plural in PLURALS)))
-        self._take(self.book.put(*self._endpoints.values()))
+        self._take(self.book.put(*self._endpoints.values(), *others))
         self._flips |= set(self._endpoints)
         self._node.adopt_all({**self._changes, **dict(self._subjects(self._flips)), **self._unused})
         self._changes, self._flips, self._unused = {}, set(), {}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterable, Mapping
-from contextlib import aclosing
 
 from fairlead.cni import verbs
 from fairlead.datapath import choose
@@ -20,7 +18,6 @@ from fairlead.flow.collect import Collector
 from fairlead.flow.enrich import Names
 from fairlead.ipam.ledger import Ledger
 from fairlead.kit import fault
-from fairlead.kit.tasks import forever
 from fairlead.links.crypts import Crypts
 from fairlead.links.links import Links
 from fairlead.model.block import Block
@@ -28,7 +25,6 @@ from fairlead.model.endpoint import Endpoint
 from fairlead.model.network import Network
 from fairlead.model.node import HOSTNAME_LABEL
 from fairlead.model.node import Node as Machine
-from fairlead.store import presence
 from fairlead.store.base import Store
 from fairlead.store.url import Shared
 
@@ -42,11 +38,11 @@ from .endpoints import Endpoints
 from .garbage import Garbage
 from .host import Host
 from .keyring import Keyring
-from .known import Known
 from .me import Me
 from .monitor import Monitor
 from .networks import Networks
 from .node import Hands, Node
+from .others import Others
 from .policies import Policies
 from .publish import Publish
 from .reservations import Reservations
@@ -75,15 +71,12 @@ class Wiring:
         self.node = Node(self._hands, settings.linger)  # the desired state, and the kernel that follows it
         self.me = Me(settings.node, self.host, settings.addresses)  # this node as others reach it
         self.encryption = self._encryption()  # with which keys packets to other nodes are encrypted
-        self.node.on_renewal = self.encryption.renewed
         self.unreadable = Unreadable(self.shared)  # what is stored and nobody can read
         # What this node may give out of networks that it shares with others.
         self.blocks = Blocks(self.shared, self.ledger, settings.node, self.labels, clustered=self.clustered)
         self.networks = Networks(self.shared, self.node, self.blocks, self.host, self.unreadable)
         # Other nodes.
-        self.cluster = Cluster(
-            self.shared, self.me, self.node, lambda: self.networks.all, self.blocks, encryption=self.encryption
-        )
+        self.cluster = Cluster(self.shared, self.me, self.node, lambda: self.networks.all, self.blocks, crypt=self.encryption)
         # What outsiders count on.
         self.reservations = Reservations(self.store, self.ledger, self.networks, self.host, self.unreadable)
         # Who may talk to whom.
@@ -106,18 +99,7 @@ class Wiring:
             host=self.host,
             unreadable=self.unreadable,
         )
-        self.publish = Publish(self.shared, self.me, lambda: self.endpoints.all, self._shared)  # this node, to the others
-        self.endpoints.on_change = self.publish.want
-        self.sync = Sync(
-            settings.node,
-            networks=self.networks,
-            blocks=self.blocks,
-            cluster=self.cluster,
-            policies=self.policies,
-            publish=self.publish,
-        )
-        copy = settings.state / "shared.db" if self.clustered else None
-        self.known = Known(self.shared, self.sync.plurals, source, copy)  # the others, to this node
+        self.others = self._others(source)  # nodes that have the same store
         self.collector = self._collector()  # what the programs tell, by names
         self.garbage = Garbage(self.store, self.endpoints, settings.gc_grace)  # what ended without a word
         self.agent = Agent(
@@ -139,7 +121,6 @@ class Wiring:
         # Hears the kernel, repairs, collects.
         self.monitor = Monitor(settings, self.node, self.garbage, chores, moved=self._move)
         self.server = Server(self.agent)  # the front door
-        self._tasks: list[asyncio.Task[None]] = []
         self.docker = plugin.Plugin(self.agent)  # the door that Docker knows
 
     def _hands(self) -> Hands:
@@ -148,7 +129,7 @@ class Wiring:
         return Hands(links, Filter(self.settings.run), plane)
 
     def _encryption(self) -> Encryption:
-        return Encryption(
+        made = Encryption(
             self.keyring,
             self.me,
             able=lambda: self.host.encrypts(self.settings.run),
@@ -159,33 +140,12 @@ class Wiring:
             age=self.settings.key_age,
             grace=self.settings.key_grace,
         )
+        self.node.on_renewal = made.renewed
+        return made
 
     def _shared(self, name: str) -> Network | None:
         network = self.networks.all.get(name)
         return network if network and self.clustered and self.blocks.shared(network) else None
-
-    def _join(self, shared: Shared) -> None:
-        """Be one of several nodes: hear the others, tell them of this one, see who is alive."""
-
-        async def live() -> None:
-            await presence.stay(shared, self.settings.node, self.host.boot, self.settings.ttl)
-
-        async def watch() -> None:
-            async with aclosing(shared.present()) as turns:
-                async for held in turns:
-                    await self.cluster.present(held)
-
-        async def hear() -> None:
-            await self.known.follow(self.sync.take)
-
-        for name, act in (
-            ("hearing other nodes", hear),
-            ("telling other nodes", self.publish.run),
-            ("seeing to keys", self.encryption.run),
-            ("giving signs of life", live),
-            ("seeing who is alive", watch),
-        ):
-            self._tasks.append(asyncio.create_task(forever(name, act)))
 
     async def _move(self) -> None:
         """The host's addresses, or its uplink, are perhaps others."""
@@ -212,6 +172,28 @@ class Wiring:
         machine = self.cluster.machines.get(self.settings.node)
         return machine.labels if machine else {HOSTNAME_LABEL: self.settings.node}
 
+    def _others(self, source: str) -> Others:
+        self.publish = Publish(self.shared, self.me, lambda: self.endpoints.all, self._shared)
+        self.endpoints.on_change = self.publish.want
+        sync = Sync(
+            self.settings.node,
+            networks=self.networks,
+            blocks=self.blocks,
+            cluster=self.cluster,
+            policies=self.policies,
+            publish=self.publish,
+        )
+        return Others(
+            self.settings,
+            self.shared,
+            self._presence,
+            source,
+            sync=sync,
+            publish=self.publish,
+            cluster=self.cluster,
+            encryption=self.encryption,
+        )
+
     def _collector(self) -> Collector | None:
         if self.programs is None:
             return None
@@ -224,15 +206,15 @@ class Wiring:
     async def start(self) -> None:
         """Read, bring the kernel in line, listen; only then may containers start."""
         self.host.forward()
-        await self.known.begin()
-        self.blocks.load(self.known.all(Block.plural))
-        self.networks.load(self.known.all(Network.plural))  # pools before the endpoints that hold addresses of them
+        await self.others.begin()
+        self.blocks.load(self.others.all(Block.plural))
+        self.networks.load(self.others.all(Network.plural))  # pools before the endpoints that hold addresses of them
         await self.reservations.load()
         fault.point("start.networks")
         await self.endpoints.load()  # what an earlier boot left is released here
         fault.point("start.endpoints")
-        self.policies.load(self.known.all)
-        self.cluster.adopt(self.known.all(Machine.plural), self.known.all(Endpoint.plural) if self.clustered else ())
+        self.cluster.adopt(self.others.all(Machine.plural), self.others.all(Endpoint.plural) if self.clustered else ())
+        self.policies.load(self.others.all, self.cluster.remotes.values())
         fault.point("start.policies")
         await self.encryption.remember()
         await self.node.apply()  # restart, repair and upgrade are this one call
@@ -248,8 +230,7 @@ class Wiring:
         await self.monitor.start()  # from here on a change of the kernel is heard
         if self.collector:
             self.collector.start()
-        if self._presence:
-            self._join(self._presence)
+        self.others.start(self.host.boot)
         self.agent.ready = True
         await self.server.start(self.settings.run / "agent.sock", self.settings.group)
         if path := plugin.socket():
@@ -264,16 +245,13 @@ class Wiring:
     async def stop(self) -> None:
         """The reverse; the kernel keeps everything."""
         self.agent.ready = False
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.others.stop()
         if self.collector:
             await self.collector.stop()
         await self.docker.stop()
         await self.server.stop()
         await self.monitor.stop()
         await self.node.close()
-        await self.known.close()
         await self.store.close()
         await self.shared.close()
         self.host.close()

@@ -25,8 +25,9 @@ from dataclasses import dataclass
 from fairlead.kit.backoff import Backoff
 from fairlead.kit.clock import Clock
 from fairlead.model.errors import Problem
+from fairlead.model.meta import Object
 
-from .base import KEEP, Compacted, Event, EventKind, Key, Store, Stored, kind_of
+from .base import KEEP, Compacted, Event, EventKind, Key, Store, Stored, kind_of, readable
 from .mirror import Mirror
 from .snapshot import Kept, Snapshot
 
@@ -64,7 +65,7 @@ class _Kind:
     def __init__(self, plural: str) -> None:
         self.plural = plural
         self.mirror = Mirror()
-        self.deleted: deque[Stored] = deque(maxlen=KEEP)
+        self.deleted: deque[Object] = deque(maxlen=KEEP)
         self.listed = self.current = False
         self.away: float | None = None
         self.why = "not asked yet"
@@ -104,7 +105,7 @@ class Cache:
         """Every object of a kind that is known, by key."""
         return self._kinds[plural].mirror.objects
 
-    def deleted(self, plural: str) -> tuple[Stored, ...]:
+    def deleted(self, plural: str) -> tuple[Object, ...]:
         """The objects of a kind that went away, as far back as is remembered here, oldest first."""
         return tuple(self._kinds[plural].deleted)
 
@@ -183,7 +184,7 @@ class Cache:
 
     def _tell(self, kind: _Kind, events: Sequence[Event]) -> None:
         if events:
-            kind.deleted.extend(event.object for event in events if event.kind is EventKind.DELETED)
+            kind.deleted.extend(readable(event.object for event in events if event.kind is EventKind.DELETED))
             self._changed(events)
             if self._snapshot:
                 self._snapshot.note(kind.plural, events, self._clock())

@@ -12,7 +12,7 @@ from .base import Event, EventKind, Key, Listing, Stored
 
 
 class Mirror:
-    """The objects of one kind. ``since``: all up to this revision of the store is in them."""
+    """The objects of one kind, also those that cannot be read. ``since``: all up to this revision of the store is in them."""
 
     def __init__(self, objects: Iterable[Stored] = ()) -> None:
         self.objects: dict[Key, Stored] = {one.key: one for one in objects}

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -22,8 +22,9 @@ from typing import NamedTuple, Self, TypeVar
 from fairlead.model.broken import Broken
 from fairlead.model.codec import encode
 from fairlead.model.errors import Failed, Forbidden, Problem, Unsupported
+from fairlead.model.meta import Object
 
-from .base import KEEP, Event, EventKind, Key, Stored, read
+from .base import KEEP, Event, EventKind, Key, Stored, read, readable
 from .schema import Layout, open_file, transaction, translated
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class Kept(NamedTuple):
     """What was known of a kind: its objects, the deletions seen last, and until when it is known to have been so."""
 
     objects: tuple[Stored, ...]
-    deleted: tuple[Stored, ...]
+    deleted: tuple[Object, ...]
     at: float
 
 
@@ -63,7 +64,7 @@ class _Pending:
 
     def __init__(self) -> None:
         self.objects: dict[Key, Stored | None] = {}
-        self.deleted: deque[Stored] = deque(maxlen=KEEP)
+        self.deleted: deque[Object] = deque(maxlen=KEEP)
         self.at = 0.0
 
 
@@ -99,7 +100,7 @@ class Snapshot:
         for event in events:
             there = event.kind is not EventKind.DELETED
             pending.objects[event.object.key] = event.object if there else None
-            if not there:
+            if not there and not isinstance(event.object, Broken):
                 pending.deleted.append(event.object)
         if self._writing is None and not self._closed:
             self._writing = self._loop.create_task(self._write())
@@ -178,18 +179,10 @@ def _load(db: sqlite3.Connection, plural: str) -> Kept | None:
     row = db.execute("SELECT at FROM kinds WHERE plural = ?", (plural,)).fetchone()
     if row is None:
         return None
-    objects = db.execute("SELECT data FROM objects WHERE plural = ? ORDER BY namespace, name", (plural,))
+    objects = db.execute("SELECT data, namespace, name FROM objects WHERE plural = ? ORDER BY namespace, name", (plural,))
+    there = tuple(read(plural, data, (namespace, name)) for data, namespace, name in objects)
     deleted = db.execute("SELECT data FROM deleted WHERE plural = ? ORDER BY number", (plural,))
-    return Kept(_decoded(plural, objects), _decoded(plural, deleted), float(row[0]))
-
-
-def _decoded(plural: str, rows: Iterable[tuple[bytes]]) -> tuple[Stored, ...]:
-    """What this version cannot read is handed over as that, as the store would."""
-    return tuple(read(plural, data) for (data,) in rows)
-
-
-def _data(thing: Stored) -> bytes:
-    return thing.data if isinstance(thing, Broken) else encode(thing)
+    return Kept(there, readable(read(plural, data) for (data,) in deleted), float(row[0]))
 
 
 def _save(db: sqlite3.Connection, pending: dict[str, _Pending]) -> None:
@@ -199,9 +192,10 @@ def _save(db: sqlite3.Connection, pending: dict[str, _Pending]) -> None:
                 if thing is None:
                     db.execute("DELETE FROM objects WHERE plural = ? AND namespace = ? AND name = ?", (plural, *key))
                 else:
-                    db.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?)", (plural, *key, _data(thing)))
-            for thing in some.deleted:
-                db.execute("INSERT INTO deleted (plural, data) VALUES (?, ?)", (plural, _data(thing)))
+                    data = thing.data if isinstance(thing, Broken) else encode(thing)
+                    db.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?)", (plural, *key, data))
+            for gone in some.deleted:
+                db.execute("INSERT INTO deleted (plural, data) VALUES (?, ?)", (plural, encode(gone)))
             oldest = "SELECT number FROM deleted WHERE plural = ? ORDER BY number DESC LIMIT 1 OFFSET ?"
             db.execute(f"DELETE FROM deleted WHERE plural = ? AND number <= ({oldest})", (plural, plural, KEEP))  # noqa: S608
             db.execute("INSERT OR REPLACE INTO kinds VALUES (?, ?)", (plural, some.at))

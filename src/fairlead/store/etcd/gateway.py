@@ -18,7 +18,7 @@ import random
 import socket
 import ssl
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -37,7 +37,12 @@ _ATTEMPT = 3.0
 _QUIET = 5.0
 """Seconds without a word on a stream, after which its member must give a sign of life."""
 
+_LANES = 64
+"""Questions on their way at once; a stream is none."""
+
 _LINE = 64 << 20
+"""Bytes that a stream may tell at once."""
+
 _HEADERS = {"Grpc-Metadata-hasleader": "true"}
 """A member that is cut off from the others refuses, instead of waiting for a majority that may never come."""
 
@@ -73,9 +78,13 @@ class Gateway:
         self._trust = Trust(access.ca, access.cert, access.key) if access.tls else None
         self._token = ""
         self._proving = asyncio.Lock()
+        self._lanes = asyncio.Semaphore(_LANES)
         self._streams: set[aiohttp.ClientResponse] = set()
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None), headers=_HEADERS
+            connector=aiohttp.TCPConnector(limit=0),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=_HEADERS,
+            timeout=aiohttp.ClientTimeout(total=None),  # each question has its own
         )
 
     @property
@@ -114,8 +123,9 @@ class Gateway:
             response = await self._begin(at, path, message)
             self._streams.add(response)
             try:
-                async for line in self._lines(at, response):
-                    yield self._told(line)
+                async with aclosing(self._lines(at, response)) as lines:
+                    async for line in lines:
+                        yield self._told(line)
             finally:
                 self._streams.discard(response)
                 response.close()  # with its connection: there is no other way to tell etcd that nobody listens
@@ -141,15 +151,13 @@ class Gateway:
 
     async def _proven(self, at: str, path: str, message: Message) -> bytes:
         """One answer of one member, who may want to know first who asks."""
-        token = await self._prove(at)
-        try:
-            return await self._answer(at, path, message, token)
-        except Stale:
-            self._forget(token)
-        try:
-            return await self._answer(at, path, message, await self._prove(at))
-        except Stale as problem:
-            raise Again(str(problem)) from None
+        for _ in range(2):
+            token = await self._prove(at)
+            try:
+                return await self._answer(at, path, message, token)
+            except Stale:
+                self._forget(token)
+        raise Again("it does not know the token that it gave")
 
     async def _prove(self, at: str) -> str:
         """What proves who asks; the same for everything until a member says that it is stale."""
@@ -167,7 +175,7 @@ class Gateway:
 
     async def _answer(self, at: str, path: str, message: Message, token: str) -> bytes:
         with _translated():
-            async with await self._post(at, path, message, token) as response:
+            async with self._lanes, await self._post(at, path, message, token) as response:
                 body = await response.read()
         if response.status != 200:
             raise self._refusal(response.status, body)
@@ -181,7 +189,8 @@ class Gateway:
             response = await self._post(at, path, message, token)
             if response.status != 200:
                 with _translated():
-                    problem = self._refusal(response.status, await response.read())
+                    async with response:
+                        problem = self._refusal(response.status, await response.read())
                 if isinstance(problem, Stale):
                     self._forget(token)
                 raise problem
@@ -195,9 +204,9 @@ class Gateway:
     async def _post(self, at: str, path: str, message: Message, token: str) -> aiohttp.ClientResponse:
         if self._session.closed:
             raise closed()
-        headers = {"Authorization": token} if token else None
+        body, headers = io.BytesIO(encode(message)), {"Authorization": token} if token else None
         with _translated():
-            return await self._session.post(at + path, data=io.BytesIO(encode(message)), headers=headers, ssl=self._ssl())
+            return await self._session.post(at + path, data=body, headers=headers, ssl=self._ssl(), allow_redirects=False)
 
     async def _lines(self, at: str, response: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
         """The lines of a stream; the first is there soon, and later either lines or signs of life."""
@@ -255,7 +264,7 @@ class Gateway:
         """What an answer means that is none."""
         try:
             fault = decode(body, Fault)
-        except Unavailable:
+        except Again:
             fault = Fault()
         if fault.code or fault.grpc_code:
             return self._refused(fault)

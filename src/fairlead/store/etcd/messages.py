@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
-from fairlead.model.errors import Unavailable
+from .errors import Again
 
 M = TypeVar("M", bound="Message")
 
@@ -207,11 +207,11 @@ encode = msgspec.json.encode
 
 
 def decode(data: bytes, to: type[M]) -> M:
-    """Read an answer; ``Unavailable`` if this is none."""
+    """Read an answer; ``Again`` if this is none."""
     try:
         answer = msgspec.json.decode(data, type=to, strict=False)
     except (msgspec.MsgspecError, UnicodeError) as problem:
-        raise Unavailable(f"an answer is not etcd's: {problem}") from None
+        raise Again(f"an answer is not etcd's: {problem}") from None
     if isinstance(answer, Reply) and not answer.header.cluster_id:
-        raise Unavailable("an answer is not etcd's: it names no cluster")
+        raise Again("an answer is not etcd's: it names no cluster")
     return answer

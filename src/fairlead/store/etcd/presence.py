@@ -36,12 +36,17 @@ class Presence:
         lease = await self._gateway.ask("/v3/lease/grant", Grant(TTL=math.ceil(ttl)), Granted)
         try:
             await self._take(name, holder, lease.ID)
+        except NoLease:
+            raise Unavailable(f"{name!r} was not written before its lease ran out; try again") from None
         except BaseException:
             await self._revoke(lease.ID)
             raise
 
         async def renew() -> bool:
-            renewed = await self._gateway.ask("/v3/lease/keepalive", Lease(ID=lease.ID), Renewed)
+            try:
+                renewed = await self._gateway.ask("/v3/lease/keepalive", Lease(ID=lease.ID), Renewed)
+            except NoLease:
+                return False
             return renewed.result.TTL > 0
 
         async def release() -> None:

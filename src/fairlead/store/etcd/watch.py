@@ -3,8 +3,8 @@
 A watch goes on where it was, after the last revision of which all has been told. The answers of one revision belong together,
 and etcd cuts only large ones into pieces (``fragment``); a revision is passed on when it is whole.
 
-etcd is asked for one revision more than is wanted. Before 3.5.18 it lets a watch begin at the very revision up to which it has
-forgotten, and what was deleted at that one is then missing without a word; asked for one more, it says that it has forgotten.
+etcd is asked for one revision more than is wanted. Up to late in 3.5 it lets a watch begin at the very revision up to which it
+has forgotten, and what was deleted at that one is then missing without a word; asked for one more, it says that it forgot.
 """
 
 from __future__ import annotations

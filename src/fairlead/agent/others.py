@@ -1,0 +1,95 @@
+"""Others: the nodes that have the same store. They are heard, told of this one, and seen to be alive or not.
+
+::
+
+    shared store ──► known (a copy lies on this machine) ──► sync ──► networks, blocks, cluster, policies
+         ▲    └─ presence: who gives signs of life ─────────────────► cluster
+         └────────── publish: this node and its containers
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+
+from fairlead.kit.tasks import forever
+from fairlead.store import presence
+from fairlead.store.base import Store, Stored
+from fairlead.store.cache import State
+from fairlead.store.url import Shared
+
+from .cluster import Cluster
+from .config import Settings
+from .encryption import Encryption
+from .known import Known
+from .publish import Publish
+from .sync import Sync
+
+
+class Others:
+    """Of a node alone only what is stored matters; nobody is heard or told."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        shared: Shared | None,
+        source: str,
+        *,
+        sync: Sync,
+        publish: Publish,
+        cluster: Cluster,
+        encryption: Encryption,
+    ) -> None:
+        """``shared`` is ``store``, if several nodes have it; ``source`` names it."""
+        self._settings, self._shared, self._sync, self._publish, self._cluster = settings, shared, sync, publish, cluster
+        self._known = Known(store, sync.plurals, source, settings.state / "shared.db" if shared else None)
+        self._encryption = encryption
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def state(self) -> State:
+        """How far what is known can be trusted."""
+        return self._known.state
+
+    async def begin(self) -> None:
+        """Know what there is."""
+        await self._known.begin()
+
+    def all(self, plural: str) -> list[Stored]:
+        """Everything of a kind that is known."""
+        return self._known.all(plural)
+
+    def start(self, holder: str) -> None:
+        """Hear, tell and see from now on. ``holder`` tells this life of the node from others."""
+        shared = self._shared
+        if shared is None:
+            return
+
+        async def hear() -> None:
+            await self._known.follow(self._sync.take)
+
+        async def live() -> None:
+            await presence.stay(shared, self._settings.node, holder, self._settings.ttl)
+
+        async def watch() -> None:
+            async with aclosing(shared.present()) as turns:
+                async for held in turns:
+                    await self._cluster.present(held)
+
+        for name, act in (
+            ("hearing other nodes", hear),
+            ("telling other nodes", self._publish.run),
+            ("seeing to keys", self._encryption.run),
+            ("giving signs of life", live),
+            ("seeing who is alive", watch),
+        ):
+            self._tasks.append(asyncio.create_task(forever(name, act)))
+
+    async def stop(self) -> None:
+        """Fall silent, and remember what is known."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._cluster.close()
+        await self._known.close()

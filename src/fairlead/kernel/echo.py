@@ -1,0 +1,60 @@
+"""Echo: whether an address answers, asked with ICMP echo requests (RFC 792, RFC 4443) from the agent's namespace."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import socket
+import struct
+from contextlib import suppress
+
+from fairlead.kernel.errors import translated
+
+_REQUEST = {4: 8, 6: 128}
+_REPLY = {4: 0, 6: 129}
+_header = struct.Struct("!BBHHH")
+_identifier = os.getpid() & 0xFFFF
+_numbers = itertools.count(1)
+
+
+async def answers(address: str, patience: float) -> bool:
+    """Whether an echo request is answered within ``patience`` seconds; where it cannot even be sent, it is not."""
+    family = 6 if ":" in address else 4
+    number = next(_numbers) & 0xFFFF
+    with _socket(family) as sock:
+        request = _header.pack(_REQUEST[family], 0, 0, _identifier, number)
+        if family == 4:
+            request = _header.pack(_REQUEST[4], 0, _checksum(request), _identifier, number)
+        loop = asyncio.get_running_loop()
+        with suppress(TimeoutError, OSError):
+            async with asyncio.timeout(patience):
+                await loop.sock_sendto(sock, request, (address, 0))
+                while True:
+                    data = await loop.sock_recv(sock, 2048)
+                    if _matches(data[20:] if family == 4 else data, family, number):
+                        return True
+    return False
+
+
+def _socket(family: int) -> socket.socket:
+    with translated("open a socket for ICMP"):
+        if family == 4:
+            sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+        else:
+            sock = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+        sock.setblocking(False)
+        return sock
+
+
+def _matches(data: bytes, family: int, number: int) -> bool:
+    if len(data) < _header.size:
+        return False
+    kind, _, _, identifier, sequence = _header.unpack_from(data)
+    return bool(kind == _REPLY[family] and (identifier, sequence) == (_identifier, number))
+
+
+def _checksum(data: bytes) -> int:
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total = (total & 0xFFFF) + (total >> 16)
+    return ~(total + (total >> 16)) & 0xFFFF
