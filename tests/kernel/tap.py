@@ -6,6 +6,8 @@ import itertools
 import re
 import subprocess
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from tests.net import Namespace
 from tests.wait import eventually
@@ -54,3 +56,23 @@ class Tap:
         assert self._process.stdout
         for line in self._process.stdout:
             self._lines.append(line.rstrip())
+
+
+@contextmanager
+def lengths(switch: Namespace) -> Iterator[Callable[[], int]]:
+    """The longest IP packet between nodes while the block lasts, asked for at its end."""
+    listening = switch.start(
+        "tcpdump", "-l", "-n", "-t", "-v", "-i", "port1", "--immediate-mode", "(ip or ip6) and greater 1000"
+    )
+    assert listening.stdout
+    while "listening on" not in listening.stdout.readline():
+        pass
+
+    def longest() -> int:
+        listening.terminate()
+        said, _ = listening.communicate(timeout=10)
+        v4 = [int(one) for one in re.findall(r"^IP \(.*length (\d+)\)$", said, re.MULTILINE)]
+        v6 = [int(one) + 40 for one in re.findall(r"^IP6 \(.*payload length: (\d+)\)", said, re.MULTILINE)]
+        return max(v4 + v6, default=0)
+
+    yield longest

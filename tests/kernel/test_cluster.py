@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -70,7 +70,18 @@ class Etcd:
 class Town:
     """Nodes with agents on one switch."""
 
-    def __init__(self, cleanup: ExitStack, folder: Path, count: int, *options: str, etcd: bool = False) -> None:
+    def __init__(
+        self,
+        cleanup: ExitStack,
+        folder: Path,
+        count: int,
+        *options: str,
+        etcd: bool = False,
+        family: int = 0,
+        mtus: Sequence[int] = (),
+        narrow: int = 0,
+    ) -> None:
+        """``family``: the one by which nodes reach each other; ``mtus`` of their uplinks; ``narrow``: of the last cable."""
         self.switch = switch = kept(cleanup, Namespace("switch"))
         switch.run("ip", "link", "add", "switch", "up", "type", "bridge")
         switch.run("ip", "address", "add", "192.0.2.250/24", "dev", "switch")
@@ -80,9 +91,15 @@ class Town:
             self.etcd.start()
             store = f"etcd://{self.etcd.address}"
         self.nodes = [kept(cleanup, Station(folder / f"node{at}", at, switch)) for at in range(1, count + 1)]
+        for node, mtu in zip(self.nodes, mtus, strict=False):
+            node.run("ip", "link", "set", "eth0", "mtu", mtu)
+        if narrow:
+            switch.run("ip", "link", "set", f"port{count}", "mtu", narrow)
         self.agents = []
         for node in self.nodes:
-            agent = Agent(node, "--node", f"node{node.number}", "--store", store, "--interval", "2", "--ttl", "2", *options)
+            reached = ("--node-ip", node.v6 if family == 6 else node.v4) if family else ()
+            words = ("--node", f"node{node.number}", "--store", store, "--interval", "2", "--ttl", "2", *reached, *options)
+            agent = Agent(node, *words)
             cleanup.callback(agent.remove)
             agent.start()
             self.agents.append(agent)
@@ -94,7 +111,7 @@ def known(agent: Agent, network: str) -> bool:
 
 @pytest.fixture
 def town(cleanup: ExitStack, tmp_path: Path) -> Callable[..., Town]:
-    return lambda count, *options: Town(cleanup, tmp_path, count, *options)
+    return lambda count, *options, **given: Town(cleanup, tmp_path, count, *options, **given)
 
 
 @pytest.mark.parametrize("driver", ["vxlan", "host-gw"])

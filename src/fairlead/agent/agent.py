@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from pathlib import Path
+
+from msgspec.structs import replace
 
 import fairlead
 from fairlead.api.encryption import Encryption, Rotated
@@ -20,6 +22,7 @@ from fairlead.api.schema import (
     Drift,
     Explained,
     Flow,
+    Narrow,
     Pool,
     Report,
     Reserve,
@@ -36,7 +39,7 @@ from fairlead.model.broken import Broken
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Invalid, Missing, Unavailable, Unsupported
 from fairlead.model.meta import Object, kind
-from fairlead.model.network import Driver, Network
+from fairlead.model.network import CLUSTER, Driver, Network
 from fairlead.model.node import Node as Machine
 from fairlead.model.reservation import Reservation
 
@@ -207,6 +210,7 @@ class Agent:
             pending=len(self.node.leaving) + len(self.endpoints.owed),
             last_check=round(now - self.node.checked, 3),
             pools=tuple(self._pools()),
+            narrow=tuple(self._narrow()),
             unreadable=tuple(self._unreadable.told()),
             flows=self.collector.status() if self.collector else None,
         )
@@ -258,11 +262,12 @@ class Agent:
                 capabilities=await self._host.capabilities(),
                 forwards=self._host.forwards(),
                 uplink_mtu=self._host.mtu(),
-                mtus={one.name: one.spec.mtu for one in self.networks.all.values() if one.spec.mtu and not one.spec.internal},
+                mtus=dict(self._mtus()),
                 dropping=tuple(self._host.dropping()),
                 nodes=max(1, len(self.cluster.machines)),
                 unreached=tuple(self.cluster.unreached()),
                 encryption=await self.encryption(),
+                narrow=tuple(self._narrow()),
             )
             return examine(facts)
 
@@ -274,6 +279,17 @@ class Agent:
     def _refuse_unready(self) -> None:
         if not self.ready:
             raise Unavailable(f"the agent is not ready: {self.reason}")
+
+    def _mtus(self) -> Iterator[tuple[str, tuple[int, int]]]:
+        """Of networks that lead outside and whose MTU somebody wrote: it, and what the uplink carries of them."""
+        for one in self.networks.all.values():
+            if one.spec.mtu and not one.spec.internal:
+                fits = self.cluster.mtu(replace(one, spec=replace(one.spec, mtu=None)))
+                yield one.name, (one.spec.mtu, fits if one.spec.driver in CLUSTER else self._host.mtu(one.spec.parent))
+
+    def _narrow(self) -> Iterator[Narrow]:
+        for name, depth in self.cluster.sounding.narrow().items():
+            yield Narrow(node=name, address=depth.address, claimed=depth.claimed, found=depth.found)
 
     def _pools(self) -> list[Pool]:
         return [

@@ -29,6 +29,7 @@ from .blocks import Blocks
 from .encryption import Encryption
 from .me import Me
 from .node import Node
+from .sounding import Sounding
 from .vigil import Vigil
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class Cluster:
         self._stations: dict[str, Station] = {}
         self._me, self._node, self._ask_networks, self._blocks = me, node, networks, blocks
         self.encryption = crypt
+        self.sounding = Sounding(lambda: me.station, self._living, self.reroute)
 
     def adopt(self, machines: Iterable[Stored], endpoints: Iterable[Stored]) -> None:
         """What there is at a start; the kernel follows with ``Node.apply``."""
@@ -76,8 +78,8 @@ class Cluster:
         """Every node as others reach it."""
         return self._stations
 
-    async def rekeyed(self, names: Iterable[str]) -> None:
-        """Packets to some nodes are encrypted with other keys."""
+    async def reroute(self, names: Iterable[str]) -> None:
+        """Packets to some nodes are encrypted with other keys, or may be of another size."""
         await self._node.follow(self._rows(self._networks(), names))
 
     async def learn(self, name: str, machine: Machine | None) -> None:
@@ -121,6 +123,7 @@ class Cluster:
 
     async def moved(self) -> None:
         """This node is reached otherwise: its address or its uplink changed."""
+        self.sounding.look()
         await self._node.follow(self._own(self._networks()))
         await self._node.follow(self._rows(self._networks(), self._others()))
 
@@ -189,10 +192,20 @@ class Cluster:
 
     def _tell(self, networks: Iterable[Network] | None = None) -> set[str]:
         """Encryption follows who is there, and whether there is anything to encrypt; to whom there are other ways now."""
+        self.sounding.look()
         return self.encryption.look(
-            (one for name, one in self._stations.items() if name != self._me.name and self._lives(name)),
+            self._living().values(),
             needed=any(one.spec.encrypt for one in (self._networks() if networks is None else networks)),
         )
+
+    def _living(self) -> dict[str, Station]:
+        """The other nodes that are not dead."""
+        return {name: one for name, one in self._stations.items() if name != self._me.name and self._lives(name)}
+
+    def _station(self, name: str) -> Station | None:
+        """A node with the largest packet that gets there."""
+        found = self._stations.get(name)
+        return self.sounding.limit(found) if found else None
 
     def _lives(self, name: str) -> bool:
         return name not in self._vigil.dead
@@ -233,7 +246,7 @@ class Cluster:
         for network in networks:
             prefixes = self._prefixes(network)
             for name in names:
-                other = self._stations.get(name) if self._lives(name) or network.spec.encrypt else None
+                other = self._station(name) if self._lives(name) or network.spec.encrypt else None
                 way = self.encryption.way(other) if other and network.spec.encrypt else None
                 rows = routes.remote_rows(network, me, other, prefixes.get(name, ()), way) if other else ()
                 found[routes.owner(network.name, name)] = rows
@@ -247,7 +260,7 @@ class Cluster:
             return found
         prefixes = [(one.spec.encrypt, self._prefixes(one)) for one in networks]
         for name in names:
-            if other := self._stations.get(name):
+            if other := self._station(name):
                 behind = [(encrypted, by.get(name, ())) for encrypted, by in prefixes]
                 found[f"{ENCRYPTION}/{name}"] = crypt.peer_rows(
                     self._me.station,

@@ -81,6 +81,7 @@ class Others:
             ("hearing other nodes", hear),
             ("telling other nodes", self._publish.run),
             ("seeing to keys", self._encryption.run),
+            ("sounding the ways", self._cluster.sounding.run),
             ("giving signs of life", live),
             ("seeing who is alive", watch),
         ):

@@ -117,7 +117,7 @@ class Wiring:
             unreadable=self.unreadable,
             collector=self.collector,
         )
-        chores = [self.endpoints.repay, self._finish, self.policies.retry, self.blocks.tidy]
+        chores = [self.endpoints.repay, self._finish, self.policies.retry, self.blocks.tidy, self._move]
         # Hears the kernel, repairs, collects.
         self.monitor = Monitor(settings, self.node, self.garbage, chores, moved=self._move)
         self.server = Server(self.agent)  # the front door
@@ -162,7 +162,7 @@ class Wiring:
 
     async def _reroute(self, names: Iterable[str]) -> None:
         """Packets to some nodes are encrypted with other keys."""
-        await self.cluster.rekeyed(names)
+        await self.cluster.reroute(names)
 
     def _everybody(self) -> Iterable[Endpoint]:
         return (*self.endpoints.all.values(), *self.cluster.remotes.values())

@@ -311,6 +311,15 @@ class FlowStatus(Value, frozen=True, kw_only=True):
     """Packets by reason."""
 
 
+class Narrow(Value, frozen=True, kw_only=True):
+    """A way to another node that carries less than both uplinks claim, in bytes of IP packets."""
+
+    node: str
+    address: str
+    claimed: int
+    found: int
+
+
 class Status(Value, frozen=True, kw_only=True):
     """The agent in numbers. Times in seconds, memory in bytes."""
 
@@ -330,6 +339,7 @@ class Status(Value, frozen=True, kw_only=True):
     last_check: float = 0.0
     """Seconds since the kernel was last compared with the desired state."""
     pools: tuple[Pool, ...] = ()
+    narrow: tuple[Narrow, ...] = ()
     unreadable: tuple[Unread, ...] = ()
     flows: FlowStatus | None = None
     """None: the agent was started without them."""

@@ -18,6 +18,7 @@ CHECKS: tuple[Check, ...] = (
     host.forwarding,  # does the host route
     host.firewall,  # does somebody else drop
     host.mtu,  # do packets fit
+    host.ways,  # do they on the way
     host.kernel,  # what the kernel lacks
 )
 

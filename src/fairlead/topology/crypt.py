@@ -55,8 +55,9 @@ def way(me: Station, other: Station, met: Collection[int]) -> Way | None:
     if ends is None or not generations:
         return None
     chosen = next((one for one in generations if one in met), generations[-1])
-    fits = min(me.mtu, other.mtu) - mtu.WIREGUARD[ends[0].family]
-    return Way(chosen, device(chosen), fits if fits < _device_mtu(me) else 0)
+    family, size = ends[0].family, min(me.mtu, other.mtu)
+    narrow = size - mtu.WIREGUARD[family] < _device_mtu(me)
+    return Way(chosen, device(chosen), max(mtu.sealed(size, family), mtu.LEAST[4]) if narrow else 0)
 
 
 def common(me: Station, other: Station) -> list[int]:
@@ -157,6 +158,10 @@ def _device_mtu(me: Station) -> int:
 def _both(me: Station, prefix: Prefix, chosen: Way | None, *, apart: bool) -> Iterator[Path]:
     if chosen:
         yield Path(
-            dst=prefix, device=chosen.device, source=None if apart else me.address(prefix.family), mtu=chosen.mtu, apart=apart
+            dst=prefix,
+            device=chosen.device,
+            source=None if apart else me.address(prefix.family),
+            mtu=max(chosen.mtu, mtu.LEAST[prefix.family]) if chosen.mtu else 0,
+            apart=apart,
         )
     yield Path(dst=prefix, metric=NOBODY, apart=apart)

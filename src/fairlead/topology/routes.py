@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from fairlead.desired import names
 from fairlead.desired.state import Row, Rows
 from fairlead.desired.ways import Path, Tunnel, Vtep
-from fairlead.model.address import Prefix
+from fairlead.model.address import Family, Prefix
 from fairlead.model.block import Block
 from fairlead.model.network import VXLAN_PORT, Driver, Network
 
@@ -106,8 +106,8 @@ def _vtep(tunnel: Tunnel, other: Station) -> Vtep | None:
 
 
 def _path(network: Network, me: Station, other: Station, vtep: Vtep | None, prefix: Prefix) -> Path | None:
-    family, smaller = prefix.family, _smaller(network, me, other)
-    spec = network.spec
+    family, spec = prefix.family, network.spec
+    smaller = _smaller(network, me, other, family)
     if (spec.driver is Driver.HOST_GW or spec.direct) and (near := me.beside(other, family)):
         return Path(dst=prefix, via=near, mtu=smaller)
     if vtep is None:
@@ -115,13 +115,13 @@ def _path(network: Network, me: Station, other: Station, vtep: Vtep | None, pref
     return Path(dst=prefix, via=vtep.mac.link_local, device=vtep.tunnel, source=me.address(family), mtu=smaller)
 
 
-def _smaller(network: Network, me: Station, other: Station) -> int:
+def _smaller(network: Network, me: Station, other: Station, family: Family) -> int:
     """The MTU towards a node whose uplink carries less than ours; 0 if it does not."""
     here = me.underlay
     if other.mtu >= me.mtu or here is None:
         return 0
     fits = other.mtu - mtu.overhead(network.spec, here.family)
-    return fits if fits < mtu.inner(network.spec, me.mtu, here.family) else 0
+    return max(fits, mtu.LEAST[family]) if fits < mtu.inner(network.spec, me.mtu, here.family) else 0
 
 
 def _bits(prefix: Prefix) -> int:
