@@ -184,7 +184,7 @@ class Encryption:
                     await self._turn()
 
     def _pause(self) -> float:
-        if self._handshakes.awaited and self._needed:
+        if self._handshakes.waiting and self._needed:
             return _GLANCE
         rest = min(_REST, self._grace / 2 + _GLANCE) if self._idle_since is not None else _REST
         mine = self._keyring.public
@@ -229,7 +229,7 @@ class Encryption:
     async def _retire(self) -> None:
         """Forget old keys once nobody needs them."""
         spent = rotation.spent(self._keyring.public, self._others.values())
-        if not spent or self._handshakes.awaited:
+        if not spent or self._handshakes.waiting:
             self._idle_since = None
             return
         now = time.monotonic()

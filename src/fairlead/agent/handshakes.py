@@ -64,7 +64,7 @@ class Handshakes:
         self._met = {name: met & names[name] for name, met in self._met.items() if name in names}
 
     @property
-    def awaited(self) -> bool:
+    def waiting(self) -> bool:
         """Whether any is."""
         return bool(self._waiting)
 

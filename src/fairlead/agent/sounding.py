@@ -90,21 +90,25 @@ class Sounding:
     async def run(self) -> None:
         """Ask whoever is due, and whoever will be."""
         while True:
-            courses = self._courses()
-            self._known = {name: known for name, known in self._known.items() if name in courses}
-            await self._forget([name for name in self.depths if name not in courses])
-            due = [name for name, course in courses.items() if self._is_due(name, course)]
-            for start in range(0, len(due), _TOGETHER):
-                await self._sound({name: courses[name] for name in due[start : start + _TOGETHER]})
             self._wake.clear()
-            if due:
-                continue  # what changed meanwhile
+            if await self.turn():
+                continue  # who changed meanwhile
             try:
                 async with asyncio.timeout(self._pause()):
                     await self._wake.wait()
             except TimeoutError:
                 continue
             await asyncio.sleep(random.uniform(0, _SPREAD))  # noqa: S311  # no secret
+
+    async def turn(self) -> bool:
+        """Ask whoever is due now; whether anybody was."""
+        courses = self._courses()
+        self._known = {name: known for name, known in self._known.items() if name in courses}
+        await self._forget([name for name in self.depths if name not in courses])
+        due = [name for name, course in courses.items() if self._is_due(name, course)]
+        for start in range(0, len(due), _TOGETHER):
+            await self._sound({name: courses[name] for name in due[start : start + _TOGETHER]})
+        return bool(due)
 
     def _courses(self) -> dict[str, _Course]:
         me, found = self._me(), {}
@@ -132,7 +136,7 @@ class Sounding:
             self.depths[name] = now
             if 0 < size < course.claimed and before != now:
                 log.warning(
-                    "to node %s (%s) get %d bytes, not the %d that the uplinks say", name, *now[:1], size, course.claimed
+                    "to node %s (%s) get %d bytes, not the %d that the uplinks say", name, now.address, size, course.claimed
                 )
             if _limit(before) != _limit(now):
                 changed.append(name)
