@@ -17,6 +17,7 @@ from tests.fake_agent import FakeAgent
 
 def test_what_was_left_out_is_the_agent_s_to_choose() -> None:
     assert Start().command == [sys.executable, "-m", "fairlead.agent", "--plane", "auto", "--log-level", "info"]
+    assert Start(key_age=30 * 86400).command[-2:] == ["--key-age", "2592000"]
     command = Start(group="net", node="one", plane="nftables", log_level="debug", ipv6=True).command
     assert command[3:] == ["--group", "net", "--node", "one", "--plane", "nftables", "--log-level", "debug", "--ipv6"]
 

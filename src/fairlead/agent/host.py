@@ -12,7 +12,7 @@ from fairlead.doctor.base import Capability
 from fairlead.kernel import boot, features, nft, route, sysctl, wireguard
 from fairlead.kernel.errors import KernelError
 from fairlead.kernel.netlink import Netlink
-from fairlead.links.mark import GROUP, PROTOCOL
+from fairlead.links.mark import GROUP, PROTOCOL, SILENT
 from fairlead.model.address import Address, Interface, Prefix
 
 _DEFAULT_MTU = 1500
@@ -46,7 +46,7 @@ class Host:
 
     def addresses(self) -> list[str]:
         """Every address of the host itself."""
-        return [one.address for one in route.addresses(self._netlink)]
+        return [one.address for one in route.addresses(self._netlink) if one.address != SILENT]
 
     def global_addresses(self) -> list[tuple[str, Interface]]:
         """The addresses by which others could reach the host, with their interfaces: not ours, no loopback or link-local."""

@@ -41,6 +41,7 @@ class Start:
     plane: str = "auto"
     log_level: str = "info"
     ipv6: bool = False
+    key_age: float = 0.0
 
     @property
     def command(self) -> list[str]:
@@ -52,6 +53,7 @@ class Start:
             "--store": self.store,
             "--plane": self.plane,
             "--log-level": self.log_level,
+            "--key-age": f"{self.key_age:g}" if self.key_age else "",
         }
         words = [word for flag, value in given.items() if value for word in (flag, value)]
         flags = ["--ipv6"] if self.ipv6 else []

@@ -23,6 +23,7 @@ from .wait import working
 app = typer.Typer(rich_markup_mode="rich")
 
 _PANEL = "Node"
+_DAY = 86400
 
 
 class Plane(StrEnum):
@@ -60,13 +61,24 @@ def up(
     ipv6: Annotated[
         bool, options.flag("--ipv6", help="Give the default network an IPv6 subnet too, when it is created.")
     ] = False,
+    rotate_keys: Annotated[
+        float,
+        typer.Option("--rotate-keys", metavar="DAYS", min=0, help="Replace WireGuard keys of this age; 0: only when asked to."),
+    ] = 0,
     log_level: Annotated[Level, typer.Option(help="How much the agent says.")] = Level.INFO,
 ) -> None:
     """Start the agent: by systemd where that runs the machine, else as a daemon."""
     if os.geteuid() != 0:
         raise fault.remedy(Forbidden("the agent changes the kernel's network and runs as root"), "sudo fairlead up")
     start = daemon.Start(
-        group=group, node=node, node_ip=node_ip, store=store, plane=plane.value, log_level=log_level.value, ipv6=ipv6
+        group=group,
+        node=node,
+        node_ip=node_ip,
+        store=store,
+        plane=plane.value,
+        log_level=log_level.value,
+        ipv6=ipv6,
+        key_age=rotate_keys * _DAY,
     )
     client = Client(timeout=5)
     if pid := _running(client):

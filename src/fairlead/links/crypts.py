@@ -23,7 +23,7 @@ from fairlead.kernel.wireguard import KEEPALIVE, Device, Peer, Wireguard
 from fairlead.kit import fault
 from fairlead.model.errors import Conflict, Missing
 
-from .mark import GROUP
+from .mark import GROUP, SILENT
 
 TABLE, PEERS = "encryption", "encryption peers"
 ALL = (names.crypt(0), names.crypt(1))
@@ -33,7 +33,7 @@ _LOOSE = "2"
 """What comes out of a device need not be answered through it: another node's own address is reached without it, and while keys
 are replaced each way goes over by itself. So no strict rp_filter; of an interface's and everybody's the larger counts, and 2 is
 larger than the strict 1. WireGuard knows better than a look at the routes who may send as whom."""
-_ADDRESS = "169.254.119.103/32"
+_ADDRESS = f"{SILENT}/32"
 """On an interface without any IPv4 address a loose rp_filter is as strict as a strict one. This is for nothing else."""
 
 Secret = Callable[[str], str]
