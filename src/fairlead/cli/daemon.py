@@ -53,7 +53,7 @@ class Start:
             "--store": self.store,
             "--plane": self.plane,
             "--log-level": self.log_level,
-            "--key-age": f"{self.key_age:g}" if self.key_age else "",
+            "--key-age": f"{self.key_age:.0f}" if self.key_age else "",
         }
         words = [word for flag, value in given.items() if value for word in (flag, value)]
         flags = ["--ipv6"] if self.ipv6 else []
