@@ -18,9 +18,13 @@ _CLEAR = (
     " and not (ip6 and ip6[6] == 58 and ip6[40] >= 133 and ip6[40] <= 136) and not (ip6 and ip6[6] == 0)"
 )
 _MARKER = "198.51.100.7"
-_HARMLESS = re.compile(f"{re.escape(_MARKER)}|udp port 5187[12] unreachable|echo (request|reply), .* length 8$")
-"""That nobody decrypts at the moment is no secret: such an answer holds nothing but what was encrypted. An agent that has not
-heard of a node asks it whether it is there, with an echo request that holds nothing."""
+_HARMLESS = re.compile(
+    f"{re.escape(_MARKER)}|udp port 5187[12] unreachable"
+    r"|192\.0\.2\.\d+ > 192\.0\.2\.\d+: ICMP echo \w+, .* length (8|[5-9]\d\d|1\d\d\d)$"
+    r"|2001:db8:2::\w+ > 2001:db8:2::\w+: ICMP6, echo \w+, .* length (8|[5-9]\d\d|1\d\d\d)$"
+)
+"""That nobody decrypts at the moment is no secret: such an answer holds nothing but what was encrypted. An agent asks another
+node whether it is there, or how large a packet gets there, with echo requests that hold nothing; those of tests have 64 bytes."""
 _numbers = itertools.count(20_000)
 
 

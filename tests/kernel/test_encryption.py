@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from tests import machine
 from tests.kernel.agents import Agent, address
 from tests.kernel.tap import Tap
 from tests.kernel.test_cluster import Town, attached, farm, known, town  # noqa: F401
-from tests.net import Containers, Namespace, Node, kept, machine
+from tests.net import Containers, Namespace, Node, kept
+from tests.net import machine as command
 from tests.wait import eventually
 
 pytestmark = pytest.mark.needs("wireguard-go", "tcpdump")
+PROCESS = pytest.mark.skipif(machine.FEATURES["wireguard"](), reason="the kernel has WireGuard: there is no process to lose")
 V4, V6 = "10.60.0.0/16", "fd60::/64"
 MakeTown = Callable[[int], Town]
 
@@ -112,6 +115,7 @@ def test_without_encryption_the_tap_hears_it(scene: MakeScene) -> None:
     assert made.tap.leaks()
 
 
+@PROCESS
 def test_before_the_other_has_a_key(scene: MakeScene) -> None:
     """A node without WireGuard is not reached, by nobody and not in the clear, and doctor says what to do."""
     made = scene(begun=False)
@@ -142,16 +146,16 @@ def test_while_the_agents_are_down(scene: MakeScene) -> None:
     made.two.kill()
     assert all(made.speak()), "encryption outlives the agent"
     assert not made.tap.leaks()
-    before = process(made.here_node)
+    before = made.here_node.links()
     made.one.start()
     made.two.start()
     made.works()
     assert all(made.speak())
-    assert process(made.here_node) == before, "it is adopted, not made anew"
+    assert made.here_node.links() == before, "nothing is made anew"
     assert not made.tap.leaks()
 
 
-@pytest.mark.parametrize("way", ["device", "TERM", "KILL", "down"])
+@pytest.mark.parametrize("way", ["device", pytest.param("TERM", marks=PROCESS), pytest.param("KILL", marks=PROCESS), "down"])
 def test_when_the_device_is_lost(scene: MakeScene, way: str) -> None:
     """The device is deleted or set down, or its process ends: unreachable, until the agent has made it anew."""
     made = scene()
@@ -168,6 +172,7 @@ def test_when_the_device_is_lost(scene: MakeScene, way: str) -> None:
     assert not made.one.drift()
 
 
+@PROCESS
 def test_a_process_that_hangs_is_replaced(scene: MakeScene) -> None:
     made = scene()
     os.kill(process(made.here_node), signal.SIGSTOP)
@@ -254,7 +259,7 @@ def test_published_ports_and_the_outside(scene: MakeScene, cleanup: ExitStack) -
     """Who is no node is met in the clear, as ever; a port that a node publishes is reached from another through encryption."""
     made = scene()
     outside = kept(cleanup, Namespace("outside"))
-    machine(
+    command(
         *("ip", "link", "add", "eth0", "netns", outside.name, "type", "veth"),
         *("peer", "name", "port9", "netns", made.switch.name),
     )
@@ -316,7 +321,7 @@ def test_the_private_key_is_seen_nowhere(scene: MakeScene) -> None:
     assert path.parent.stat().st_mode & 0o777 == 0o700
     key = path.read_text().strip()
     assert len(key) == 44
-    lose(made.here_node, "KILL")
+    lose(made.here_node, "device")
     made.works(20)
     said = made.one.log + str(made.one.client.doctor()) + str(made.one.client.objects("nodes")) + str(made.one.client.status())
     assert key not in said
@@ -343,7 +348,7 @@ def devices(node: Node) -> list[str]:
 
 def processes(node: Node) -> list[int]:
     """Those of wireguard-go in a node."""
-    pids = machine("ip", "netns", "pids", node.name).split()
+    pids = command("ip", "netns", "pids", node.name).split()
     return [int(pid) for pid in pids if Path(f"/proc/{pid}/comm").read_text() == "wireguard-go\n"]
 
 

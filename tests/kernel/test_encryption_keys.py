@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from fairlead.api.encryption import Encryption
 from fairlead.model import errors
+from tests import machine
 from tests.kernel.agents import Agent
 from tests.kernel.tap import Tap
 from tests.kernel.test_cluster import Town, attached, farm, known, town  # noqa: F401
@@ -205,7 +206,8 @@ def test_two_with_one_key(town: MakeTown, containers: Containers) -> None:  # no
 def test_what_status_says(town: MakeTown) -> None:  # noqa: F811
     made = town(2)
     one, two = made.agents
-    assert replace(one.client.encryption(), peers=()) == Encryption(by="wireguard-go")
+    by = "kernel" if machine.FEATURES["wireguard"]() else "wireguard-go"
+    assert replace(one.client.encryption(), peers=()) == Encryption(by=by)
     with pytest.raises(errors.Invalid, match="no network is encrypted"):
         one.client.rotate()
     one.network("farm", "10.60.0.0/16", driver="vxlan", encrypt=True)
@@ -218,7 +220,7 @@ def test_what_status_says(town: MakeTown) -> None:  # noqa: F811
     (peer,) = now.peers
     assert (peer.node, peer.endpoint, peer.problem) == ("node2", "192.0.2.2:51872", "")
     assert peer.public == two.client.encryption().keys[0].public
-    assert "packets to 1 other nodes on farm are encrypted by wireguard-go" in str(one.client.doctor())
+    assert f"packets to 1 other nodes on farm are encrypted by {by}" in str(one.client.doctor())
     shown = made.nodes[0].run(sys.executable, "-m", "fairlead.cli", "wireguard", "status")
     assert "node2" in shown
     assert key.public in shown

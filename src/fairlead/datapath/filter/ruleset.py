@@ -23,9 +23,11 @@ from .layout import Layout
 from .table import Table
 
 _FAMILY = {
-    4: {"l3": "ip", "addr": "ipv4_addr", "loopback": "127.0.0.0/8"},
-    6: {"l3": "ip6", "addr": "ipv6_addr", "loopback": "::1"},
+    4: {"l3": "ip", "addr": "ipv4_addr", "loopback": "127.0.0.0/8", "protocol": "ip protocol"},
+    6: {"l3": "ip6", "addr": "ipv6_addr", "loopback": "::1", "protocol": "ip6 nexthdr"},
 }
+"""``protocol``: as the header has it. What nft 1.0 makes of ``meta l4proto`` in a map of intervals, a change of the byte order of
+one byte, newer kernels refuse."""
 
 _SETS = """
     # Bridges by what their network allows. same: (bridge, bridge), whose packets turn round on this host.
@@ -68,7 +70,7 @@ _FAMILY_SETS = """
 _PUBLISH = """
         dnat {l3} to {l3} daddr . meta l4proto . th dport map @bound{n}
         dnat {l3} to meta l4proto . th dport map @port{n}
-        dnat {l3} to {l3} daddr . meta l4proto . th dport map @run{n}
+        dnat {l3} to {l3} daddr . {protocol} . th dport map @run{n}
 """
 
 _CHAINS = """
