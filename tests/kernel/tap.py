@@ -24,7 +24,7 @@ _HARMLESS = re.compile(
     r"|2001:db8:2::\w+ > 2001:db8:2::\w+: ICMP6, echo \w+, .* length (8|[5-9]\d\d|1\d\d\d)$"
 )
 """That nobody decrypts at the moment is no secret: such an answer holds nothing but what was encrypted. An agent asks another
-node whether it is there, or how large a packet gets there, with echo requests that hold nothing; those of tests have 64 bytes."""
+node whether it is there, or how large a packet gets there, with echo requests that hold nothing; those of tests have 64."""
 _numbers = itertools.count(20_000)
 
 
