@@ -16,7 +16,7 @@ from tests.wait import eventually
 
 HERE = Path(__file__).parent
 SECONDS = 120
-ORDER = ("rules", "unit", "worlds", "scenarios", "contracts", "bpf", "kernel", "lab", "runtimes")
+ORDER = ("rules", "unit", "worlds", "scenarios", "contracts", "kubernetes", "bpf", "kernel", "lab", "runtimes")
 
 # The same examples every time, so that a red run is the fault of the change; HYPOTHESIS_PROFILE=search looks for new ones.
 settings.register_profile("same", deadline=None, derandomize=True, database=None)
@@ -108,3 +108,20 @@ def _limit(item: pytest.Item) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+FIGURES = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def record_figures(pytestconfig: pytest.Config) -> list[str]:
+    """What is added here is printed at the end, whether tests print or not."""
+    return pytestconfig.stash.setdefault(FIGURES, [])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The figures that tests recorded."""
+    if figures := config.stash.get(FIGURES, []):
+        terminalreporter.section("figures")
+        for line in figures:
+            terminalreporter.line(line)

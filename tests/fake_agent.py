@@ -20,7 +20,24 @@ from msgspec import structs
 import fairlead
 from fairlead.agent import demand
 from fairlead.api import wire
-from fairlead.api.schema import Applied, Attach, Attached, Change, Detach, Detached, Finding, Pool, Report, Status, Unread
+from fairlead.api.schema import (
+    Applied,
+    Attach,
+    Attached,
+    Change,
+    Detach,
+    Detached,
+    Explained,
+    Explaining,
+    Finding,
+    Pool,
+    Previewed,
+    Proposal,
+    Report,
+    RuleHits,
+    Status,
+    Unread,
+)
 from fairlead.kernel import netns
 from fairlead.model import codec, errors
 from fairlead.model.address import Address, Interface, InterfaceName, Mac, Name, Prefix
@@ -48,6 +65,11 @@ class FakeAgent:
     objects: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Objects of other kinds, by plural and name."""
     unreadable: tuple[Unread, ...] = ()
+    explained: Explained = field(default_factory=lambda: Explained(allowed=True, steps=(Explaining(text="yes", allows=True),)))
+    previewed: Previewed = field(default_factory=Previewed)
+    hits: tuple[RuleHits, ...] = ()
+    questions: list[dict[str, str]] = field(default_factory=list)
+    proposals: list[Proposal] = field(default_factory=list)
     findings: tuple[Finding, ...] = (Finding(check="drift", level="ok", message="the kernel is as it should be"),)
     ready: bool = True
     attached: list[Attach] = field(default_factory=list)
@@ -87,6 +109,9 @@ class FakeAgent:
                     web.post("/v1/detach", self._detach),
                     web.post("/v1/change", self._change),
                     web.delete("/v1/node", self._purge),
+                    web.get("/v1/policy/explain", self._explain),
+                    web.post("/v1/policy/preview", self._preview),
+                    web.get("/v1/policy/hits", self._hits),
                 ]
             )
             runner = web.AppRunner(app, access_log=None, handle_signals=False)
@@ -263,6 +288,17 @@ class FakeAgent:
         endpoint = demand.labelled(self.endpoints[name], wanted)
         self.endpoints[name] = endpoint
         return _json(Attached(endpoint=endpoint, mtu=1500))
+
+    async def _explain(self, request: web.Request) -> web.Response:
+        self.questions.append(dict(request.query))
+        return _json(self.explained)
+
+    async def _preview(self, request: web.Request) -> web.Response:
+        self.proposals.append(codec.decode(await request.read(), Proposal))
+        return _json(self.previewed)
+
+    async def _hits(self, _: web.Request) -> web.Response:
+        return _json(self.hits)
 
     async def _purge(self, _: web.Request) -> web.Response:
         self.endpoints.clear()

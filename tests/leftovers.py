@@ -20,7 +20,15 @@ Picture = frozenset[tuple[str, str]]
 """(kind of thing, the thing)."""
 
 _SWITCHES = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding", "net/bridge/bridge-nf-call-iptables")
-_PLACES = ("run/fairlead*", "var/lib/fairlead*", "etc/netns/*", "etc/cni/net.d/*", "opt/cni/bin/fairlead*", "tmp/fairlead*")
+_PLACES = (
+    "run/fairlead*",
+    "run/fairlead/labs/*",
+    "var/lib/fairlead*",
+    "etc/netns/*",
+    "etc/cni/net.d/*",
+    "opt/cni/bin/fairlead*",
+    "tmp/fairlead*",
+)
 
 
 def picture() -> Picture:

@@ -1,7 +1,8 @@
 """Fairlead's main job on a stage of network namespaces: nothing of this machine's own network is touched.
 
-A node with an agent, a host outside it, two networks, four containers that run real servers. Every line shown is really run,
-every table is measured, and the picture at the end is drawn from what the agent says. Takes some ten seconds and cleans up.
+A node with an agent, a host outside it, two networks, four containers that run real servers; then a lab, in which two nodes
+share a network. Every line shown is really run, every table is measured, and the pictures are drawn from what agents say.
+Takes some twenty seconds and cleans up.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from rich.table import Table
-from stage import FAIRLEAD, NODE, OUTSIDE, Stage, console, title
+from stage import FAIRLEAD, MACHINE, NODE, OUTSIDE, Stage, console, title
 
 CONTAINERS = {
     "web": "--network front -p 8080:80 --label app=web",
@@ -35,6 +36,7 @@ def main() -> None:
         heal(stage)
         outlive(stage)
         picture(stage)
+        two_nodes(stage)
         console.print(f"[dim]All of this ran in {time.monotonic() - began:.0f} s and is being removed again.[/]\n")
 
 
@@ -155,6 +157,31 @@ def picture(stage: Stage) -> None:
            [cyan]{guest:^15}[/]      [cyan]{web:^15}[/]   [cyan]{both}[/]     [cyan]{db:^15}[/]
 """
     )
+
+
+def two_nodes(stage: Stage) -> None:
+    """The lab."""
+    title(
+        9,
+        "Two nodes",
+        why="A lab: several nodes on one machine, namespaces with an agent in each. A switch joins them, VXLAN their pods.",
+    )
+    stage.lab("up --dual --pods 1")
+    stage.lab("status")
+    address = pod_address(stage, "node2-1")
+    console.print("[dim]A pod on one node asks a pod on the other, and then the cable is cut, and mended.[/]\n")
+    stage.lab(f"exec node1-1 -- curl -sS -m 3 http://{address}/")
+    stage.lab("partition node1 node2")
+    stage.lab(f"exec node1-1 -- curl -sS -m 1 http://{address}/", fails=True)
+    stage.lab("heal")
+    stage.lab(f"exec node1-1 -- curl -sS -m 3 http://{address}/")
+    stage.lab("down")
+
+
+def pod_address(stage: Stage, name: str) -> str:
+    """The IPv4 address of a pod of the lab."""
+    said = json.loads(stage.on(MACHINE, str(FAIRLEAD), "lab", "status", "--no-reach", "-o", "json").stdout)
+    return next(pod["addresses"][0] for machine in said["machines"] for pod in machine.get("pods", ()) if pod["name"] == name)
 
 
 WHO = """

@@ -1,4 +1,4 @@
-"""The stage of the demo: a machine and a host outside it, each a network namespace, and commands run on them."""
+"""The stage of the demo: a node and a host outside it, each a network namespace, and commands on them or on this machine."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from typing import Self
 from rich.console import Console
 from rich.panel import Panel
 
+MACHINE = ""
+"""Where a command runs that is in no namespace."""
 OUTSIDE, NODE = "203.0.113.2", "203.0.113.1"
 FAIRLEAD = Path(sys.executable).with_name("fairlead")
 
@@ -52,7 +54,8 @@ class Stage:
         listed = self.on(self.node, str(FAIRLEAD), "ps", "-o", "name").stdout.split()
         if listed:
             self.on(self.node, str(FAIRLEAD), "rm", "-f", "-t", "1", *listed)
-        self.on(self.node, str(FAIRLEAD), "down", "--purge")
+        self.on(self.node, str(FAIRLEAD), "down", "--purge", "--yes")
+        self.on(MACHINE, str(FAIRLEAD), "lab", "down", "--all")
         for process in self._started:
             process.kill()
             process.wait()
@@ -61,8 +64,8 @@ class Stage:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def on(self, where: str, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command on one of the two hosts."""
-        inside = ["nsenter", f"--net=/run/netns/{where}", *command]
+        """Run a command on one of the two hosts, or on this machine."""
+        inside = [*(["nsenter", f"--net=/run/netns/{where}"] if where else []), *command]
         return subprocess.run(inside, env=self._environ, capture_output=True, text=True, check=False, timeout=60)
 
     def start(self, where: str, *command: str) -> None:
@@ -74,15 +77,19 @@ class Stage:
         """One ``fairlead`` command on the node, as a person would type it, with what it prints; the demo ends if it fails."""
         return self.type(self.node, f"fairlead {line}", [str(FAIRLEAD), *shlex.split(line)], show=show)
 
-    def type(self, where: str, shown: str, command: list[str], *, show: bool = True) -> str:
+    def lab(self, line: str, *, fails: bool = False) -> str:
+        """One ``fairlead lab`` command on this machine; ``fails`` says that it must not succeed."""
+        return self.type(MACHINE, f"fairlead lab {line}", [str(FAIRLEAD), "lab", *shlex.split(line)], fails=fails)
+
+    def type(self, where: str, shown: str, command: list[str], *, show: bool = True, fails: bool = False) -> str:
         """Run ``command`` on a host, showing what a person would have typed and seen."""
-        prompt = "outside" if where == self.outside else "node"
+        prompt = {self.outside: "outside", self.node: "node"}.get(where, "machine")
         if show:
             console.print(f"[dim]{prompt}#[/] [bold]{shown}[/]")
         done = self.on(where, *command)
         if show and (said := (done.stdout + done.stderr).rstrip()):
             print("\n".join(f"  {one}" for one in said.splitlines()), flush=True)  # noqa: T201  # coloured by the command
-        if done.returncode:
+        if bool(done.returncode) is not fails:
             raise SystemExit(f"this failed: {shown}\n{done.stdout}{done.stderr}")
         return done.stdout
 

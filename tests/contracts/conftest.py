@@ -14,7 +14,8 @@ import pytest
 from tests.contracts.cni_client import ROOT, Client
 from tests.contracts.etcd import Member, running
 from tests.contracts.flaky import Flaky
-from tests.contracts.stores import InEtcd, InFile, InMemory, Opened, Whole
+from tests.contracts.stores import InEtcd, InFile, InKubernetes, InMemory, Opened, Whole
+from tests.kubernetes.server import Server, serving
 
 
 @pytest.fixture(scope="session")
@@ -59,11 +60,22 @@ class Fails(InMemory):
         return Flaky(**options)
 
 
-@pytest.fixture(params=["memory", "flaky", "sqlite", pytest.param("etcd", marks=pytest.mark.needs("etcd", "setpriv"))])
+@pytest.fixture(scope="session")
+def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One API server for all tests; each begins with an empty one."""
+    with serving(tmp_path_factory.mktemp("kubernetes")) as server:
+        yield server
+
+
+@pytest.fixture(
+    params=["memory", "flaky", "sqlite", pytest.param("etcd", marks=pytest.mark.needs("etcd", "setpriv")), "kubernetes"]
+)
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Opened:
     """An empty store of each kind."""
     if request.param == "etcd":
         return InEtcd(request.getfixturevalue("etcd"))
+    if request.param == "kubernetes":
+        return InKubernetes(request.getfixturevalue("api_server"))
     if request.param == "sqlite":
         return InFile(tmp_path)
     return Fails() if request.param == "flaky" else InMemory()

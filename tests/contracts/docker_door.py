@@ -45,8 +45,10 @@ class DockerDoor(FakeDoor):
             mac=request.mac or "0a:58:00:00:00:01",  # type: ignore[arg-type]  # a MAC
             addresses=addresses,
             handover=request.handover,
+            named_ports=request.named_ports,
         )
-        made = self.attached.get(name) or self._attached(Endpoint(metadata=self._meta(name), spec=spec), found)
+        meta = replace(self._meta(name), namespace=request.namespace, labels=request.labels)
+        made = self.attached.get(name) or self._attached(Endpoint(metadata=meta, spec=spec), found)
         self.attached[name] = made
         return made
 

@@ -17,6 +17,8 @@ from tests.contracts.stores import endpoint
 class Flaky:
     """A memory store behind a connection that can be lost. ``asked`` is what it was asked for, in order."""
 
+    at_once, orders_all = Memory.at_once, Memory.orders_all
+
     def __init__(self, **options: Any) -> None:
         self.inner = Memory(**options)
         self.asked: list[str] = []

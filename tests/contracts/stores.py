@@ -18,13 +18,15 @@ from fairlead.model.address import ContainerID, InterfaceName, Name
 from fairlead.model.endpoint import Endpoint, EndpointSpec, Sandbox
 from fairlead.model.meta import Meta, Object
 from fairlead.model.network import Network, NetworkSpec
-from fairlead.store.base import Event, Store
+from fairlead.store.base import Change, Event, Store, Stored
 from fairlead.store.etcd.gateway import Access
 from fairlead.store.etcd.store import Etcd
+from fairlead.store.kubernetes.store import Kubernetes
 from fairlead.store.memory import Memory
 from fairlead.store.presence import Presence
 from fairlead.store.sqlite import Sqlite
 from tests.contracts.etcd import Member, Wire
+from tests.kubernetes.server import Server
 
 P = ParamSpec("P")
 
@@ -35,10 +37,13 @@ import asyncio, os
 from pathlib import Path
 from fairlead.model.errors import Conflict, Problem
 from fairlead.store.base import Delete, Put
-from fairlead.store.etcd.gateway import Access
+from fairlead.store.etcd import gateway
 from fairlead.store.etcd.store import Etcd
+from fairlead.store.kubernetes.access import Access
+from fairlead.store.kubernetes.store import Kubernetes
+from fairlead.store.kubernetes.trust import Pem
 from fairlead.store.sqlite import Sqlite
-from tests.contracts.stores import ENDPOINTS, NETWORKS, endpoint, network
+from tests.contracts.stores import ENDPOINTS, NETWORKS, commit, endpoint, network
 def say(*words):
     print(*words, flush=True)
 """
@@ -58,6 +63,12 @@ class Opened:
     """
 
     remembers_deleted = True
+    alone = True
+    """Whether nobody else writes into it, so that all its revisions are ours, and its clock is the one it was given."""
+    any_text = True
+    """Whether annotations may be called anything."""
+    deaf = ""
+    """Why it cannot be told to forget; empty: it can."""
     elsewhere = ""
 
     def __call__(self, **options: Any) -> AbstractAsyncContextManager[Whole]:
@@ -124,7 +135,7 @@ class InEtcd(Opened):
     def __init__(self, member: Member) -> None:
         self.member = member
         self.prefix = f"/test{next(_numbers)}"
-        self.elsewhere = f"Etcd(Access(endpoints=({member.endpoint!r},), prefix={self.prefix!r}))"
+        self.elsewhere = f"Etcd(gateway.Access(endpoints=({member.endpoint!r},), prefix={self.prefix!r}))"
 
     async def open(self, *, shared: bool = True, keep: int = 0, **options: Any) -> Whole:  # noqa: ARG002  # etcd's own choice
         return Etcd(Access(endpoints=(self.member.endpoint,), prefix=self.prefix), **options)
@@ -141,6 +152,38 @@ class InEtcd(Opened):
     async def forget(self, store: Store, keep: int) -> None:
         revision = (await store.list(NETWORKS)).revision
         await asyncio.to_thread(self.member.forget, revision - keep)
+
+
+class InKubernetes(Opened):
+    remembers_deleted = False
+    alone = False
+    any_text = False
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        server.wipe()
+        self.elsewhere = f"Kubernetes(Access(server={server.url!r}, ca=Pem(data={server.ca!r}), token={server.token!r}))"
+        if server.standin is None:
+            self.deaf = "a real API server forgets when it wants to"
+
+    async def open(self, *, shared: bool = True, keep: int = 0, **options: Any) -> Whole:  # noqa: ARG002  # its own choice
+        return Kubernetes(self.server.access(patience=10.0), **options)
+
+    @asynccontextmanager
+    async def breakable(self) -> AsyncIterator[tuple[Whole, Wire | None]]:
+        port = int(self.server.url.rpartition(":")[2])
+        async with Wire(port).laid() as wire:
+            scheme = self.server.url.partition(":")[0]
+            access = self.server.access(server=f"{scheme}://{wire.endpoint}", patience=1.0)
+            store = Kubernetes(access)
+            try:
+                yield store, wire
+            finally:
+                await store.close()
+
+    async def forget(self, store: Store, keep: int) -> None:  # noqa: ARG002  # it is the server that forgets
+        assert self.server.standin
+        self.server.standin.forget(keep)
 
 
 def awaited(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
@@ -171,6 +214,18 @@ def endpoint(name: str, mtu: int = 0) -> Endpoint:
 def revision(thing: Object | None) -> int:
     assert thing is not None
     return int(thing.metadata.resource_version)
+
+
+async def commit(store: Store, *changes: Change) -> tuple[Stored | None, ...]:
+    """Do changes that need not happen together: in one commit where the store takes so many."""
+    if len(changes) <= store.at_once:
+        return await store.commit(*changes)
+    return tuple([(await store.commit(one))[0] for one in changes])
+
+
+def everything(store: Store, plural: str) -> str | None:
+    """All kinds, where they can be watched together; else one."""
+    return None if store.orders_all else plural
 
 
 async def current(store: Store) -> int:

@@ -219,6 +219,17 @@ def test_what_docker_does_not_say_it_is_told(docker: Docker) -> None:
     assert told == {"Interface": {"MacAddress": "0a:58:00:00:00:01"}}
 
 
+def test_what_policies_may_know_is_there_before_the_link_is(docker: Docker) -> None:
+    docker.until("NetworkDriver.CreateNetwork")
+    said = {"fairlead.namespace": "shop", "fairlead.label.app": "web", "fairlead.port.http": "80"}
+    docker("NetworkDriver.CreateEndpoint", {**ENDPOINT_MADE, "Options": {**LABELS, **said}})
+    (attached,) = docker.door.attached.values()
+    meta = attached.endpoint.metadata
+    assert (meta.namespace, meta.labels, attached.endpoint.spec.named_ports) == ("shop", {"app": "web"}, {"http": "80/tcp"})
+    wrong = {**ENDPOINT_MADE, "EndpointID": SECOND, "Options": {"fairlead.colour": "red"}}
+    assert "driver-opt fairlead.colour: not an option" in docker.refused("NetworkDriver.CreateEndpoint", wrong)
+
+
 @pytest.mark.parametrize(("name", "tree"), CALLS)
 def test_a_call_that_is_repeated_is_answered_the_same(docker: Docker, name: str, tree: object) -> None:
     """The agent may have ended after it had done it and before Docker had the answer."""

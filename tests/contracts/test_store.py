@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from fairlead.model.endpoint import Endpoint
-from fairlead.model.errors import Conflict, Invalid, Missing, Unavailable
+from fairlead.model.errors import Conflict, Invalid, Missing, Unavailable, Unsupported
 from fairlead.model.meta import Meta
-from fairlead.model.network import Network
+from fairlead.model.network import Network, NetworkSpec
 from fairlead.store.base import MAX_CHANGES, MAX_OBJECT, Delete, Put, Store
-from tests.contracts.stores import ENDPOINTS, NETWORKS, Opened, awaited, current, endpoint, network, revision, take
+from tests.contracts.stores import ENDPOINTS, NETWORKS, Opened, awaited, commit, current, endpoint, network, revision, take
 
 # -- one object
 
@@ -26,8 +27,11 @@ async def test_what_was_put_is_there(opened: Opened) -> None:
         assert put == await store.get(NETWORKS, ("", "blue"))
         assert put is not None
         assert put.metadata.labels == {"tier": "web"}
-        assert revision(put) == await current(store)
-        assert put.metadata.creation_timestamp == "2023-11-14T22:13:20Z"
+        assert revision(put) <= await current(store)
+        if opened.alone:
+            assert revision(put) == await current(store)
+            assert put.metadata.creation_timestamp == "2023-11-14T22:13:20Z"
+        assert re.fullmatch(r"\d{4}(-\d\d){2}T\d\d(:\d\d){2}Z", put.metadata.creation_timestamp)
         assert len(put.metadata.uid) == 36
 
 
@@ -60,7 +64,8 @@ async def test_one_made_again_is_another(opened: Opened) -> None:
         assert first is not None
         assert second is not None
         assert first.metadata.uid != second.metadata.uid
-        assert revision(first) < revision(gone) < revision(second)
+        assert revision(first) <= revision(gone) < revision(second)
+        assert not opened.alone or revision(first) < revision(gone)
 
 
 @awaited
@@ -69,11 +74,11 @@ async def test_a_put_that_changes_nothing_takes_no_revision(opened: Opened) -> N
         (first,) = await store.commit(Put(network()))
         (again,) = await store.commit(Put(network()))
         assert again == first
-        assert await current(store) == revision(first)
-        several = await store.commit(Put(network()), Put(network("red")), Put(network("green")))
+        assert not opened.alone or await current(store) == revision(first)
+        several = await commit(store, Put(network()), Put(network("red")), Put(network("green")))
         assert several[0] == first
-        assert await store.commit(Put(network()), Put(network("red"))) == several[:2]
-        assert await current(store) == revision(several[2])
+        assert await commit(store, Put(network()), Put(network("red"))) == several[:2]
+        assert not opened.alone or await current(store) == revision(several[2])
 
 
 @awaited
@@ -84,7 +89,8 @@ async def test_delete_returns_what_was_there(opened: Opened) -> None:
         assert put is not None
         assert gone is not None
         assert gone.metadata.uid == put.metadata.uid
-        assert revision(gone) > revision(put)
+        assert revision(gone) >= revision(put)
+        assert not opened.alone or revision(gone) > revision(put)
         assert await store.get(NETWORKS, ("", "blue")) is None
         assert await store.commit(Delete(NETWORKS, ("", "blue"))) == (None,)
 
@@ -92,7 +98,7 @@ async def test_delete_returns_what_was_there(opened: Opened) -> None:
 @awaited
 async def test_listing_is_by_key_and_of_one_kind(opened: Opened) -> None:
     async with opened() as store:
-        await store.commit(*(Put(network(name)) for name in ("c", "a", "b")), Put(endpoint("x")))
+        await commit(store, *(Put(network(name)) for name in ("c", "a", "b")), Put(endpoint("x")))
         listing = await store.list(NETWORKS)
         assert [one.name for one in listing.objects] == ["a", "b", "c"]
         assert listing.revision >= max(map(revision, listing.objects))
@@ -120,15 +126,15 @@ async def test_an_object_handed_out_is_not_the_stored_one(opened: Opened) -> Non
 async def test_an_unknown_kind_is_named(opened: Opened) -> None:
     async with opened() as store:
         for ask in (
-            store.get("pods", ("", "x")),
-            store.list("pods"),
-            store.deleted("pods"),
-            store.commit(Delete("pods", ("", "x"))),
+            store.get("wishes", ("", "x")),
+            store.list("wishes"),
+            store.deleted("wishes"),
+            store.commit(Delete("wishes", ("", "x"))),
         ):
-            with pytest.raises(Missing, match="pods"):
+            with pytest.raises(Missing, match="wishes"):
                 await ask
-        with pytest.raises(Missing, match="pods"):
-            await take(store, "pods", 0, 1)
+        with pytest.raises(Missing, match="wishes"):
+            await take(store, "wishes", 0, 1)
 
 
 @awaited
@@ -157,6 +163,8 @@ async def test_expectations(opened: Opened) -> None:
 @awaited
 async def test_all_or_nothing(opened: Opened) -> None:
     async with opened() as store:
+        if store.at_once == 1:
+            pytest.skip("it changes one object at a time")
         await store.commit(Put(network("a")), Put(network("b")))
         before = await store.list(NETWORKS)
         since = before.revision
@@ -173,11 +181,21 @@ async def test_all_or_nothing(opened: Opened) -> None:
 
 
 @awaited
+async def test_more_than_a_store_takes_is_refused_whole(opened: Opened) -> None:
+    async with opened() as store:
+        if store.at_once > 1:
+            pytest.skip("it takes several")
+        with pytest.raises(Unsupported, match="these are 2"):
+            await store.commit(Put(network("a")), Put(network("b")))
+        assert (await store.list(NETWORKS)).objects == ()
+
+
+@awaited
 async def test_an_empty_commit_is_nothing(opened: Opened) -> None:
     async with opened() as store:
         before = await current(store)
         assert await store.commit() == ()
-        assert await current(store) == before
+        assert not opened.alone or await current(store) == before
 
 
 @awaited
@@ -229,7 +247,7 @@ async def test_hostile_names_and_values_are_kept_as_they_are(opened: Opened) -> 
         since = await current(store)
         for at in range(0, len(keys), 10):
             some = [Put(odd(*key), expect="") for key in keys[at : at + 10]]
-            await store.commit(*some)
+            await commit(store, *some)
         listing = await store.list(ENDPOINTS)
         assert [one.key for one in listing.objects] == sorted(keys)
         for key in keys:
@@ -237,13 +255,14 @@ async def test_hostile_names_and_values_are_kept_as_they_are(opened: Opened) -> 
             assert found.key == key
         assert [event.object.key for event in await take(store, ENDPOINTS, since, len(keys))] == keys
         text = "".join(map(chr, (*range(0xD800), *range(0xE000, 0xE100), 0x10FFFF)))
-        thing = odd("\x00", "odd", annotations={"text": text, "\x00": "\x00", "": ""}, uid="\x00")
+        names = {"\x00": "\x00", "": ""} if opened.any_text else {}
+        thing = odd("\x00", "odd", annotations={"text": text, **names}, uid="\x00")
         (put,) = await store.commit(Put(thing))
         assert put is not None
         assert put.metadata.annotations == thing.metadata.annotations
         assert await store.get(ENDPOINTS, ("\x00", "odd")) == put
         for at in range(0, len(keys), 10):
-            await store.commit(*(Delete(ENDPOINTS, key) for key in keys[at : at + 10]))
+            await commit(store, *(Delete(ENDPOINTS, key) for key in keys[at : at + 10]))
         assert (await store.list(ENDPOINTS)).objects == (put,)
 
 
@@ -268,19 +287,19 @@ async def test_many_objects_are_listed_whole(opened: Opened) -> None:
     """In however many pages a store reads them, and whatever happens meanwhile: as they were at one moment."""
     async with opened() as store:
         for at in range(0, 2500, 100):
-            await store.commit(*(Put(endpoint(f"e{one:04}", 1)) for one in range(at, at + 100)))
+            await commit(store, *(Put(endpoint(f"e{one:04}", 1), expect="") for one in range(at, at + 100)))
 
         async def churn() -> None:
             for at in range(60):
                 old, new = f"e{at:04}:eth0", Put(endpoint(f"z{at:04}", 1))
-                await store.commit(Delete(ENDPOINTS, ("", old)), new)
+                await commit(store, Delete(ENDPOINTS, ("", old)), new)
 
         churning = asyncio.create_task(churn())
         while not churning.done():
             listing = await store.list(ENDPOINTS)
             await asyncio.sleep(0)
-            assert len(listing.objects) == 2500
-            assert len({one.name for one in listing.objects}) == 2500
+            assert len(listing.objects) in ({2500} if store.at_once > 1 else {2499, 2500})
+            assert len({one.name for one in listing.objects}) == len(listing.objects)
             assert listing.revision >= max(map(revision, listing.objects))
         await churning
 
@@ -290,17 +309,17 @@ async def test_large_objects_are_kept_and_listed(opened: Opened) -> None:
     async with opened() as store:
         text = "x" * (MAX_OBJECT - 1000)
         for at in range(6):
-            await store.commit(Put(network(f"n{at}", annotations={"text": text})))
+            await store.commit(Put(Network(metadata=Meta(name=f"n{at}"), spec=NetworkSpec(options={"text": text}))))
         listing = await store.list(NETWORKS)
-        assert [one.metadata.annotations["text"] == text for one in listing.objects] == [True] * 6
+        assert [one.spec.options["text"] == text for one in listing.objects if isinstance(one, Network)] == [True] * 6
 
 
 @awaited
 async def test_as_many_changes_as_every_store_takes(opened: Opened) -> None:
     async with opened() as store:
-        put = await store.commit(*(Put(endpoint(f"e{at}")) for at in range(MAX_CHANGES)))
-        gone = await store.commit(
-            *(Delete(ENDPOINTS, ("", f"e{at}:eth0"), expect=revision(put[at])) for at in range(MAX_CHANGES))
+        put = await commit(store, *(Put(endpoint(f"e{at}")) for at in range(MAX_CHANGES)))
+        gone = await commit(
+            store, *(Delete(ENDPOINTS, ("", f"e{at}:eth0"), expect=revision(put[at])) for at in range(MAX_CHANGES))
         )
         assert len(put) == len(gone) == MAX_CHANGES
         assert (await store.list(ENDPOINTS)).objects == ()
@@ -321,7 +340,7 @@ async def test_a_closed_store_says_so(opened: Opened) -> None:
             with pytest.raises(Unavailable, match="closed"):
                 await ask
         with pytest.raises(Unavailable, match="closed"):
-            await take(store, None, 0, 1)
+            await take(store, NETWORKS, 0, 1)
 
 
 # -- many at once
@@ -355,13 +374,17 @@ async def test_no_update_is_lost(opened: Opened) -> None:
 @awaited
 async def test_of_many_who_create_one_wins(opened: Opened) -> None:
     async with opened() as store:
-        asked = (store.commit(Put(endpoint("x", at), expect=""), Put(endpoint(f"own{at}"))) for at in range(32))
+        own = range(32 if store.at_once > 1 else 0)
+        asked = (
+            store.commit(Put(endpoint("x", at), expect=""), *(Put(endpoint(f"own{k}")) for k in own if k == at))
+            for at in range(32)
+        )
         answers = await asyncio.gather(*asked, return_exceptions=True)
         won = [at for at, answer in enumerate(answers) if isinstance(answer, tuple)]
         assert len(won) == 1
         assert all(isinstance(answer, tuple | Conflict) for answer in answers)
         names = {one.name for one in (await store.list(ENDPOINTS)).objects}
-        assert names == {"x:eth0", f"own{won[0]}:eth0"}
+        assert names == {"x:eth0", *(f"own{at}:eth0" for at in won if at in own)}
 
 
 @awaited
@@ -369,7 +392,8 @@ async def test_revisions_only_grow(opened: Opened) -> None:
     """A commit's changes may share one, where the store says so; those of two commits never do."""
     async with opened() as store:
         since = await current(store)
-        asked = (store.commit(*(Put(endpoint(f"e{at}.{k}")) for k in range(at + 1))) for at in range(5))
+        sizes = [1, 2, 3, 4, 5] if store.at_once > 1 else [1] * 15
+        asked = (store.commit(*(Put(endpoint(f"e{at}.{k}")) for k in range(size))) for at, size in enumerate(sizes))
         taken = sorted([revision(one) for one in answer] for answer in await asyncio.gather(*asked))
         assert all(one == sorted(one) for one in taken)
         assert all(before[-1] < after[0] for before, after in itertools.pairwise([[since], *taken]))

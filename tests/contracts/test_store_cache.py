@@ -15,7 +15,7 @@ from fairlead.store.base import Delete, Event, EventKind, Key, Put, Store
 from fairlead.store.cache import Cache
 from fairlead.store.snapshot import Snapshot
 from tests.contracts.flaky import Flaky
-from tests.contracts.stores import ENDPOINTS, NETWORKS, InEtcd, InFile, Opened, awaited, endpoint, network
+from tests.contracts.stores import ENDPOINTS, NETWORKS, InEtcd, InFile, Opened, awaited, commit, endpoint, network
 
 AWAY = Unavailable("the store is on the moon")
 
@@ -217,8 +217,8 @@ async def test_it_ends_with_the_store_and_not_silently_with_an_error_of_who_is_t
     with pytest.raises(ExceptionGroup) as raised:
         await Cache(store, [NETWORKS], wrong, clock=time.clock, sleep=time.sleep).run()
     assert raised.group_contains(ZeroDivisionError)
-    with pytest.raises(Missing, match="pods"):
-        Cache(store, ["pods"], wrong)
+    with pytest.raises(Missing, match="wishes"):
+        Cache(store, ["wishes"], wrong)
 
 
 # -- over a restart
@@ -266,7 +266,7 @@ async def test_what_is_known_goes_over_real_restarts_too(opened: Opened, tmp_pat
             run = asyncio.create_task(cache.run())
             await cache.synced()
             listed = follower.said()
-            await store.commit(Put(network(f"n{life}")), *([Delete(NETWORKS, ("", f"n{life - 1}"))] if life else []))
+            await commit(store, Put(network(f"n{life}")), *([Delete(NETWORKS, ("", f"n{life - 1}"))] if life else []))
             await until(lambda: f"added n{life}" in follower.words and len(follower.objects) == 1)  # noqa: B023  # this life's
             run.cancel()
             await asyncio.wait([run])

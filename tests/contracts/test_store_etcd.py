@@ -89,7 +89,7 @@ async def test_what_people_write_with_etcdctl_is_read(opened: InEtcd) -> None:
 async def test_what_is_no_object_of_ours_is_passed_over(opened: InEtcd) -> None:
     async with opened() as store:
         since = await current(store)
-        for key in ("pods/default/web", "networks/a/b/c", "networks/%zz", "networks/\x01", "zebra", "~", "."):
+        for key in ("wishes/default/web", "networks/a/b/c", "networks/%zz", "networks/\x01", "zebra", "~", "."):
             opened.member.ctl("put", f"{opened.prefix}/{key}", "whatever")
         await store.commit(Put(network()))
         assert [event.object.name for event in await take(store, None, since, 1)] == ["blue"]

@@ -60,7 +60,7 @@ async def test_of_several_processes_one_creates(shared: Opened) -> None:
     await asyncio.to_thread(input)
     for at in range(20):
         try:
-            await store.commit(Put(endpoint(f"e{at}"), expect=""), Put(endpoint(f"e{at}.{os.getpid()}"), expect=""))
+            await commit(store, Put(endpoint(f"e{at}"), expect=""), Put(endpoint(f"e{at}.{os.getpid()}"), expect=""))
             say(at)
         except Conflict:
             pass

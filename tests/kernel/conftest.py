@@ -24,16 +24,10 @@ import pytest
 
 from tests.kernel.agents import Agent
 from tests.kernel.room import nft_nl, nl, room  # noqa: F401  # fixtures of the tests of fairlead.kernel
+from tests.kernel.speakers import cluster, lan  # noqa: F401  # fixtures of the tests of BGP
 from tests.net import Containers, Node, Outside, kept
 
-FIGURES = pytest.StashKey[list[str]]()
 MATRIX = pytest.StashKey[dict[str, tuple[int, str]]]()
-
-
-@pytest.fixture
-def record_figures(pytestconfig: pytest.Config) -> list[str]:
-    """What is added here is printed at the end, whether tests print or not."""
-    return pytestconfig.stash.setdefault(FIGURES, [])
 
 
 @pytest.fixture
@@ -43,16 +37,12 @@ def record_matrix(pytestconfig: pytest.Config) -> dict[str, tuple[int, str]]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """The figures that tests recorded."""
+    """What was killed at every step."""
     if matrix := config.stash.get(MATRIX, {}):
         terminalreporter.section("killed at every step")
         for scenario, (cells, remark) in matrix.items():
             terminalreporter.line(f"{scenario:32} {cells:4}  {remark}")
         terminalreporter.line(f"{'cells':32} {sum(cells for cells, _ in matrix.values()):4}")
-    if figures := config.stash.get(FIGURES, []):
-        terminalreporter.section("figures")
-        for line in figures:
-            terminalreporter.line(line)
 
 
 @pytest.fixture

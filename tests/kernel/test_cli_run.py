@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
-import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +23,7 @@ from fairlead.kernel import process
 from fairlead.model import errors
 from tests.fake_agent import FakeAgent, network
 from tests.net import Containers
+from tests.terminal import Terminal
 from tests.wait import eventually
 
 SH = ("sh", "-c")
@@ -50,6 +48,11 @@ class Fairlead:
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **more}
         self.started.append(subprocess.Popen(command, env=self.environment, **streams))
         return self.started[-1]
+
+    def terminal(self, *words: str) -> Terminal:
+        """Start a command on a terminal of its own; it is ended with the test."""
+        self.terminals.append(Terminal(self.environment, *words))
+        return self.terminals[-1]
 
     def attempt(self, *words: str, stdin: str = "", deadline: float = 30) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
@@ -294,49 +297,9 @@ class TestSignals:
         assert fairlead.clean
 
 
-class Terminal:
-    """A command on a terminal of its own, typed at and read from."""
-
-    def __init__(self, fairlead: Fairlead, *words: str) -> None:
-        pid, self._fd = pty.fork()
-        if pid == 0:
-            os.execve(  # noqa: S606  # the program under test
-                sys.executable, [sys.executable, "-m", "fairlead.cli", *words], fairlead.environment
-            )
-        self.pid = pid
-        self.text = ""
-        fairlead.terminals.append(self)
-
-    def type(self, text: str) -> None:
-        os.write(self._fd, text.encode())
-
-    def until(self, text: str, deadline: float = 20) -> None:
-        """Read until ``text`` was printed."""
-        end = time.monotonic() + deadline
-        while text not in self.text:
-            ready, _, _ = select.select([self._fd], [], [], max(0, end - time.monotonic()))
-            assert ready, f"no {text!r} in {self.text!r}"
-            try:
-                self.text += os.read(self._fd, 4096).decode()
-            except OSError:
-                assert text in self.text, self.text
-
-    def wait(self) -> int:
-        _, status = os.waitpid(self.pid, 0)
-        self.pid = 0
-        return os.waitstatus_to_exitcode(status)
-
-    def close(self) -> None:
-        """End the command if the test did not get that far."""
-        os.close(self._fd)
-        if self.pid:
-            os.kill(self.pid, signal.SIGKILL)
-            self.wait()
-
-
 class TestTerminal:
     def test_the_command_has_the_terminal(self, fairlead: Fairlead) -> None:
-        terminal = Terminal(fairlead, "run", "-it", "--network", "none", "sh")
+        terminal = fairlead.terminal("run", "-it", "--network", "none", "sh")
         terminal.type("tty; stty size >/dev/null && echo is-a-terminal; read x; echo got-$x\n")
         terminal.until("is-a-terminal\r\n")
         terminal.type("this\n")
@@ -345,8 +308,7 @@ class TestTerminal:
         assert terminal.wait() == 5
 
     def test_ctrl_c_is_the_command_s(self, fairlead: Fairlead) -> None:
-        terminal = Terminal(
-            fairlead,
+        terminal = fairlead.terminal(
             "run",
             "--network",
             "none",
@@ -360,7 +322,7 @@ class TestTerminal:
         assert fairlead.clean
 
     def test_ctrl_z_stops_both_and_both_go_on(self, fairlead: Fairlead) -> None:
-        terminal = Terminal(fairlead, "run", "--network", "none", *SH, "echo ready; read x; echo got-$x")
+        terminal = fairlead.terminal("run", "--network", "none", *SH, "echo ready; read x; echo got-$x")
         terminal.until("ready")
         terminal.type("\x1a")
         _, status = os.waitpid(terminal.pid, os.WUNTRACED)

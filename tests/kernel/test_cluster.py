@@ -77,6 +77,7 @@ class Town:
         count: int,
         *options: str,
         etcd: bool = False,
+        interval: float = 2,
         family: int = 0,
         mtus: Sequence[int] = (),
         narrow: int = 0,
@@ -98,8 +99,8 @@ class Town:
         self.agents = []
         for node in self.nodes:
             reached = ("--node-ip", node.v6 if family == 6 else node.v4) if family else ()
-            words = ("--node", f"node{node.number}", "--store", store, "--interval", "2", "--ttl", "2", *reached, *options)
-            agent = Agent(node, *words)
+            often = ("--interval", str(interval), "--ttl", "2")
+            agent = Agent(node, "--node", f"node{node.number}", "--store", store, *often, *reached, *options)
             cleanup.callback(agent.remove)
             agent.start()
             self.agents.append(agent)
@@ -115,7 +116,7 @@ def town(cleanup: ExitStack, tmp_path: Path) -> Callable[..., Town]:
 
 
 @pytest.mark.parametrize("driver", ["vxlan", "host-gw"])
-def test_containers_of_two_nodes_reach_each_other(town: Callable[[int], Town], containers: Containers, driver: str) -> None:
+def test_containers_of_two_nodes_reach_each_other(town: Callable[..., Town], containers: Containers, driver: str) -> None:
     made = town(2)
     one, two = made.agents
     one.network("farm", "10.60.0.0/16", "fd60::/64", driver=driver)
@@ -136,8 +137,8 @@ def attached(agent: Agent, one: Namespace, network: str = "farm", **fields: obje
     return address(agent.attach(one, network, **fields))
 
 
-def farm(town: Callable[[int], Town], count: int = 2, driver: str = "vxlan", **spec: object) -> Town:
-    made = town(count)
+def farm(town: Callable[..., Town], count: int = 2, driver: str = "vxlan", *, interval: float = 2, **spec: object) -> Town:
+    made = town(count, interval=interval)
     subnets = [str(spec.pop("subnet", "10.60.0.0/16"))]
     made.agents[0].network("farm", *subnets, driver=driver, **spec)
     for agent in made.agents:
@@ -151,7 +152,7 @@ def routes(node: Node) -> dict[str, str]:
     return {words[1] if words[0] == "unreachable" else words[0]: " ".join(words) for words in lines if words}
 
 
-def test_a_node_that_dies_is_not_sent_to_and_comes_back(town: Callable[[int], Town], containers: Containers) -> None:
+def test_a_node_that_dies_is_not_sent_to_and_comes_back(town: Callable[..., Town], containers: Containers) -> None:
     made = farm(town)
     one, two = made.agents
     here, there = containers.new("here"), containers.new("there")
@@ -170,7 +171,7 @@ def test_a_node_that_dies_is_not_sent_to_and_comes_back(town: Callable[[int], To
     assert not two.drift()
 
 
-def test_an_agent_that_is_away_takes_nothing_from_its_containers(town: Callable[[int], Town], containers: Containers) -> None:
+def test_an_agent_that_is_away_takes_nothing_from_its_containers(town: Callable[..., Town], containers: Containers) -> None:
     made = farm(town)
     one, two = made.agents
     here, there = containers.new("here"), containers.new("there")
@@ -184,7 +185,7 @@ def test_an_agent_that_is_away_takes_nothing_from_its_containers(town: Callable[
     assert " 0% packet loss" in said, said
 
 
-def test_a_node_gets_another_address(town: Callable[[int], Town], containers: Containers) -> None:
+def test_a_node_gets_another_address(town: Callable[..., Town], containers: Containers) -> None:
     made = farm(town)
     one, two = made.agents
     here, there = containers.new("here"), containers.new("there")
@@ -197,8 +198,8 @@ def test_a_node_gets_another_address(town: Callable[[int], Town], containers: Co
     eventually(lambda: not one.drift() and not two.drift())
 
 
-def test_what_somebody_breaks_between_nodes_is_repaired(town: Callable[[int], Town], containers: Containers) -> None:
-    made = farm(town)
+def test_what_somebody_breaks_between_nodes_is_repaired(town: Callable[..., Town], containers: Containers) -> None:
+    made = farm(town, interval=60)
     one, two = made.agents
     here, there = containers.new("here"), containers.new("there")
     attached(one, here)
@@ -217,7 +218,7 @@ def test_what_somebody_breaks_between_nodes_is_repaired(town: Callable[[int], To
         eventually(lambda: not one.drift() and here.pings(at), deadline=8, what="the way is back")
 
 
-def test_policies_know_containers_of_other_nodes(town: Callable[[int], Town], containers: Containers) -> None:
+def test_policies_know_containers_of_other_nodes(town: Callable[..., Town], containers: Containers) -> None:
     made = farm(town)
     one, two = made.agents
     web, rogue, db = (containers.new(name) for name in ("web", "rogue", "db"))
@@ -243,7 +244,7 @@ def test_policies_know_containers_of_other_nodes(town: Callable[[int], Town], co
     eventually(lambda: "rogue" in str(two.client.flows(verdict="dropped")), what="flows name the other node's container")
 
 
-def test_a_full_network_lends_addresses(town: Callable[[int], Town], containers: Containers) -> None:
+def test_a_full_network_lends_addresses(town: Callable[..., Town], containers: Containers) -> None:
     """Two blocks of eight addresses, three nodes: the third borrows, and says who has what once nothing is left."""
     made = farm(town, 3, subnet="10.60.0.0/28")
     made.agents[0].client.delete("networks", "farm")

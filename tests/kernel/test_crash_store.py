@@ -129,7 +129,7 @@ def test_a_full_disk_lets_containers_go_and_forgets_them_when_it_can(
             assert cni(node, "DEL", each, USED) == (0, {}), "removing containers is how people make room"
         eventually(lambda: "eth0" not in one.run("ip", "-br", "link") + other.run("ip", "-br", "link"))
         assert disk.rows >= {f"{one.name}:eth0", f"{other.name}:eth0"}
-        assert agent.client.status().pending == 2
+        eventually(lambda: agent.client.status().pending == 2, what="the kernel has let go, the store has not")
         assert used(agent) == 4, "addresses that the store still knows are given to nobody"
         assert "is detached, but not forgotten" in agent.log
         status, said = cni(node, "ADD", one, USED)
@@ -155,7 +155,7 @@ def test_a_vanished_container_is_detached_on_a_full_disk(agent: Agent, disk: Dis
     disk.fill()
     one.remove()
     eventually(lambda: not agent.client.objects("endpoints"))
-    assert agent.client.status().pending == 1
+    eventually(lambda: agent.client.status().pending == 1, what="the kernel has let go, the store has not")
     disk.empty()
     eventually(lambda: agent.client.status().pending == 0)
     assert not disk.rows

@@ -139,6 +139,10 @@ TARGETS = (
     "/v1/objects/networks/default",
     "/v1/attach",
     "/v1/detach",
+    "/v1/change",
+    "/v1/policy/preview",
+    "/v1/policy/hits",
+    "/v1/policy/explain?from=%00&to=x:y",
     "/cni",
     "/",
 )
@@ -317,6 +321,10 @@ def test_any_json_anywhere(agent: Agent, door: Door, record_figures: list[str]) 
         ("GET", "/v1/objects/NAME"),
         ("GET", "/v1/objects/endpoints/NAME"),
         ("DELETE", "/v1/objects/NAME/x"),
+        ("POST", "/v1/change"),
+        ("POST", "/v1/policy/preview"),
+        ("GET", "/v1/policy/explain?from=NAME&to=x"),
+        ("GET", "/v1/policy/explain?from=10.0.0.1&to=10.0.0.2&port=NAME"),
         ("PATCH", "/NAME"),
     ]
     names = st.sampled_from(["x", "..%2f..", "%00", "%0d%0a", "a;b", "%F0%9F", "x" * 3000, "%25", "networks"])
@@ -337,7 +345,8 @@ def test_what_is_too_large_is_refused(agent: Agent, door: Door, record_figures: 
             b'{"a":' * 100_000,
             b'"' + b"x" * (wire.MAX_BODY - 2) + b'"',
         ):
-            for method, path in (("POST", "/v1/attach"), ("PUT", "/v1/objects"), ("POST", "/v1/detach")):
+            routes = ("/v1/attach", "/v1/detach", "/v1/change", "/v1/policy/preview")
+            for method, path in (("PUT", "/v1/objects"), *(("POST", route) for route in routes)):
                 polite(*door.ask(method, path, body))
             assert door.ask("POST", "/cni", body, **{"X-CNI-Command": "ADD"})[0] in {400, 422}
         for head in (

@@ -163,6 +163,6 @@ def test_what_the_kernel_had_to_drop_is_an_event(events: Events, nl: Netlink, wh
 def test_close_leaves_no_descriptor(room: Room) -> None:
     before = descriptors()
     made = Events(room.fd)
-    assert descriptors() == before + 2
+    assert descriptors() == before + 3
     made.close()
     assert descriptors() == before

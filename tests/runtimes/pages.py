@@ -11,11 +11,10 @@ A command without output on the page may print what it likes. Every command must
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
-
-from tests.runtimes.host import Host
+from typing import NamedTuple, Protocol
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -33,7 +32,14 @@ def blocks(page: str) -> list[list[Step]]:
     return [list(_steps(block)) for block in found]
 
 
-def follow(host: Host, steps: list[Step]) -> None:
+class Where(Protocol):
+    """Where a page's commands are run."""
+
+    def attempt(self, *command: str, deadline: float) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+
+
+def follow(host: Where, steps: list[Step]) -> None:
     """Run the commands of one block and compare what they print."""
     for step in steps:
         done = host.attempt("sh", "-c", step.command, deadline=60)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from textwrap import dedent
@@ -297,3 +299,32 @@ def test_hostile_json_is_refused(data: bytes, told: str) -> None:
 def test_deep_json_of_no_certain_shape_is_refused() -> None:
     with pytest.raises(Invalid, match="not JSON"):
         codec.decode(b"[" * 100_000, object)
+
+
+THREADS = """
+import sys, threading, msgspec
+from fairlead.model import codec
+
+sys.setswitchinterval(1e-6)
+for number in range(60):
+    inner = msgspec.defstruct(f"Inner{number}", [(f"field{at}", int | None, None) for at in range(30)])
+    outer = msgspec.defstruct("Outer", [("one", inner), ("many", list[inner])])
+    together = threading.Barrier(4)
+
+    def read(to, text):
+        together.wait()
+        codec.decode(text, to)
+
+    wanted = [(inner, "{}"), (outer, '{"one": {}, "many": []}')] * 2
+    threads = [threading.Thread(target=read, args=each) for each in wanted]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+"""
+
+
+def test_threads_may_read_the_same_kinds_for_the_first_time_together() -> None:
+    """The library would crash the process, so another one tries."""
+    done = subprocess.run([sys.executable, "-c", THREADS], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

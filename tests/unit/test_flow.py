@@ -15,11 +15,13 @@ from fairlead.datapath.ebpf.layout import Kind, Seen
 from fairlead.flow.collect import Follower
 from fairlead.flow.enrich import Names, address, packed
 from fairlead.flow.filter import Query
+from fairlead.flow.hits import Tally
 from fairlead.flow.record import Record
 from fairlead.model.address import ContainerID, Interface, InterfaceName, Name
 from fairlead.model.endpoint import Endpoint, EndpointSpec, Sandbox
 from fairlead.model.errors import Invalid
 from fairlead.model.meta import Meta
+from fairlead.policy.hits import Hit
 
 
 def endpoint(name: str, *addresses: str, **labels: str) -> Endpoint:
@@ -154,3 +156,24 @@ def test_a_line_for_people() -> None:
     assert "7 flows lost" in line(Flow(time="2026-01-02T03:04:05Z", event="lost", lost=7))
     hostile = record("fd00::2", "2001:db8::1").flow()
     assert "world [2001:db8::1]:80" in line(hostile)
+
+
+def test_each_rule_is_counted_once_for_a_connection() -> None:
+    tally = Tally()
+    tally.connection("a", 0, 1.0, ends=False)  # its opener is under no rule
+    tally.connection("a", 7, 2.0, ends=False)  # the other end tells its rule later
+    tally.connection("a", 7, 3.0, ends=True)
+    tally.connection("b", 5, 4.0, ends=False)
+    tally.connection("b", 7, 5.0, ends=True)
+    tally.drop(0, 6.0)
+    tally.drop(5, 7.0)
+    assert tally.hits() == {7: Hit(2, 0, 5.0), 5: Hit(1, 1, 7.0), 0: Hit(0, 1, 6.0)}
+
+
+def test_what_never_ends_is_forgotten_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fairlead.flow.hits._MOST", 3)
+    tally = Tally()
+    for at in range(10):
+        tally.connection(at, 1, float(at), ends=False)
+    assert tally.hits()[1].connections == 10
+    assert list(tally._told) == [7, 8, 9]

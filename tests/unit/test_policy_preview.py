@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import product
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from fairlead.agent.preview import Scene, preview
+from fairlead.api.schema import Proposal
 from fairlead.model import codec
 from fairlead.model.address import Address
 from fairlead.policy.book import Book
@@ -41,7 +45,7 @@ def policy(spec: dict[str, Any], kind: str = "NetworkPolicy", name: str = "p") -
 def test_what_is_isolated_is_told_by_workload_and_namespace() -> None:
     change = policy({"podSelector": {"matchLabels": {"app": "db"}}})
     assert books([*ENDS], [*ENDS, change]).rows() == [
-        Row(allowed=False, sources=("*", "world"), destinations=("shop/db",), ports="everything", pairs=6),
+        Row(allowed=False, sources=("*", "world"), destinations=("shop/db",), ports="everything", pairs=5),
     ]
 
 
@@ -54,6 +58,13 @@ def test_ports_and_families_are_told_apart() -> None:
         Row(allowed=True, sources=("shop/api", "10.0.0.0/24"), destinations=("shop/db",), ports="tcp 5432", pairs=2),
         Row(allowed=True, sources=("red/spy",), destinations=("shop/db",), ports="tcp 5432 (IPv4)", pairs=1),
     ]
+
+
+def test_containers_of_other_nodes_are_under_policies_too() -> None:
+    far = replace(WEB, metadata=replace(WEB.metadata, name="web:eth0@n2"), spec=replace(WEB.spec, node="n2"))
+    change = policy({"podSelector": {"matchLabels": {"app": "web"}}})
+    asked = asyncio.run(preview(Scene("n1", [DB, far], []), Proposal(apply=(codec.to_tree(change),)), lambda thing: thing))
+    assert [(one.allowed, one.destinations) for one in asked.differences] == [(False, ("shop/web",))]
 
 
 def test_a_rule_that_changes_nothing_for_anybody_is_no_change() -> None:

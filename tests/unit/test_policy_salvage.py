@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fairlead.desired.state import NodeState
 from fairlead.model import codec
@@ -41,6 +43,19 @@ def shut(*things: Any) -> tuple[set[str], set[str]]:
     )
 
 
+FIELDS = (
+    "podSelector",
+    "policyTypes",
+    "ingress",
+    "egress",
+    "tier",
+    "priority",
+    "subject",
+    "namespaces",
+    "pods",
+    "action",
+    "from",
+)
 SHOP, ALL = {"web", "db"}, {"web", "db", "spy"}
 APP = {"matchLabels": {"app": "db"}}
 
@@ -157,3 +172,24 @@ def test_what_is_put_right_takes_its_place() -> None:
     state = done(state, book.drop(*wrong))
     assert dict(state.owners()) == before
     assert book.rules() == {}
+
+
+TREES: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.sampled_from(["Deny", "Accept", "Admin", "Ingress", "x"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.sampled_from(sorted(PLURALS.values())), TREES, st.binary(max_size=8))
+def test_nothing_that_is_stored_does_harm(plural: str, spec: Any, noise: bytes) -> None:
+    key = ("shop", "p") if plural == "networkpolicies" else ("", "default")
+    data = json.dumps({"kind": "x", "metadata": {"name": key[1], "namespace": key[0]}, "spec": spec}).encode()
+    book = Book()
+    state = before = done(NodeState(), book.put(WEB, DB, SPY))
+    for one in (data, data[: len(data) // 2], noise):
+        found = read(plural, one, key)
+        assert isinstance(found, Broken)
+        state = done(state, book.put(found))
+        assert book.explain(WEB, DB, "tcp", 80).steps
+    assert dict(done(state, book.drop(found)).owners()) == dict(before.owners())

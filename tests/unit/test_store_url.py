@@ -56,7 +56,7 @@ def test_the_password_comes_from_a_file_or_the_environment(tmp_path: Path) -> No
     [
         ("", "scheme ''"),
         ("/var/lib/store.db", "the scheme '/var/lib"),
-        ("http://h", "there are sqlite:///FILE and etcd://"),
+        ("http://h", "there are sqlite:///FILE, etcd://"),
         ("sqlite://store.db", "three slashes"),
         ("sqlite:store.db", "the scheme"),
         ("sqlite:///var/lib/", "three slashes"),

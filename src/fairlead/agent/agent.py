@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 import fairlead
 from fairlead.api.encryption import Encryption, Rotated
+from fairlead.api.routing import BgpRoute, BgpStatus
 from fairlead.api.schema import (
     Applied,
     Attach,
@@ -24,8 +25,11 @@ from fairlead.api.schema import (
     Flow,
     Narrow,
     Pool,
+    Previewed,
+    Proposal,
     Report,
     Reserve,
+    RuleHits,
     Status,
 )
 from fairlead.doctor.base import Facts
@@ -42,7 +46,9 @@ from fairlead.model.meta import Object, kind
 from fairlead.model.network import CLUSTER, Driver, Network
 from fairlead.model.node import Node as Machine
 from fairlead.model.reservation import Reservation
+from fairlead.model.secret import Secret
 
+from .bgp import Bgp
 from .blocks import Blocks
 from .cluster import Cluster
 from .config import Settings
@@ -52,7 +58,9 @@ from .garbage import Garbage
 from .host import Host
 from .networks import Networks
 from .node import Node
-from .policies import KINDS, Policies
+from .peerings import KINDS as BGP_KINDS
+from .policies import KINDS, Policies, Thing, placed
+from .preview import Scene, preview, refuse_other
 from .reservations import Reservations
 from .unreadable import Unreadable
 
@@ -79,11 +87,13 @@ class Agent:
         cluster: Cluster,
         blocks: Blocks,
         unreadable: Unreadable,
+        bgp: Bgp,
         collector: Collector | None,
     ) -> None:
         self.settings, self._host, self._ledger, self.collector = settings, host, ledger, collector
         self._garbage, self.policies, self._unreadable = garbage, policies, unreadable
         self.cluster, self.blocks = cluster, blocks
+        self.bgp, self.peerings = bgp, bgp.peerings
         self.node, self.networks, self.endpoints, self.reservations = node, networks, endpoints, reservations
         self._since = time.monotonic()
         self.ready = False
@@ -125,10 +135,17 @@ class Agent:
         self._refuse_unready()
         async with self._changing:
             if isinstance(thing, KINDS):
-                return await self.policies.apply(thing)
+                done = await self.policies.apply(thing)
+                self.bgp.want()  # labels of nodes
+                return done
+            if isinstance(thing, BGP_KINDS):
+                done = await self.peerings.apply(thing)
+                self.bgp.want()
+                return done
             if not isinstance(thing, Network):
                 raise Invalid(f"a {kind(thing)} is not made by apply; containers that are attached make it", field="kind")
             done = await self.networks.apply(thing, self._users(thing.name))
+            self.bgp.want()
             await self.endpoints.follow(thing.name)
             await self.policies.renew()  # a gateway is an address of this node
             return done
@@ -152,10 +169,16 @@ class Agent:
                 if plural == Machine.plural and self.cluster.alive is not None:
                     await self.cluster.leave_behind(name)
                 return await self.policies.delete(plural, name)
+        if plural in self.peerings.all:
+            async with self._changing:
+                said = await self.peerings.delete(plural, name)
+                self.bgp.want()
+                return said
         self.objects(plural)
         async with self._changing:
             gone = await self.networks.delete(name, self._users(name))
             await self.policies.renew()
+            self.bgp.want()
             return gone
 
     async def purge(self) -> None:
@@ -163,9 +186,10 @@ class Agent:
         self.ready, self.reason = False, "everything was removed; start the agent again"
         for endpoint in list(self.endpoints.all.values()):
             await self.endpoints.detach(Detach(container=endpoint.spec.container, wait=False))
+        await self.bgp.purge()
         await self.node.purge()
 
-    def objects(self, plural: str, *, everywhere: bool = False) -> list[Object]:
+    def objects(self, plural: str, *, everywhere: bool = False, reveal: bool = False) -> list[Object]:
         """All objects of a kind, by name."""
         endpoints: Mapping[str, Object] = self.endpoints.all
         if everywhere:
@@ -176,9 +200,12 @@ class Agent:
             Endpoint.plural: endpoints,
             Block.plural: self.blocks.all,
             Reservation.plural: self.reservations.all,
+            **self.peerings.all,
             **shown,
             Machine.plural: self.cluster.seen(shown[Machine.plural]),
         }
+        if reveal:
+            tables[Secret.plural] = self.peerings.of(Secret)
         if plural not in tables:
             raise Missing(f"{plural[:80]!r} is not a kind known here; known: {', '.join(tables)}", field="kind")
         return [thing for _, thing in sorted(tables[plural].items())]
@@ -225,15 +252,46 @@ class Agent:
         self._refuse_unready()
         return Rotated(generation=await self.cluster.encryption.rotate())
 
+    async def bgp_status(self) -> BgpStatus:
+        """The speaker and its neighbours."""
+        return await self.bgp.status()
+
+    async def bgp_routes(self, query: Mapping[str, str]) -> list[BgpRoute]:
+        """The routes that it knows."""
+        return await self.bgp.routes(query)
+
     async def explain(self, query: Mapping[str, str]) -> Explained:
         """Whether one may talk to another, and why."""
-        everybody = (*self.endpoints.all.values(), *self.cluster.remotes.values())
-        town = Town(everybody, self.policies.here, self._shares)
+        town = Town(self._everybody, self.policies.here, self.cluster.machines, self._shares)
         return await explain(self.policies.book, town, query, self.node.ask)
+
+    @property
+    def _everybody(self) -> tuple[Endpoint, ...]:
+        """The containers of this node and those that others tell of."""
+        return (*self.endpoints.all.values(), *self.cluster.remotes.values())
 
     def _shares(self, endpoint: Endpoint) -> bool:
         """Whether an endpoint is on the host's network."""
         return self.networks.get(endpoint.spec.network).spec.driver is Driver.HOST
+
+    async def preview(self, proposal: Proposal) -> Previewed:
+        """What would change if objects were applied or deleted."""
+        flows = self.collector.recent() if self.collector else []
+        scene = Scene(self.settings.node, [*self.policies.depended_on(), *self._everybody], flows)
+        async with self._examining:  # each takes two books' memory
+            return await preview(scene, proposal, self._placed)
+
+    @staticmethod
+    def _placed(thing: Object) -> Thing:
+        if not isinstance(thing, KINDS):
+            raise refuse_other(thing)
+        return placed(thing)
+
+    def hits(self) -> list[RuleHits]:
+        """Every rule and how often it has decided."""
+        if self.collector is None:
+            raise Unsupported("hits are counted by the eBPF plane, and this agent enforces by nftables", field="plane")
+        return self.policies.hits(self.collector)
 
     async def flows(self, query: Mapping[str, str]) -> list[Flow]:
         """The last flows that match."""
@@ -268,6 +326,7 @@ class Agent:
                 unreached=tuple(self.cluster.unreached()),
                 encryption=await self.encryption(),
                 narrow=tuple(self._narrow()),
+                bgp=await self.bgp.status(),
             )
             return examine(facts)
 

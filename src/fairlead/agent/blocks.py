@@ -53,16 +53,21 @@ class Blocks:
     ) -> None:
         """``labels`` answers with this node's. ``clustered``: other nodes have the same store."""
         self.all: dict[str, Block] = {}
+        self.on_change: Callable[[Block | None, Block | None], None] = lambda *_: None
+        self._seen: dict[str, int] = {}
         self._store, self._ledger, self._me, self._labels, self._clustered = store, ledger, me, labels, clustered
         self._networks: dict[str, Network] = {}
         self._claiming: dict[tuple[str, Family], asyncio.Lock] = {}
         self._news = asyncio.Event()
         self._idle: set[str] = set()
+        self._leaving: set[str] = set()
         self._owed: set[asyncio.Task[None]] = set()
 
     def load(self, stored: Iterable[Stored]) -> None:
         """Take what is stored, before the networks that they are of."""
-        self.all |= {thing.name: thing for thing in stored if isinstance(thing, Block)}
+        for thing in stored:
+            if isinstance(thing, Block):
+                self._notice(thing, gone=False)
 
     def shared(self, network: Network) -> bool:
         """Whether its addresses come from blocks: nobody may give one out that he has not claimed."""
@@ -96,21 +101,36 @@ class Blocks:
 
     def mine(self, network: str) -> list[Prefix]:
         """What this node may give out of a network: its blocks, and what others lent it."""
-        found = [one.spec.cidr for one in self.of(network) if one.spec.node == self._me]
+        found = [one.spec.cidr for one in self.of(network) if one.spec.node == self._me and one.name not in self._leaving]
         lent = (Address(text) for one in self.of(network) for text, node in one.spec.lent.items() if node == self._me)
         return found + [one.host() for one in lent if not any(cidr.holds(one) for cidr in found)]
 
-    def learn(self, name: str, block: Block | None) -> Block | None:
-        """A block is new, another or gone: what it was. Of one network's, the ledger follows."""
-        before = self.all.pop(name, None)
-        if block is not None:
-            self.all[name] = block
+    def learn(self, block: Block, *, gone: bool) -> None:
+        """A block is new, another or gone; the ledger follows.
+
+        What this node wrote itself it knows before the store's events tell of what was before that: these are passed over.
+        """
+        before = self.all.get(block.name)
+        if not self._notice(block, gone=gone):
+            return
+        now = self.all.get(block.name)
         self._news.set()
         self._news.clear()
-        for network in {one.spec.network for one in (before, block) if one is not None}:
+        for network in {one.spec.network for one in (before, now) if one is not None}:
             if of := self._networks.get(network):
-                self._follow(of, before, block)
-        return before
+                self._follow(of, before, now)
+
+    def _notice(self, block: Block, *, gone: bool) -> bool:
+        """Remember it; whether it is news."""
+        revision = int(block.metadata.resource_version or 0)
+        if revision < self._seen.get(block.name, 0):
+            return False
+        self._seen[block.name] = revision
+        before = self.all.pop(block.name, None)
+        if not gone:
+            self.all[block.name] = block
+        self.on_change(before, None if gone else block)
+        return True
 
     async def more(self, network: Network, lacking: Lacking, fits: Fits) -> None:
         """Get what may help where the own blocks lack an address; ``Exhausted`` if there is nothing."""
@@ -129,8 +149,9 @@ class Blocks:
         """Give back what has been of no use since the last call, and offer what others may need. Harmless to repeat."""
         idle = {one.name for network in self._networks.values() for one in self._unused(network)}
         for name in idle & self._idle:
-            if block := self.all.get(name):
-                await self._release(block)
+            block = self.all.get(name)
+            if block and (not block.spec.spare or await self._swap(block, spare=())):
+                await self._release(self.all[name])
         self._idle = idle
         for network in list(self._networks.values()):
             for family in network.spec.families:
@@ -201,17 +222,17 @@ class Blocks:
                 log.error("block %s: %s", block.spec.cidr, problem)  # noqa: TRY400  # a person reads this
 
     def _unused(self, network: Network) -> Iterator[Block]:
-        """Blocks of this node in which nobody has an address, but for one of each family to begin with."""
+        """Blocks of this node in which nobody has an address; the last of each family stays, to begin with."""
         mine = {one.spec.cidr: one for one in self.of(network.name) if one.spec.node == self._me}
-        spared: set[Family] = set()
-        for pool in self._pools(network):
-            block = mine.get(pool.cidr)
-            single = pool.cidr.length == pool.subnet.bits
-            if block is None or pool.used or (not single and pool.family not in spared):
-                if not single:
-                    spared.add(pool.family)
+        pools = [pool for pool in self._pools(network) if pool.cidr in mine]
+        used = {pool.cidr for pool in pools if pool.used > len(mine[pool.cidr].spec.spare)}
+        kept = {pool.family for pool in pools if pool.cidr in used}
+        for pool in pools:
+            if pool.cidr in used:
                 continue
-            yield block
+            if pool.family in kept or pool.cidr.length == pool.subnet.bits:
+                yield mine[pool.cidr]
+            kept.add(pool.family)
 
     def _exhausted(self, network: Network, family: Family) -> bool:
         subnets = [one for one in network.spec.subnets if one.family == family]
@@ -237,7 +258,7 @@ class Blocks:
                     return False
                 continue
             assert isinstance(stored, Block)
-            self.learn(name, stored)
+            self.learn(stored, gone=False)
             log.info("network %s: took %s", network.name, cidr)
             return True
         raise Unavailable(f"network {network.name}: {_TRIES} blocks in a row were taken by others first; try again")
@@ -299,14 +320,18 @@ class Blocks:
                 self._ledger.release(f"{_SPARE}{address}")
 
     async def _release(self, block: Block) -> None:
-        """Give a block back: nobody gets an address of it from now on."""
-        network = self._networks[block.spec.network]
-        left = [one for one in self.mine(network.name) if one != block.spec.cidr]
+        """Give a block back: from now on nobody gets an address of it, whether the store has heard of it yet or not."""
+        network = self._networks.get(block.spec.network)
+        if network is None or block.name in self._leaving:
+            return
+        self._leaving.add(block.name)
         try:
-            self._ledger.define(network, left)
+            self._ledger.define(network, self.mine(network.name))
+            await self._erase(block)
         except Conflict:
-            return  # somebody was quicker
-        if not await self._erase(block):
+            pass  # somebody got an address of it just now
+        finally:
+            self._leaving.discard(block.name)
             self._ledger.define(network, self.mine(network.name))
 
     def returned(self, network: str, addresses: Iterable[Address]) -> None:
@@ -331,7 +356,7 @@ class Blocks:
             log.error("block %s, in which containers of this node live: %s", block.spec.cidr, problem)  # noqa: TRY400
             return
         assert isinstance(stored, Block)
-        self.learn(block.name, stored)
+        self.learn(stored, gone=False)
 
     async def _swap(self, block: Block, **changes: object) -> bool:
         """Change a block if it is still what we know; else learn what it is."""
@@ -342,26 +367,29 @@ class Blocks:
             await self._look(block)
             return False
         assert isinstance(stored, Block)
-        self.learn(block.name, stored)
+        self.learn(stored, gone=False)
         return True
 
     async def _erase(self, block: Block) -> bool:
         try:
-            await self._store.commit(Delete(Block.plural, block.key, block.metadata.resource_version))
+            (gone,) = await self._store.commit(Delete(Block.plural, block.key, block.metadata.resource_version))
         except Missing:
-            pass
+            gone = block
         except Conflict:
             await self._look(block)
             return False
         except Unavailable as problem:
             log.warning("block %s is not given back yet: %s", block.spec.cidr, problem)
             return False
-        self.all.pop(block.name, None)
+        self._notice(gone if isinstance(gone, Block) else block, gone=True)
         return True
 
     async def _look(self, block: Block) -> None:
         found = await self._store.get(Block.plural, block.key)
-        self.learn(block.name, found if isinstance(found, Block) else None)
+        if isinstance(found, Block):
+            self.learn(found, gone=False)
+        elif known := self.all.get(block.name):
+            self.learn(known, gone=True)
 
     def _later(self, act: Coroutine[Any, Any, object]) -> None:
         task = asyncio.create_task(_quietly(act))

@@ -6,6 +6,7 @@ Nodes, networks and blocks come as the store tells of them, in any order. What e
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -21,7 +22,7 @@ from fairlead.model.meta import Object
 from fairlead.model.network import CLUSTER, Network
 from fairlead.model.node import Node as Machine
 from fairlead.model.node import NodeCondition
-from fairlead.store.base import MAX_CHANGES, Delete, Key, Store, Stored
+from fairlead.store.base import Delete, Key, Store, Stored
 from fairlead.topology import crypt, mtu, routes
 from fairlead.topology.station import Station
 
@@ -55,6 +56,8 @@ class Cluster:
         self.alive: frozenset[str] | None = None
         """The nodes that give signs of life; None as long as nobody can tell."""
         self._store = store
+        self._touched: dict[str, set[str] | None] = {}
+        self._news = asyncio.Event()
         self._vigil = Vigil(self._underlay, self._judged)
         self._stations: dict[str, Station] = {}
         self._me, self._node, self._ask_networks, self._blocks = me, node, networks, blocks
@@ -117,8 +120,9 @@ class Cluster:
         if self.alive is None or name in self.alive or (name in self._vigil.silent and name not in self._vigil.dead):
             raise Conflict(f"node {name} gives signs of life; stop its agent first: fairlead down", field="name")
         theirs = [one for one in self.remotes.values() if one.spec.node == name]
-        for start in range(0, len(theirs), MAX_CHANGES):
-            await self._store.commit(*(Delete(Endpoint.plural, one.key) for one in theirs[start : start + MAX_CHANGES]))
+        most = self._store.at_once
+        for start in range(0, len(theirs), most):
+            await self._store.commit(*(Delete(Endpoint.plural, one.key) for one in theirs[start : start + most]))
         await self._blocks.collect(self.machines.keys() - {name})
 
     async def moved(self) -> None:
@@ -127,31 +131,40 @@ class Cluster:
         await self._node.follow(self._own(self._networks()))
         await self._node.follow(self._rows(self._networks(), self._others()))
 
-    async def network(self, network: Network) -> None:
-        """A network is new or another."""
-        if network.spec.driver in CLUSTER:
+    def touch_network(self, name: str) -> None:
+        """A network is new, another or gone: so are all ways on it."""
+        self._touched[name] = None
+        self._news.set()
+
+    def touch_block(self, before: Block | None, block: Block | None) -> None:
+        """A block is new, another or gone: so are the ways to those who had it and who have it."""
+        for one in (before, block):
+            if one is not None:
+                nodes = self._touched.setdefault(one.spec.network, set())
+                if nodes is not None:
+                    nodes |= {one.spec.node, *one.spec.lent.values()}
+        self._news.set()
+
+    async def run(self) -> None:
+        """Bring what was touched to the kernel, as long as this runs."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            touched, self._touched = self._touched, {}
+            changes: dict[str, Rows] = self._own(())
             self._tell()
-            await self._node.follow(self._own((network,)))
-            await self._node.follow(self._rows((network,), self._others()))
+            for name, nodes in touched.items():
+                changes |= self._ways(name, nodes)
+            await self._node.follow(changes)
 
-    async def without(self, network: str) -> None:
-        """A network is no more."""
-        owners = [one for one in self._node.state.owners() if one.startswith(routes.owner(network, ""))]
-        left = [one for one in self._networks() if one.name != network]
-        self._tell(left)
-        await self._node.follow({**dict.fromkeys(owners, ()), **self._sealed(left, self._others())})
-        await self._node.follow({own_owner(network): (), ENCRYPTION: self._devices(left)})
-
-    async def block(self, before: Block | None, block: Block | None) -> None:
-        """A block is new, another or gone."""
-        known = self._ask_networks()
-        for network in {one.spec.network for one in (before, block) if one is not None}:
-            if (of := known.get(network)) is None or of.spec.driver not in CLUSTER:
-                continue
-            touched = {name for one in (before, block) if one is not None for name in (one.spec.node, *one.spec.lent.values())}
-            if self._me.name in touched:
-                await self._node.follow(self._own((of,)))
-            await self._node.follow(self._rows((of,), touched - {self._me.name}))
+    def _ways(self, name: str, nodes: set[str] | None) -> dict[str, Rows]:
+        """All rows of one network that concern these nodes; of all nodes if None."""
+        network = self._ask_networks().get(name)
+        if network is None or network.spec.driver not in CLUSTER:
+            owners = [one for one in self._node.state.owners() if one.startswith(routes.owner(name, ""))]
+            return {**dict.fromkeys((*owners, own_owner(name)), ()), **self._rows((), self._others())}
+        own = self._own((network,)) if nodes is None or self._me.name in nodes else {}
+        return {**own, **self._rows((network,), self._others() if nodes is None else nodes - {self._me.name})}
 
     def mtu(self, network: Network) -> int:
         """The MTU of a network's containers on this node."""

@@ -19,7 +19,7 @@ class Settings(Value, frozen=True, kw_only=True):
     how long a collection spares a container that its runtime does not list; ``ttl``: after how long without a sign of life
     other nodes take this one for gone. ``key_age``: after how long a WireGuard key is replaced, 0 for never; ``key_grace``: for
     how long an old one is still good once everybody has a newer one. ``flow_buffer``: KiB in which events wait for the agent,
-    a power of two.
+    a power of two. ``metrics``: ADDRESS:PORT where Prometheus may ask; empty: nowhere.
     """
 
     run_dir: str
@@ -31,6 +31,7 @@ class Settings(Value, frozen=True, kw_only=True):
     plane: str = "auto"
     ipv6: bool = False
     flow_buffer: int = 1024
+    metrics: str = ""
     debounce: float = 0.05
     interval: float = 30.0
     linger: float = 0.005

@@ -29,10 +29,11 @@ Who = Endpoint | Address
 
 
 class Town(NamedTuple):
-    """Whom a question can be about: the endpoints, this node, and whether an endpoint shares the node's network."""
+    """Whom a question can be about: endpoints, this node, nodes by name, and whether an endpoint shares this node's network."""
 
     endpoints: Iterable[Endpoint]
     here: Node
+    nodes: Mapping[str, Node]
     shares: Callable[[Endpoint], bool]
 
 
@@ -72,7 +73,7 @@ async def _kernel(book: Book, told: Explanation, protocol: str, port: int, ask: 
     number = PROTOCOLS.get(protocol) or _ICMP[source.family]
     found = []
     for direction, end in (("egress", told.source), ("ingress", told.destination)):
-        if direction == "ingress" and told.source.own_node:
+        if direction == "ingress" and told.source.hosts(told.destination):
             continue  # what the node itself sends is known by where it comes from, and no question comes from there
         link = names.veth(end.endpoint)
         asked = Question(link, direction == "egress", source, destination, number, port)
@@ -102,31 +103,38 @@ def _party(town: Town, word: str, field: str) -> Endpoint | Address | Node:
     except ValueError:
         namespace, _, name = word.rpartition("/")
     found = {
-        one.container: one
+        (one.spec.node, one.container): one
         for one in town.endpoints
         if name in {one.display, one.container} and namespace in {"", one.metadata.namespace}
     }
     if not found and word in {HOST, town.here.name}:
         return town.here
+    if not found and word in town.nodes:
+        return town.nodes[word]
     if not found:
         raise Missing(f"there is no container {word[:80]!r}", field=field)
     if len(found) > 1:
-        several = ", ".join(sorted(f"{one.metadata.namespace}/{one.display}" for one in found.values())[:10])
+        several = ", ".join(sorted(_told(one) for one in found.values())[:10])
         raise Conflict(f"{word[:80]!r} is the name of several containers: {several}; say which", field=field)
     return next(iter(found.values()))
 
 
+def _told(one: Endpoint) -> str:
+    told = f"{one.metadata.namespace}/{one.display}"
+    return f"{told} on {one.spec.node} ({one.container})" if one.spec.node else told
+
+
 def _stand(one: Endpoint | Address | Node, other: Endpoint | Address | Node, town: Town, field: str) -> Who:
-    """Who stands for a party: of the node, and of a container that has no address but the node's, an address of the node."""
+    """Who stands for a party: of a node, and of a container that has no address but this node's, an address of the node."""
     if isinstance(one, Address) or (isinstance(one, Endpoint) and one.spec.addresses):
         return one
-    here = town.here
     if isinstance(one, Endpoint) and not town.shares(one):
         raise Invalid(f"{one.display} has no address on network {one.spec.network}", field=field)
+    node = town.here if isinstance(one, Endpoint) else one
     families = {at.family for at in _addresses(other)}
-    fitting = [at for at in here.addresses if at.family in families] or list(here.addresses)
+    fitting = [at for at in node.addresses if at.family in families] or list(node.addresses)
     if not fitting:
-        raise Invalid(f"node {here.name} has no address by which others reach it", field=field)
+        raise Invalid(f"node {node.name} has no address by which others reach it", field=field)
     return fitting[0]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from fairlead.bgp import written
 from fairlead.datapath.filter.table import NAME
 from fairlead.doctor.base import Capability
 from fairlead.kernel import boot, features, nft, route, sysctl, wireguard
@@ -21,10 +22,11 @@ _EVERYWHERE = ("0.0.0.0/0", "::/0")
 
 
 class HostRoute(NamedTuple):
-    """A route of the host, and through which interface it goes."""
+    """A route of the host, and through which interface it goes. ``learned``: neighbours told of it by BGP."""
 
     dst: Prefix
     device: str
+    learned: bool = False
 
 
 class Host:
@@ -39,7 +41,7 @@ class Host:
         """The routes of the main table that are not ours: no default ones, none that every interface has."""
         names = {one.index: one.name for one in route.links(self._netlink)}
         return [
-            HostRoute(Prefix(one.dst), names.get(one.index, "?"))
+            HostRoute(Prefix(one.dst), names.get(one.index, "?"), written.is_ours(one))
             for one in route.routes(self._netlink)
             if one.dst not in _EVERYWHERE and not one.dst.startswith(("fe80:", "ff00:")) and one.protocol != PROTOCOL
         ]

@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--group", default="", help="members of this group may use the socket (default: root alone)")
     parser.add_argument("--plane", default="auto", choices=["auto", *PLANES], help="what enforces policies (auto)")
     parser.add_argument("--ipv6", action="store_true", help="give the default network an IPv6 subnet when it is created")
+    parser.add_argument("--metrics", default="", help="ADDRESS:PORT where Prometheus may ask (default: nowhere)")
     parser.add_argument("--flow-buffer", type=_buffer, default=1024, help="KiB in which events wait, a power of two (1024)")
     parser.add_argument("--debounce", type=float, default=0.05, help="seconds an event waits before a comparison (0.05)")
     parser.add_argument("--interval", type=float, default=30.0, help="seconds between comparisons that no event asked for (30)")

@@ -20,13 +20,15 @@ from fairlead.api.schema import Drift
 from fairlead.datapath.filter.filter import TABLES
 from fairlead.desired import names
 from fairlead.desired.state import Bridge, Inside, Limit, Link, Sub
-from fairlead.desired.ways import Crypt, Tunnel
+from fairlead.desired.ways import Crypt, Tunnel, Vtep
 from fairlead.kernel.events import Event, Events
+from fairlead.kernel.route.neighbour import NeighbourInfo
 from fairlead.links import inside
 from fairlead.model.errors import Problem
 
 from .config import Settings
 from .garbage import Garbage
+from .metrics import Metrics
 from .node import Node
 
 Chore = Callable[[], Awaitable[object]]
@@ -44,10 +46,12 @@ _OUR_TABLES = frozenset(table.path for table in TABLES)
 class Monitor:
     """Two tasks: one wakes on events, one on the timer. One repair at a time."""
 
-    def __init__(self, settings: Settings, node: Node, garbage: Garbage, chores: Sequence[Chore], *, moved: Chore) -> None:
+    def __init__(
+        self, settings: Settings, node: Node, garbage: Garbage, chores: Sequence[Chore], *, moved: Chore, metrics: Metrics
+    ) -> None:
         """``chores``: what else the timer sees to; each must be harmless to repeat. ``moved``: the host's addresses changed."""
         self._settings, self._node, self._garbage, self._chores = settings, node, garbage, chores
-        self._moved, self._moves = moved, False
+        self._moved, self._moves, self._metrics = moved, False, metrics
         self._events = Events()
         self._turn = 0
         self._host = False
@@ -95,6 +99,8 @@ class Monitor:
             self._wake.set()
 
     def _differs_on_host(self, event: Event) -> bool:
+        if event.neighbour is not None:
+            return self._differs_behind(event.neighbour, gone=event.deleted)
         if event.link is None:
             return event.deleted
         state = self._node.state
@@ -112,6 +118,13 @@ class Monitor:
         else:
             altered = link.snooping or link.reserved_learning
         return event.deleted or not link.up or link.mtu != row.mtu or altered
+
+    def _differs_behind(self, near: NeighbourInfo, *, gone: bool) -> bool:
+        """Whether what was told of a tunnel's other end is gone, or is now another thing."""
+        known = self._node.state.table(Vtep).values()
+        ends = [row for row in known if near.mac == row.mac or near.address == row.mac.link_local]
+        places = {place for row in ends for place in (row.remote, row.mac.link_local)}
+        return bool(ends) and (near.address in places if gone else near.address not in places)
 
     async def _on_events(self) -> None:
         while True:
@@ -148,6 +161,7 @@ class Monitor:
 
     async def _compare(self, *, host: bool, rows: Iterable[Inside]) -> list[Drift]:
         async with self._one:
+            begun = time.monotonic()
             try:
                 drift = await self._node.check(inside=False) if host else []
                 drift += await self._node.check_inside(rows)
@@ -158,4 +172,5 @@ class Monitor:
             except Problem as problem:
                 log.error("comparing with the kernel: %s", problem)  # noqa: TRY400  # met again at the next timer
                 return []
+            self._metrics.compared(len(drift), time.monotonic() - begun)
             return drift

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from msgspec.structs import replace
 
@@ -34,16 +34,12 @@ _LEND = 60.0
 _BUILT_IN = (names.DEFAULT_NETWORK, "host", "none")
 
 
-async def _nobody(_: str) -> None:
-    """Whoever has nobody to tell."""
-
-
 class Networks:
     """Every network of the node, in memory as in the store."""
 
     def __init__(self, store: Store, node: Node, blocks: Blocks, host: Host, unreadable: Unreadable) -> None:
         self.all: dict[str, Network] = {}
-        self.on_change: Callable[[str], Awaitable[None]] = _nobody
+        self.on_change: Callable[[str], None] = lambda _: None
         self._unreadable = unreadable
         self._lent: dict[Prefix, float] = {}
         self._store, self._node, self._blocks, self._host = store, node, blocks, host
@@ -65,7 +61,17 @@ class Networks:
             ("none", NetworkSpec(driver=Driver.NONE)),
         ):
             if name not in self.all and not self._unreadable.find(Network.plural, name):
-                await self.apply(Network(metadata=Meta(name=name), spec=spec), ())
+                await self._ensure(Network(metadata=Meta(name=name), spec=spec))
+
+    async def _ensure(self, wanted: Network) -> None:
+        """Create a network, or take it from another node that was faster."""
+        try:
+            await self.apply(wanted, ())
+        except Conflict:
+            made = await self._store.get(Network.plural, wanted.key)
+            if not isinstance(made, Network):
+                raise
+            await self.hear(made, gone=False)
 
     def get(self, name: str) -> Network:
         """One network; ``Missing`` names those there are."""
@@ -105,9 +111,7 @@ class Networks:
             raise Conflict(f"network {name} is used by {shown}; detach them first", field="metadata.name")
         await self._store.commit(Delete(Network.plural, network.key))
         fault.point("network.forgotten")
-        del self.all[name]
-        self._blocks.drop(name)
-        await self._node.drop(build.network_owner(name))
+        await self.hear(network, gone=True)  # unless the store's watch was faster
         return network
 
     async def hear(self, network: Network, *, gone: bool) -> None:
@@ -118,6 +122,7 @@ class Networks:
                 return
             self._blocks.drop(network.name)
             del self.all[network.name]
+            self.on_change(network.name)
             await self._node.drop(build.network_owner(network.name))
             return
         if known is not None and known.metadata.resource_version == network.metadata.resource_version:
@@ -125,7 +130,7 @@ class Networks:
         self._blocks.define(network)
         self.all[network.name] = network
         await self._node.put(build.network_owner(network.name), build.network_rows(network, self._host.mtu()))
-        await self.on_change(network.name)
+        self.on_change(network.name)
 
     async def _commit(self, wanted: Network, before: Network | None) -> Network:
         self._blocks.check(wanted)
@@ -145,6 +150,7 @@ class Networks:
             raise
         self.all[stored.name] = stored
         self._blocks.define(stored)
+        self.on_change(stored.name)
         fault.point("network.programmed")
         return stored
 
@@ -213,7 +219,7 @@ class Networks:
                         if subnet.cidr.overlaps(theirs.cidr):
                             raise Conflict(f"{subnet.cidr} overlaps {theirs.cidr} of network {other.name}", field=field)
             for route in self._host.routes():
-                if route.device != mine and subnet.cidr.overlaps(route.dst):
+                if route.device != mine and not route.learned and subnet.cidr.overlaps(route.dst):
                     raise Conflict(
                         f"{subnet.cidr} collides with the host's route {route.dst} on {route.device}; choose another",
                         field=field,

@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from msgspec.structs import replace
 
-from fairlead.api.schema import Applied
+from fairlead.api.schema import Applied, RuleHits
 from fairlead.desired import build, names
 from fairlead.desired.state import Rows, Subject
+from fairlead.flow.record import stamp
 from fairlead.kit import fault
 from fairlead.model import namespace
 from fairlead.model.admin import AdminNetworkPolicy, BaselineAdminNetworkPolicy
@@ -34,12 +35,14 @@ from fairlead.model.node import Node as Machine
 from fairlead.model.policy import NetworkPolicy
 from fairlead.policy.book import Book, Delta
 from fairlead.policy.book import Thing as Judged
+from fairlead.policy.hits import Counted, Hit
 from fairlead.policy.salvage import PLURALS
 from fairlead.policy.select import Policy
 from fairlead.store.base import Delete, Put, Store, Stored
 
 from .here import here, labelled
 from .host import Host
+from .metrics import Metrics
 from .networks import Networks
 from .node import Node
 from .unreadable import Unreadable
@@ -70,6 +73,7 @@ class Policies:
         *,
         host: Host,
         unreadable: Unreadable,
+        metrics: Metrics,
         endpoints: Callable[[], Mapping[str, Endpoint]],
     ) -> None:
         """``own`` is the name of this node; ``endpoints`` answers with all there are, by name."""
@@ -77,7 +81,7 @@ class Policies:
         self.all: dict[str, dict[str, Thing]] = {one.plural: {} for one in KINDS}
         self.here = here(own, (), None)
         self._store, self._node, self._networks, self._ask = store, node, networks, endpoints
-        self._host, self._unreadable = host, unreadable
+        self._host, self._unreadable, self._metrics = host, unreadable, metrics
         self._changes: dict[str, Rows] = {}
         self._flips: set[str] = set()
         self._unused: dict[str, Rows] = {}
@@ -86,25 +90,26 @@ class Policies:
 
     def load(self, stored: Callable[[str], Iterable[Stored]], others: Iterable[Endpoint]) -> None:
         """Take what is stored of each kind, and containers of other nodes; the kernel follows with ``Node.apply``."""
-        broken: list[Broken] = []
         for plural, known in self.all.items():
             found = list(stored(plural))
             known |= {_name(thing): thing for thing in found if isinstance(thing, KINDS)}
-            broken += self._unreadable.note(one for one in found if isinstance(one, Broken))
-        self._take(self.book.put(*self._things(), *(one for one in broken if one.plural in PLURALS)))
+            self._unreadable.note(one for one in found if isinstance(one, Broken))
+        self._look_here()
+        self._take(self.book.put(*self.depended_on()))
         self._take(self.book.put(*self._endpoints.values(), *others))
         self._flips |= set(self._endpoints)
         self._node.adopt_all({**self._changes, **dict(self._subjects(self._flips)), **self._unused})
         self._changes, self._flips, self._unused = {}, set(), {}
 
-    def _things(self) -> Iterator[Thing]:
-        """All that the book is to know but endpoints, this node as it is now."""
-        self._look_here()
+    def depended_on(self) -> Iterator[Thing | Broken]:
+        """All that the book knows but endpoints."""
         others = (one for one in self.all[Machine.plural].values() if one.name != self.here.name)
         yield from (self.here, *others)
         for plural, known in self.all.items():
             if plural != Machine.plural:
                 yield from known.values()
+        for plural in PLURALS:
+            yield from self._unreadable.of(plural)
 
     def _look_here(self) -> bool:
         """Look at this node again; whether it is otherwise."""
@@ -131,7 +136,7 @@ class Policies:
 
     async def apply(self, thing: Thing) -> Applied:
         """Store it, and answer when the kernel judges by it."""
-        thing = _placed(thing)
+        thing = placed(thing)
         known, name = self.all[thing.plural], _name(thing)
         before = known.get(name)
         expected = before.metadata.resource_version if before else self._unreadable.expected(thing)
@@ -238,6 +243,25 @@ class Policies:
         found = self.book.rules().get(number)
         return found.title if found else ""
 
+    def hits(self, counted: Counted) -> list[RuleHits]:
+        """Every rule and how often it has decided, by policy; at the end the default denial."""
+        found = counted.hits()
+        rules = sorted(self.book.rules().items(), key=lambda one: (one[1].policy, one[1].direction, one[1].index))
+        named = [(rule.policy, rule.direction, rule.index, str(rule.action), rule.name, number) for number, rule in rules]
+        return [
+            RuleHits(
+                policy=policy,
+                direction=direction,
+                index=index,
+                action=action,
+                name=name,
+                connections=(hit := found.get(number, Hit())).connections,
+                drops=hit.drops,
+                last=stamp(hit.last) if hit.last else "",
+            )
+            for policy, direction, index, action, name, number in (*named, ("", "", 0, "Deny", "", 0))
+        ]
+
     async def settle(self) -> None:
         """Wait until nothing is on its way to the kernel."""
         while self._tasks:
@@ -259,9 +283,10 @@ class Policies:
             flips, self._flips = self._flips, set()
             unused, self._unused = self._unused, {}
             try:
-                for step in (changes, dict(self._subjects(flips)), unused):
-                    if step:
-                        await self._node.program(step)
+                with self._metrics.programming():
+                    for step in (changes, dict(self._subjects(flips)), unused):
+                        if step:
+                            await self._node.program(step)
             except BaseException:
                 self._changes, self._unused = {**changes, **self._changes}, {**unused, **self._unused}
                 self._flips |= flips
@@ -311,7 +336,7 @@ class Policies:
                 yield f"{one.display} on network {one.spec.network} has no link of ours: nothing is enforced on it"
 
 
-def _placed(thing: Thing) -> Thing:
+def placed(thing: Thing) -> Thing:
     """The object in its namespace, if its kind lives in one."""
     if isinstance(thing, NetworkPolicy):
         return replace(thing, metadata=replace(thing.metadata, namespace=thing.metadata.namespace or namespace.DEFAULT))

@@ -18,7 +18,7 @@ from fairlead.model.errors import Conflict, Missing, Problem
 from fairlead.model.meta import Meta
 from fairlead.model.network import Network
 from fairlead.model.node import Node
-from fairlead.store.base import MAX_CHANGES, Change, Delete, Key, Put, Store
+from fairlead.store.base import Change, Delete, Key, Put, Store
 
 from .me import Me
 
@@ -76,8 +76,9 @@ class Publish:
         """Write what differs; return how many changes that took."""
         count = await self._write_node()
         changes = list(self._changes())
-        for start in range(0, len(changes), MAX_CHANGES):
-            batch = changes[start : start + MAX_CHANGES]
+        most = self._store.at_once
+        for start in range(0, len(changes), most):
+            batch = changes[start : start + most]
             try:
                 done = await self._store.commit(*batch)
             except (Conflict, Missing):

@@ -7,6 +7,8 @@ import grp
 import logging
 import os
 import socket
+import struct
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -16,12 +18,13 @@ from aiohttp import web
 
 from fairlead.api import wire
 from fairlead.api.door import Door
-from fairlead.api.schema import Attach, Change, Detach
+from fairlead.api.schema import Attach, Change, Detach, Proposal
 from fairlead.cni import verbs
 from fairlead.kit import fault
 from fairlead.model import codec, errors
 
 from .connections import Connections
+from .metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +38,9 @@ _LARGE_BODIES = 16
 _SLOWEST = 10.0
 """Seconds that a request's body may take."""
 
+_CREDENTIALS = struct.Struct("3i")
+"""SO_PEERCRED: process, user, group."""
+
 _NOTHING = nullcontext()
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -43,8 +49,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Server:
     """The listening socket and its routes."""
 
-    def __init__(self, door: Door) -> None:
-        self._door = door
+    def __init__(self, door: Door, metrics: Metrics) -> None:
+        self._door, self._metrics = door, metrics
         self._turns = asyncio.Semaphore(_PARALLEL)
         self._large = asyncio.Semaphore(_LARGE_BODIES)
         self._connections: Connections | None = None
@@ -52,7 +58,7 @@ class Server:
 
     async def start(self, path: Path, group: str) -> None:
         """Listen at ``path`` for root and, if named, the members of ``group``."""
-        app = web.Application(client_max_size=wire.MAX_BODY, middlewares=[self._guard])
+        app = web.Application(client_max_size=wire.MAX_BODY, middlewares=[self._measure, self._guard])
         app.add_routes(
             [
                 web.get("/v1/status", self._status),
@@ -69,6 +75,10 @@ class Server:
                 web.get("/v1/wireguard", self._encryption),
                 web.post("/v1/wireguard/rotate", self._rotate),
                 web.get("/v1/policy/explain", self._explain),
+                web.post("/v1/policy/preview", self._preview),
+                web.get("/v1/policy/hits", self._hits),
+                web.get("/v1/bgp/status", self._bgp_status),
+                web.get("/v1/bgp/routes", self._bgp_routes),
                 web.post("/cni", self._cni),
             ]
         )
@@ -84,6 +94,17 @@ class Server:
             await self._connections.stop()
         if self._runner:
             await self._runner.cleanup()
+
+    @web.middleware
+    async def _measure(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """How long each answer takes, by its route."""
+        begun = time.monotonic()
+        answer = await handler(request)
+        resource = request.match_info.route.resource
+        if "follow" not in request.query:  # which lasts as long as its reader likes
+            route = resource.canonical if resource else "none"
+            self._metrics.request(request.method, route, answer.status, time.monotonic() - begun)
+        return answer
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -131,11 +152,11 @@ class Server:
 
     async def _list(self, request: web.Request) -> web.Response:
         everywhere = request.query.get("everywhere", "false") == "true"
-        return _json(self._door.objects(request.match_info["plural"], everywhere=everywhere))
+        return _json(self._door.objects(request.match_info["plural"], everywhere=everywhere, reveal=_reveals(request)))
 
     async def _get(self, request: web.Request) -> web.Response:
         plural, name = request.match_info["plural"], request.match_info["name"]
-        for thing in self._door.objects(plural):
+        for thing in self._door.objects(plural, reveal=_reveals(request)):
             if name in {thing.name, "/".join(thing.key)}:
                 return _json(thing)
         for one in self._door.status().unreadable:
@@ -168,8 +189,20 @@ class Server:
     async def _rotate(self, _: web.Request) -> web.Response:
         return _json(await self._door.rotate())
 
+    async def _bgp_status(self, _: web.Request) -> web.Response:
+        return _json(await self._door.bgp_status())
+
+    async def _bgp_routes(self, request: web.Request) -> web.Response:
+        return _json(await self._door.bgp_routes(request.query))
+
     async def _explain(self, request: web.Request) -> web.Response:
         return _json(await self._door.explain(request.query))
+
+    async def _preview(self, request: web.Request) -> web.Response:
+        return _json(await self._door.preview(codec.decode(await request.read(), Proposal)))
+
+    async def _hits(self, _: web.Request) -> web.Response:
+        return _json(self._door.hits())
 
     async def _flows(self, request: web.Request) -> web.StreamResponse:
         if request.query.get("follow", "false") == "false":
@@ -207,6 +240,17 @@ def _listening(path: Path, group: str) -> socket.socket:
             raise errors.Invalid(f"there is no group {group!r} on this host", field="group") from None
         path.chmod(0o660)
     return listening
+
+
+def _reveals(request: web.Request) -> bool:
+    """Whether secrets are asked for; ``Forbidden`` unless by root, whoever else may use the socket."""
+    if request.query.get("reveal", "false") != "true":
+        return False
+    connected = request.transport.get_extra_info("socket") if request.transport else None
+    packed = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size) if connected else b""
+    if not packed or _CREDENTIALS.unpack(packed)[1] != 0:
+        raise errors.Forbidden("what Secrets hold is told to root alone", field="reveal")
+    return True
 
 
 def _json(value: object) -> web.Response:

@@ -18,9 +18,11 @@ from fairlead.model.node import Node
 from fairlead.policy.book import Thing as Judged
 from fairlead.store.base import Event, EventKind, Stored
 
+from .bgp import Bgp
 from .blocks import Blocks
 from .cluster import Cluster
 from .networks import Networks
+from .peerings import KINDS as BGP_KINDS
 from .policies import Policies
 from .publish import Publish
 
@@ -31,9 +33,17 @@ class Sync:
     """From events to the parts of the agent."""
 
     def __init__(
-        self, me: str, *, networks: Networks, blocks: Blocks, cluster: Cluster, policies: Policies, publish: Publish
+        self,
+        me: str,
+        *,
+        networks: Networks,
+        blocks: Blocks,
+        cluster: Cluster,
+        policies: Policies,
+        publish: Publish,
+        bgp: Bgp,
     ) -> None:
-        self._me = me
+        self._me, self._bgp = me, bgp
         self._networks, self._blocks, self._cluster, self._policies, self._publish = (
             networks,
             blocks,
@@ -46,7 +56,11 @@ class Sync:
             Block.plural: self._block,
             Node.plural: self._node,
             Endpoint.plural: self._endpoint,
+            **dict.fromkeys((one.plural for one in BGP_KINDS), self._peering),
         }
+
+    _told = frozenset({Network.plural, Block.plural, Node.plural, *(one.plural for one in BGP_KINDS)})
+    """What the speaker's rows come from."""
 
     @property
     def plurals(self) -> tuple[str, ...]:
@@ -56,6 +70,7 @@ class Sync:
     async def take(self, events: Iterable[Event]) -> None:
         """Bring events to whom they concern; what policies depend on in one go, after the rest."""
         judged: list[tuple[Judged, bool]] = []
+        events = list(events)
         for event in events:
             thing, gone = event.object, event.kind is EventKind.DELETED
             if taker := self._takers.get(thing.plural):
@@ -67,6 +82,8 @@ class Sync:
                 judged.append((thing, gone))
         if judged:
             await self._policies.hear(judged)
+        if any(event.object.plural in self._told for event in events):
+            self._bgp.want()
 
     def _is_mine(self, thing: Judged) -> bool:
         """Whether it is a container of this node: of these policies are told by who makes them."""
@@ -74,17 +91,11 @@ class Sync:
 
     async def _network(self, thing: Stored, gone: bool) -> None:
         if isinstance(thing, Network):
-            if gone:
-                await self._cluster.without(thing.name)
             await self._networks.hear(thing, gone=gone)
-            if not gone:
-                await self._cluster.network(thing)
 
     async def _block(self, thing: Stored, gone: bool) -> None:
         if isinstance(thing, Block):
-            now = None if gone else thing
-            before = self._blocks.learn(thing.name, now)
-            await self._cluster.block(before, now)
+            self._blocks.learn(thing, gone=gone)
 
     async def _node(self, thing: Stored, gone: bool) -> None:
         if isinstance(thing, Node):
@@ -92,6 +103,10 @@ class Sync:
                 self._publish.node = None if gone else thing
                 self._publish.want()
             await self._cluster.learn(thing.name, None if gone else thing)
+
+    async def _peering(self, thing: Stored, gone: bool) -> None:
+        if isinstance(thing, BGP_KINDS):
+            self._bgp.peerings.hear(thing, gone=gone)
 
     async def _endpoint(self, thing: Stored, gone: bool) -> None:
         if not isinstance(thing, Endpoint):

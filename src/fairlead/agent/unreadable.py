@@ -27,13 +27,11 @@ class Unreadable:
         self._store = store
         self._all: dict[Key, Broken] = {}
 
-    def note(self, found: Iterable[Broken]) -> tuple[Broken, ...]:
-        """Remember what a listing has found; the same again."""
-        noted = tuple(found)
-        for one in noted:
+    def note(self, found: Iterable[Broken]) -> None:
+        """Remember what a listing has found."""
+        for one in found:
             self._all[one.plural, *one.key] = one
             log.error("%s %s cannot be read: %s", one.plural, _name(one), one.reason)
-        return noted
 
     def of(self, plural: str) -> list[Broken]:
         """Those of a kind."""

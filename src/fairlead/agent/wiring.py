@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 
@@ -18,6 +19,8 @@ from fairlead.flow.collect import Collector
 from fairlead.flow.enrich import Names
 from fairlead.ipam.ledger import Ledger
 from fairlead.kit import fault
+from fairlead.kit.metrics import Family
+from fairlead.kit.tasks import forever
 from fairlead.links.crypts import Crypts
 from fairlead.links.links import Links
 from fairlead.model.block import Block
@@ -30,6 +33,7 @@ from fairlead.store.url import Shared
 
 from .addresses import Addresses
 from .agent import Agent
+from .bgp import Bgp, Ground
 from .blocks import Blocks
 from .cluster import Cluster
 from .config import Settings
@@ -39,11 +43,13 @@ from .garbage import Garbage
 from .host import Host
 from .keyring import Keyring
 from .me import Me
+from .metrics import Fill, Listener, Metrics, flows
 from .monitor import Monitor
 from .networks import Networks
 from .node import Hands, Node
 from .others import Others
-from .policies import Policies
+from .peerings import Peerings
+from .policies import KINDS, Policies
 from .publish import Publish
 from .reservations import Reservations
 from .server import Server
@@ -69,6 +75,7 @@ class Wiring:
             log.warning("policies are enforced by nftables: %s", why)
         self.keyring = Keyring(settings.state / "wireguard")  # what nobody else knows
         self.node = Node(self._hands, settings.linger)  # the desired state, and the kernel that follows it
+        self.metrics = Metrics()  # what the agent counts of itself
         self.me = Me(settings.node, self.host, settings.addresses)  # this node as others reach it
         self.encryption = self._encryption()  # with which keys packets to other nodes are encrypted
         self.unreadable = Unreadable(self.shared)  # what is stored and nobody can read
@@ -77,6 +84,10 @@ class Wiring:
         self.networks = Networks(self.shared, self.node, self.blocks, self.host, self.unreadable)
         # Other nodes.
         self.cluster = Cluster(self.shared, self.me, self.node, lambda: self.networks.all, self.blocks, crypt=self.encryption)
+        self.networks.on_change = self.cluster.touch_network
+        self.blocks.on_change = self._block_changed
+        self.peerings = Peerings(self.shared, self.unreadable, lambda: self._ground().machines)  # what people wrote about BGP
+        self.bgp = Bgp(settings.run, self.node, self.peerings, self._ground)  # what is said by it, and heard
         # What outsiders count on.
         self.reservations = Reservations(self.store, self.ledger, self.networks, self.host, self.unreadable)
         # Who may talk to whom.
@@ -87,6 +98,7 @@ class Wiring:
             self.networks,
             host=self.host,
             unreadable=self.unreadable,
+            metrics=self.metrics,
             endpoints=lambda: self.endpoints.all,
         )
         self.endpoints = Endpoints(
@@ -99,11 +111,21 @@ class Wiring:
             host=self.host,
             unreadable=self.unreadable,
         )
+        self.ways: asyncio.Task[None] | None = None
         self.others = self._others(source)  # nodes that have the same store
         self.collector = self._collector()  # what the programs tell, by names
         self.garbage = Garbage(self.store, self.endpoints, settings.gc_grace)  # what ended without a word
-        self.agent = Agent(
-            settings,
+        self.agent = self._agent()
+        chores = [self.endpoints.repay, self._finish, self.policies.retry, self.policies.renew, self.blocks.tidy, self._move]
+        # Hears the kernel, repairs, collects.
+        self.monitor = Monitor(settings, self.node, self.garbage, chores, moved=self._move, metrics=self.metrics)
+        self.server = Server(self.agent, self.metrics)  # the front door
+        self.listener = self._listener()  # the door that Prometheus asks at
+        self.docker = plugin.Plugin(self.agent)  # the door that Docker knows
+
+    def _agent(self) -> Agent:
+        return Agent(
+            self.settings,
             host=self.host,
             ledger=self.ledger,
             node=self.node,
@@ -115,13 +137,9 @@ class Wiring:
             cluster=self.cluster,
             blocks=self.blocks,
             unreadable=self.unreadable,
+            bgp=self.bgp,
             collector=self.collector,
         )
-        chores = [self.endpoints.repay, self._finish, self.policies.retry, self.blocks.tidy, self._move]
-        # Hears the kernel, repairs, collects.
-        self.monitor = Monitor(settings, self.node, self.garbage, chores, moved=self._move)
-        self.server = Server(self.agent)  # the front door
-        self.docker = plugin.Plugin(self.agent)  # the door that Docker knows
 
     def _hands(self) -> Hands:
         plane: Plane = ebpf.Ebpf(self.programs) if self.programs else Nftables()
@@ -147,12 +165,23 @@ class Wiring:
         network = self.networks.all.get(name)
         return network if network and self.clustered and self.blocks.shared(network) else None
 
+    def _ground(self) -> Ground:
+        """What BGP is decided from, beside what people wrote about it."""
+        machines = {name: one for name, one in self.policies.all[Machine.plural].items() if isinstance(one, Machine)}
+        mine = self.me.node(machines.get(self.me.name))
+        return Ground(mine.name, {**machines, mine.name: mine}, self.networks.all, self.blocks.of)
+
+    def _block_changed(self, before: Block | None, now: Block | None) -> None:
+        self.cluster.touch_block(before, now)
+        self.bgp.want()
+
     async def _move(self) -> None:
         """The host's addresses, or its uplink, are perhaps others."""
         await self.policies.renew()
         if self.me.refresh():
             log.warning("this node is now reached by %s", ", ".join(self.me.station.addresses) or "nobody")
             self.publish.want()
+            self.bgp.want()
             await self.cluster.moved()
 
     async def _rekeyed(self) -> None:
@@ -182,6 +211,7 @@ class Wiring:
             cluster=self.cluster,
             policies=self.policies,
             publish=self.publish,
+            bgp=self.bgp,
         )
         return Others(
             self.settings,
@@ -203,6 +233,16 @@ class Wiring:
             rule=self.policies.rule,
         )
 
+    def _listener(self) -> Listener | None:
+        fill = Fill(self.node.fill)
+
+        async def scrape() -> list[Family]:
+            policies = {one.plural: len(self.policies.all[one.plural]) for one in KINDS}
+            seen = flows(self.collector) if self.collector else ()
+            return [*self.metrics.families(self.agent.status(), policies, await fill()), *seen]
+
+        return Listener(self.settings.metrics, scrape) if self.settings.metrics else None
+
     async def start(self) -> None:
         """Read, bring the kernel in line, listen; only then may containers start."""
         self.host.forward()
@@ -215,6 +255,7 @@ class Wiring:
         fault.point("start.endpoints")
         self.cluster.adopt(self.others.all(Machine.plural), self.others.all(Endpoint.plural) if self.clustered else ())
         self.policies.load(self.others.all, self.cluster.remotes.values())
+        self.peerings.load(self.others.all)
         fault.point("start.policies")
         await self.encryption.remember()
         await self.node.apply()  # restart, repair and upgrade are this one call
@@ -230,11 +271,15 @@ class Wiring:
         await self.monitor.start()  # from here on a change of the kernel is heard
         if self.collector:
             self.collector.start()
+        self.ways = asyncio.create_task(forever("keeping the ways to other nodes", self.cluster.run))
         self.others.start(self.host.boot)
+        self.bgp.start()
         self.agent.ready = True
         await self.server.start(self.settings.run / "agent.sock", self.settings.group)
         if path := plugin.socket():
             await self.docker.start(path)
+        if self.listener:
+            await self.listener.start()
         fault.point("start.listening")
         await self._finish()
 
@@ -245,9 +290,14 @@ class Wiring:
     async def stop(self) -> None:
         """The reverse; the kernel keeps everything."""
         self.agent.ready = False
+        if self.ways:
+            self.ways.cancel()
         await self.others.stop()
+        await self.bgp.stop()
         if self.collector:
             await self.collector.stop()
+        if self.listener:
+            await self.listener.stop()
         await self.docker.stop()
         await self.server.stop()
         await self.monitor.stop()

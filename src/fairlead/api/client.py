@@ -21,7 +21,23 @@ from fairlead.model.network import Network
 
 from . import wire
 from .encryption import Encryption, Rotated
-from .schema import Applied, Attach, Attached, Change, Detach, Detached, Explained, Flow, Refusal, Report, Status
+from .routing import BgpRoute, BgpStatus
+from .schema import (
+    Applied,
+    Attach,
+    Attached,
+    Change,
+    Detach,
+    Detached,
+    Explained,
+    Flow,
+    Previewed,
+    Proposal,
+    Refusal,
+    Report,
+    RuleHits,
+    Status,
+)
 
 T = TypeVar("T")
 
@@ -48,14 +64,14 @@ class Client:
         """The kernel compared with what it should be; nothing is touched."""
         return self._ask("GET", "/v1/doctor", Report)
 
-    def objects(self, plural: str, *, everywhere: bool = False) -> list[Object]:
-        """All objects of a kind, by name; ``everywhere``: other nodes' endpoints too."""
-        query = "?everywhere=true" if everywhere else ""
-        return self._ask("GET", f"/v1/objects/{quote(plural, safe='')}{query}", list[_ANY])
+    def objects(self, plural: str, *, everywhere: bool = False, reveal: bool = False) -> list[Object]:
+        """All objects of a kind, by name. ``everywhere``: other nodes' endpoints too; ``reveal``: what Secrets hold."""
+        words = [f"{word}=true" for word, asked in (("everywhere", everywhere), ("reveal", reveal)) if asked]
+        return self._ask("GET", f"/v1/objects/{quote(plural, safe='')}{'?' if words else ''}{'&'.join(words)}", list[_ANY])
 
-    def object(self, plural: str, name: str) -> Object:
-        """One object; ``Missing`` if there is none."""
-        thing: Object = self._ask("GET", self._route(plural, name), _ANY)
+    def object(self, plural: str, name: str, *, reveal: bool = False) -> Object:
+        """One object; ``Missing`` if there is none. ``reveal``: what a Secret holds."""
+        thing: Object = self._ask("GET", self._route(plural, name) + ("?reveal=true" if reveal else ""), _ANY)
         return thing
 
     def network(self, name: str) -> Network:
@@ -91,9 +107,25 @@ class Client:
         """Begin to replace the keys of all nodes."""
         return self._ask("POST", "/v1/wireguard/rotate", Rotated)
 
+    def bgp_status(self) -> BgpStatus:
+        """The BGP speaker and its neighbours."""
+        return self._ask("GET", "/v1/bgp/status", BgpStatus)
+
+    def bgp_routes(self, **query: str) -> list[BgpRoute]:
+        """The routes that it knows: ``peer``, ``show``."""
+        return self._ask("GET", f"/v1/bgp/routes?{urlencode(query)}", list[BgpRoute])
+
     def explain(self, **query: str) -> Explained:
         """Whether one may open a connection to another, and why: ``from``, ``to``, ``protocol``, ``port``."""
         return self._ask("GET", f"/v1/policy/explain?{urlencode(query)}", Explained)
+
+    def preview(self, proposal: Proposal) -> Previewed:
+        """What would change if objects were applied or deleted."""
+        return self._ask("POST", "/v1/policy/preview", Previewed, proposal)
+
+    def hits(self) -> list[RuleHits]:
+        """How often each rule has decided."""
+        return self._ask("GET", "/v1/policy/hits", list[RuleHits])
 
     def flows(self, **query: str) -> list[Flow]:
         """The last flows that match: words as in the filters of ``GET /v1/flows``."""

@@ -16,7 +16,24 @@ from fairlead.model.network import Network
 from fairlead.model.reservation import Reservation
 
 from .encryption import Encryption, Rotated
-from .schema import Applied, Attach, Attached, Change, Detach, Detached, Drift, Explained, Flow, Report, Reserve, Status
+from .routing import BgpRoute, BgpStatus
+from .schema import (
+    Applied,
+    Attach,
+    Attached,
+    Change,
+    Detach,
+    Detached,
+    Drift,
+    Explained,
+    Flow,
+    Previewed,
+    Proposal,
+    Report,
+    Reserve,
+    RuleHits,
+    Status,
+)
 
 
 class Door(Protocol):
@@ -54,8 +71,11 @@ class Door(Protocol):
     async def purge(self) -> None:
         """Remove every endpoint and everything that Fairlead made from the kernel; networks stay in the store."""
 
-    def objects(self, plural: str, *, everywhere: bool = False) -> list[Object]:
-        """All objects of a kind, by name; ``Missing`` if there is no such kind. ``everywhere``: other nodes' endpoints too."""
+    def objects(self, plural: str, *, everywhere: bool = False, reveal: bool = False) -> list[Object]:
+        """All objects of a kind, by name; ``Missing`` if there is no such kind.
+
+        ``everywhere``: other nodes' endpoints too; ``reveal``: what Secrets hold, and not only how much.
+        """
 
     def network(self, name: str) -> Network | None:
         """One network, or None."""
@@ -75,8 +95,20 @@ class Door(Protocol):
     async def rotate(self) -> Rotated:
         """Begin to replace the keys of all nodes."""
 
+    async def bgp_status(self) -> BgpStatus:
+        """The BGP speaker and its neighbours."""
+
+    async def bgp_routes(self, query: Mapping[str, str]) -> list[BgpRoute]:
+        """The routes that it knows; the words are ``peer`` and ``show`` (exported or filtered)."""
+
     async def explain(self, query: Mapping[str, str]) -> Explained:
         """Whether one may open a connection to another, and why; the words are ``from``, ``to``, ``protocol``, ``port``."""
+
+    async def preview(self, proposal: Proposal) -> Previewed:
+        """What would change if objects were applied or deleted; nothing is."""
+
+    def hits(self) -> list[RuleHits]:
+        """Every rule and how often it has decided; ``Unsupported`` if nobody counts."""
 
     async def flows(self, query: Mapping[str, str]) -> list[Flow]:
         """The last flows that match the words of ``query``; ``Unsupported`` if flows are off."""

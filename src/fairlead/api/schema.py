@@ -17,6 +17,10 @@ GET       /v1/flows                    filters in the query → JSON array of ``
 GET       /v1/policy/explain           from, to, protocol, port in the query → ``Explained``
 GET       /v1/wireguard                → ``encryption.Encryption``
 POST      /v1/wireguard/rotate         → ``encryption.Rotated``
+POST      /v1/policy/preview           ``Proposal`` → ``Previewed``
+GET       /v1/policy/hits              → JSON array of ``RuleHits``
+GET       /v1/bgp/status               → ``BgpStatus`` (``routing``)
+GET       /v1/bgp/routes               peer, show in the query → JSON array of ``BgpRoute``
 POST      /cni                         CNI stdin, the environment in X-CNI-* headers → CNI result or error
 ========  ===========================  =====================================================================
 
@@ -26,7 +30,9 @@ A refusal is an HTTP status (400 Invalid, 403 Forbidden, 404 Missing, 409 Confli
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
+
+import msgspec
 
 from fairlead.model.address import Address, ContainerID, Interface, InterfaceName, Mac, Name, NamedPort
 from fairlead.model.endpoint import Bandwidth, Dns, Endpoint, Protocol, PublishedPort, Route, check_port_names
@@ -279,6 +285,51 @@ class Explained(Value, frozen=True, kw_only=True):
     allowed: bool
     steps: tuple[Explaining, ...] = ()
     kernel: tuple[Asked, ...] = ()
+
+
+class Proposal(Value, frozen=True, kw_only=True):
+    """Objects that somebody thinks of applying and deleting, as people write them; at most ``limit`` rows are answered."""
+
+    apply: tuple[dict[str, Any], ...] = ()
+    delete: tuple[dict[str, Any], ...] = ()
+    limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 200
+
+
+class Difference(Value, frozen=True, kw_only=True):
+    """At ``ports`` the sources could newly reach the destinations, or not any more. They are workloads, blocks or ``world``."""
+
+    allowed: bool
+    sources: tuple[str, ...]
+    destinations: tuple[str, ...]
+    ports: str
+    pairs: int
+    """Of containers; what is outside counts as one."""
+
+
+class Previewed(Value, frozen=True, kw_only=True):
+    """What would change, what means most first, and which connections of those seen lately would be cut."""
+
+    differences: tuple[Difference, ...] = ()
+    more: int = 0
+    """Rows beyond the limit."""
+    flows: tuple[Flow, ...] = ()
+    more_flows: int = 0
+
+
+class RuleHits(Value, frozen=True, kw_only=True):
+    """How often one rule has decided. A drop is told once a second for each connection.
+
+    ``policy`` and ``direction`` are empty for the default denial of whom some policy isolates. ``last``: when; empty: never.
+    """
+
+    policy: str = ""
+    direction: str = ""
+    index: int = 0
+    action: str = ""
+    name: str = ""
+    connections: int = 0
+    drops: int = 0
+    last: str = ""
 
 
 class Unread(Value, frozen=True, kw_only=True):

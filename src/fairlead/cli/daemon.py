@@ -42,6 +42,7 @@ class Start:
     log_level: str = "info"
     ipv6: bool = False
     key_age: float = 0.0
+    metrics: str = ""
 
     @property
     def command(self) -> list[str]:
@@ -54,6 +55,7 @@ class Start:
             "--plane": self.plane,
             "--log-level": self.log_level,
             "--key-age": f"{self.key_age:.0f}" if self.key_age else "",
+            "--metrics": self.metrics,
         }
         words = [word for flag, value in given.items() if value for word in (flag, value)]
         flags = ["--ipv6"] if self.ipv6 else []

@@ -9,6 +9,8 @@ from fairlead.api.schema import Pool
 from fairlead.desired import names
 from fairlead.model import codec
 from fairlead.model.admin import AdminNetworkPolicy, BaselineAdminNetworkPolicy
+from fairlead.model.bgp import BGPConfiguration, BGPPeer
+from fairlead.model.bgpfilter import BGPFilter
 from fairlead.model.block import Block
 from fairlead.model.cluster import ClusterNetworkPolicy, ClusterSubject
 from fairlead.model.endpoint import Endpoint
@@ -19,6 +21,7 @@ from fairlead.model.network import MODES, Driver, Network
 from fairlead.model.node import Node
 from fairlead.model.policy import NetworkPolicy
 from fairlead.model.reservation import Reservation
+from fairlead.model.secret import Secret
 from fairlead.model.selector import Selector
 
 from .out import Column, Listing, age
@@ -53,6 +56,15 @@ NAMES: dict[str, type[Object]] = {
     "baselineadminnetworkpolicies": BaselineAdminNetworkPolicy,
     "baselineadminnetworkpolicy": BaselineAdminNetworkPolicy,
     "banp": BaselineAdminNetworkPolicy,
+    "bgpconfigurations": BGPConfiguration,
+    "bgpconfiguration": BGPConfiguration,
+    "bgpconfig": BGPConfiguration,
+    "bgppeers": BGPPeer,
+    "bgppeer": BGPPeer,
+    "bgpfilters": BGPFilter,
+    "bgpfilter": BGPFilter,
+    "secrets": Secret,
+    "secret": Secret,
 }
 """Every word that means a kind: plural, singular, short."""
 
@@ -82,10 +94,16 @@ def tree(thing: Object) -> dict[str, Any]:
 
 def listing(of: type[Object], pools: Sequence[Pool] = ()) -> Listing[Any]:
     """How a kind is listed. ``pools`` tell how full the networks are."""
+    from . import bgpkinds  # noqa: PLC0415  # it lists with the columns of this module
+
     fixed: dict[type[Object], Listing[Any]] = {
         Endpoint: ENDPOINTS,
         Reservation: RESERVATIONS,
         Block: BLOCKS,
+        BGPConfiguration: bgpkinds.CONFIGURATIONS,
+        BGPPeer: bgpkinds.PEERS,
+        BGPFilter: bgpkinds.FILTERS,
+        Secret: bgpkinds.SECRETS,
         Namespace: NAMESPACES,
         Node: NODES,
         NetworkPolicy: POLICIES,
@@ -159,6 +177,7 @@ ENDPOINTS: Listing[Endpoint] = Listing(
         Column("ADDRESSES", lambda one: [str(address) for address in one.spec.addresses]),
         Column("PORTS", lambda one: [str(port) for port in one.spec.ports], style="yellow"),
         Column("MAC", lambda one: one.spec.mac or "", wide=True),
+        Column("PORT NAMES", lambda one: [f"{name}={port}" for name, port in one.spec.named_ports.items()], wide=True),
         Column("SANDBOX", lambda one: one.spec.sandbox.path, wide=True),
         Column("LABELS", lambda one: [f"{k}={v}" for k, v in one.metadata.labels.items()], wide=True),
         Column("OWNER", lambda one: one.spec.owner, spare=2),

@@ -51,13 +51,15 @@ COMMANDS: dict[str, str] = {
     "create": "labels",
     "policy": "policy",
     "wireguard": "wireguard",
+    "bgp": "bgp",
     "cni": "cni",
+    "lab": "lab",
     "version": "node",
 }
 """Every command and the module that holds it, in the order of ``--help``."""
 
 
-_GROUPS = {"network", "create", "policy", "wireguard", "cni"}
+_GROUPS = {"network", "create", "policy", "wireguard", "bgp", "cni", "lab"}
 
 _LINES = re.compile(r"(?<!\n)\n(?!\n)")
 """Where a docstring's line ends for the editor's sake alone; the terminal has a width of its own."""

@@ -53,7 +53,10 @@ def up(
         str, options.text("--node-ip", metavar="ADDRESS,...", help="How other nodes reach it; by its uplink if left out.")
     ] = "",
     store: Annotated[
-        str, options.text("--store", metavar="URL", help="Where nodes tell each other of themselves: sqlite:///PATH.")
+        str,
+        options.text(
+            "--store", metavar="URL", help="Where nodes tell each other of themselves: sqlite:///FILE, etcd://HOST,..."
+        ),
     ] = "",
     plane: Annotated[
         Plane, typer.Option(help="What enforces policies: eBPF, nftables, or the former where the kernel can.")
@@ -65,6 +68,12 @@ def up(
         float,
         typer.Option("--rotate-keys", metavar="DAYS", min=0, help="Replace WireGuard keys of this age; 0: only when asked to."),
     ] = 0,
+    metrics: Annotated[
+        str,
+        options.text(
+            "--metrics", metavar="ADDRESS:PORT", help="Where Prometheus may ask, such as 127.0.0.1:9345; else nowhere."
+        ),
+    ] = "",
     log_level: Annotated[Level, typer.Option(help="How much the agent says.")] = Level.INFO,
 ) -> None:
     """Start the agent: by systemd where that runs the machine, else as a daemon."""
@@ -79,6 +88,7 @@ def up(
         log_level=log_level.value,
         ipv6=ipv6,
         key_age=rotate_keys * _DAY,
+        metrics=metrics,
     )
     client = Client(timeout=5)
     if pid := _running(client):

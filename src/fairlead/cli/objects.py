@@ -25,24 +25,25 @@ T = TypeVar("T")
 
 _PANEL = "Objects"
 _SUFFIXES = {".yaml", ".yml", ".json"}
-_Files = Annotated[
+Files = Annotated[
     list[str] | None, options.text("--filename", "-f", metavar="FILE", help="A file, a directory of them, or - for stdin.")
 ]
 _KIND = (
     "networks (net), endpoints (ep), networkpolicies (netpol), clusternetworkpolicies (cnp), adminnetworkpolicies (anp), "
-    "baselineadminnetworkpolicies (banp), namespaces (ns), nodes (no) or reservations (res); also KIND/NAME."
+    "baselineadminnetworkpolicies (banp), namespaces (ns), nodes (no), reservations (res), bgpconfigurations (bgpconfig), "
+    "bgppeers, bgpfilters or secrets; also KIND/NAME."
 )
 _Namespace = Annotated[str, options.text("--namespace", "-n", metavar="NAME", help="Of network policies: only in this one.")]
 
 
 @app.command(rich_help_panel=_PANEL, no_args_is_help=True, epilog="Example: fairlead apply -f networks.yaml")
-def apply(filename: _Files = None) -> None:
+def apply(filename: Files = None) -> None:
     """Create objects, or change them to what files say.
 
     Everything is read and checked before anything is changed.
     """
     client = Client()
-    each(_read(filename or ()), lambda thing: _applied(client, thing), "fairlead apply")
+    each(read(filename or ()), lambda thing: _applied(client, thing), "fairlead apply")
 
 
 @app.command(rich_help_panel=_PANEL, no_args_is_help=True, epilog="Example: fairlead get network front -o yaml")
@@ -53,19 +54,20 @@ def get(
     namespace: _Namespace = "",
     output: options.Output = Format.TABLE,
     selector: options.Selector = None,
+    reveal: Annotated[bool, options.flag("--reveal", help="Show what secrets hold; for root alone.")] = False,
 ) -> None:
     """List objects of a kind, or show some by name."""
     of, wanted = _wanted(what, names or ())
     wanted = [_full(of, name, namespace) for name in wanted]
     labels = parse.labels(selector or (), "selector")
-    show(Client(), of, wanted, output, lambda thing: matches(thing, labels, namespace))
+    show(Client(), of, wanted, output, lambda thing: matches(thing, labels, namespace), reveal=reveal)
 
 
 @app.command(rich_help_panel=_PANEL, no_args_is_help=True, epilog="Example: fairlead delete network front")
 def delete(
     what: Annotated[str, typer.Argument(metavar="KIND", help=_KIND, show_default=False)] = "",
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Which.", show_default=False)] = None,
-    filename: _Files = None,
+    filename: Files = None,
     namespace: _Namespace = "",
 ) -> None:
     """Remove objects, by name or as files name them."""
@@ -74,7 +76,7 @@ def delete(
         if what:
             raise Invalid("give a kind and names, or files with -f, not both", field="filename")
         things: list[tuple[type[Object], str]] = [
-            (type(thing), _full(type(thing), thing.name, thing.metadata.namespace)) for thing in reversed(_read(filename))
+            (type(thing), _full(type(thing), thing.name, thing.metadata.namespace)) for thing in reversed(read(filename))
         ]
     else:
         of, wanted = _wanted(what, names or ())
@@ -103,9 +105,20 @@ def _full(of: type[Object], name: str, namespace: str) -> str:
     return f"{namespace or DEFAULT}/{name}"
 
 
-def show(client: Client, of: type[Object], names: Sequence[str], form: Format, wanted: Callable[[Object], bool]) -> None:
+def show(
+    client: Client,
+    of: type[Object],
+    names: Sequence[str],
+    form: Format,
+    wanted: Callable[[Object], bool],
+    *,
+    reveal: bool = False,
+) -> None:
     """Print objects of a kind that are wanted: all, or those named."""
-    found = [client.object(of.plural, name) for name in names] if names else client.objects(of.plural, everywhere=True)
+    if names:
+        found = [client.object(of.plural, name, reveal=reveal) for name in names]
+    else:
+        found = client.objects(of.plural, everywhere=True, reveal=reveal)
     chosen = [thing for thing in found if wanted(thing)]
     status = client.status()
     table = form in {Format.TABLE, Format.WIDE}
@@ -143,7 +156,7 @@ def _wanted(what: str, names: Sequence[str]) -> tuple[type[Object], list[str]]:
     return kinds.parse(word), [*([name] if slash else []), *names]
 
 
-def _read(filenames: Sequence[str]) -> list[Object]:
+def read(filenames: Sequence[str]) -> list[Object]:
     """Every object in the files, in the order in which ``apply`` takes kinds; problems name the file."""
     if not filenames:
         raise Invalid("say which file: -f FILE, -f DIRECTORY or -f -", field="filename")
@@ -163,15 +176,19 @@ def _parse(path: str, text: str) -> list[Object]:
 def _texts(filenames: Iterable[str]) -> Iterable[tuple[str, str]]:
     for name in filenames:
         if name == "-":
-            yield "stdin", sys.stdin.read()
+            yield "stdin", read_text(name)
             continue
         path = Path(name)
         inside = sorted(one for one in path.iterdir() if one.suffix in _SUFFIXES) if path.is_dir() else [path]
         for one in inside:
-            yield str(one), _text(one)
+            yield str(one), read_text(str(one))
 
 
-def _text(path: Path) -> str:
+def read_text(name: str) -> str:
+    """A file, or stdin if it is called ``-``."""
+    if name == "-":
+        return sys.stdin.read()
+    path = Path(name)
     try:
         return path.read_text()
     except FileNotFoundError:

@@ -9,13 +9,16 @@ from typing import Annotated
 import typer
 
 from fairlead.api.client import Client
-from fairlead.api.schema import Asked, Explained
+from fairlead.api.schema import Asked, Difference, Explained, Previewed, Proposal, RuleHits
 from fairlead.model import codec
 from fairlead.model.address import Address
-from fairlead.model.errors import Failed, Invalid
+from fairlead.model.errors import Failed, Invalid, Missing
 
-from . import fault, options
-from .out import Format, clean, write
+from . import fault, objects, options
+from .container import record
+from .flows import line as flow_line
+from .out import Column, Format, Listing, age, clean, json_of, write
+from .wait import working
 
 app = typer.Typer(rich_markup_mode="rich")
 policies = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
@@ -27,6 +30,8 @@ _TARGETS = (
     re.compile(_WHO + r"/(?P<protocol>icmp)(?P<port>)"),
     re.compile(_WHO + r"(?P<protocol>)(?P<port>)"),
 )
+HOST = "host"
+"""How the agent is asked about its node."""
 _PAINT = {True: "32", False: "31"}
 _MARK = {True: "✓", False: "✗", None: "·"}
 
@@ -48,7 +53,8 @@ def explain(
     It asks what the agent wrote to the kernel, for both ends: egress of the one, ingress of the other. Then it asks the
     kernel's own programs the same; if these say otherwise, that is an error.
     """
-    told = Client().explain(**_words(source, target))
+    words = _words(source, target)
+    told = Client().explain(**{**words, "from": _known(words["from"]), "to": _known(words["to"])})
     if output is Format.TABLE:
         for line in lines(told, colour=fault.coloured(sys.stdout)):
             write(line)
@@ -56,6 +62,102 @@ def explain(
         write(codec.encode(told).decode())
     if not all(one.agrees for one in told.kernel):
         raise Failed("the kernel says otherwise than the policies; fairlead doctor names what differs")
+
+
+@policies.command(no_args_is_help=True, epilog="Example: fairlead policy preview -f new.yaml")
+def preview(
+    filename: objects.Files = None,
+    *,
+    delete: Annotated[bool, options.flag("--delete", help="As if the objects in the files were deleted.")] = False,
+    limit: Annotated[int, typer.Option("--limit", metavar="COUNT", min=1, max=10_000, help="At most so many rows.")] = 200,
+    output: options.Output = Format.TABLE,
+) -> None:
+    """Say what would change if objects were applied, or deleted, before anything is.
+
+    Who could newly reach whom, and who not any more, by workload (`app.kubernetes.io/name`, `app` or `k8s-app`, else the
+    container's name); and which connections of those seen lately would be cut.
+    """
+    trees = tuple(codec.to_tree(thing) for thing in objects.read(filename or ()))
+    proposal = Proposal(apply=() if delete else trees, delete=trees if delete else (), limit=limit)
+    with working("Comparing who may talk to whom ..."):
+        found = Client().preview(proposal)
+    if output in {Format.TABLE, Format.WIDE}:
+        _PREVIEW.show(found.differences, output)
+        if not found.differences:
+            write("Nothing would change.")
+        _tell_more(found)
+    elif output is Format.JSON:
+        write(json_of(codec.to_tree(found)))
+    else:
+        _PREVIEW.show(found.differences, output)
+
+
+def _tell_more(found: Previewed) -> None:
+    """What the table has no room for, and the connections that would be cut."""
+    if found.more:
+        fault.note(f"{found.more} more rows; see them with --limit.")
+    if found.flows:
+        write(f"\nSeen lately, and would be cut ({len(found.flows) + found.more_flows}):")
+        for one in found.flows:
+            write(f"  {flow_line(one)}")
+    if found.more_flows:
+        fault.note(f"{found.more_flows} more connections; see them with --limit.")
+
+
+_PREVIEW: Listing[Difference] = Listing(
+    columns=(
+        Column(
+            "CHANGE",
+            lambda one: "+ allowed" if one.allowed else "- denied",
+            style=lambda one: "green" if one.allowed else "red",
+        ),
+        Column("FROM", lambda one: list(one.sources), style="bold"),
+        Column("TO", lambda one: list(one.destinations), style="bold"),
+        Column("PORTS", lambda one: one.ports, style="cyan"),
+        Column("PAIRS", lambda one: str(one.pairs), right=True),
+    ),
+    name=lambda one: f"{'+' if one.allowed else '-'} {','.join(one.sources)} {','.join(one.destinations)} {one.ports}",
+    tree=codec.to_tree,
+    empty="Nothing would change.",
+)
+
+
+@policies.command(epilog="Example: fairlead policy hits shop/db")
+def hits(
+    policy: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="POLICY", help="Only these: namespace/name, Admin/name, ANP/name ...", show_default=False),
+    ] = None,
+    output: options.Output = Format.TABLE,
+) -> None:
+    """Say how often each rule has let a connection begin or dropped one, since the agent started.
+
+    A rule that was never hit is listed too: it may be one that nobody needs.
+    """
+    wanted = set(policy or ())
+    found = [one for one in Client().hits() if not wanted or one.policy in wanted]
+    if missing := wanted - {one.policy for one in found}:
+        raise Missing(f"there is no policy {', '.join(sorted(missing))} with rules", field="policy")
+    _HITS.show(found, output)
+
+
+def _rule(one: RuleHits) -> str:
+    return f"{one.direction}[{one.index}]" + (f" {one.name}" if one.name else "") if one.policy else ""
+
+
+_HITS: Listing[RuleHits] = Listing(
+    columns=(
+        Column("POLICY", lambda one: one.policy or "(default deny)", style="bold"),
+        Column("RULE", _rule),
+        Column("ACTION", lambda one: one.action, style="cyan"),
+        Column("CONNECTIONS", lambda one: str(one.connections), right=True),
+        Column("DROPS", lambda one: str(one.drops), right=True),
+        Column("LAST", lambda one: f"{age(one.last)} ago" if one.last else "never", right=True),
+    ),
+    name=lambda one: f"{one.policy} {_rule(one)}".strip() or "default deny",
+    tree=codec.to_tree,
+    empty="There is no rule.",
+)
 
 
 def lines(told: Explained, *, colour: bool = False) -> list[str]:
@@ -92,6 +194,12 @@ def _words(source: str, target: str) -> dict[str, str]:
         raise Invalid(f"{target[:80]!r} is not TO[:PORT][/PROTOCOL], such as {told}", field="to")
     words = {"from": source.strip("[]"), "to": asked["who"].strip("[]"), "protocol": asked["protocol"], "port": asked["port"]}
     return {name: word for name, word in words.items() if word}
+
+
+def _known(word: str) -> str:
+    """Who is meant: a container of `fairlead run` on the host's network, of which the agent knows nothing, is the host."""
+    own = record.find(word)
+    return HOST if own and not own.sandbox else word
 
 
 def _is_address(word: str) -> bool:

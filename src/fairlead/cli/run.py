@@ -14,6 +14,7 @@ from msgspec import structs
 
 from fairlead.api.client import Client
 from fairlead.desired.names import DEFAULT_NETWORK
+from fairlead.kernel.process import Process
 from fairlead.model.address import Address, ContainerID, InterfaceName, Mac, Name
 from fairlead.model.endpoint import Bandwidth, Endpoint, Protocol, PublishedPort
 from fairlead.model.errors import Exhausted, Forbidden, Invalid, Missing
@@ -21,7 +22,7 @@ from fairlead.model.network import Driver, Network
 
 from . import fault, options, parse, ports
 from .container import finish, launch, names, order, record, spawn
-from .container.record import Process, Record
+from .container.record import Record
 
 app = typer.Typer(rich_markup_mode="rich")
 

@@ -3,12 +3,15 @@
 ``fl-<network>`` is a bridge (``fairlead0`` that of the network ``default``), ``flv…`` a container's veth on the host,
 ``flh…`` the container's end of it while it waits on the host to be handed over, ``fli…`` the ifb that shapes what the container
 sends, ``flx-<network>`` a tunnel to other nodes, ``flw0`` and ``flw1`` WireGuard devices. Interface names have 15 bytes; what
-does not fit is hashed.
+does not fit is hashed. BGP sessions have names of up to 63 letters, digits, ``-``, ``_`` and ``.``: ``node.<node>``,
+``peer.<BGPPeer>``.
 """
 
 from __future__ import annotations
 
+import re
 from hashlib import blake2b
+from ipaddress import IPv4Address
 
 from fairlead.model.address import Address, InterfaceName, Mac
 from fairlead.model.network import Network
@@ -19,6 +22,9 @@ HANDOVER = "flh"
 IFB = "fli"
 TUNNEL = "flx"
 CRYPT = "flw"
+NODE = "node"
+PEER = "peer"
+_SYMBOL = re.compile(r"[A-Za-z0-9_.-]{1,63}")
 
 
 def bridge(network: Network) -> InterfaceName:
@@ -50,6 +56,17 @@ def vni(network: str) -> int:
 def crypt(number: int) -> InterfaceName:
     """A WireGuard device."""
     return InterfaceName(f"{CRYPT}{number}")
+
+
+def symbol(kind: str, name: str) -> str:
+    """What the BGP speaker calls something: a session with a node (``NODE``) or by a BGPPeer (``PEER``), or rules."""
+    plain = f"{kind}.{name}"
+    return plain if _SYMBOL.fullmatch(plain) else f"{kind}.{_digest(name, 12)}"
+
+
+def router_id(node: str) -> Address:
+    """The 32 bits by which BGP tells speakers apart, of a node without an IPv4 address."""
+    return Address(IPv4Address(int(_digest(f"router/{node}", 4), 16) or 1))
 
 
 def veth(endpoint: str) -> InterfaceName:

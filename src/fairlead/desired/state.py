@@ -4,8 +4,8 @@ It is made of keyed rows, each a frozen value that stands for one thing in the k
 owner and nothing else, so that the cost of a change does not grow with the size of the node::
 
     Network  --.                                   .--> links      bridges, veths, addresses, routes, limits
-                >--  build  -->  NodeState (rows)  >
-    Endpoint --'                                   '--> datapath   segments, realms, publications, guards
+                >--  build  -->  NodeState (rows)  >--> datapath   segments, realms, publications, guards
+    Endpoint --'                                   '--> bgp        the speaker, its sessions, what it announces
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from fairlead.model.endpoint import Bandwidth, Protocol
 from fairlead.model.errors import Conflict
 from fairlead.model.meta import Value
 
+from .routing import Announcement, Session, Sieve, Speaker
 from .ways import Crypt, CryptPeer, Detour, Fellow, Path, Tunnel, Vtep
 
 
@@ -292,6 +293,10 @@ Row = (
     | Ruling
     | Judgement
     | Subject
+    | Speaker
+    | Session
+    | Sieve
+    | Announcement
 )
 R = TypeVar(
     "R",
@@ -316,6 +321,10 @@ R = TypeVar(
     Ruling,
     Judgement,
     Subject,
+    Speaker,
+    Session,
+    Sieve,
+    Announcement,
 )
 Rows = tuple[Row, ...]
 """The rows of one owner, a Network or an Endpoint."""
@@ -352,6 +361,10 @@ class NodeState:
         Ruling,
         Judgement,
         Subject,
+        Speaker,
+        Session,
+        Sieve,
+        Announcement,
     )
 
     def __init__(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from fairlead.api.encryption import Encryption
+from fairlead.api.routing import BgpStatus
 from fairlead.api.schema import Drift, Finding, Narrow, Pool, Unread
 from fairlead.model.meta import Value
 
@@ -40,6 +41,8 @@ class Facts(Value, frozen=True, kw_only=True):
     encryption: Encryption = Encryption()
     narrow: tuple[Narrow, ...] = ()
     """Ways to other nodes that carry less than the uplinks claim."""
+    bgp: BgpStatus | None = None
+    """None: nobody asked."""
     dropping: tuple[str, ...] = ()
     """Other people's forward chains whose policy is to drop, as ``family table chain``."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fairlead.api.schema import Report
 
-from . import drift, encryption, host, maps, namespaces, nodes, objects, pools
+from . import bgp, drift, encryption, host, maps, namespaces, nodes, objects, pools
 from .base import Check, Facts
 
 CHECKS: tuple[Check, ...] = (
@@ -14,6 +14,7 @@ CHECKS: tuple[Check, ...] = (
     pools.check,  # are there addresses left
     nodes.check,  # are the other nodes there
     encryption.check,  # is what goes to them encrypted
+    bgp.check,  # are the neighbours told, and heard
     maps.check,  # is there room for policies
     host.forwarding,  # does the host route
     host.firewall,  # does somebody else drop

@@ -15,19 +15,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import suppress
 
 from fairlead.api.schema import Flow, FlowStatus
-from fairlead.datapath.ebpf.layout import REASONS, Counter, Kind, Seen
+from fairlead.datapath.ebpf.layout import REASONS, Kind, Reason, Seen
+from fairlead.datapath.ebpf.layout import Counter as Count
 from fairlead.datapath.ebpf.observe import Observer
 from fairlead.kernel.errors import KernelError
 from fairlead.model.errors import Exhausted
+from fairlead.policy.hits import Hit
 
 from .enrich import Names
 from .filter import LIMIT, Query
-from .record import Record, stamp
+from .hits import Tally
+from .record import Record, protocol, stamp, verdict
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +80,9 @@ class Collector:
         self._kept: deque[Record] = deque(maxlen=LIMIT)
         self._followers: set[Follower] = set()
         self._seen = self._opened = self._missed = self._connections = 0
+        self._tally = Tally()
+        self.counted: Counter[tuple[str, str]] = Counter()
+        """By verdict and protocol: connections that began, and drops that were told."""
         self._task: asyncio.Task[None] | None = None
         self._later: asyncio.TimerHandle | None = None
 
@@ -144,15 +150,15 @@ class Collector:
         return FlowStatus(
             seen=self._seen,
             opened=self._opened,
-            lost=counted[Counter.NEW_LOST] + counted[Counter.CLOSE_LOST] + counted[Counter.DROP_LOST],
-            lost_new=counted[Counter.NEW_LOST],
+            lost=counted[Count.NEW_LOST] + counted[Count.CLOSE_LOST] + counted[Count.DROP_LOST],
+            lost_new=counted[Count.NEW_LOST],
             missed=self._missed,
             connections=self._connections,
             followers=len(self._followers),
-            malformed=counted[Counter.MALFORMED],
-            not_tracked=counted[Counter.NOT_TRACKED],
-            fragments_unmatched=counted[Counter.FRAGMENT_UNMATCHED],
-            table_full=counted[Counter.TABLE_FULL],
+            malformed=counted[Count.MALFORMED],
+            not_tracked=counted[Count.NOT_TRACKED],
+            fragments_unmatched=counted[Count.FRAGMENT_UNMATCHED],
+            table_full=counted[Count.TABLE_FULL],
             dropped={REASONS[reason]: count for reason, count in self._observer.dropped().items() if count},
         )
 
@@ -181,10 +187,30 @@ class Collector:
             self._opened += seen.kind == Kind.NEW
             moment = (seen.first if seen.kind == Kind.NEW else seen.last) / 1e9 + since_boot
             rule = self._rule(seen.rule) if seen.rule else ""
+            self._count(seen, moment)
             record = Record.of(moment, seen, of(seen.source), of(seen.destination), rule)
             self._kept.append(record)
             for follower in self._followers:
                 follower.offer(record)
+
+    def _count(self, seen: Seen, moment: float) -> None:
+        """What begins and what is dropped, by rule and by protocol."""
+        if seen.kind == Kind.DROP:
+            if seen.rule or seen.reason == Reason.POLICY:
+                self._tally.drop(seen.rule, moment)
+        elif seen.rule:
+            key = (seen.source, seen.destination, seen.source_port, seen.destination_port, seen.protocol, seen.first)
+            self._tally.connection(key, seen.rule, moment, ends=seen.kind == Kind.CLOSE)
+        if seen.kind in {Kind.NEW, Kind.DROP}:
+            self.counted[verdict(seen), protocol(seen)] += 1
+
+    def hits(self) -> Mapping[int, Hit]:
+        """How often each rule has decided, since the agent started."""
+        return self._tally.hits()
+
+    def recent(self) -> list[Record]:
+        """What is kept, the oldest first."""
+        return list(self._kept)
 
     async def _sweep(self) -> None:
         while True:

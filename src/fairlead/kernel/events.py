@@ -1,9 +1,10 @@
 """What happened in the kernel, as it happens: links, addresses, routes, here and in every container's namespace, and nftables.
 
-Two sockets that never block. Give their ``filenos`` to an event loop and call ``read`` when one is readable::
+Three sockets that never block. Give their ``filenos`` to an event loop and call ``read`` when one is readable::
 
     rtnetlink   links, addresses, routes of the main table, of this namespace and of each one that has a number here
                 (the kernel numbers a namespace by itself when a veth leads into it; ``route.new_nsid`` does it for any other)
+    rtnetlink   what somebody told for good of neighbours and of who is behind a port, and what of it is gone; of this namespace
     nfnetlink   one event for each table that a transaction touched, and who did it
 
 An event says that something changed, not what is now: who acts on it asks the kernel. Nothing is lost silently: where the
@@ -25,20 +26,23 @@ from fairlead.kernel.errors import KernelError, translated
 from fairlead.kernel.nft.wire import FAMILIES
 from fairlead.kernel.route.address import parse_address
 from fairlead.kernel.route.link import LinkInfo, parse_link
+from fairlead.kernel.route.neighbour import FAILED, NOARP, PERMANENT, NeighbourInfo, parse_neighbour
 from fairlead.kernel.route.path import parse_route
 from fairlead.kernel.route.text import AF_BRIDGE
 
-Kind = Literal["link", "address", "route", "nft", "overrun"]
+Kind = Literal["link", "address", "route", "neighbour", "nft", "overrun"]
 
 _SOL_NETLINK = 270
 _ADD_MEMBERSHIP, _LISTEN_ALL_NSID = 1, 8
 _ROUTE_GROUPS = (1, 5, 7, 9, 11)  # link, IPv4 address, IPv4 route, IPv6 address, IPv6 route
+_NEIGHBOUR_GROUP = 3
 _NFTABLES_GROUP = 7
 _SO_RCVBUFFORCE = 33
 _BUFFER = 8 << 20
 _RECEIVE = 65536
 _ANCILLARY = socket.CMSG_SPACE(4)
 _NEW_LINK, _DEL_LINK, _NEW_ADDRESS, _DEL_ADDRESS, _NEW_ROUTE, _DEL_ROUTE = 16, 17, 20, 21, 24, 25
+_NEW_NEIGHBOUR, _DEL_NEIGHBOUR = 28, 29
 _MAIN, _CLONED = 254, 0x200
 _flags = struct.Struct("=I")
 _NFT = 10
@@ -66,45 +70,50 @@ class Event:
     ours: bool = False
     link: LinkInfo | None = None
     """What a link event says of the interface. None where it only left a bridge: another event says what it is then."""
+    neighbour: NeighbourInfo | None = None
 
 
 class Events:
-    """The two sockets, listening from construction until ``close``."""
+    """The three sockets, listening from construction until ``close``."""
 
     def __init__(self, netns: int | None = None) -> None:
-        self._route = netlink.open_socket(netlink.ROUTE, netns)
-        try:
-            self._nft = netlink.open_socket(netlink.NETFILTER, netns)
-        except KernelError:
-            self._route.close()
-            raise
         self._touched: dict[str, bool] = {}
+        self._sockets: list[socket.socket] = []
         try:
-            with translated("listen to the kernel's events"):
-                self._route.setsockopt(_SOL_NETLINK, _LISTEN_ALL_NSID, 1)
-                _listen(self._route, _ROUTE_GROUPS)
-                _listen(self._nft, (_NFTABLES_GROUP,))
+            self._route = self._open(netlink.ROUTE, netns, *_ROUTE_GROUPS, everywhere=True)
+            self._near = self._open(netlink.ROUTE, netns, _NEIGHBOUR_GROUP)
+            self._nft = self._open(netlink.NETFILTER, netns, _NFTABLES_GROUP)
         except KernelError:
             self.close()
             raise
 
+    def _open(self, protocol: int, netns: int | None, *groups: int, everywhere: bool = False) -> socket.socket:
+        sock = netlink.open_socket(protocol, netns)
+        self._sockets.append(sock)
+        with translated("listen to the kernel's events"):
+            if everywhere:
+                sock.setsockopt(_SOL_NETLINK, _LISTEN_ALL_NSID, 1)
+            _listen(sock, groups)
+        return sock
+
     @property
-    def filenos(self) -> tuple[int, int]:
+    def filenos(self) -> tuple[int, ...]:
         """What to wait for until it is readable."""
-        return self._route.fileno(), self._nft.fileno()
+        return tuple(sock.fileno() for sock in self._sockets)
 
     def close(self) -> None:
         """Stop listening."""
-        self._route.close()
-        self._nft.close()
+        for sock in self._sockets:
+            sock.close()
 
     def read(self) -> list[Event]:
         """Everything that has happened since the last call; empty if nothing has."""
         found = []
-        for nsid, reply in _received(self._route):
-            event = _route_event(reply, nsid) if reply else Event("overrun")
-            if event:
-                found.append(event)
+        for sock in (self._route, self._near):
+            for nsid, reply in _received(sock):
+                event = _route_event(reply, nsid) if reply else Event("overrun")
+                if event:
+                    found.append(event)
         for _, reply in _received(self._nft):
             found += self._nft_events(reply) if reply else (Event("overrun"),)
         return found
@@ -160,6 +169,12 @@ def _route_event(reply: netlink.Reply, nsid: int | None) -> Event | None:
     if reply.type in {_NEW_ADDRESS, _DEL_ADDRESS}:
         address = parse_address(body)
         return Event("address", reply.type == _DEL_ADDRESS, nsid, address.index, address.interface, pid)
+    if reply.type in {_NEW_NEIGHBOUR, _DEL_NEIGHBOUR}:
+        near = parse_neighbour(body)
+        gone = reply.type == _DEL_NEIGHBOUR or bool(near.state & FAILED)  # one that is removed fails first
+        if not gone and not near.state & (PERMANENT | NOARP):
+            return None  # learnt by itself
+        return Event("neighbour", gone, nsid, near.index, near.mac, pid, neighbour=near)
     # What the kernel derives from addresses, and its caches, follow from other events.
     if reply.type in {_NEW_ROUTE, _DEL_ROUTE} and body[4] == _MAIN and not _flags.unpack_from(body, 8)[0] & _CLONED:
         route = parse_route(body)

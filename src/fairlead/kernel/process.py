@@ -9,14 +9,20 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import select
+import signal
 import socket
 import struct
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from fairlead.kernel.errors import translated
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 
 MS_RDONLY = 0x1
@@ -37,6 +43,38 @@ _IFREQ = "16sh22x"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Process:
+    """A process that cannot be mistaken for a later one with the same number."""
+
+    pid: int
+    started: int
+
+    @classmethod
+    def of(cls, pid: int) -> Process:
+        """The process that has this number now."""
+        return cls(pid=pid, started=started(pid))
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs; a zombie does not."""
+        return self.started != 0 and started(self.pid) == self.started
+
+    def send(self, number: int) -> None:
+        """Send it a signal, through a pidfd, which cannot come to mean another process; nothing happens if it has ended."""
+        with suppress(ProcessLookupError), os.fdopen(os.pidfd_open(self.pid), "rb") as fd:
+            if self.alive:
+                signal.pidfd_send_signal(fd.fileno(), number)
+
+    def ended(self, patience: float) -> bool:
+        """Whether it has ended within ``patience`` seconds."""
+        with suppress(ProcessLookupError), os.fdopen(os.pidfd_open(self.pid), "rb") as fd:
+            waiting = select.poll()
+            waiting.register(fd.fileno(), select.POLLIN)
+            return not self.alive or bool(waiting.poll(patience * 1000))
+        return True
+
+
 def unshare(flags: int) -> None:
     """Move the calling thread into new namespaces (``CLONE_NEW*``)."""
     with translated("make namespaces"):
@@ -49,10 +87,11 @@ def setns(fd: int, flags: int) -> None:
         _check(_libc.setns(ctypes.c_int(fd), ctypes.c_int(flags)))
 
 
-def mount(source: str, target: str, kind: str = "none", flags: int = 0) -> None:
+def mount(source: str, target: str, kind: str = "none", flags: int = 0, options: str = "") -> None:
     """Mount ``source`` on ``target``."""
     with translated(f"mount {source} on {target}"):
-        _check(_libc.mount(os.fsencode(source), os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), None))
+        data = os.fsencode(options) if options else None
+        _check(_libc.mount(os.fsencode(source), os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), data))
 
 
 def umount(target: str) -> None:

@@ -10,9 +10,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from fairlead.kit.alone import alone
+
 from . import document
 from .address import Text
 from .admin import AdminNetworkPolicy, BaselineAdminNetworkPolicy
+from .bgp import BGPConfiguration, BGPPeer
+from .bgpfilter import BGPFilter
 from .block import Block
 from .cluster import ClusterNetworkPolicy
 from .endpoint import Endpoint
@@ -21,9 +25,11 @@ from .meta import Object, kind
 from .namespace import Namespace
 from .network import Network
 from .node import Node
+from .pod import Pod
 from .policy import NetworkPolicy
 from .refusal import join, named, refusal, spelt
 from .reservation import Reservation
+from .secret import Secret
 
 KINDS: tuple[type[Object], ...] = (
     Network,
@@ -32,10 +38,15 @@ KINDS: tuple[type[Object], ...] = (
     Node,
     Block,
     Namespace,
+    Pod,
     NetworkPolicy,
     ClusterNetworkPolicy,
     AdminNetworkPolicy,
     BaselineAdminNetworkPolicy,
+    Secret,
+    BGPFilter,
+    BGPConfiguration,
+    BGPPeer,
 )
 """Every kind there is, in the order in which ``apply`` takes them."""
 
@@ -63,18 +74,32 @@ encode = _encoder.encode
 """Any value of the model as compact JSON bytes."""
 
 
+_decoders: dict[object, msgspec.json.Decoder[Any]] = {}
+
+
+@alone
+def _decoder(to: Any) -> msgspec.json.Decoder[Any]:
+    """What reads ``to``. Two threads in which msgspec learns of a type at the same time crash it, so all learn here."""
+    if to not in _decoders:
+        _decoders[to] = msgspec.json.Decoder(type=to, dec_hook=_dec)
+    return _decoders[to]
+
+
 def decode(data: bytes | str, to: type[T], *, field: str = "") -> T:
     """Read JSON as ``to``; raise ``Invalid`` that names the field and what would be right."""
+    decoder = _decoder(to)
     try:
-        return msgspec.json.decode(data, type=to, dec_hook=_dec)
+        found: T = decoder.decode(data)
     except msgspec.ValidationError as problem:
         raise refusal(problem, field, to) from None
     except (msgspec.DecodeError, UnicodeError, RecursionError) as problem:
         raise Invalid(f"not JSON: {str(problem).removeprefix('JSON is malformed: ')}", field=field) from None
+    return found
 
 
 def from_tree(tree: object, to: type[T], *, field: str = "") -> T:
     """Read plain dicts and lists as ``to``; raise ``Invalid`` that names the field."""
+    _decoder(to)
     try:
         return msgspec.convert(tree, to, dec_hook=_dec)
     except msgspec.ValidationError as problem:

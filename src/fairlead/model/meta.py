@@ -18,7 +18,10 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Meta(Value, frozen=True, kw_only=True):
-    """Who an object is. ``resource_version`` is the store's revision, empty before the object was stored."""
+    """Who an object is. ``resource_version`` is the store's revision, empty before the object was stored.
+
+    ``deletion_timestamp``: since when it is on its way out, where that takes a while, as in Kubernetes.
+    """
 
     name: str
     namespace: str = ""
@@ -27,6 +30,7 @@ class Meta(Value, frozen=True, kw_only=True):
     uid: str = ""
     resource_version: str = ""
     creation_timestamp: str = ""
+    deletion_timestamp: str = ""
 
     def __post_init__(self) -> None:
         """Check labels by Kubernetes's syntax (apimachinery, IsQualifiedName and IsValidLabelValue)."""

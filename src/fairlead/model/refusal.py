@@ -16,7 +16,7 @@ from msgspec import inspect
 from .errors import Invalid
 
 _AT = re.compile(r" - at (?P<key>`key` in )?`\$\.?(?P<path>.*)`$")
-_INNER = re.compile(r"([A-Za-z][A-Za-z0-9]*(?:\[\d+\])?(?:\.[A-Za-z0-9]+)*): ")
+_INNER = re.compile(r"([A-Za-z][A-Za-z0-9]*(?:\[\d+\])?(?:\.[A-Za-z0-9]+(?:\[\d+\])?)*): ")
 _EXPECTED = re.compile(r"Expected `([^`]+)`(?:, got `(.+)`)?")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
 _ABSENT = re.compile(r"Object missing required field `(.*)`")

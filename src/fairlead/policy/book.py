@@ -43,12 +43,13 @@ class Delta(NamedTuple):
 class Book:
     """Everything policies depend on, and the rows that follow from it. The same things, in any order, make the same rows."""
 
-    def __init__(self, node: str = "") -> None:
-        """``node``: the name of the node whose containers the endpoints are."""
-        self._node = node
+    def __init__(self, node: str = "", *, everywhere: bool = False) -> None:
+        """``node``: the name of the node that enforces. ``everywhere``: containers of other nodes are under sets too."""
+        self._node, self._everywhere = node, everywhere
         self._namespaces: dict[str, Namespace] = {}
         self._endpoints: dict[str, Endpoint] = {}
         self._nodes: dict[str, Node] = {}
+        self._homes: dict[Address, str] | None = None
         self._rules: dict[int, Rule] = {}
         self._lens = Lens()
         self._peers = Peers()
@@ -81,7 +82,7 @@ class Book:
                 self._endpoints[thing.name] = thing
                 self._seat(thing)
             elif isinstance(thing, Node):
-                self._nodes[thing.name] = thing
+                self._nodes[thing.name], self._homes = thing, None
                 self._seat_node(thing)
         return self._settle()
 
@@ -98,6 +99,7 @@ class Book:
                         self._peers.unseat(thing.name)
                 case Node():
                     if self._nodes.pop(thing.name, None):
+                        self._homes = None
                         self._peers.unseat_node(thing.name)
                 case _:
                     self._lose(self._groups.drop(key_of(thing)))
@@ -148,7 +150,8 @@ class Book:
     ) -> Explanation:
         """Whether the one may open a connection to the other's ``port``, and why. ``protocol`` is "tcp", "icmp" or any other.
 
-        Without one: at which ports it may.
+        Without a protocol it is told at which ports it may.
+
         An address that an endpoint has stands for the endpoint. Of an endpoint with several addresses the first counts whose
         family the other side has too.
         """
@@ -169,13 +172,19 @@ class Book:
             address = next((at.address for at in one.spec.addresses if at.family == family), None)
         if found is None:
             assert isinstance(one, Address)
-            own = self._nodes.get(self._node)
-            return Party(str(one), address, self._peers.at(one, None), own_node=own is not None and one in own.addresses)
+            return Party(str(one), address, self._peers.at(one, None), home=self._home(one))
         who = self._lens.profile(found, self._namespaces)
         outside = self._lens.outside(who)
         of = self._peers.at(address, outside) if address else Class(outside, ())
         title = f"{who.namespace}/{found.display}"
-        return Party(title, address, of, self._groups.selecting(who), found.name, found.spec.named_ports)
+        home = found.spec.node or self._node
+        return Party(title, address, of, self._groups.selecting(who), found.name, found.spec.named_ports, home)
+
+    def _home(self, address: Address) -> str:
+        """The node that has an address."""
+        if self._homes is None:
+            self._homes = {at: name for name, node in self._nodes.items() for at in node.addresses}
+        return self._homes.get(address, "")
 
     def _rename(self, namespace: str) -> None:
         """The labels of a namespace changed."""
@@ -189,7 +198,7 @@ class Book:
         What policies say of those on other nodes is for these to enforce: here they are peers alone.
         """
         who = self._lens.profile(endpoint, self._namespaces)
-        if endpoint.spec.node in {"", self._node}:
+        if self._everywhere or endpoint.spec.node in {"", self._node}:
             self._groups.join(endpoint.name, who)
         self._peers.seat(endpoint.name, self._lens.outside(who), (one.address for one in endpoint.spec.addresses))
 

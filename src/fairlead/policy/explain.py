@@ -29,8 +29,12 @@ class Party(NamedTuple):
     """The endpoint's own name, if it is one."""
     named: Mapping[str, NamedPort] = {}
     """Its named ports."""
-    own_node: bool = False
-    """Whether it is the node that the endpoints are on."""
+    home: str = ""
+    """The node that an endpoint is on, or whose address it is."""
+
+    def hosts(self, other: Party) -> bool:
+        """Whether it is the node that the other, an endpoint, is on."""
+        return self.selecting is None and other.selecting is not None and bool(self.home) and self.home == other.home
 
 
 class Step(NamedTuple):
@@ -129,7 +133,7 @@ def _narrate(asked: Asked) -> Iterator[Step]:
     if subject.selecting is None:
         yield Step(way, f"{subject.name} is no endpoint here: no policy applies to it", allows=True)
         return
-    if asked.direction is PolicyType.INGRESS and asked.peer.own_node:
+    if asked.direction is PolicyType.INGRESS and asked.peer.hosts(subject):
         yield Step(way, f"{asked.peer.name} is the node of {subject.name}, which always reaches it", allows=True)
         return
     policies = [one for one in subject.selecting if asked.direction in one.directions]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from .drawers import Drawers
 from .identity import Class, Face, Profile
 from .select import DIRECTIONS, Key, Prepared
@@ -52,9 +50,6 @@ class Groups:
         face = Face.of(Class(who, ()))
         near = (self.policies[key] for key in self._lying.near(face.drawers()))
         return sorted((one for one in near if one.subject.matches(face)), key=lambda one: one.order)
-
-    def __iter__(self) -> Iterator[Group]:
-        return iter(self._groups.values())
 
     def join(self, name: str, who: Profile) -> None:
         """The endpoint ``name`` is of that profile now."""

@@ -94,10 +94,10 @@ class Preview:
         for destination in (*self._units, *self._outside):
             told: defaultdict[tuple[bool, str], Counter[str]] = defaultdict(Counter)
             for source, change in self._into(destination):
-                told[change][source.name] += _pairs(source, destination)
+                _add(told[change], source, _pairs(source, destination))
             for (allowed, ports), sources in told.items():
                 names = self._workloads.shorten(sources, but=destination.name)
-                merged[allowed, names, ports][destination.name] += sources.total()
+                _add(merged[allowed, names, ports], destination, sources.total())
         rows = (
             Row(allowed, sources, self._workloads.shorten(destinations), ports, destinations.total())
             for (allowed, sources, ports), destinations in merged.items()
@@ -225,6 +225,11 @@ def workload(endpoint: Endpoint) -> str:
     labels = endpoint.metadata.labels
     name = next((labels[key] for key in WORKLOAD_LABELS if labels.get(key)), endpoint.display)
     return f"{endpoint.metadata.namespace or DEFAULT}/{name}"
+
+
+def _add(to: Counter[str], of: Unit, pairs: int) -> None:
+    """Count pairs with a unit; what is outside counts once, whatever its families."""
+    to[of.name] = to[of.name] + pairs if of.container else max(to[of.name], pairs)
 
 
 def _pairs(source: Unit, destination: Unit) -> int:

@@ -16,8 +16,9 @@ memory          atomic                      no, and is not meant to be    none: 
 sqlite          atomic                      yes (fsync)                   processes of this machine
 etcd            atomic (one transaction)    yes (a quorum)                every node; its events of one commit
                                                                           share a revision
-Kubernetes API  one object a commit; more   yes                           every client of the cluster
-                is refused with Unsupported
+Kubernetes API  one object a commit; more   yes                           every client of the cluster; each kind has
+                is refused with Unsupported                               revisions of its own (``orders_all``), and
+                (``at_once``)                                             what a deletion took is not told
 ==============  ==========================  ============================  ==================================
 
 The decisions common to all (what a change does to an object, when it is refused) are pure and stand here: ``settle``.
@@ -139,6 +140,14 @@ Change = Put | Delete
 
 class Store(Protocol):
     """Where objects live. Every method raises ``model.errors.Problem`` and nothing else."""
+
+    @property
+    def at_once(self) -> int:
+        """How many changes one commit takes: ``MAX_CHANGES``, or 1."""
+
+    @property
+    def orders_all(self) -> bool:
+        """Whether the changes of all kinds have one order. Where not, each kind is watched by itself."""
 
     async def get(self, plural: str, key: Key) -> Stored | None:
         """One object, or None."""
@@ -292,6 +301,7 @@ def _event(change: Change, before: Stored | None, revision: int, now: float) -> 
         return Event(EventKind.ADDED, replace(change.object, metadata=born), revision)
     kept = replace(
         given,
+        deletion_timestamp=before.metadata.deletion_timestamp,
         uid=before.metadata.uid,
         creation_timestamp=before.metadata.creation_timestamp,
         resource_version=before.metadata.resource_version,

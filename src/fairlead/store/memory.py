@@ -11,7 +11,7 @@ import uuid
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from fairlead.kit.clock import Clock
 from fairlead.model.meta import Object
@@ -19,6 +19,7 @@ from fairlead.model.meta import Object
 from . import presence
 from .base import (
     KEEP,
+    MAX_CHANGES,
     Change,
     Event,
     EventKind,
@@ -48,6 +49,9 @@ class _Past(NamedTuple):
 
 class Memory:
     """A store that lives as long as its process; see ``base.Store``."""
+
+    at_once: Final = MAX_CHANGES
+    orders_all: Final = True
 
     def __init__(self, *, keep: int = KEEP, clock: Clock = time.time) -> None:
         self._clock = clock

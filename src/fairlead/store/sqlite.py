@@ -27,7 +27,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, I
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import Concatenate, NamedTuple, ParamSpec, Self, TypeVar
+from typing import Concatenate, Final, NamedTuple, ParamSpec, Self, TypeVar
 
 from fairlead.kit import fault
 from fairlead.kit.clock import Clock
@@ -37,6 +37,7 @@ from fairlead.model.meta import Object
 from . import holds, presence
 from .base import (
     KEEP,
+    MAX_CHANGES,
     Change,
     Event,
     EventKind,
@@ -226,6 +227,9 @@ class _Pulse:
 
 class Sqlite:
     """A store in one file; see ``base.Store``. Made by ``open``; bound to the event loop that opened it."""
+
+    at_once: Final = MAX_CHANGES
+    orders_all: Final = True
 
     def __init__(self, path: Path, *, shared: bool, keep: int, busy: float, clock: Clock) -> None:
         self._path = path

@@ -5,6 +5,8 @@
     sqlite:///var/lib/fairlead/store.db
     etcd://10.0.0.1,10.0.0.2:2379,[fd00::3]/fairlead?ca=FILE&cert=FILE&key=FILE&user=NAME&password-file=FILE
     etcds://etcd.example/fairlead             TLS with the authorities that the system trusts; so does any of the files above
+    kubernetes://                             as kubectl would: $KUBECONFIG, ~/.kube/config, or the account of this pod
+    kubernetes:///etc/fairlead/kubeconfig?context=NAME
 
 A port left out is 2379, a prefix left out ``/fairlead``. The password never stands here, because everybody on a machine can
 read command lines: it comes from ``password-file``, or from the environment variable FAIRLEAD_STORE_PASSWORD.
@@ -15,7 +17,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -27,6 +29,8 @@ from .base import Store
 from .etcd.gateway import Access
 from .etcd.keys import PREFIX, Keys
 from .etcd.store import Etcd
+from .kubernetes import access as kubeconfig
+from .kubernetes.store import Kubernetes
 from .presence import Presence
 from .sqlite import Sqlite
 
@@ -75,7 +79,23 @@ class Cluster:
         return Etcd(self.access)
 
 
-def parse(text: str, environ: Mapping[str, str] = os.environ) -> File | Cluster:
+@dataclass(frozen=True, slots=True)
+class Api:
+    """The API of a Kubernetes cluster."""
+
+    access: kubeconfig.Access
+
+    @property
+    def source(self) -> str:
+        """What names this store, in a copy of it (``snapshot``)."""
+        return f"kubernetes://{self.access.server}"
+
+    async def open(self) -> Shared:
+        """Be ready to ask it; nothing is asked yet."""
+        return Kubernetes(self.access)
+
+
+def parse(text: str, environ: Mapping[str, str] = os.environ) -> File | Cluster | Api:
     """Which store a URL names; ``Invalid`` says what in it is wrong, and never shows what might be a password."""
     if len(text) > _LONGEST or not text.isprintable():
         raise _wrong(f"more than {_LONGEST} characters, or some that cannot be printed")
@@ -89,8 +109,10 @@ def parse(text: str, environ: Mapping[str, str] = os.environ) -> File | Cluster:
     if scheme == "sqlite":
         return _file(hosts, slash + path, asks)
     if scheme in {"etcd", "etcds"}:
-        return _cluster(scheme == "etcds", hosts, slash + path, _query(query), environ)
-    raise _wrong(f"the scheme {scheme[:20]!r}; there are sqlite:///FILE and etcd://HOST:PORT,.../PREFIX")
+        return _cluster(scheme == "etcds", hosts, slash + path, _query(query, _KNOWN), environ)
+    if scheme == "kubernetes":
+        return _api(hosts, slash + path, _query(query, ("context",)), environ)
+    raise _wrong(f"the scheme {scheme[:20]!r}; there are sqlite:///FILE, etcd://HOST:PORT,.../PREFIX and kubernetes://")
 
 
 async def open_url(text: str) -> Shared:
@@ -132,7 +154,13 @@ def _cluster(tls: bool, hosts: str, path: str, given: Mapping[str, str], environ
     )
 
 
-def _query(text: str) -> dict[str, str]:
+def _api(host: str, path: str, given: Mapping[str, str], environ: Mapping[str, str]) -> Api:
+    if host:
+        raise _wrong("a host, which the kubeconfig names; write kubernetes:// or kubernetes:///path/to/kubeconfig")
+    return Api(kubeconfig.find(unquote(path), given.get("context", ""), environ))
+
+
+def _query(text: str, known: Collection[str]) -> dict[str, str]:
     try:
         pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict") if text else []
     except ValueError:
@@ -140,8 +168,8 @@ def _query(text: str) -> dict[str, str]:
     given = dict(pairs)
     if "password" in given:
         raise _wrong(f"a password, which everybody on this machine could read; write it to a file or {PASSWORD}")
-    if unknown := sorted(set(given) - set(_KNOWN)):
-        raise _wrong(f"{unknown[0][:20]!r} in the query; known are {', '.join(_KNOWN)}")
+    if unknown := sorted(set(given) - set(known)):
+        raise _wrong(f"{unknown[0][:20]!r} in the query; known are {', '.join(known)}")
     for name, value in given.items():
         if not value or len(pairs) != len(given):
             raise _wrong(f"{name} without a value, or a name twice")

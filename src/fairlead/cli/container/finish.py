@@ -7,7 +7,6 @@ holds up no other. ``python -m fairlead.cli.container.finish NAME STATUS`` is wh
 from __future__ import annotations
 
 import os
-import select
 import signal
 import sys
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ from fairlead.model.address import ContainerID
 from fairlead.model.errors import Problem, Unavailable
 
 from . import record
-from .record import Process, Record
+from .record import Record
 
 KILLED = 128 + signal.SIGKILL
 """The exit status of a command whose end nobody saw."""
@@ -97,10 +96,13 @@ def unpin(name: str) -> None:
 
 def stop(running: Record, grace: float) -> None:
     """End the command: SIGTERM, then SIGKILL after ``grace`` seconds; return when its monitor has cleaned up, or is gone."""
-    if running.process is not None and not _signal(running.process, signal.SIGTERM, grace):
-        _signal(running.process, signal.SIGKILL, 10)
+    if running.process is not None:
+        for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 10)):
+            running.process.send(number)
+            if running.process.ended(patience):
+                break
     if running.monitor is not None:
-        _gone(running.monitor, 10)
+        running.monitor.ended(10)
 
 
 def _left(was: Record) -> Iterator[int]:
@@ -118,28 +120,6 @@ def _left(was: Record) -> Iterator[int]:
         with suppress(OSError):
             if (entry / "ns/mnt").stat().st_ino == was.mounts and (entry / "ns/net").stat().st_ino == network:
                 yield int(entry.name)
-
-
-def _signal(to: Process, number: signal.Signals, grace: float) -> bool:
-    """Send a signal and wait; whether the process has ended."""
-    with suppress(ProcessLookupError), os.fdopen(os.pidfd_open(to.pid), "rb") as fd:
-        if to.alive:
-            signal.pidfd_send_signal(fd.fileno(), number)
-            return _ended(fd.fileno(), grace)
-    return True
-
-
-def _gone(who: Process, patience: float) -> bool:
-    """Wait until a process has ended; whether it has."""
-    with suppress(ProcessLookupError), os.fdopen(os.pidfd_open(who.pid), "rb") as fd:
-        return not who.alive or _ended(fd.fileno(), patience)
-    return True
-
-
-def _ended(pidfd: int, patience: float) -> bool:
-    waiting = select.poll()
-    waiting.register(pidfd, select.POLLIN)
-    return bool(waiting.poll(patience * 1000))
 
 
 if __name__ == "__main__":

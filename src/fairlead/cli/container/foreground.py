@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from . import record, spawn
@@ -21,12 +22,23 @@ _FROM_KERNEL = 0x80  # SI_KERNEL: the terminal sent it, to the whole group
 
 def run(command: spawn.Command, starting: Record) -> int:
     """Start the command and wait until it ends; return its exit status, 128 and the signal's number if one killed it."""
+
+    def begin(terminal: bool, mask: Iterable[int]) -> int:
+        return spawn.start(replace(command, terminal=terminal), lambda *of: record.save(record.begun(starting, *of)), mask)
+
+    return follow(begin)
+
+
+def follow(begin: Callable[[bool, Iterable[int]], int]) -> int:
+    """Start a process by ``begin`` and wait for it, as ``run`` does.
+
+    ``begin`` is told whether the process gets the terminal, and the signal mask that it is to have.
+    """
     terminal = _ours()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a parent may have had it ignored, and its end would go unseen
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
     try:
-        pid = spawn.start(replace(command, terminal=terminal), lambda *of: record.save(record.begun(starting, *of)), before)
-        return _wait(pid, terminal=terminal)
+        return _wait(begin(terminal, before), terminal=terminal)
     finally:
         if terminal:
             _take_back()

@@ -21,27 +21,10 @@ from msgspec import structs
 
 from fairlead.api.wire import run_dir
 from fairlead.cli.fault import remedy
-from fairlead.kernel import process
+from fairlead.kernel.process import Process
 from fairlead.model import codec
 from fairlead.model.errors import Conflict, Failed, Invalid, Missing
 from fairlead.model.meta import Value
-
-
-class Process(Value, frozen=True, kw_only=True):
-    """A process that cannot be mistaken for a later one with the same number."""
-
-    pid: int
-    started: int
-
-    @classmethod
-    def of(cls, pid: int) -> Process:
-        """The process that has this number now."""
-        return cls(pid=pid, started=process.started(pid))
-
-    @property
-    def alive(self) -> bool:
-        """Whether it still runs; a zombie does not."""
-        return self.started != 0 and process.started(self.pid) == self.started
 
 
 class Record(Value, frozen=True, kw_only=True):

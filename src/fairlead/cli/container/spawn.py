@@ -15,7 +15,6 @@ The parent has recorded the process before the command runs. A parent that dies 
 from __future__ import annotations
 
 import os
-import re
 import signal
 import socket
 from collections.abc import Callable, Iterable, Sequence
@@ -24,8 +23,8 @@ from pathlib import Path
 from typing import IO
 
 from fairlead.api import wire
+from fairlead.kernel import mounts, process
 from fairlead.kernel import netns as kernel_netns
-from fairlead.kernel import process
 from fairlead.kernel.errors import KernelError
 from fairlead.model.errors import Failed, Problem
 
@@ -33,7 +32,6 @@ CANNOT_RUN, NOT_FOUND = 126, 127
 """Exit status of a command that is no program, and of one that is not there, as in every shell."""
 
 _READY = b"ready\n"
-_KEEP_MOUNTED = ("/sys/fs/cgroup", "/sys/fs/bpf")
 
 
 @dataclass(frozen=True)
@@ -106,8 +104,8 @@ def enter(netns: str, *, alone: bool = True) -> None:
     os.close(fd)
     if alone:
         process.unshare(process.CLONE_NEWNS)
-        process.mount("none", "/", flags=process.MS_REC | process.MS_SLAVE)
-        _sysfs()
+        mounts.part()
+        mounts.sysfs()
 
 
 def execute(words: Sequence[str], environment: dict[str, str]) -> None:
@@ -156,27 +154,33 @@ def _enter(command: Command) -> None:
     if command.mortal:
         process.die_with_parent(signal.SIGKILL)
     if command.terminal:
-        _take_terminal()
+        take_terminal()
     if command.output is not None:
         _detach_streams(command.output)
     if command.netns:
         enter(command.netns, alone=False)
     process.unshare(process.CLONE_NEWNS | process.CLONE_NEWUTS)
-    process.mount("none", "/", flags=process.MS_REC | process.MS_SLAVE)
-    _let_go(command.hide)
+    _mount(command)
+    if command.hostname:
+        socket.sethostname(command.hostname)
+
+
+def _mount(command: Command) -> None:
+    mounts.part()
+    if command.hide:
+        mounts.let_go(command.hide)
     if command.netns:
-        _sysfs()
+        mounts.sysfs()
     for path, source in command.files:
         if Path(path).exists():
             process.mount(source, path, flags=process.MS_BIND)
     if command.netns and wire.run_dir().is_dir():
         # The agent's socket would let root in the container command the host's network.
         process.mount("tmpfs", str(wire.run_dir()), "tmpfs", process.MS_RDONLY | process.MS_NOSUID | process.MS_NODEV)
-    if command.hostname:
-        socket.sethostname(command.hostname)
 
 
-def _take_terminal() -> None:
+def take_terminal() -> None:
+    """Make this process a group of its own, and that the terminal's foreground."""
     os.setpgid(0, 0)
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     os.tcsetpgrp(0, os.getpid())
@@ -187,31 +191,3 @@ def _detach_streams(output: int) -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     for source, stream in ((nothing, 0), (output, 1), (output, 2)):
         os.dup2(source, stream)
-
-
-def _let_go(hide: str) -> None:
-    """Unmount every namespace under ``hide`` here: a copy of the mount would keep it alive after the host let it go."""
-    if not hide:
-        return
-    for target in reversed(_mounts_under(hide)):
-        process.umount(target)
-
-
-def _mounts_under(directory: str) -> list[str]:
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    targets = (re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), line.split(" ", 5)[4]) for line in lines)
-    return [target for target in targets if target.startswith(directory.rstrip("/") + "/")]
-
-
-def _sysfs() -> None:
-    """Show this network namespace's devices in /sys, where the machine allows it; keep what is mounted below."""
-    kept = [(path, os.open(path, os.O_PATH)) for path in _KEEP_MOUNTED if os.path.ismount(path)]
-    try:
-        process.mount("sysfs", "/sys", "sysfs", process.MS_NOSUID | process.MS_NODEV | process.MS_NOEXEC)
-        for path, fd in kept:
-            process.mount(f"/proc/self/fd/{fd}", path, flags=process.MS_BIND | process.MS_REC)
-    except KernelError:
-        return
-    finally:
-        for _, fd in kept:
-            os.close(fd)

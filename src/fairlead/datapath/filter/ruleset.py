@@ -26,8 +26,8 @@ _FAMILY = {
     4: {"l3": "ip", "addr": "ipv4_addr", "loopback": "127.0.0.0/8", "protocol": "ip protocol"},
     6: {"l3": "ip6", "addr": "ipv6_addr", "loopback": "::1", "protocol": "ip6 nexthdr"},
 }
-"""``protocol``: as the header has it. What nft 1.0 makes of ``meta l4proto`` in a map of intervals, a change of the byte order of
-one byte, newer kernels refuse."""
+"""``protocol``: as the header has it. What nft 1.0 makes of ``meta l4proto`` in a map of intervals, a change of the byte order
+of one byte, newer kernels refuse."""
 
 _SETS = """
     # Bridges by what their network allows. same: (bridge, bridge), whose packets turn round on this host.

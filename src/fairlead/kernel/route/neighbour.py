@@ -76,10 +76,11 @@ def _entry(index: int, mac: str, remote: str | None) -> bytes:
 
 
 def _listed(nl: Netlink, family: int, doing: str) -> list[NeighbourInfo]:
-    return [_parse(row) for row in nl.dump(Message(_GET, 0, _header.pack(family, 0, 0, 0, 0), doing))]
+    return [parse_neighbour(row) for row in nl.dump(Message(_GET, 0, _header.pack(family, 0, 0, 0, 0), doing))]
 
 
-def _parse(data: bytes) -> NeighbourInfo:
+def parse_neighbour(data: bytes) -> NeighbourInfo:
+    """The row of one neighbour message, as dumps and events carry it."""
     family, index, state, flags, _ = _header.unpack_from(data)
     found = parse(data, 12)
     dst, master = found.get(_DST), found.get(_MASTER)

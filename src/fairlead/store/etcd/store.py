@@ -15,6 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -62,6 +63,9 @@ _PLURALS = {one.plural: one for one in KINDS}
 
 class Etcd:
     """A store that several nodes share; bound to the event loop that made it."""
+
+    at_once: Final = MAX_CHANGES
+    orders_all: Final = True
 
     def __init__(self, access: Access, *, clock: Clock = time.time) -> None:
         """Ask nobody anything yet: an agent starts also while its store is away."""

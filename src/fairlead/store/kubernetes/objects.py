@@ -1,0 +1,296 @@
+"""Objects: between the API's trees and the values of the model.
+
+Of Kubernetes's own kinds only what is used is read: a pod has four kilobytes, of which some hundred bytes matter here. Whatever
+stands beside those in the metadata is passed over. What stands in a ``spec`` of ours, or of a policy, is all read: a policy
+with a field that is not known here must not be half obeyed, so it is handed over as ``Broken``.
+
+Pods come in tens of thousands, so what they have in common is kept once: labels, ports, and the names of nodes and namespaces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+import msgspec
+
+from fairlead.model.address import Prefix
+from fairlead.model.broken import Broken
+from fairlead.model.codec import decode, to_tree
+from fairlead.model.errors import Failed, Invalid
+from fairlead.model.meta import Meta, Object
+from fairlead.model.namespace import Namespace
+from fairlead.model.node import Node, NodeAddress, NodeSpec, NodeStatus
+from fairlead.model.pod import Pod, PodSpec, PodStatus
+from fairlead.store.base import Key, Stored
+
+from .resources import NAME, NAMESPACE, Resource, slug
+
+T = TypeVar("T", bound=Hashable)
+Tree = dict[str, Any]
+
+OURS = ("fairlead.dev/",)
+"""What annotations begin with that are read of nodes."""
+ASKED = (
+    *OURS,
+    "kubernetes.io/ingress-bandwidth",
+    "kubernetes.io/egress-bandwidth",
+    "k8s.v1.cni.cncf.io/",
+    "v1.multus-cni.io/",
+)
+"""What annotations begin with that are read of pods."""
+
+
+_NONE: dict[str, str] = {}
+
+
+class _Loose(msgspec.Struct, rename="camel", gc=False):
+    """A part of an answer, of which more than this may be there."""
+
+
+class _Meta(_Loose, gc=False):
+    name: str = ""
+    namespace: str = ""
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    uid: str = ""
+    resource_version: str = ""
+    creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
+
+
+class _NodeSpec(_Loose, gc=False):
+    pod_cidrs: tuple[Prefix, ...] = msgspec.field(default=(), name="podCIDRs")
+
+
+class _NodeAddress(_Loose, gc=False):
+    type: str
+    address: str
+
+
+class _NodeStatus(_Loose, gc=False):
+    addresses: tuple[_NodeAddress, ...] | None = None
+
+
+class _Node(_Loose, gc=False):
+    metadata: _Meta
+    spec: _NodeSpec = msgspec.field(default_factory=_NodeSpec)
+    status: _NodeStatus = msgspec.field(default_factory=_NodeStatus)
+
+
+class _Namespace(_Loose, gc=False):
+    metadata: _Meta
+
+
+class _PodMeta(_Loose, gc=False):
+    name: str
+    namespace: str
+    uid: str
+    resource_version: str
+    labels: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
+    annotations: dict[str, str] | None = None
+    creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
+
+
+class _Pod(_Loose, gc=False):
+    metadata: _PodMeta
+    spec: PodSpec = PodSpec()
+    status: PodStatus = PodStatus()
+
+
+class _Head(_Loose):
+    """What is looked at of a tree that cannot be read."""
+
+    metadata: _Meta
+
+
+class Shared:
+    """Values that many have, once. It forgets all when it has grown large: whoever has one keeps it."""
+
+    def __init__(self, most: int = 1 << 14) -> None:
+        self._known: dict[Hashable, Any] = {}
+        self._most = most
+
+    def one(self, value: T) -> T:
+        """The first that was like ``value``."""
+        if len(self._known) > self._most:
+            self._known.clear()
+        found: T = self._known.setdefault(value, value)
+        return found
+
+    def labels(self, raw: msgspec.Raw) -> dict[str, str]:
+        """Labels as they are written. Nobody may change what he is handed."""
+        text = bytes(raw)
+        found: dict[str, str] | None = self._known.get(text)
+        if found is None:
+            if len(self._known) > self._most:
+                self._known.clear()
+            found = msgspec.json.decode(text, type=dict[str, str] | None) or {} if text else {}
+            found = {self.one(key): self.one(value) for key, value in found.items()}
+            self._known[text] = found
+        return found
+
+
+class Reader:
+    """From bytes to values."""
+
+    def __init__(self) -> None:
+        self._pods = msgspec.json.Decoder(_Pod)
+        self._shared = Shared()
+        self._shapes: dict[Resource, type[Any]] = {}
+
+    def read(self, of: Resource, data: msgspec.Raw | bytes) -> Stored:
+        """What the API says of one object, or what cannot be read of it and why."""
+        try:
+            return self._special.get(of.of, Reader._plain)(self, of, data)
+        except Invalid as problem:
+            return self._broken(of, bytes(data), str(problem))
+        except (msgspec.MsgspecError, ValueError) as problem:
+            return self._broken(of, bytes(data), str(problem))
+
+    def _plain(self, of: Resource, data: msgspec.Raw | bytes) -> Stored:
+        found = decode(bytes(data), self._shape(of))
+        fields = {name: getattr(found, name) for name in found.__struct_fields__ if name != "metadata"}
+        made: Object = of.of(metadata=_meta(of, found.metadata), **fields)
+        if of.ours and not of.namespaced and found.metadata.name != slug(*made.key):
+            raise Invalid(f"it is stored as {found.metadata.name}, and says that it is {'/'.join(filter(None, made.key))}")
+        return made
+
+    def _node(self, of: Resource, data: msgspec.Raw | bytes) -> Stored:
+        found = decode(bytes(data), _Node)
+        addresses = []
+        for one in found.status.addresses or ():
+            try:
+                addresses.append(msgspec.convert({"type": one.type, "address": one.address}, NodeAddress))
+            except msgspec.ValidationError:
+                continue  # a kind of address that is not known here
+        meta = _meta(of, found.metadata)
+        kept = {name: text for name, text in meta.annotations.items() if name.startswith(OURS)}
+        return Node(
+            metadata=msgspec.structs.replace(meta, annotations=kept),
+            spec=NodeSpec(pod_cidrs=found.spec.pod_cidrs),
+            status=NodeStatus(addresses=tuple(addresses)),
+        )
+
+    def _namespace(self, of: Resource, data: msgspec.Raw | bytes) -> Stored:
+        return Namespace(metadata=_meta(of, decode(bytes(data), _Namespace).metadata))
+
+    def _pod(self, _of: Resource, data: msgspec.Raw | bytes) -> Stored:
+        found = self._pods.decode(data)
+        meta, spec, one = found.metadata, found.spec, self._shared.one
+        asked = meta.annotations
+        return Pod(
+            metadata=Meta(
+                name=meta.name,
+                namespace=one(meta.namespace),
+                labels=self._shared.labels(meta.labels),
+                annotations=({name: text for name, text in asked.items() if name.startswith(ASKED)} if asked else _NONE)
+                or _NONE,
+                uid=meta.uid,
+                resource_version=meta.resource_version,
+                creation_timestamp=one(meta.creation_timestamp or ""),
+                deletion_timestamp=meta.deletion_timestamp or "",
+            ),
+            spec=one(
+                PodSpec(
+                    node_name=one(spec.node_name),
+                    host_network=spec.host_network,
+                    containers=tuple(each for each in spec.containers if each.ports),
+                    init_containers=tuple(each for each in spec.init_containers if each.ports),
+                )
+            ),
+            status=PodStatus(phase=one(found.status.phase), pod_ips=found.status.pod_ips),
+        )
+
+    _special: dict[type[Object], Callable[[Reader, Resource, msgspec.Raw | bytes], Stored]] = {
+        Node: _node,
+        Namespace: _namespace,
+        Pod: _pod,
+    }
+
+    def _shape(self, of: Resource) -> type[Any]:
+        """The kind's class as it comes from the API: all that the model knows of its body, and any metadata."""
+        if of not in self._shapes:
+            fields = [one for one in msgspec.structs.fields(of.of) if one.name not in {"metadata", "api_version", "status"}]
+            body = [(one.name, one.type, _default(one)) for one in fields]
+            self._shapes[of] = msgspec.defstruct(f"Wire{of.kind}", [("metadata", _Meta), *body], kw_only=True)
+        return self._shapes[of]
+
+    def _broken(self, of: Resource, data: bytes, reason: str) -> Broken:
+        try:
+            meta = msgspec.json.decode(data, type=_Head).metadata
+        except (msgspec.MsgspecError, UnicodeError):
+            return Broken.of(of.plural, data, reason)
+        said = meta.annotations or {}
+        key = (meta.namespace or said.get(NAMESPACE, ""), said.get(NAME, meta.name) if of.ours else meta.name)
+        return Broken.of(of.plural, data, reason, key)
+
+
+def _meta(of: Resource, meta: _Meta) -> Meta:
+    annotations = meta.annotations or {}
+    namespace, name = meta.namespace, meta.name
+    if of.ours and not of.namespaced:
+        annotations = dict(annotations)
+        namespace, name = annotations.pop(NAMESPACE, ""), annotations.pop(NAME, name)
+    return Meta(
+        name=name,
+        namespace=namespace,
+        labels=meta.labels or {},
+        annotations=annotations,
+        uid=meta.uid,
+        resource_version=meta.resource_version,
+        creation_timestamp=meta.creation_timestamp or "",
+        deletion_timestamp=meta.deletion_timestamp or "",
+    )
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    """What a field has when it is not there."""
+    if field.default is not msgspec.NODEFAULT:
+        return msgspec.field(default=field.default, name=field.encode_name)
+    if field.default_factory is not msgspec.NODEFAULT:
+        return msgspec.field(default_factory=field.default_factory, name=field.encode_name)
+    return msgspec.field(name=field.encode_name)
+
+
+def written(of: Resource, thing: Object, before: Tree | None) -> Tree:
+    """The tree that says what ``thing`` does; what ``before`` says besides, of others' concern, stays in it."""
+    tree = to_tree(thing)
+    given = tree.pop("metadata")
+    annotations = dict(given.get("annotations", {}))
+    if of.ours and not of.namespaced and (spelt := of.spelt(thing.key)) != thing.name:
+        annotations[NAME] = thing.name
+        if thing.metadata.namespace:
+            annotations[NAMESPACE] = thing.metadata.namespace
+    else:
+        spelt = thing.name
+    meta = dict(before["metadata"]) if before else {"name": spelt}
+    meta.pop("managedFields", None)
+    for name, value in (("labels", given.get("labels", {})), ("annotations", annotations)):
+        if value:
+            meta[name] = value
+        else:
+            meta.pop(name, None)
+    kept = {name: value for name, value in (before or {}).items() if name == "status"}
+    return {**kept, **tree, "kind": of.kind, "metadata": meta}
+
+
+def revision(of: Resource, text: str) -> int:
+    """A resourceVersion as a number.
+
+    Kubernetes calls it opaque, and since KEP-5504 promises what has always been so: it is a decimal number, and of two of
+    one kind the larger is the later. Nothing here compares those of different kinds.
+    """
+    if not (text.isascii() and text.isdigit()):
+        raise Failed(f"the API server gives {of.plural} the resourceVersion {text[:40]!r}, which is no number (KEP-5504)")
+    return int(text)
+
+
+def key_in(of: Resource, tree: Tree) -> Key:
+    """The key that an object of the API has here."""
+    meta = tree["metadata"]
+    said = meta.get("annotations") or {}
+    if of.ours and not of.namespaced:
+        return (said.get(NAMESPACE, ""), said.get(NAME, meta["name"]))
+    return (meta.get("namespace", ""), meta["name"])

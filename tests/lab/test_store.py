@@ -1,0 +1,92 @@
+"""Where the nodes of a lab keep what they share: one file, or etcd beside the underlay."""
+
+from __future__ import annotations
+
+import pytest
+
+from fairlead.lab import lab as acts
+from fairlead.lab import pods, shape, store
+from fairlead.lab.topology import Store, StoreDriver
+from fairlead.model.errors import Unsupported
+from tests.lab.conftest import Labs
+from tests.lab.town import Town
+from tests.wait import eventually
+
+
+def nodes(town: Town, asked: str) -> str:
+    return town.fairlead(asked, "get", "nodes", "-o", "name")
+
+
+def run(town: Town, home: str, name: str) -> None:
+    """One container more."""
+    town.fairlead(home, "run", "-d", "--name", name, "--network", "pods", "--", *pods.server(name))
+
+
+@pytest.mark.needs("etcd")
+class TestEtcd:
+    @pytest.fixture
+    def town(self, lab: Labs) -> Town:
+        return lab(nodes=2, store="etcd", members=3, dual=True)
+
+    def test_nodes_meet_there_and_not_on_the_underlay(self, town: Town) -> None:
+        assert nodes(town, "node1").split() == ["node/node1", "node/node2"]
+        assert town.pod(1).reaches(town.pod(2))
+        said = town.run("etcd1", "etcdctl", "--endpoints=http://172.31.0.254:2379", "member", "list")
+        assert all(f"name={name}" in said or f", {name}," in said for name in ("etcd1", "etcd2", "etcd3"))
+        assert town.run("node1", "ip", "-brief", "address", "show", "mgmt0").split()[2:4] == ["172.31.0.1/24", "fd00:31::1/64"]
+        assert town.lab.machine("outside").attempt("ping", "-c", "1", "-W", "1", "172.31.0.1").returncode != 0
+
+    def test_one_of_three_members_may_crash(self, town: Town) -> None:
+        town.stop("etcd2")
+        try:
+            run(town, "node1", "later")
+            assert town.pod(2).reaches(town.pod("later"))
+        finally:
+            town.start("etcd2")
+            town.fairlead("node1", "rm", "-f", "-t", 0, "later")
+
+    def test_nodes_that_are_cut_off_from_each_other_still_have_the_store(self, town: Town) -> None:
+        town.partition("node1", "node2")
+        try:
+            assert town.pod(1).misses(town.pod(2))
+            town.fairlead("node1", "network", "create", "while-cut", "--subnet", "10.77.0.0/24")
+            eventually(lambda: "while-cut" in town.fairlead("node2", "network", "ls"), deadline=15)
+        finally:
+            town.heal()
+            town.fairlead("node1", "network", "rm", "while-cut")
+
+    def test_a_node_without_the_store_goes_on(self, town: Town) -> None:
+        for member in ("etcd1", "etcd2", "etcd3"):
+            town.partition("node1", member)
+        try:
+            assert town.pod(1).reaches(town.outside)
+            assert nodes(town, "node2").split() == ["node/node1", "node/node2"]
+        finally:
+            town.heal()
+        assert town.pod(1).reaches(town.pod(2))
+
+
+@pytest.mark.needs("etcd")
+def test_one_member_is_enough(lab: Labs) -> None:
+    with lab.own(nodes=1, store="etcd") as town:
+        assert town.pod(1).reaches(town.outside)
+        town.stop("node1")
+        town.start("node1")
+        assert town.pod(1).reaches(town.outside)
+        town.add("node2")
+        assert town.pod(1).reaches(town.pod(2))
+
+
+def test_etcd_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = shape.spec(shape.Underlay.L2, 1, store=Store(driver=StoreDriver.ETCD))
+    monkeypatch.setattr(store, "PROGRAM", "no-such-etcd")
+    with pytest.raises(Unsupported, match="no-such-etcd is not installed; it is in Debian's etcd-server"):
+        acts.check(spec)
+
+
+def test_a_file_is_shared(lab: Labs) -> None:
+    town = lab(nodes=2)
+    assert nodes(town, "node2").split() == ["node/node1", "node/node2"]
+    assert town.run("node1", "stat", "-c", "%i", "/var/lib/fairlead-shared/store.db") == town.run(
+        "node2", "stat", "-c", "%i", "/var/lib/fairlead-shared/store.db"
+    )
