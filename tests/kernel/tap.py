@@ -13,7 +13,7 @@ from tests.net import Namespace
 from tests.wait import eventually
 
 _CLEAR = (
-    "(ip or ip6) and not udp portrange 51871-51872"
+    "(ip or ip6) and not udp portrange 51871-51872 and not tcp port 179"  # 179: BGP, which nodes speak themselves
     # What neighbours must say: their addresses, and who listens to which group.
     " and not (ip6 and ip6[6] == 58 and ip6[40] >= 133 and ip6[40] <= 136) and not (ip6 and ip6[6] == 0)"
 )
@@ -29,7 +29,7 @@ _numbers = itertools.count(20_000)
 
 
 class Tap:
-    """Listens from construction on; ``leaks`` has heard everything that was sent before it was called."""
+    """Listens from construction on; ``leaks`` has heard everything that was sent before it was called, since ``forget``."""
 
     def __init__(self, switch: Namespace) -> None:
         self._switch = switch
@@ -41,12 +41,20 @@ class Tap:
 
     def leaks(self) -> list[str]:
         """Every packet in the clear, as tcpdump tells it."""
+        self._catch_up()
+        return [line for line in self._lines if " IP" in f" {line}" and not _HARMLESS.search(line)]
+
+    def forget(self) -> None:
+        """What was heard so far does not count."""
+        self._catch_up()
+        self._lines.clear()
+
+    def _catch_up(self) -> None:
         port = next(_numbers)
         marker = f"{_MARKER}.{port}"
         self._switch.run("ip", "route", "replace", f"{_MARKER}/32", "dev", "lo")
         self._switch.run("bash", "-c", f"echo -n marker >/dev/udp/{_MARKER}/{port}")
         eventually(lambda: any(marker in line for line in self._lines), what="the tap has heard everything")
-        return [line for line in self._lines if " IP" in f" {line}" and not _HARMLESS.search(line)]
 
     def stop(self) -> None:
         self._process.terminate()
@@ -63,8 +71,8 @@ class Tap:
 
 
 @contextmanager
-def lengths(switch: Namespace) -> Iterator[Callable[[], int]]:
-    """The longest IP packet between nodes while the block lasts, asked for at its end."""
+def lengths(switch: Namespace) -> Iterator[Callable[[], list[int]]]:
+    """How long the large packets between nodes are while the block lasts, asked for at its end."""
     listening = switch.start(
         "tcpdump", "-l", "-n", "-t", "-v", "-i", "port1", "--immediate-mode", "(ip or ip6) and greater 1000"
     )
@@ -72,11 +80,11 @@ def lengths(switch: Namespace) -> Iterator[Callable[[], int]]:
     while "listening on" not in listening.stdout.readline():
         pass
 
-    def longest() -> int:
+    def longest() -> list[int]:
         listening.terminate()
         said, _ = listening.communicate(timeout=10)
         v4 = [int(one) for one in re.findall(r"^IP \(.*length (\d+)\)$", said, re.MULTILINE)]
         v6 = [int(one) + 40 for one in re.findall(r"^IP6 \(.*payload length: (\d+)\)", said, re.MULTILINE)]
-        return max(v4 + v6, default=0)
+        return v4 + v6
 
     yield longest

@@ -83,6 +83,7 @@ class Town:
         narrow: int = 0,
     ) -> None:
         """``family``: the one by which nodes reach each other; ``mtus`` of their uplinks; ``narrow``: of the last cable."""
+        self.family = family
         self.switch = switch = kept(cleanup, Namespace("switch"))
         switch.run("ip", "link", "add", "switch", "up", "type", "bridge")
         switch.run("ip", "address", "add", "192.0.2.250/24", "dev", "switch")

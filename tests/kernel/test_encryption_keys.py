@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -16,13 +17,12 @@ from fairlead.model import errors
 from tests import machine
 from tests.kernel.agents import Agent
 from tests.kernel.tap import Tap
-from tests.kernel.test_cluster import Town, attached, farm, known, town  # noqa: F401
+from tests.kernel.test_cluster import Town, attached, known, town  # noqa: F401
 from tests.net import Containers, Namespace
 from tests.wait import eventually
 
 pytestmark = pytest.mark.needs("wireguard-go", "tcpdump")
 MakeTown = Callable[..., Town]
-GRACE = ("--key-grace", "1")
 
 
 def generations(agent: Agent) -> list[int]:
@@ -33,8 +33,48 @@ def in_use(agent: Agent) -> set[int]:
     return {one.generation for one in agent.client.encryption().peers}
 
 
-def settled(made: Town, generation: int) -> bool:
-    return all(generations(one) == [generation] and in_use(one) == {generation} for one in made.agents)
+class Ring:
+    """Three nodes with an encrypted network, a container on the first and one on the last. Old keys are good for a second."""
+
+    def __init__(self, cleanup: ExitStack, folder: Path) -> None:
+        self.town = Town(cleanup, folder, 3, "--key-grace", "1")
+        self.first, self.second, self.third = self.town.agents
+        self.first.network("farm", "10.60.0.0/16", driver="vxlan", encrypt=True)
+        for agent in self.town.agents:
+            eventually(lambda agent=agent: known(agent, "farm"), what="every node knows the network")
+        containers = Containers(cleanup)
+        self.here, self.there = containers.new("here"), containers.new("there")
+        self.back, self.at = attached(self.first, self.here), attached(self.third, self.there)
+        self.tap = Tap(self.town.switch)
+        cleanup.callback(self.tap.stop)
+
+    @property
+    def generation(self) -> int:
+        """The newest there is anywhere."""
+        return max(max(generations(one), default=0) for one in self.town.agents)
+
+    def settle(self, generation: int = 0) -> None:
+        """Wait until everybody has keys of a generation, the newest if it is 0, and of no other, and packets pass."""
+        wanted = generation or self.generation
+
+        def settled() -> bool:
+            return all(generations(one) == [wanted] and in_use(one) == {wanted} for one in self.town.agents)
+
+        eventually(settled, 20, what=f"everybody is at generation {wanted}")
+        eventually(lambda: self.here.pings(self.at) and self.there.pings(self.back), 20, what="packets pass")
+
+
+@pytest.fixture(scope="module")
+def rings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ring]:
+    with ExitStack() as cleanup:
+        yield Ring(cleanup, tmp_path_factory.mktemp("ring"))
+
+
+@pytest.fixture
+def ring(rings: Ring) -> Ring:
+    """The one there is, settled; a test may leave it under way, but with every agent running."""
+    rings.settle()
+    return rings
 
 
 @contextmanager
@@ -51,51 +91,26 @@ def pinged(source: Namespace, target: str) -> Iterator[Callable[[], tuple[int, i
     yield count
 
 
-def test_nothing_is_lost_in_a_rotation(
-    town: MakeTown,  # noqa: F811
-    containers: Containers,
-    cleanup: ExitStack,
-    record_figures: list[str],
-) -> None:
-    made = farm(lambda count: town(count, *GRACE), encrypt=True)
-    one, two = made.agents
-    here, there = containers.new("here"), containers.new("there")
-    back, at = attached(one, here), attached(two, there)
-    eventually(lambda: here.pings(at) and there.pings(back))
-    tap = Tap(made.switch)
-    cleanup.callback(tap.stop)
-    with pinged(here, at) as forth, pinged(there, back) as fro:
-        for generation in (2, 3, 4):
-            assert one.client.rotate().generation == generation
-            eventually(lambda g=generation: settled(made, g), 20, what=f"everybody is at generation {generation}")
-        (sent, lost), (sent_back, lost_back) = forth(), fro()
-    record_figures.append(f"three rotations: {lost} of {sent} and {lost_back} of {sent_back} packets lost")
-    assert sent > 500
-    assert (lost, lost_back) == (0, 0)
-    assert not tap.leaks()
-    assert not one.drift()
-    assert not two.drift()
-
-
 @pytest.mark.needs("iperf3")
-def test_a_stream_in_a_rotation(
-    town: MakeTown,  # noqa: F811
-    containers: Containers,
-    record_figures: list[str],
-) -> None:
-    """A full TCP stream meanwhile never stands still."""
-    made = farm(lambda count: town(count, *GRACE), encrypt=True)
-    one, two = made.agents
-    here, there = containers.new("here"), containers.new("there")
-    attached(one, here)
-    at = attached(two, there)
-    there.start("iperf3", "-s", "-1")
-    eventually(lambda: here.pings(at))
-    eventually(lambda: "5201" in there.run("ss", "-ltn"))
-    stream = here.start("iperf3", "-c", at, "-t", "8", "-i", "0.5", "-J")
-    eventually(lambda: "5201" in here.run("ss", "-tn", "state", "established"))
-    one.client.rotate()
-    eventually(lambda: settled(made, 2), 20)
+def test_nothing_is_lost_in_a_rotation(ring: Ring, record_figures: list[str]) -> None:
+    """Neither an echo request nor a moment of a full TCP stream; and nothing is in the clear."""
+    ring.tap.forget()
+    with pinged(ring.here, ring.at) as forth, pinged(ring.there, ring.back) as fro:
+        for _ in range(2):
+            generation = ring.first.client.rotate().generation
+            ring.settle(generation)
+        (sent, lost), (sent_back, lost_back) = forth(), fro()
+    record_figures.append(f"two rotations: {lost} of {sent} and {lost_back} of {sent_back} packets lost")
+    assert sent > 300
+    assert (lost, lost_back) == (0, 0)
+    assert not ring.tap.leaks()
+    assert not ring.first.drift()
+    assert not ring.third.drift()
+    ring.there.start("iperf3", "-s", "-1")
+    eventually(lambda: "5201" in ring.there.run("ss", "-ltn"))
+    stream = ring.here.start("iperf3", "-c", ring.at, "-t", "4", "-i", "0.5", "-J")
+    eventually(lambda: "5201" in ring.here.run("ss", "-tn", "state", "established"))
+    ring.settle(ring.first.client.rotate().generation)
     said, _ = stream.communicate(timeout=30)
     rates = [each["sum"]["bits_per_second"] / 1e6 for each in json.loads(said)["intervals"]]
     record_figures.append(
@@ -104,103 +119,60 @@ def test_a_stream_in_a_rotation(
     assert min(rates[1:-1]) > 0
 
 
-def test_who_was_away_follows(town: MakeTown, containers: Containers) -> None:  # noqa: F811
+def test_who_was_away_follows(ring: Ring) -> None:
     """A node that is off during two rotations comes back with a key of yesterday, and is met again."""
-    made = farm(lambda count: town(count, *GRACE), 3, encrypt=True)
-    first, second, third = made.agents
-    here, there = containers.new("here"), containers.new("there")
-    attached(first, here)
-    at = attached(third, there)
-    eventually(lambda: here.pings(at))
-    third.kill()
-    third.node.run("ip", "link", "set", "eth0", "down")
-    eventually(lambda: "node3" not in {one.node for one in first.client.encryption().peers}, 20, what="the node is missed")
-    for generation in (2, 3):
-        first.client.rotate()
-        eventually(lambda g=generation: generations(first) == [g] and generations(second) == [g], 15)
-    third.node.run("ip", "link", "set", "eth0", "up")
-    third.start()
-    eventually(lambda: here.pings(at), 20, what="the node is back")
-    eventually(lambda: settled(made, 3), 15)
+    ring.third.kill()
+    ring.third.node.run("ip", "link", "set", "eth0", "down")
+    eventually(lambda: in_peers(ring.first) == {"node2"}, 20, what="the node is missed")
+    for _ in range(2):
+        generation = ring.first.client.rotate().generation
+        eventually(lambda g=generation: generations(ring.first) == [g] and generations(ring.second) == [g], 15)
+    ring.third.node.run("ip", "link", "set", "eth0", "up")
+    ring.third.start()
+    ring.settle(generation)
 
 
-def test_who_is_silent_is_waited_for(town: MakeTown, containers: Containers) -> None:  # noqa: F811
-    """A node whose agent is away goes on with the old key, and so do the others towards it."""
-    made = farm(lambda count: town(count, *GRACE), 3, encrypt=True)
-    first, second, third = made.agents
-    here, there = containers.new("here"), containers.new("there")
-    attached(first, here)
-    at = attached(third, there)
-    eventually(lambda: here.pings(at))
-    third.kill()
-    first.client.rotate()
-    eventually(lambda: generations(second) == [1, 2])
-    eventually(lambda: {one.node: one.generation for one in first.client.encryption().peers} == {"node2": 2, "node3": 1})
-    assert here.pings(at)
+def test_who_is_silent_is_waited_for(ring: Ring) -> None:
+    """A node whose agent is away goes on with the old key, and so do the others towards it; no other rotation begins."""
+    ring.third.kill()
+    new = ring.first.client.rotate().generation
+    eventually(lambda: generations(ring.second) == [new - 1, new])
+    wanted = {"node2": new, "node3": new - 1}
+    eventually(lambda: {one.node: one.generation for one in ring.first.client.encryption().peers} == wanted)
+    assert ring.here.pings(ring.at)
     with pytest.raises(errors.Conflict, match="under way"):
-        first.client.rotate()
-    third.start()
-    eventually(lambda: settled(made, 2), 20)
-    assert here.pings(at)
+        ring.first.client.rotate()
+    ring.first.kill()
+    assert ring.here.pings(ring.at)
+    ring.first.start()
+    ring.third.start()
+    ring.settle(new)
 
 
-def test_a_key_that_is_old_is_replaced_by_itself(town: MakeTown, containers: Containers) -> None:  # noqa: F811
-    made = farm(lambda count: town(count, *GRACE, "--key-age", "5"), encrypt=True)
-    one, two = made.agents
-    here, there = containers.new("here"), containers.new("there")
-    attached(one, here)
-    at = attached(two, there)
-    eventually(lambda: here.pings(at))
-    eventually(lambda: all(max(generations(each)) > 1 for each in made.agents), 20, what="new keys are there")
-    assert here.pings(at)
+def test_a_key_that_is_old_is_replaced_by_itself(town: MakeTown) -> None:  # noqa: F811
+    made = town(2, "--key-grace", "1", "--key-age", "2")
+    made.agents[0].network("farm", "10.60.0.0/16", driver="vxlan", encrypt=True)
+    eventually(lambda: all(max(generations(each), default=0) > 1 for each in made.agents), 20, what="new keys are there")
 
 
-def test_a_rotation_does_not_overtake_another(town: MakeTown) -> None:  # noqa: F811
-    made = farm(town, encrypt=True)
-    one, two = made.agents
-    eventually(lambda: settled(made, 1))
-    one.client.rotate()
-    with pytest.raises(errors.Conflict, match="under way"):
-        one.client.rotate()
-    eventually(lambda: in_use(one) == in_use(two) == {2})
-    assert generations(one) == [1, 2], "the old key is still good"
-
-
-def test_a_rotation_survives_a_restart(town: MakeTown, containers: Containers) -> None:  # noqa: F811
-    made = farm(lambda count: town(count, *GRACE), encrypt=True)
-    one, two = made.agents
-    here, there = containers.new("here"), containers.new("there")
-    attached(one, here)
-    at = attached(two, there)
-    eventually(lambda: here.pings(at))
-    two.kill()
-    one.client.rotate()
-    one.kill()
-    assert here.pings(at)
-    one.start()
-    two.start()
-    eventually(lambda: settled(made, 2), 20)
-    assert here.pings(at)
-
-
-def test_two_with_one_key(town: MakeTown, containers: Containers) -> None:  # noqa: F811
+def test_two_with_one_key(ring: Ring) -> None:
     """A copy of a machine, its key included: neither is believed, and doctor says why."""
-    made = farm(town, 3, encrypt=True)
-    first, second, third = made.agents
-    here, there = containers.new("here"), containers.new("there")
-    attached(first, here)
-    at = attached(second, there)
-    eventually(lambda: here.pings(at))
-    third.stop()
-    (key,) = (second.node.state_dir / "wireguard").iterdir()
-    (third.node.state_dir / "wireguard" / key.name).write_text(key.read_text())
-    third.start()
-    eventually(lambda: "one of them is a copy" in str(first.client.doctor()), 10)
-    assert not here.pings(at)
-    third.stop()
-    (third.node.state_dir / "wireguard" / key.name).unlink()
-    third.start()
-    eventually(lambda: here.pings(at), 10)
+    ring.second.stop()
+    (key,) = (ring.third.node.state_dir / "wireguard").iterdir()
+    path = ring.second.node.state_dir / "wireguard" / key.name
+    before = path.read_text()
+    path.write_text(key.read_text())
+    ring.second.start()
+    eventually(lambda: "one of them is a copy" in str(ring.first.client.doctor()), 10)
+    assert not ring.here.pings(ring.at)
+    ring.second.stop()
+    path.write_text(before)
+    ring.second.start()
+    ring.settle()
+
+
+def in_peers(agent: Agent) -> set[str]:
+    return {one.node for one in agent.client.encryption().peers}
 
 
 def test_what_status_says(town: MakeTown) -> None:  # noqa: F811
@@ -211,7 +183,7 @@ def test_what_status_says(town: MakeTown) -> None:  # noqa: F811
     with pytest.raises(errors.Invalid, match="no network is encrypted"):
         one.client.rotate()
     one.network("farm", "10.60.0.0/16", driver="vxlan", encrypt=True)
-    eventually(lambda: settled(made, 1))
+    eventually(lambda: in_use(one) == in_use(two) == {1})
     eventually(lambda: all(peer.handshake is not None for peer in one.client.encryption().peers))
     now = one.client.encryption()
     assert now.networks == ("farm",)

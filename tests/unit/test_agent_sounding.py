@@ -95,7 +95,7 @@ def test_a_node_that_changes_is_asked_again() -> None:
     sea.others = {"b": B._replace(mtu=1400)}
     sea.settle()
     assert sea.told == ["b", "b"]
-    assert sea.sounding.narrow() == {}, "now it claims what is true"
+    assert sea.sounding.narrow() == {"b": Depth("192.0.2.2", 1400, 1400)}, "now it claims what is true, and is narrower than we"
 
 
 def test_a_node_that_goes_is_forgotten() -> None:

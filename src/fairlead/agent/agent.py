@@ -347,8 +347,9 @@ class Agent:
                 yield one.name, (one.spec.mtu, fits if one.spec.driver in CLUSTER else self._host.mtu(one.spec.parent))
 
     def _narrow(self) -> Iterator[Narrow]:
+        mine = self.cluster.uplink
         for name, depth in self.cluster.sounding.narrow().items():
-            yield Narrow(node=name, address=depth.address, claimed=depth.claimed, found=depth.found)
+            yield Narrow(node=name, address=depth.address, mine=mine, claimed=depth.claimed, found=depth.found)
 
     def _pools(self) -> list[Pool]:
         return [

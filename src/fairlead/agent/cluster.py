@@ -51,6 +51,7 @@ class Cluster:
     ) -> None:
         """``me``: this node as others reach it; ``networks``: all there are."""
         self.machines: dict[str, Machine] = {}
+        self.on_reroute: Callable[[], None] = lambda: None
         self.remotes: dict[Key, Endpoint] = {}
         """Containers of other nodes."""
         self.alive: frozenset[str] | None = None
@@ -81,8 +82,14 @@ class Cluster:
         """Every node as others reach it."""
         return self._stations
 
+    @property
+    def uplink(self) -> int:
+        """The largest packet that this node's uplink carries."""
+        return self._me.station.mtu
+
     async def reroute(self, names: Iterable[str]) -> None:
         """Packets to some nodes are encrypted with other keys, or may be of another size."""
+        self.on_reroute()
         await self._node.follow(self._rows(self._networks(), names))
 
     async def learn(self, name: str, machine: Machine | None) -> None:

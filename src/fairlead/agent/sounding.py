@@ -84,8 +84,10 @@ class Sounding:
         return other._replace(mtu=min(other.mtu, depth.found)) if depth and depth.found else other
 
     def narrow(self) -> dict[str, Depth]:
-        """The nodes to which less gets than the uplinks say."""
-        return {name: depth for name, depth in sorted(self.depths.items()) if 0 < depth.found < depth.claimed}
+        """The nodes to which less gets than this node's uplink carries; of one that does not answer what it claims."""
+        mine = self._me().mtu
+        known = {name: depth._replace(found=depth.found or depth.claimed) for name, depth in sorted(self.depths.items())}
+        return {name: depth for name, depth in known.items() if depth.found < mine}
 
     async def run(self) -> None:
         """Ask whoever is due, and whoever will be."""

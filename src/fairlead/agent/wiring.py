@@ -88,6 +88,7 @@ class Wiring:
         self.blocks.on_change = self._block_changed
         self.peerings = Peerings(self.shared, self.unreadable, lambda: self._ground().machines)  # what people wrote about BGP
         self.bgp = Bgp(settings.run, self.node, self.peerings, self._ground)  # what is said by it, and heard
+        self.cluster.on_reroute = self.bgp.want
         # What outsiders count on.
         self.reservations = Reservations(self.store, self.ledger, self.networks, self.host, self.unreadable)
         # Who may talk to whom.
@@ -169,7 +170,7 @@ class Wiring:
         """What BGP is decided from, beside what people wrote about it."""
         machines = {name: one for name, one in self.policies.all[Machine.plural].items() if isinstance(one, Machine)}
         mine = self.me.node(machines.get(self.me.name))
-        return Ground(mine.name, {**machines, mine.name: mine}, self.networks.all, self.blocks.of)
+        return Ground(mine.name, {**machines, mine.name: mine}, self.networks.all, self.blocks.of, self.cluster.sounding.limit)
 
     def _block_changed(self, before: Block | None, now: Block | None) -> None:
         self.cluster.touch_block(before, now)

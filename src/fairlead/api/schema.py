@@ -363,12 +363,26 @@ class FlowStatus(Value, frozen=True, kw_only=True):
 
 
 class Narrow(Value, frozen=True, kw_only=True):
-    """A way to another node that carries less than both uplinks claim, in bytes of IP packets."""
+    """A way to another node that carries less than this node's uplink, in bytes of IP packets.
+
+    ``mine``: what this uplink carries; ``claimed``: what both ends' do, as they say; ``found``: what gets there.
+    """
 
     node: str
     address: str
+    mine: int
     claimed: int
     found: int
+
+    @property
+    def told(self) -> str:
+        """In words."""
+        if self.found < self.claimed:
+            return (
+                f"packets to {self.node} ({self.address}) arrive up to {self.found} bytes, "
+                f"not the {self.claimed} that uplinks claim"
+            )
+        return f"the uplink of {self.node} ({self.address}) carries {self.found} bytes, this node's {self.mine}"
 
 
 class Status(Value, frozen=True, kw_only=True):

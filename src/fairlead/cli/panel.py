@@ -44,6 +44,7 @@ def facts(now: Status, containers: int) -> list[tuple[str, str]]:
         ("containers", f"{containers} by fairlead run"),
         ("repairs", f"{now.repairs}, last compared {duration(now.last_check)} ago"),
         ("flows", _flows(now.flows) if now.flows else "off"),
+        *(("narrow way", clean(one.told)) for one in now.narrow),
         *(("unreadable", clean(f"{one.plural} {one.name}: {one.reason}")) for one in now.unreadable),
     ]
 

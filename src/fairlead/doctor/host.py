@@ -45,12 +45,12 @@ def mtu(facts: Facts) -> Iterable[Finding]:
 
 
 def ways(facts: Facts) -> Iterable[Finding]:
-    """A way that carries less than both its ends claim loses large packets, often without a word."""
+    """A way that carries less than this end loses large packets, often without a word."""
     for one in facts.narrow:
         yield warning(
             "ways",
-            f"packets to {one.node} ({one.address}) arrive up to {one.found} bytes, not the {one.claimed} that uplinks claim",
-            f"let every link between carry {one.claimed}, or set both uplinks to {one.found}; routes are limited meanwhile",
+            one.told,
+            f"let everything between carry {one.mine}, or set both uplinks to {one.found}; routes are limited meanwhile",
         )
 
 
