@@ -28,7 +28,8 @@ log = logging.getLogger(__name__)
 SMALLEST = {4: 576, 6: 1280}
 """What every link carries, or next to every one."""
 
-_TRIES, _PATIENCE = 3, 0.7
+_PATIENCE = (0.2, 0.3, 0.7)
+"""Seconds that each try waits for its answer: what is lost by chance is asked for again soon, what is slow is waited for."""
 _SPREAD = 3.0
 """Seconds over which new nodes are asked, so that one that joins is not asked by all others at once."""
 _HOUR = 3600.0
@@ -167,8 +168,8 @@ class Sounding:
         return course.claimed if await self._answers(course, course.claimed) else low
 
     async def _answers(self, course: _Course, size: int) -> bool:
-        for _ in range(_TRIES):
-            if await self._ask(course.address, _PATIENCE, size, course.source):
+        for patience in _PATIENCE:
+            if await self._ask(course.address, patience, size, course.source):
                 return True
         return False
 
