@@ -8,6 +8,8 @@ import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from fairlead.kernel.wireguard import choose
+
 NEED_ROOT = ("kernel", "bpf", "lab", "runtimes")
 """Directories of tests that make network namespaces."""
 
@@ -20,9 +22,14 @@ def _sctp() -> bool:
     return True
 
 
+def _wireguard() -> bool:
+    return os.geteuid() == 0 and not choose.in_kernel()
+
+
 FEATURES: dict[str, Callable[[], bool]] = {
     "ipv6": lambda: Path("/proc/net/if_inet6").exists(),
     "sctp": _sctp,
+    "wireguard": _wireguard,
     "ebpf": lambda: Path("/proc/sys/kernel/unprivileged_bpf_disabled").exists(),
 }
 

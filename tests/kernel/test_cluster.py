@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -73,8 +73,20 @@ class Town:
     """Nodes with agents on one switch."""
 
     def __init__(
-        self, cleanup: ExitStack, folder: Path, count: int, *, etcd: bool = False, plane: str = "auto", interval: float = 2
+        self,
+        cleanup: ExitStack,
+        folder: Path,
+        count: int,
+        *options: str,
+        etcd: bool = False,
+        plane: str = "auto",
+        interval: float = 2,
+        family: int = 0,
+        mtus: Sequence[int] = (),
+        narrow: int = 0,
     ) -> None:
+        """``family``: the one by which nodes reach each other; ``mtus`` of their uplinks; ``narrow``: of the last cable."""
+        self.family = family
         self.switch = switch = kept(cleanup, Namespace("switch"))
         switch.run("ip", "link", "add", "switch", "up", "type", "bridge")
         switch.run("ip", "address", "add", "192.0.2.250/24", "dev", "switch")
@@ -84,10 +96,15 @@ class Town:
             self.etcd.start()
             store = f"etcd://{self.etcd.address}"
         self.nodes = [kept(cleanup, Station(folder / f"node{at}", at, switch)) for at in range(1, count + 1)]
+        for node, mtu in zip(self.nodes, mtus, strict=False):
+            node.run("ip", "link", "set", "eth0", "mtu", mtu)
+        if narrow:
+            switch.run("ip", "link", "set", f"port{count}", "mtu", narrow)
         self.agents = []
         for node in self.nodes:
-            words = ("--node", f"node{node.number}", "--store", store, "--plane", plane)
-            agent = Agent(node, *words, "--interval", str(interval), "--ttl", "2")
+            reached = ("--node-ip", node.v6 if family == 6 else node.v4) if family else ()
+            often = ("--interval", str(interval), "--ttl", "2", "--plane", plane)
+            agent = Agent(node, "--node", f"node{node.number}", "--store", store, *often, *reached, *options)
             cleanup.callback(agent.remove)
             agent.start()
             self.agents.append(agent)
@@ -99,7 +116,7 @@ def known(agent: Agent, network: str) -> bool:
 
 @pytest.fixture
 def town(cleanup: ExitStack, tmp_path: Path, enforced: str) -> Callable[..., Town]:
-    return lambda count, **options: Town(cleanup, tmp_path, count, plane=enforced, **options)
+    return lambda count, *options, **given: Town(cleanup, tmp_path, count, *options, plane=enforced, **given)
 
 
 @BOTH

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from fairlead.desired import names
 from fairlead.model import codec, errors
 from fairlead.model.policy import NetworkPolicy
 from tests.kernel.crash import World, points
+from tests.kernel.crash_keys import Keyed
 from tests.kernel.test_cni import cni, conf
 from tests.kernel.traffic import Traffic
 from tests.net import Containers, Namespace, Node, Outside
@@ -659,6 +661,7 @@ SCENARIOS: dict[str, Callable[[World, Namespace], Any]] = {
     "ipam DEL": LeaseDel,
 }
 
+KEYS = "keys replaced"
 PASSED: dict[str, list[str]] = {}
 """The points that each scenario passed."""
 
@@ -696,9 +699,28 @@ def test_killed_at_every_step(world: World, what: str, record_matrix: dict[str, 
         assert lost.nothing, lost
 
 
+@pytest.mark.needs("wireguard-go", "tcpdump")
+def test_killed_while_keys_are_replaced(
+    cleanup: ExitStack, tmp_path: Path, containers: Containers, record_matrix: dict[str, tuple[int, str]]
+) -> None:
+    """Packets to another node stay encrypted, and pass, whatever half of a new key is there."""
+    keyed = Keyed(cleanup, tmp_path, containers)
+    PASSED[KEYS] = keyed.traced(2)
+    seen: Counter[str] = Counter()
+    for generation, point in enumerate(PASSED[KEYS], 3):
+        seen[point] += 1
+        try:
+            keyed.killed(f"{point}:{seen[point]}", generation)
+        except BaseException as problem:
+            problem.add_note(f"killed at {point}:{seen[point]}; on the way: {PASSED[KEYS]}")
+            problem.add_note(keyed.agent.log[-3000:])
+            raise
+    record_matrix[KEYS] = len(PASSED[KEYS]), ""
+
+
 def test_every_point_is_passed() -> None:
     """Those above have run all of them, or this says nothing."""
-    if set(PASSED) != set(SCENARIOS):
+    if set(PASSED) != {*SCENARIOS, KEYS}:
         pytest.skip("not every scenario ran")
     there = points()
     assert not [name for name, times in Counter(there).items() if times > 1], "a name stands for one place"

@@ -188,6 +188,7 @@ def test_what_is_asked_for_is_checked_before_anything_is_made(name: str) -> None
         (("--pods", -1), "pods: -1 is not between 0 and 64"),
         (("--store", "postgres"), "store: 'postgres' is not a store; write own, sqlite, etcd or etcd:3"),
         (("--store", "etcd:2"), "store.members: 2 is not one of 1, 3, 5"),
+        (("--encrypt", "--network", "bridge"), "encrypt: only what reaches over nodes is encrypted between them"),
         (("--store", "own"), "store: a network with driver vxlan needs one that all nodes share: sqlite, etcd"),
     ):
         said = refusal("up", "--name", name, *words)

@@ -154,6 +154,7 @@ def up(
     members: int = 1,
     dual: bool = False,
     ipv6: bool = False,
+    encrypt: bool = False,
     mtu: int = 1500,
     pods: int = 1,
     outside: bool = True,
@@ -177,7 +178,7 @@ def up(
         pods=pods,
         as_number=speaker.ROUTERS if network == "bgp" else None,
     )
-    Lab.up(Wanted(Name(name), spec, shape.Underlay(underlay), Driver(network)))
+    Lab.up(Wanted(Name(name), spec, shape.Underlay(underlay), Driver(network), encrypt=encrypt))
     return Town(name)
 
 

@@ -6,9 +6,10 @@ import random
 import re
 
 import pytest
+from msgspec.structs import replace
 
 from fairlead.bgp import config
-from fairlead.desired.routing import Announcement, Channel, Session, Sieve, Speaker
+from fairlead.desired.routing import Announcement, Channel, Narrow, Session, Sieve, Speaker
 from fairlead.desired.state import NodeState, Rows
 from fairlead.model import codec
 from fairlead.model.address import Address, InterfaceName, Name, Prefix
@@ -361,6 +362,13 @@ def test_passwords_that_can(password: str) -> None:
 def test_what_people_call_things_cannot_break_out() -> None:
     made = text(session("node.b", peer='x"; disabled on; #\n'))
     assert '  description "x?; disabled on; #?, mesh";' in made.splitlines()
+
+
+def test_routes_through_a_node_to_which_less_gets() -> None:
+    narrow = (Narrow(hop=Address("192.0.2.2"), mtu=1200), Narrow(hop=Address("2001:db8::2"), mtu=1200))
+    made = config.text(NodeState().replace("test", (replace(SPEAKER, narrow=narrow),)), {}, "l")
+    assert made.count("if bgp_next_hop = 192.0.2.2 then krt_mtu = 1200;") == 1
+    assert made.count("if bgp_next_hop = 2001:db8::2 then krt_mtu = 1280;") == 1, "IPv6 carries no less"
 
 
 def test_a_family_without_networks_has_a_territory_without_addresses() -> None:

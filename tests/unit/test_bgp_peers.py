@@ -93,6 +93,13 @@ def test_a_speaker() -> None:
     )
 
 
+def test_nodes_to_which_less_gets_than_leaves_here() -> None:
+    given = fabric("a", A, B, FAR)
+    assert speaker(given).narrow == ()
+    limited = Fabric("a", given.nodes, given.networks, limit=lambda one: one._replace(mtu={"b": 1400}.get(one.name, one.mtu)))
+    assert [(one.hop, one.mtu) for one in speaker(limited).narrow] == [("192.0.2.2", 1400), ("2001:db8::2", 1400)]
+
+
 def test_a_router_id_without_ipv4_is_made_of_the_name() -> None:
     ids = {name: speaker(fabric(name, node(name, "2001:db8::6/64"))).router_id for name in ("six", "seven")}
     assert len(set(ids.values())) == 2

@@ -19,6 +19,7 @@ def test_what_was_left_out_is_the_agent_s_to_choose() -> None:
     assert Start().command == [sys.executable, "-m", "fairlead.agent", "--plane", "auto", "--log-level", "info"]
     sizes = Start(node_access=False, map_sizes=("peers=9", "rulings=8")).command[7:]
     assert sizes == ["--no-node-access", "--map-size", "peers=9", "--map-size", "rulings=8"]
+    assert Start(key_age=30 * 86400).command[-2:] == ["--key-age", "2592000"]
     command = Start(group="net", node="one", plane="nftables", log_level="debug", ipv6=True).command
     assert command[3:] == ["--group", "net", "--node", "one", "--plane", "nftables", "--log-level", "debug", "--ipv6"]
 

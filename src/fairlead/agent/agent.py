@@ -6,10 +6,13 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from pathlib import Path
 
+from msgspec.structs import replace
+
 import fairlead
+from fairlead.api.encryption import Encryption, Rotated
 from fairlead.api.routing import BgpRoute, BgpStatus
 from fairlead.api.schema import (
     Applied,
@@ -21,6 +24,7 @@ from fairlead.api.schema import (
     Drift,
     Explained,
     Flow,
+    Narrow,
     Pool,
     Previewed,
     Proposal,
@@ -41,7 +45,7 @@ from fairlead.model.broken import Broken
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Invalid, Missing, Unavailable
 from fairlead.model.meta import Object, kind
-from fairlead.model.network import Driver, Network
+from fairlead.model.network import CLUSTER, Driver, Network
 from fairlead.model.node import Node as Machine
 from fairlead.model.reservation import Reservation
 from fairlead.model.secret import Secret
@@ -239,9 +243,20 @@ class Agent:
             last_check=round(now - self.node.checked, 3),
             pools=tuple(self._pools()),
             maps={name: (used, most) for name, (used, most) in self.fill().items() if used > most * NEARLY},
+            narrow=tuple(self._narrow()),
             unreadable=tuple(self._unreadable.told()),
             flows=self.collector.status(),
         )
+
+    async def encryption(self) -> Encryption:
+        """Encryption between this node and the others."""
+        names = (one.name for one in self.networks.all.values() if one.spec.encrypt)
+        return await self.cluster.encryption.status(names)
+
+    async def rotate(self) -> Rotated:
+        """Begin to replace the keys of all nodes."""
+        self._refuse_unready()
+        return Rotated(generation=await self.cluster.encryption.rotate())
 
     async def bgp_status(self) -> BgpStatus:
         """The speaker and its neighbours."""
@@ -304,10 +319,12 @@ class Agent:
                 capabilities=await self._host.capabilities(),
                 forwards=self._host.forwards(),
                 uplink_mtu=self._host.mtu(),
-                mtus={one.name: one.spec.mtu for one in self.networks.all.values() if one.spec.mtu and not one.spec.internal},
+                mtus=dict(self._mtus()),
                 dropping=tuple(self._host.dropping()),
                 nodes=max(1, len(self.cluster.machines)),
                 unreached=tuple(self.cluster.unreached()),
+                encryption=await self.encryption(),
+                narrow=tuple(self._narrow()),
                 bgp=await self.bgp.status(),
             )
             return examine(facts)
@@ -331,6 +348,18 @@ class Agent:
     def _refuse_unready(self) -> None:
         if not self.ready:
             raise Unavailable(f"the agent is not ready: {self.reason}")
+
+    def _mtus(self) -> Iterator[tuple[str, tuple[int, int]]]:
+        """Of networks that lead outside and whose MTU somebody wrote: it, and what the uplink carries of them."""
+        for one in self.networks.all.values():
+            if one.spec.mtu and not one.spec.internal:
+                fits = self.cluster.mtu(replace(one, spec=replace(one.spec, mtu=None)))
+                yield one.name, (one.spec.mtu, fits if one.spec.driver in CLUSTER else self._host.mtu(one.spec.parent))
+
+    def _narrow(self) -> Iterator[Narrow]:
+        mine = self.cluster.uplink
+        for name, depth in self.cluster.sounding.narrow().items():
+            yield Narrow(node=name, address=depth.address, mine=mine, claimed=depth.claimed, found=depth.found)
 
     def _pools(self) -> list[Pool]:
         return [

@@ -33,6 +33,7 @@ from fairlead.model.node import Node as Machine
 from fairlead.model.secret import SecretKeyRef
 from fairlead.topology import peers
 from fairlead.topology.peers import Fabric
+from fairlead.topology.station import Station
 
 from .node import Node
 from .peerings import Peerings
@@ -46,12 +47,16 @@ _SHOWN = ("", "exported", "filtered")
 
 
 class Ground(NamedTuple):
-    """What it is decided from, beside what people wrote about it: nodes, ``me`` among them, networks, and blocks by network."""
+    """What it is decided from, beside what people wrote about it: nodes, ``me`` among them, networks, and blocks by network.
+
+    ``limit``: a node with the largest packet that gets there.
+    """
 
     me: str
     machines: Mapping[str, Machine]
     networks: Mapping[str, Network]
     blocks: Callable[[str], list[Block]]
+    limit: Callable[[Station], Station]
 
 
 class Bgp:
@@ -183,6 +188,7 @@ class Bgp:
             configurations=said.of(BGPConfiguration),
             peers=said.of(BGPPeer),
             filters=said.of(BGPFilter),
+            limit=known.limit,
         )
         found: dict[str, Rows] = peers.rows(fabric)
         if found:

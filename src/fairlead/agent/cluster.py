@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from msgspec.structs import replace
 
-from fairlead.desired.state import Fellow, Rows
+from fairlead.desired.state import Rows
+from fairlead.desired.ways import Fellow
 from fairlead.model.address import Address, Prefix
 from fairlead.model.block import Block
 from fairlead.model.endpoint import Endpoint
@@ -22,12 +23,14 @@ from fairlead.model.network import CLUSTER, Network
 from fairlead.model.node import Node as Machine
 from fairlead.model.node import NodeCondition
 from fairlead.store.base import Delete, Key, Store, Stored
-from fairlead.topology import mtu, routes
+from fairlead.topology import crypt, mtu, routes
 from fairlead.topology.station import Station
 
 from .blocks import Blocks
+from .encryption import Encryption
 from .me import Me
 from .node import Node
+from .sounding import Sounding
 from .vigil import Vigil
 
 log = logging.getLogger(__name__)
@@ -43,9 +46,12 @@ class Cluster:
         node: Node,
         networks: Callable[[], Mapping[str, Network]],
         blocks: Blocks,
+        *,
+        crypt: Encryption,
     ) -> None:
         """``me``: this node as others reach it; ``networks``: all there are."""
         self.machines: dict[str, Machine] = {}
+        self.on_reroute: Callable[[], None] = lambda: None
         self.remotes: dict[Key, Endpoint] = {}
         """Containers of other nodes."""
         self.alive: frozenset[str] | None = None
@@ -56,6 +62,8 @@ class Cluster:
         self._vigil = Vigil(self._underlay, self._judged)
         self._stations: dict[str, Station] = {}
         self._me, self._node, self._ask_networks, self._blocks = me, node, networks, blocks
+        self.encryption = crypt
+        self.sounding = Sounding(lambda: me.station, self._living, self.reroute)
 
     def adopt(self, machines: Iterable[Stored], endpoints: Iterable[Stored]) -> None:
         """What there is at a start; the kernel follows with ``Node.apply``."""
@@ -65,8 +73,24 @@ class Cluster:
         for one in endpoints:
             if isinstance(one, Endpoint) and one.spec.node != self._me.name:
                 self.remotes[one.key] = one
+        self._tell()
         self._node.adopt_all({**self._fellows(self._others()), **self._rows(self._networks(), self._others())})
         self._node.adopt_all(self._own(self._networks()))
+
+    @property
+    def stations(self) -> Mapping[str, Station]:
+        """Every node as others reach it."""
+        return self._stations
+
+    @property
+    def uplink(self) -> int:
+        """The largest packet that this node's uplink carries."""
+        return self._me.station.mtu
+
+    async def reroute(self, names: Iterable[str]) -> None:
+        """Packets to some nodes are encrypted with other keys, or may be of another size."""
+        self.on_reroute()
+        await self._node.follow(self._rows(self._networks(), names))
 
     async def learn(self, name: str, machine: Machine | None) -> None:
         """A node is new, another or gone."""
@@ -77,7 +101,8 @@ class Cluster:
         else:
             self._know(machine)
         if name != self._me.name and self._stations.get(name) != before:
-            await self._node.follow({**self._fellows((name,)), **self._rows(self._networks(), (name,))})
+            names = {name, *self._tell()}
+            await self._node.follow({**self._fellows((name,)), **self._rows(self._networks(), names)})
 
     async def present(self, names: Iterable[str]) -> None:
         """Who gives signs of life. Who does not is asked himself."""
@@ -86,7 +111,7 @@ class Cluster:
 
     async def _judged(self, name: str) -> None:
         """A node is dead, or lives again."""
-        await self._node.follow(self._rows(self._networks(), (name,)))
+        await self._node.follow(self._rows(self._networks(), {name, *self._tell()}))
 
     def remote(self, endpoint: Endpoint, *, gone: bool) -> None:
         """A container of another node is new, another or gone."""
@@ -109,6 +134,7 @@ class Cluster:
 
     async def moved(self) -> None:
         """This node is reached otherwise: its address or its uplink changed."""
+        self.sounding.look()
         await self._node.follow(self._own(self._networks()))
         await self._node.follow(self._rows(self._networks(), self._others()))
 
@@ -132,7 +158,8 @@ class Cluster:
             await self._news.wait()
             self._news.clear()
             touched, self._touched = self._touched, {}
-            changes: dict[str, Rows] = {}
+            changes: dict[str, Rows] = self._own(())
+            self._tell()
             for name, nodes in touched.items():
                 changes |= self._ways(name, nodes)
             await self._node.follow(changes)
@@ -142,7 +169,7 @@ class Cluster:
         network = self._ask_networks().get(name)
         if network is None or network.spec.driver not in CLUSTER:
             owners = [one for one in self._node.state.owners() if one.startswith(routes.owner(name, ""))]
-            return dict.fromkeys((*owners, own_owner(name)), ())
+            return {**dict.fromkeys((*owners, own_owner(name)), ()), **self._rows((), self._others())}
         own = self._own((network,)) if nodes is None or self._me.name in nodes else {}
         return {**own, **self._rows((network,), self._others() if nodes is None else nodes - {self._me.name})}
 
@@ -165,7 +192,7 @@ class Cluster:
 
     def unreached(self) -> Iterator[str]:
         """Who cannot be reached from here, and why, in words."""
-        for network in self._networks():
+        for network in (one for one in self._networks() if not one.spec.encrypt):
             for name in sorted(self._others()):
                 if why := routes.unreached(network, self._me.station, self._stations[name]):
                     yield f"network {network.name}: {why}"
@@ -182,6 +209,26 @@ class Cluster:
     def _underlay(self, name: str) -> Address | None:
         station = self._stations.get(name)
         return station.underlay if station else None
+
+    def _tell(self, networks: Iterable[Network] | None = None) -> set[str]:
+        """Encryption follows who is there, and whether there is anything to encrypt; to whom there are other ways now."""
+        self.sounding.look()
+        return self.encryption.look(
+            self._living().values(),
+            needed=any(one.spec.encrypt for one in (self._networks() if networks is None else networks)),
+        )
+
+    def _living(self) -> dict[str, Station]:
+        """The other nodes that are not dead."""
+        return {name: one for name, one in self._stations.items() if name != self._me.name and self._lives(name)}
+
+    def _station(self, name: str) -> Station | None:
+        """A node with the largest packet that gets there."""
+        found = self._stations.get(name)
+        return self.sounding.limit(found) if found else None
+
+    def _lives(self, name: str) -> bool:
+        return name not in self._vigil.dead
 
     def _know(self, machine: Machine) -> None:
         self.machines[machine.name] = machine
@@ -204,7 +251,11 @@ class Cluster:
 
     def _own(self, networks: Iterable[Network]) -> dict[str, Rows]:
         me = self._me.station
-        return {own_owner(one.name): routes.own_rows(one, me, self._mine(one, me.name)) for one in networks}
+        found = {own_owner(one.name): routes.own_rows(one, me, self._mine(one, me.name)) for one in networks}
+        return {**found, ENCRYPTION: self._devices(self._networks())}
+
+    def _devices(self, networks: Iterable[Network]) -> Rows:
+        return crypt.own_rows(self._me.station, (one for one in networks if one.spec.encrypt))
 
     def _mine(self, network: Network, me: str) -> list[Block]:
         return [one for one in self._blocks.of(network.name) if one.spec.node == me]
@@ -215,9 +266,29 @@ class Cluster:
         for network in networks:
             prefixes = self._prefixes(network)
             for name in names:
-                other = None if name in self._vigil.dead else self._stations.get(name)
-                rows = routes.remote_rows(network, me, other, prefixes.get(name, ())) if other else ()
+                other = self._station(name) if self._lives(name) or network.spec.encrypt else None
+                way = self.encryption.way(other) if other and network.spec.encrypt else None
+                rows = routes.remote_rows(network, me, other, prefixes.get(name, ()), way) if other else ()
                 found[routes.owner(network.name, name)] = rows
+        return {**found, **self._sealed(self._networks(), names)}
+
+    def _sealed(self, networks: Iterable[Network], names: Iterable[str]) -> dict[str, Rows]:
+        """What is behind the WireGuard devices: of each node its own addresses, and what its containers have of any network."""
+        networks = list(networks)
+        found: dict[str, Rows] = {f"{ENCRYPTION}/{name}": () for name in names}
+        if not any(one.spec.encrypt for one in networks):
+            return found
+        prefixes = [(one.spec.encrypt, self._prefixes(one)) for one in networks]
+        for name in names:
+            if other := self._station(name):
+                behind = [(encrypted, by.get(name, ())) for encrypted, by in prefixes]
+                found[f"{ENCRYPTION}/{name}"] = crypt.peer_rows(
+                    self._me.station,
+                    self.encryption.trusted(other),
+                    self.encryption.way(other),
+                    behind=[prefix for _, each in behind for prefix in each],
+                    plain=[prefix for encrypted, each in behind for prefix in each if not encrypted],
+                )
         return found
 
     def _prefixes(self, network: Network) -> dict[str, list[Prefix]]:
@@ -228,6 +299,10 @@ class Cluster:
             for text, node in block.spec.lent.items():
                 found.setdefault(node, []).append(Address(text).host())
         return found
+
+
+ENCRYPTION = "encryption"
+"""The owner of this node's WireGuard devices; with a slash and a name, of what is behind them on that node."""
 
 
 def own_owner(network: str) -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from fairlead.bgp import written
 from fairlead.datapath.filter.table import NAME
 from fairlead.doctor.base import Capability
-from fairlead.kernel import boot, features, nft, route, sysctl
+from fairlead.kernel import boot, features, nft, route, sysctl, wireguard
+from fairlead.kernel.errors import KernelError
 from fairlead.kernel.netlink import Netlink
-from fairlead.links.mark import GROUP, PROTOCOL
+from fairlead.links.mark import GROUP, PROTOCOL, SILENT
 from fairlead.model.address import Address, Interface, Prefix
 
 _DEFAULT_MTU = 1500
@@ -46,7 +48,7 @@ class Host:
 
     def addresses(self) -> list[str]:
         """Every address of the host itself."""
-        return [one.address for one in route.addresses(self._netlink)]
+        return [one.address for one in route.addresses(self._netlink) if one.address != SILENT]
 
     def global_addresses(self) -> list[tuple[str, Interface]]:
         """The addresses by which others could reach the host, with their interfaces: not ours, no loopback or link-local."""
@@ -88,6 +90,14 @@ class Host:
     def forwards(self) -> bool:
         """Whether the host routes IPv4 packets."""
         return sysctl.read("net.ipv4.ip_forward") == "1"
+
+    @staticmethod
+    def encrypts(run: Path) -> tuple[str, str]:
+        """Who encrypts packets to other nodes here; or why nobody does."""
+        try:
+            return wireguard.find(run).name, ""
+        except KernelError as error:
+            return "", str(error)
 
     async def capabilities(self) -> tuple[Capability, ...]:
         """What this kernel can do, found by trying, once."""

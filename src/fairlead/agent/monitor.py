@@ -20,7 +20,8 @@ from fairlead.api.schema import Drift
 from fairlead.datapath.filter.filter import TABLES
 from fairlead.datapath.nftables import tables as policies
 from fairlead.desired import names
-from fairlead.desired.state import Bridge, Inside, Limit, Link, Sub, Vtep
+from fairlead.desired.state import Bridge, Inside, Limit, Link, Sub
+from fairlead.desired.ways import Crypt, Tunnel, Vtep
 from fairlead.kernel.events import Event, Events
 from fairlead.kernel.route.neighbour import NeighbourInfo
 from fairlead.links import inside
@@ -106,6 +107,9 @@ class Monitor:
         state = self._node.state
         if event.deleted and event.name.startswith(names.IFB):
             return any(row.ifb == event.name for row in state.table(Limit).values())
+        way = state.table(Tunnel).get(event.name) or state.table(Crypt).get(event.name)
+        if way is not None:
+            return event.deleted or not event.link.up or event.link.mtu != way.mtu
         row: Bridge | Link | None = state.table(Bridge).get(event.name) or self._node.at(event.name)
         if row is None:
             return False

@@ -35,18 +35,17 @@ from fairlead.desired.state import (
     Link,
     Local,
     NodeState,
-    Path,
     Publication,
     Row,
     Rows,
     Sub,
     Subject,
-    Tunnel,
-    Vtep,
 )
+from fairlead.desired.ways import Crypt, CryptPeer, Detour, Path, Tunnel, Vtep
 from fairlead.kernel.errors import Gone, KernelError
+from fairlead.kernel.wireguard import Device
 from fairlead.kit import fault
-from fairlead.links import bridges, chains, inside, limits, paths, tunnels
+from fairlead.links import bridges, chains, crypts, inside, limits, paths, tunnels
 from fairlead.links.links import Links
 from fairlead.model.endpoint import Protocol, Sandbox
 from fairlead.model.errors import Failed, Problem
@@ -82,6 +81,8 @@ class Node:
         self._hosts: dict[str, Link] = {}  # links by the name of their host side
         self._guests: dict[str, dict[str, Guest]] = {}  # what each link carries for others of its container
         self.checked = time.monotonic()
+        self.on_renewal: Callable[[], None] = lambda: None
+        """Called when a WireGuard device, or a peer of one, was made anew."""
         self.leaving: dict[str, tuple[Rows, asyncio.Future[None]]] = {}
         self._linger = linger
         self._hands, self._broom = make(), make()
@@ -213,6 +214,8 @@ class Node:
                 log.warning("repairing %s %s: %s; want %r, have %r", one.table, one.key, one.kind, one.want, one.have)
             for failure in await self._in_kernel(self._repair, self.state, drift):
                 log.error("not repaired: %s", failure)
+            if any(one.table in {crypts.TABLE, crypts.PEERS} for one in drift):
+                self.on_renewal()
         return len(drift)
 
     @property
@@ -246,6 +249,17 @@ class Node:
         """Forget what was counted for rules that are not known any more."""
         stale = [rule for rule in await self.hits() if rule not in known]
         await self._in_kernel(self._hands.plane.forget_hits, stale)
+
+    async def devices(self) -> dict[str, Device]:
+        """The WireGuard devices that there should be, as they are."""
+        rows = list(self.state.table(Crypt))
+        return await self._in_kernel(self._hands.links.devices, rows)
+
+    async def call(self, peers: Iterable[str]) -> None:
+        """Begin a handshake with WireGuard peers, by the keys of their rows."""
+        table = self.state.table(CryptPeer)
+        rows = [row for key in peers if (row := table.get(key))]
+        await self._in_kernel(self._hands.links.call, rows)
 
     async def purge(self) -> None:
         """Remove everything that Fairlead made from the kernel."""
@@ -353,10 +367,15 @@ class Node:
         rows += [(tunnels.TABLE, row) for row in state.table(Tunnel).values()]
         rows += [(tunnels.ENDS, row) for row in state.table(Vtep).values()]
         rows += [(paths.TABLE, row) for row in state.table(Path).values()]
+        rows += [(paths.DETOURS, row) for row in state.table(Detour).values()]
         rows += [(inside.TABLE, row) for row in state.table(Link).values()]
         rows += [(inside.TABLE, row) for row in state.table(Sub).values()]
         rows += [(limits.TABLE, row) for row in state.table(Limit).values()]
         rows += [(chains.TABLE, row) for row in state.table(Chain).values()]
+        devices = [row for row in state.table(Crypt).values() if (crypts.TABLE, row.key) in wrong]
+        steps += [partial(links.ensure, (row,), self._guard) for row in devices]
+        if peers := [row for row in state.table(CryptPeer).values() if (crypts.PEERS, row.key) in wrong]:
+            steps.append(partial(links.ensure, peers, self._guard))
         steps += [partial(links.ensure, (row,), self._guard) for table, row in rows if (table, row.key) in wrong]
         if any(one.table.startswith(PLANE) for one in drift):
             steps.append(lambda: self._hands.plane.apply(state))

@@ -20,6 +20,7 @@ from fairlead.store.url import Shared
 
 from .cluster import Cluster
 from .config import Settings
+from .encryption import Encryption
 from .known import Known
 from .publish import Publish
 from .sync import Sync
@@ -38,10 +39,12 @@ class Others:
         sync: Sync,
         publish: Publish,
         cluster: Cluster,
+        encryption: Encryption,
     ) -> None:
         """``shared`` is ``store``, if several nodes have it; ``source`` names it."""
         self._settings, self._shared, self._sync, self._publish, self._cluster = settings, shared, sync, publish, cluster
         self._known = Known(store, sync.plurals, source, settings.state / "shared.db" if shared else None)
+        self._encryption = encryption
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -77,6 +80,8 @@ class Others:
         for name, act in (
             ("hearing other nodes", hear),
             ("telling other nodes", self._publish.run),
+            ("seeing to keys", self._encryption.run),
+            ("sounding the ways", self._cluster.sounding.run),
             ("giving signs of life", live),
             ("seeing who is alive", watch),
         ):

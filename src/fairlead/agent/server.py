@@ -72,6 +72,8 @@ class Server:
                 web.post("/v1/change", self._change),
                 web.delete("/v1/node", self._purge),
                 web.get("/v1/flows", self._flows),
+                web.get("/v1/wireguard", self._encryption),
+                web.post("/v1/wireguard/rotate", self._rotate),
                 web.get("/v1/policy/explain", self._explain),
                 web.post("/v1/policy/preview", self._preview),
                 web.get("/v1/policy/hits", self._hits),
@@ -180,6 +182,12 @@ class Server:
     async def _purge(self, _: web.Request) -> web.Response:
         await self._door.purge()
         return web.json_response({})
+
+    async def _encryption(self, _: web.Request) -> web.Response:
+        return _json(await self._door.encryption())
+
+    async def _rotate(self, _: web.Request) -> web.Response:
+        return _json(await self._door.rotate())
 
     async def _bgp_status(self, _: web.Request) -> web.Response:
         return _json(await self._door.bgp_status())

@@ -24,6 +24,7 @@ from fairlead.ipam.ledger import Ledger
 from fairlead.kit import fault
 from fairlead.kit.metrics import Family
 from fairlead.kit.tasks import forever
+from fairlead.links.crypts import Crypts
 from fairlead.links.links import Links
 from fairlead.model.block import Block
 from fairlead.model.endpoint import Endpoint
@@ -39,9 +40,11 @@ from .bgp import Bgp, Ground
 from .blocks import Blocks
 from .cluster import Cluster
 from .config import Settings
+from .encryption import Encryption
 from .endpoints import Endpoints
 from .garbage import Garbage
 from .host import Host
+from .keyring import Keyring
 from .me import Me
 from .metrics import Listener, Metrics, flows
 from .monitor import Monitor
@@ -74,18 +77,22 @@ class Wiring:
         if why:
             log.warning("policies are enforced by nftables: %s", why)
         self._forgotten: set[str] = set()  # links that the nftables plane of either thread has shut
+        self.keyring = Keyring(settings.state / "wireguard")  # what nobody else knows
         self.node = Node(self._hands, settings.linger)  # the desired state, and the kernel that follows it
         self.metrics = Metrics()  # what the agent counts of itself
         self.me = Me(settings.node, self.host, settings.addresses)  # this node as others reach it
+        self.encryption = self._encryption()  # with which keys packets to other nodes are encrypted
         self.unreadable = Unreadable(self.shared)  # what is stored and nobody can read
         # What this node may give out of networks that it shares with others.
         self.blocks = Blocks(self.shared, self.ledger, settings.node, self.labels, clustered=self.clustered)
         self.networks = Networks(self.shared, self.node, self.blocks, self.host, self.unreadable)
-        self.cluster = Cluster(self.shared, self.me, self.node, lambda: self.networks.all, self.blocks)  # other nodes
+        # Other nodes.
+        self.cluster = Cluster(self.shared, self.me, self.node, lambda: self.networks.all, self.blocks, crypt=self.encryption)
         self.networks.on_change = self.cluster.touch_network
         self.blocks.on_change = self._block_changed
         self.peerings = Peerings(self.shared, self.unreadable, lambda: self._ground().machines)  # what people wrote about BGP
         self.bgp = Bgp(settings.run, self.node, self.peerings, self._ground)  # what is said by it, and heard
+        self.cluster.on_reroute = self.bgp.want
         # What outsiders count on.
         self.reservations = Reservations(self.store, self.ledger, self.networks, self.host, self.unreadable)
         # Who may talk to whom.
@@ -144,17 +151,34 @@ class Wiring:
             self.policies.tend,
             self.policies.renew,
             self.blocks.tidy,
+            self._move,
             self.agent.warn,
         )
         return Monitor(self.settings, self.node, self.garbage, chores, moved=self._move, metrics=self.metrics)
 
     def _hands(self) -> Hands:
-        return Hands(Links(), Filter(self.settings.run), self._plane())
+        links = Links(Crypts(self.settings.run / "userspace", self.keyring.secret))
+        return Hands(links, Filter(self.settings.run), self._plane())
 
     def _plane(self) -> Plane:
         if self.programs is None:
             return nftables.Nftables(self._forgotten, node_access=self.settings.node_access)
         return ebpf.Ebpf(self.programs, node_access=self.settings.node_access, short_way=self.settings.short_way)
+
+    def _encryption(self) -> Encryption:
+        made = Encryption(
+            self.keyring,
+            self.me,
+            able=lambda: self.host.encrypts(self.settings.run),
+            devices=self.node.devices,
+            call=self.node.call,
+            changed=self._rekeyed,
+            moved=self._reroute,
+            age=self.settings.key_age,
+            grace=self.settings.key_grace,
+        )
+        self.node.on_renewal = made.renewed
+        return made
 
     def _shared(self, name: str) -> Network | None:
         network = self.networks.all.get(name)
@@ -164,7 +188,7 @@ class Wiring:
         """What BGP is decided from, beside what people wrote about it."""
         machines = {name: one for name, one in self.policies.all[Machine.plural].items() if isinstance(one, Machine)}
         mine = self.me.node(machines.get(self.me.name))
-        return Ground(mine.name, {**machines, mine.name: mine}, self.networks.all, self.blocks.of)
+        return Ground(mine.name, {**machines, mine.name: mine}, self.networks.all, self.blocks.of, self.cluster.sounding.limit)
 
     def _block_changed(self, before: Block | None, now: Block | None) -> None:
         self.cluster.touch_block(before, now)
@@ -178,6 +202,15 @@ class Wiring:
             self.publish.want()
             self.bgp.want()
             await self.cluster.moved()
+
+    async def _rekeyed(self) -> None:
+        """This node has other WireGuard keys: its devices take them before anybody is told."""
+        await self.cluster.moved()
+        self.publish.want()
+
+    async def _reroute(self, names: Iterable[str]) -> None:
+        """Packets to some nodes are encrypted with other keys."""
+        await self.cluster.reroute(names)
 
     def _everybody(self) -> Iterable[Endpoint]:
         return (*self.endpoints.all.values(), *self.cluster.remotes.values())
@@ -199,7 +232,16 @@ class Wiring:
             publish=self.publish,
             bgp=self.bgp,
         )
-        return Others(self.settings, self.shared, self._presence, source, sync=sync, publish=self.publish, cluster=self.cluster)
+        return Others(
+            self.settings,
+            self.shared,
+            self._presence,
+            source,
+            sync=sync,
+            publish=self.publish,
+            cluster=self.cluster,
+            encryption=self.encryption,
+        )
 
     def _collector(self) -> Collector:
         links = self.programs.links if self.programs else {}
@@ -232,6 +274,7 @@ class Wiring:
         self.policies.load(self.others.all, self.cluster.remotes.values())
         self.peerings.load(self.others.all)
         fault.point("start.policies")
+        await self.encryption.remember()
         await self.node.apply()  # restart, repair and upgrade are this one call
         if not self.programs and programs.present(self.settings.run):  # the last agent's plane
             ebpf.detach()

@@ -20,6 +20,7 @@ from fairlead.model.meta import Object
 from fairlead.model.network import Network
 
 from . import wire
+from .encryption import Encryption, Rotated
 from .routing import BgpRoute, BgpStatus
 from .schema import (
     Applied,
@@ -97,6 +98,14 @@ class Client:
     def change(self, request: Change) -> Attached:
         """Change what an endpoint has; everything is in the kernel when this returns."""
         return self._ask("POST", "/v1/change", Attached, request)
+
+    def encryption(self) -> Encryption:
+        """Encryption between this node and the others."""
+        return self._ask("GET", "/v1/wireguard", Encryption)
+
+    def rotate(self) -> Rotated:
+        """Begin to replace the keys of all nodes."""
+        return self._ask("POST", "/v1/wireguard/rotate", Rotated)
 
     def bgp_status(self) -> BgpStatus:
         """The BGP speaker and its neighbours."""

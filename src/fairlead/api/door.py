@@ -15,6 +15,7 @@ from fairlead.model.meta import Object
 from fairlead.model.network import Network
 from fairlead.model.reservation import Reservation
 
+from .encryption import Encryption, Rotated
 from .routing import BgpRoute, BgpStatus
 from .schema import (
     Applied,
@@ -87,6 +88,12 @@ class Door(Protocol):
 
     async def doctor(self) -> Report:
         """Compare everything, touch nothing."""
+
+    async def encryption(self) -> Encryption:
+        """Encryption between this node and the others."""
+
+    async def rotate(self) -> Rotated:
+        """Begin to replace the keys of all nodes."""
 
     async def bgp_status(self) -> BgpStatus:
         """The BGP speaker and its neighbours."""

@@ -15,6 +15,8 @@ POST      /v1/change                   ``Change`` → ``Attached``
 DELETE    /v1/node                     every endpoint goes, and all that Fairlead made in the kernel
 GET       /v1/flows                    filters in the query → JSON array of ``Flow``; follow=true: lines of JSON without end
 GET       /v1/policy/explain           from, to, protocol, port in the query → ``Explained``
+GET       /v1/wireguard                → ``encryption.Encryption``
+POST      /v1/wireguard/rotate         → ``encryption.Rotated``
 POST      /v1/policy/preview           ``Proposal`` → ``Previewed``
 GET       /v1/policy/hits              → JSON array of ``RuleHits``
 GET       /v1/bgp/status               → ``BgpStatus`` (``routing``)
@@ -364,6 +366,29 @@ class FlowStatus(Value, frozen=True, kw_only=True):
     """Packets by reason."""
 
 
+class Narrow(Value, frozen=True, kw_only=True):
+    """A way to another node that carries less than this node's uplink, in bytes of IP packets.
+
+    ``mine``: what this uplink carries; ``claimed``: what both ends' do, as they say; ``found``: what gets there.
+    """
+
+    node: str
+    address: str
+    mine: int
+    claimed: int
+    found: int
+
+    @property
+    def told(self) -> str:
+        """In words."""
+        if self.found < self.claimed:
+            return (
+                f"packets to {self.node} ({self.address}) arrive up to {self.found} bytes, "
+                f"not the {self.claimed} that uplinks claim"
+            )
+        return f"the uplink of {self.node} ({self.address}) carries {self.found} bytes, this node's {self.mine}"
+
+
 class Status(Value, frozen=True, kw_only=True):
     """The agent in numbers. Times in seconds, memory in bytes."""
 
@@ -385,6 +410,7 @@ class Status(Value, frozen=True, kw_only=True):
     pools: tuple[Pool, ...] = ()
     maps: dict[str, tuple[int, int]] = {}
     """Tables of the kernel that are nearly full: how much is in them, and how much they have room for."""
+    narrow: tuple[Narrow, ...] = ()
     unreadable: tuple[Unread, ...] = ()
     flows: FlowStatus | None = None
     """None: the agent was started without them."""

@@ -20,6 +20,7 @@ from fairlead.desired.state import NodeState
 from fairlead.model.address import Address, Family
 from fairlead.model.bgp import Community
 from fairlead.model.secret import SecretKeyRef
+from fairlead.topology import mtu
 
 from . import rules
 
@@ -115,7 +116,7 @@ def _family(protocol: Protocol, speaker: Speaker, own: Iterable[Announcement]) -
     yield f"  {channel} {{"
     yield "    import none;"
     yield "    export filter {"
-    yield from (f"      {line}" for line in _kernel(family, speaker.addresses))
+    yield from (f"      {line}" for line in _kernel(family, speaker))
     yield "    };"
     yield "  };"
     yield f"  metric {METRIC};"
@@ -126,13 +127,15 @@ def _family(protocol: Protocol, speaker: Speaker, own: Iterable[Announcement]) -
     yield "}"
 
 
-def _kernel(family: Family, addresses: Iterable[Address]) -> Iterator[str]:
+def _kernel(family: Family, speaker: Speaker) -> Iterator[str]:
     """What is written to the kernel: what neighbours told; of the cluster also that there is no way, lest another is taken."""
     yield "if source != RTS_BGP then reject;"
     yield f"if dest = RTD_UNREACHABLE && !cluster{family}() then reject;"
-    for address in addresses:
+    for address in speaker.addresses:
         if address.family == family:
             yield f"if dest = RTD_UNICAST then krt_prefsrc = {address};"
+    for one in speaker.narrow:
+        yield f"if bgp_next_hop = {one.hop} then krt_mtu = {max(one.mtu, mtu.LEAST[family])};"
     yield "accept;"
 
 

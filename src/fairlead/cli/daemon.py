@@ -43,6 +43,7 @@ class Start:
     ipv6: bool = False
     node_access: bool = True
     map_sizes: tuple[str, ...] = ()
+    key_age: float = 0.0
     metrics: str = ""
 
     @property
@@ -55,6 +56,7 @@ class Start:
             "--store": self.store,
             "--plane": self.plane,
             "--log-level": self.log_level,
+            "--key-age": f"{self.key_age:.0f}" if self.key_age else "",
             "--metrics": self.metrics,
         }
         words = [word for flag, value in given.items() if value for word in (flag, value)]

@@ -83,6 +83,7 @@ def up(
     network: Annotated[
         Network | None, typer.Option("--network", help="The driver of the network that pods are on.", show_default=False)
     ] = None,
+    encrypt: Annotated[bool, options.flag("--encrypt", help="Have WireGuard encrypt that network between nodes.")] = False,
     store: Annotated[
         str, options.text("--store", metavar=r"own|sqlite|etcd\[:N]", help="Where agents keep what they share.")
     ] = "",
@@ -129,7 +130,7 @@ def up(
         spec = structs.replace(spec, store=_store(store))
     if plane:
         spec = structs.replace(spec, plane=plane.value)
-    _make(wanted._replace(spec=spec))
+    _make(wanted._replace(spec=spec, encrypt=encrypt))
 
 
 def _make(wanted: Wanted) -> None:

@@ -50,6 +50,7 @@ COMMANDS: dict[str, str] = {
     "label": "labels",
     "create": "labels",
     "policy": "policy",
+    "wireguard": "wireguard",
     "bgp": "bgp",
     "cni": "cni",
     "lab": "lab",
@@ -58,7 +59,7 @@ COMMANDS: dict[str, str] = {
 """Every command and the module that holds it, in the order of ``--help``."""
 
 
-_GROUPS = {"network", "create", "policy", "bgp", "cni", "lab"}
+_GROUPS = {"network", "create", "policy", "wireguard", "bgp", "cni", "lab"}
 
 _LINES = re.compile(r"(?<!\n)\n(?!\n)")
 """Where a docstring's line ends for the editor's sake alone; the terminal has a width of its own."""

@@ -23,6 +23,7 @@ from .wait import working
 app = typer.Typer(rich_markup_mode="rich")
 
 _PANEL = "Node"
+_DAY = 86400
 
 
 class Plane(StrEnum):
@@ -72,6 +73,10 @@ def up(
             "--map-size", metavar="MAP=ENTRIES", help="How much a map of the eBPF plane has room for; may be repeated."
         ),
     ] = None,
+    rotate_keys: Annotated[
+        float,
+        typer.Option("--rotate-keys", metavar="DAYS", min=0, help="Replace WireGuard keys of this age; 0: only when asked to."),
+    ] = 0,
     metrics: Annotated[
         str,
         options.text(
@@ -93,6 +98,7 @@ def up(
         ipv6=ipv6,
         node_access=not no_node_access,
         map_sizes=tuple(map_size or ()),
+        key_age=rotate_keys * _DAY,
         metrics=metrics,
     )
     client = Client(timeout=5)

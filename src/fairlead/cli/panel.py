@@ -45,6 +45,7 @@ def facts(now: Status, containers: int) -> list[tuple[str, str]]:
         ("repairs", f"{now.repairs}, last compared {duration(now.last_check)} ago"),
         ("flows", _flows(now.flows) if now.flows else "off"),
         *((f"{name} in the kernel", f"{used} of {most}: fairlead doctor") for name, (used, most) in now.maps.items()),
+        *(("narrow way", clean(one.told)) for one in now.narrow),
         *(("unreadable", clean(f"{one.plural} {one.name}: {one.reason}")) for one in now.unreadable),
     ]
 

@@ -103,6 +103,7 @@ def _realm(network: Network) -> Realm:
         inter_container=spec.inter_container,
         masquerade=spec.masquerade and not spec.internal,
         prefixes=tuple(subnet.cidr for subnet in spec.subnets),
+        encrypted=spec.encrypt,
     )
 
 

@@ -2,8 +2,9 @@
 
 ``fl-<network>`` is a bridge (``fairlead0`` that of the network ``default``), ``flv…`` a container's veth on the host,
 ``flh…`` the container's end of it while it waits on the host to be handed over, ``fli…`` the ifb that shapes what the container
-sends, ``flx-<network>`` a tunnel to other nodes. Interface names have 15 bytes; what does not fit is hashed. BGP sessions have
-names of up to 63 letters, digits, ``-``, ``_`` and ``.``: ``node.<node>``, ``peer.<BGPPeer>``.
+sends, ``flx-<network>`` a tunnel to other nodes, ``flw0`` and ``flw1`` WireGuard devices. Interface names have 15 bytes; what
+does not fit is hashed. BGP sessions have names of up to 63 letters, digits, ``-``, ``_`` and ``.``: ``node.<node>``,
+``peer.<BGPPeer>``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ VETH = "flv"
 HANDOVER = "flh"
 IFB = "fli"
 TUNNEL = "flx"
+CRYPT = "flw"
 NODE = "node"
 PEER = "peer"
 GUARDED = 0x666C
@@ -51,6 +53,11 @@ def tunnel_mac(network: str, node: str) -> Mac:
 def vni(network: str) -> int:
     """The VXLAN network identifier of a network that names none: 24 bits, not 0."""
     return int(_digest(f"vni/{network}", 3), 16) or 1
+
+
+def crypt(number: int) -> InterfaceName:
+    """A WireGuard device."""
+    return InterfaceName(f"{CRYPT}{number}")
 
 
 def symbol(kind: str, name: str) -> str:

@@ -17,12 +17,19 @@ SessionKind = Literal["mesh", "reflector", "client", "external"]
 """With another node; with a node that reflects routes to us; with one that we reflect to; with a router outside."""
 
 
+class Narrow(Value, frozen=True, kw_only=True):
+    """A next hop to which less gets than this node's uplink carries."""
+
+    hop: Address
+    mtu: int
+
+
 class Speaker(Value, frozen=True, kw_only=True):
     """This node as a BGP speaker. There is one; its key says so.
 
     ``addresses``: the node's own, at most one of each family: what it sends with, and what others reach it by. ``territory``:
     what belongs to the cluster; only that is learned from nodes, and told to routers. ``restart``: seconds for which others
-    keep our routes while the speaker restarts; 0: not at all.
+    keep our routes while the speaker restarts; 0: not at all. ``narrow``: routes through these carry less.
     """
 
     asn: int
@@ -31,6 +38,7 @@ class Speaker(Value, frozen=True, kw_only=True):
     territory: tuple[Prefix, ...]
     port: int
     restart: int
+    narrow: tuple[Narrow, ...] = ()
 
     @property
     def key(self) -> str:

@@ -20,6 +20,7 @@ from fairlead.model.errors import Conflict
 from fairlead.model.meta import Value
 
 from .routing import Announcement, Session, Sieve, Speaker
+from .ways import Crypt, CryptPeer, Detour, Fellow, Path, Tunnel, Vtep
 
 
 class Bridge(Value, frozen=True, kw_only=True):
@@ -182,7 +183,10 @@ class Segment(Value, frozen=True, kw_only=True):
 
 
 class Realm(Value, frozen=True, kw_only=True):
-    """What the packet filter must know of one routed network, whose containers are known by their addresses. Key: its name."""
+    """What the packet filter must know of one routed network, whose containers are known by their addresses. Key: its name.
+
+    ``encrypted``: what is between one of its containers and another node passes a WireGuard device, or nowhere.
+    """
 
     network: str
     internal: bool
@@ -190,6 +194,7 @@ class Realm(Value, frozen=True, kw_only=True):
     inter_container: bool
     masquerade: bool
     prefixes: tuple[Prefix, ...]
+    encrypted: bool = False
 
     @property
     def key(self) -> str:
@@ -213,74 +218,6 @@ class Publication(Value, frozen=True, kw_only=True):
     def key(self) -> tuple[str, int, str, int]:
         """(protocol, family, host address or empty for any, first port)."""
         return (str(self.protocol), self.family, self.host or "", self.first)
-
-
-class Tunnel(Value, frozen=True, kw_only=True):
-    """A VXLAN device: what leaves by it goes to other nodes inside UDP. Key: its name.
-
-    It learns nothing: every ``Vtep`` behind it is told.
-    """
-
-    name: InterfaceName
-    network: str
-    vni: int
-    port: int
-    local: Address
-    mac: Mac
-    mtu: int
-
-    @property
-    def key(self) -> str:
-        """The device's name."""
-        return self.name
-
-
-class Vtep(Value, frozen=True, kw_only=True):
-    """The end of a tunnel on another node: its MAC, and the node's address to which its packets are sent. Key: tunnel and MAC.
-
-    Routes through the tunnel name its link-local address, made of its MAC, as their gateway.
-    """
-
-    tunnel: InterfaceName
-    node: str
-    mac: Mac
-    remote: Address
-
-    @property
-    def key(self) -> str:
-        """Tunnel and MAC."""
-        return f"{self.tunnel} {self.mac}"
-
-
-class Path(Value, frozen=True, kw_only=True):
-    """A route of the host: how to get to addresses on another node, or that there is nobody. Key: the destination.
-
-    ``device`` is left out where the gateway lies on a subnet of the host. ``source``: what the host itself sends with. Neither
-    gateway nor device: whatever has no longer match is answered that it cannot be reached.
-    """
-
-    dst: Prefix
-    via: Address | None = None
-    device: InterfaceName | None = None
-    source: Address | None = None
-    mtu: int = 0
-
-    @property
-    def key(self) -> str:
-        """The destination."""
-        return self.dst
-
-
-class Fellow(Value, frozen=True, kw_only=True):
-    """Another node: addresses from which it reaches containers of networks that it shares. Key: its name."""
-
-    name: str
-    addresses: tuple[Address, ...]
-
-    @property
-    def key(self) -> str:
-        """The node's name."""
-        return self.name
 
 
 class Peer(Value, frozen=True, kw_only=True):
@@ -372,7 +309,10 @@ Row = (
     | Publication
     | Tunnel
     | Vtep
+    | Crypt
+    | CryptPeer
     | Path
+    | Detour
     | Fellow
     | Peer
     | Ruling
@@ -398,7 +338,10 @@ R = TypeVar(
     Publication,
     Tunnel,
     Vtep,
+    Crypt,
+    CryptPeer,
     Path,
+    Detour,
     Fellow,
     Peer,
     Ruling,
@@ -436,7 +379,10 @@ class NodeState:
         Publication,
         Tunnel,
         Vtep,
+        Crypt,
+        CryptPeer,
         Path,
+        Detour,
         Fellow,
         Peer,
         Ruling,

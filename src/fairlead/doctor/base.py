@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from fairlead.api.encryption import Encryption
 from fairlead.api.routing import BgpStatus
-from fairlead.api.schema import Drift, Finding, Pool, Unread
+from fairlead.api.schema import Drift, Finding, Narrow, Pool, Unread
 from fairlead.model.meta import Value
 
 
@@ -33,12 +34,15 @@ class Facts(Value, frozen=True, kw_only=True):
     capabilities: tuple[Capability, ...] = ()
     forwards: bool = True
     uplink_mtu: int = 1500
-    mtus: dict[str, int] = {}
-    """The MTU of each network that leads outside."""
+    mtus: dict[str, tuple[int, int]] = {}
+    """Of each network that leads outside and names one, its MTU, and the largest that fits the uplink."""
     nodes: int = 1
     """How many nodes are known, this one among them."""
     unreached: tuple[str, ...] = ()
     """Nodes whose containers cannot be reached from here, and why."""
+    encryption: Encryption = Encryption()
+    narrow: tuple[Narrow, ...] = ()
+    """Ways to other nodes that carry less than the uplinks claim."""
     bgp: BgpStatus | None = None
     """None: nobody asked."""
     dropping: tuple[str, ...] = ()

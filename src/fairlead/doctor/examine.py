@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fairlead.api.schema import Report
 
-from . import bgp, drift, host, maps, namespaces, nodes, objects, pools
+from . import bgp, drift, encryption, host, maps, namespaces, nodes, objects, pools
 from .base import Check, Facts
 
 CHECKS: tuple[Check, ...] = (
@@ -13,11 +13,13 @@ CHECKS: tuple[Check, ...] = (
     objects.check,  # can everything be read
     pools.check,  # are there addresses left
     nodes.check,  # are the other nodes there
+    encryption.check,  # is what goes to them encrypted
     bgp.check,  # are the neighbours told, and heard
     maps.check,  # is there room for policies
     host.forwarding,  # does the host route
     host.firewall,  # does somebody else drop
     host.mtu,  # do packets fit
+    host.ways,  # do they on the way
     host.kernel,  # what the kernel lacks
 )
 

@@ -32,16 +32,26 @@ def firewall(facts: Facts) -> Iterable[Finding]:
 def mtu(facts: Facts) -> Iterable[Finding]:
     """A network with larger packets than the uplink takes hangs connections whose path MTU discovery is blocked."""
     fine = True
-    for network, size in facts.mtus.items():
-        if size > facts.uplink_mtu:
+    for network, (size, fits) in facts.mtus.items():
+        if size > fits:
             fine = False
             yield warning(
                 "mtu",
-                f"network {network} has MTU {size}, the uplink {facts.uplink_mtu}",
-                f"set spec.mtu of network {network} to {facts.uplink_mtu}; TCP is clamped meanwhile",
+                f"network {network} has MTU {size}, of which the uplink carries {fits}",
+                f"set spec.mtu of network {network} to {fits}; TCP is clamped meanwhile",
             )
     if fine:
         yield ok("mtu", f"no network sends larger packets than the uplink's {facts.uplink_mtu} bytes")
+
+
+def ways(facts: Facts) -> Iterable[Finding]:
+    """A way that carries less than this end loses large packets, often without a word."""
+    for one in facts.narrow:
+        yield warning(
+            "ways",
+            one.told,
+            f"let everything between carry {one.mine}, or set both uplinks to {one.found}; routes are limited meanwhile",
+        )
 
 
 def kernel(facts: Facts) -> Iterable[Finding]:

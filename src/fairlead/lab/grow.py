@@ -26,17 +26,24 @@ S = TypeVar("S", bound=Station)
 
 
 class Wanted(NamedTuple):
-    """A lab to be made. ``underlay``: how it may grow; ``driver``: of a network for pods that is made besides ``objects``."""
+    """A lab to be made.
+
+    ``underlay``: how it may grow; ``driver``: of a network for pods that is made besides ``objects``, ``encrypt``: it is
+    encrypted between nodes.
+    """
 
     name: Name
     spec: LabSpec
     underlay: Underlay | None = None
     driver: Driver | None = None
     objects: tuple[Object, ...] = ()
+    encrypt: bool = False
 
 
 def begun(wanted: Wanted) -> Record:
     """The record of a lab of which nothing is there yet."""
+    if wanted.encrypt:
+        network.seal(wanted.driver)
     written = [one for one in wanted.objects if isinstance(one, Network)]
     drivers = [wanted.driver, *(one.spec.driver for one in written)]
     store = _store(wanted.spec.store, [one for one in drivers if one in CLUSTER])
@@ -48,6 +55,7 @@ def begun(wanted: Wanted) -> Record:
         underlay=wanted.underlay,
         network=network.NAME if wanted.driver else next((Name(one.name) for one in written), None),
         driver=wanted.driver,
+        encrypt=wanted.encrypt,
         objects=tuple(codec.to_tree(one) for one in wanted.objects),
         behind=behind(spec, wanted.driver),
     )

@@ -26,10 +26,19 @@ def check(driver: Driver) -> None:
         raise Invalid(f"{driver} connects no nodes; there are {', '.join(DRIVERS)}", field="network")
 
 
-def shared(driver: Driver, families: tuple[Family, ...]) -> Network:
+def seal(driver: Driver | None) -> None:
+    """Raise ``Invalid`` unless a network of this driver can be encrypted between nodes."""
+    if driver not in CLUSTER:
+        which = f"driver {driver}" if driver else "a file's networks: write encrypt: true there"
+        raise Invalid(
+            f"only what reaches over nodes is encrypted between them ({', '.join(CLUSTER)}); not {which}", field="encrypt"
+        )
+
+
+def shared(driver: Driver, families: tuple[Family, ...], *, encrypt: bool = False) -> Network:
     """One network of all nodes."""
     subnets = tuple(Subnet(cidr=_CLUSTER[family]) for family in families)
-    return Network(metadata=Meta(name=NAME), spec=NetworkSpec(driver=driver, subnets=subnets))
+    return Network(metadata=Meta(name=NAME), spec=NetworkSpec(driver=driver, subnets=subnets, encrypt=encrypt))
 
 
 def own(driver: Driver, families: tuple[Family, ...], at: int) -> Network:

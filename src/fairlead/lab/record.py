@@ -48,6 +48,7 @@ class Record(Value, frozen=True, kw_only=True):
     network: Name | None = None
     """The network of pods that name none."""
     driver: Driver | None = None
+    encrypt: bool = False
     """Of that network, if the lab made it."""
     objects: tuple[Any, ...] = ()
     """What is applied, as trees."""

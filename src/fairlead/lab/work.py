@@ -93,7 +93,7 @@ class Work:
         """The network that the lab makes, if it does: one for all, or each node's own."""
         driver, families = self._record.driver, self._record.spec.families
         if driver in CLUSTER:
-            yield network.shared(driver, families)
+            yield network.shared(driver, families, encrypt=self._record.encrypt)
         elif driver:
             at = [one.name for one in self._record.spec.nodes].index(of.name)
             yield network.own(driver, families, at + 1)

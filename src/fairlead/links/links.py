@@ -6,19 +6,22 @@ container at a time, so that a caller can spread the work.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from errno import ENODEV
 from typing import Any
 
 from fairlead.api.schema import Drift
-from fairlead.desired.state import Bridge, Chain, Inside, Limit, Link, NodeState, Path, Row, Sub, Tunnel, Vtep
+from fairlead.desired.state import Bridge, Chain, Inside, Limit, Link, NodeState, Row, Sub
+from fairlead.desired.ways import Crypt, CryptPeer, Detour, Path, Tunnel, Vtep
 from fairlead.kernel import route
 from fairlead.kernel.errors import KernelError
 from fairlead.kernel.netlink import Netlink
 from fairlead.kernel.route import LinkInfo
+from fairlead.kernel.wireguard import Device
 from fairlead.kit import fault
 
 from . import bridges, chains, inside, limits, paths, subs, tunnels, veths
+from .crypts import Crypts
 from .mark import DOOMED, GROUP
 
 _ENSURE: dict[type[Row], Callable[[Netlink, Any], None]] = {
@@ -26,18 +29,20 @@ _ENSURE: dict[type[Row], Callable[[Netlink, Any], None]] = {
     Tunnel: tunnels.ensure,
     Vtep: tunnels.join,
     Path: paths.ensure,
+    Detour: paths.lead,
     Limit: limits.ensure,
     Chain: chains.ensure,
 }
-_ORDER: tuple[set[type[Row]], ...] = ({Bridge, Tunnel}, {Vtep}, {Link, Sub, Path}, {Limit, Chain})
+_ORDER: tuple[set[type[Row]], ...] = ({Bridge, Tunnel, Crypt}, {Vtep, CryptPeer}, {Link, Sub, Path}, {Detour, Limit, Chain})
 """What stands on what."""
 
 
 class Links:
     """Holds one rtnetlink socket in the agent's namespace; not for several threads at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, crypts: Crypts) -> None:
         self._netlink = Netlink()
+        self._crypts = crypts
         self._behind: dict[int, set[str]] = {}
         self._nsid: dict[str, int] = {}
 
@@ -48,22 +53,22 @@ class Links:
         """
         rows = list(rows)
         for kinds in _ORDER:
-            for row in (one for one in rows if type(one) in kinds):
+            if peers := [one for one in rows if isinstance(one, CryptPeer) and CryptPeer in kinds]:
+                self._crypts.join(peers)
+            for row in (one for one in rows if type(one) in kinds and not isinstance(one, CryptPeer)):
                 if isinstance(row, Link):
                     self._note(row, veths.ensure(self._netlink, row, gate))
                 elif isinstance(row, Sub):
                     self._note(row, subs.ensure(self._netlink, row))
+                elif isinstance(row, Crypt):
+                    self._crypts.ensure(self._netlink, row)
                 else:
                     _ENSURE[type(row)](self._netlink, row)
 
     def remove(self, rows: Iterable[Row]) -> None:
         """Remove what the rows made; what is gone already is no error. All interfaces go in one grace period."""
         rows = list(rows)
-        for row in rows:
-            if isinstance(row, Path):
-                paths.remove(self._netlink, row)
-            elif isinstance(row, Vtep):
-                tunnels.part(self._netlink, row)
+        self._part(rows)
         names: list[str] = [row.host for row in rows if isinstance(row, Link)]
         for row in rows:
             if isinstance(row, Limit):
@@ -75,13 +80,27 @@ class Links:
                 fault.point("bridge.removed")
             elif isinstance(row, Tunnel):
                 tunnels.remove(self._netlink, row)
+            elif isinstance(row, Crypt):
+                self._crypts.remove(row.name)
             elif isinstance(row, Sub):
                 subs.remove(row)
+
+    def _part(self, rows: Collection[Row]) -> None:
+        """Routes go before what they lead through."""
+        for row in rows:
+            if isinstance(row, Path):
+                paths.remove(self._netlink, row)
+            elif isinstance(row, Detour):
+                paths.unlead(self._netlink, row.prefix)
+            elif isinstance(row, Vtep):
+                tunnels.part(self._netlink, row)
+        self._crypts.part(row for row in rows if isinstance(row, CryptPeer))
 
     def check(self, state: NodeState) -> list[Drift]:
         """Compare the host's side of every row, and name interfaces of ours that no row asks for."""
         links = {one.name: one for one in route.links(self._netlink)}
-        drift = bridges.check(state.table(Bridge).values(), links, route.addresses(self._netlink))
+        addresses = route.addresses(self._netlink)
+        drift = bridges.check(state.table(Bridge).values(), links, addresses)
         routed = [row.host for row in state.table(Link).values() if row.bridge is None]
         host = veths.Host.read(self._netlink, links, routed=bool(routed))
         for row in state.table(Link).values():
@@ -89,7 +108,8 @@ class Links:
         drift += chains.check(state.table(Chain).values(), links)
         drift += limits.check(self._netlink, state.table(Limit).values(), links)
         drift += tunnels.check(self._netlink, state.table(Tunnel).values(), state.table(Vtep).values(), links)
-        drift += paths.check(self._netlink, state.table(Path).values(), links, routed)
+        drift += self._crypts.check(state.table(Crypt).values(), state.table(CryptPeer).values(), links, addresses)
+        drift += paths.check(self._netlink, state.table(Path).values(), state.table(Detour).values(), links, routed)
         return drift + [
             Drift(table="interfaces", key=one.name, kind="unexpected", have=f"{one.kind} {one.name}")
             for one in self._strays(state, links.values())
@@ -104,6 +124,14 @@ class Links:
     def behind(self, nsid: int) -> frozenset[str]:
         """The links whose container has this namespace id, by which the kernel's events name it."""
         return frozenset(self._behind.get(nsid, ()))
+
+    def devices(self, names: Iterable[str]) -> dict[str, Device]:
+        """WireGuard devices as they are, those that there are."""
+        return {name: found for name in names if (found := self._crypts.get(name))}
+
+    def call(self, peers: Iterable[CryptPeer]) -> None:
+        """Begin a handshake with each."""
+        self._crypts.call(peers)
 
     def forget(self, key: str) -> None:
         """The link ``key`` is leaving; what is heard of its namespace is none of its business any more."""
@@ -129,13 +157,17 @@ class Links:
         strays = self._strays(state, links)
         self._doom([one.name for one in strays])
         tunnels.prune(self._netlink, state.table(Tunnel).values(), state.table(Vtep).values())
-        paths.prune(self._netlink, state.table(Path).values(), [row.host for row in state.table(Link).values()])
+        hosts = [row.host for row in state.table(Link).values()]
+        paths.prune(self._netlink, state.table(Path).values(), state.table(Detour).values(), hosts)
+        self._crypts.prune(state.table(Crypt).values(), state.table(CryptPeer).values())
         return len(strays) + limits.prune(self._netlink, (row.host for row in state.table(Limit).values()), links)
 
     def purge(self) -> None:
         """Remove every interface that Fairlead made."""
-        limits.prune(self._netlink, (), route.links(self._netlink))
-        paths.prune(self._netlink, (), ())
+        links = list(route.links(self._netlink))
+        limits.prune(self._netlink, (), links)
+        paths.prune(self._netlink, (), (), ())
+        self._crypts.purge(links)
         self._netlink.do(route.del_group(GROUP).accepting(ENODEV))
 
     def close(self) -> None:
@@ -145,6 +177,7 @@ class Links:
     def _strays(self, state: NodeState, links: Iterable[LinkInfo]) -> list[LinkInfo]:
         wanted = {row.name for row in state.table(Bridge).values()}
         wanted |= {row.name for row in state.table(Tunnel).values()}
+        wanted |= {row.name for row in state.table(Crypt).values()}
         wanted |= {row.host for row in state.table(Link).values()}
         wanted |= {row.ifb for row in state.table(Limit).values()}
         return [one for one in links if one.group in {GROUP, DOOMED} and one.name not in wanted]

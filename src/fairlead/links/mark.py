@@ -11,3 +11,9 @@ DOOMED = 0x666D
 
 PROTOCOL = 102
 """What our routes say of who made them (RTA_PROTOCOL)."""
+
+SILENT = "169.254.119.103"
+"""An address that our WireGuard devices have and that is used for nothing (``crypts``)."""
+
+APART = 0x666C
+"""The routing table of paths that are ``apart``, and the priority of the rules that lead there."""

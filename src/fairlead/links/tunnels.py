@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from errno import ENODEV, ENOENT
 
 from fairlead.api.schema import Drift
-from fairlead.desired.state import Tunnel, Vtep
+from fairlead.desired.ways import Tunnel, Vtep
 from fairlead.kernel import route, sysctl
 from fairlead.kernel.errors import Exists
 from fairlead.kernel.netlink import Message, Netlink

@@ -20,7 +20,7 @@ UNDERLAY = "fairlead.dev/underlay"
 MTU = "fairlead.dev/mtu"
 """Annotation: the largest packet, in bytes, that its uplink carries."""
 PUBLIC_KEY = "fairlead.dev/wireguard-key"
-"""Annotation: its WireGuard public key, in base64."""
+"""Annotation: its WireGuard public key, ``GENERATION:BASE64``; while it is being replaced two of them, separated by a comma."""
 
 NodeAddressType = Literal["InternalIP", "ExternalIP", "Hostname", "InternalDNS", "ExternalDNS"]
 

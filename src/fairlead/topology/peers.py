@@ -12,10 +12,10 @@ One session carries the routes of both families, over IPv4 where both ends have 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from fairlead.desired import names
-from fairlead.desired.routing import Announcement, Channel, Session, SessionKind, Sieve, Speaker
+from fairlead.desired.routing import Announcement, Channel, Narrow, Session, SessionKind, Sieve, Speaker
 from fairlead.desired.state import Rows
 from fairlead.model.address import FAMILIES, Address, Family, Prefix
 from fairlead.model.bgp import REFLECTOR, Bfd, BGPConfiguration, BGPPeer
@@ -44,9 +44,12 @@ class Fabric:
         configurations: Mapping[str, BGPConfiguration] | None = None,
         peers: Mapping[str, BGPPeer] | None = None,
         filters: Mapping[str, BGPFilter] | None = None,
+        limit: Callable[[Station], Station] = lambda one: one,
     ) -> None:
+        """``limit``: a node with the largest packet that gets there, where that is less than it claims."""
         self.me, self.nodes, self.networks = me, nodes, networks
         self.configurations, self.peers, self.filters = configurations or {}, peers or {}, filters or {}
+        self._limit = limit
         self._voices: dict[str, Voice] = {}
         self._stations: dict[str, Station] = {}
 
@@ -67,7 +70,7 @@ class Fabric:
 
     def station(self, node: str) -> Station:
         """A node as others reach it."""
-        return self._stations.get(node) or self._stations.setdefault(node, Station.of(self.nodes[node]))
+        return self._stations.get(node) or self._stations.setdefault(node, self._limit(Station.of(self.nodes[node])))
 
 
 def rows(fabric: Fabric) -> dict[str, Rows]:
@@ -94,8 +97,18 @@ def speaker_rows(fabric: Fabric) -> Rows:
             territory=tuple(sorted({*inside, *voice.services()}, key=_order)),
             port=voice.port,
             restart=voice.restart,
+            narrow=tuple(_narrow(fabric)),
         ),
     )
+
+
+def _narrow(fabric: Fabric) -> Iterator[Narrow]:
+    """The nodes to which less gets than this node's uplink carries, by the addresses that they tell as next hops."""
+    here = fabric.here
+    for name in sorted(fabric.nodes.keys() - {fabric.me}):
+        there = fabric.station(name)
+        if there.mtu < here.mtu:
+            yield from (Narrow(hop=hop, mtu=there.mtu) for family in FAMILIES if (hop := there.address(family)))
 
 
 def node_rows(fabric: Fabric, node: Node) -> Rows:

@@ -6,6 +6,7 @@
     direct     block of node b ──> via b's own address            Path, where both are on one subnet
     host-gw    the same, and nothing where they are not
     bgp        BIRD writes the routes
+    encrypted  block of node b ──> a WireGuard device, whatever the driver is (crypt)
     own block  ──> nobody, but for the addresses that a container here has (longer routes): no packet goes round in circles
     the network's other addresses ──> nobody: what is for a node that is gone does not leave by the default route
 
@@ -17,13 +18,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fairlead.desired import names
-from fairlead.desired.state import Path, Row, Rows, Tunnel, Vtep
-from fairlead.model.address import Prefix
+from fairlead.desired.state import Row, Rows
+from fairlead.desired.ways import Path, Tunnel, Vtep
+from fairlead.model.address import Family, Prefix
 from fairlead.model.block import Block
 from fairlead.model.network import VXLAN_PORT, Driver, Network
 
-from . import mtu
+from . import crypt, mtu
+from .crypt import Way
 from .station import Station
+
+_LAST = 4096
+"""The metric of the route to a whole network: after every other to the same prefix, where it is one block."""
 
 
 def own_rows(network: Network, me: Station, blocks: Iterable[Block]) -> Rows:
@@ -31,14 +37,18 @@ def own_rows(network: Network, me: Station, blocks: Iterable[Block]) -> Rows:
     rows: list[Row] = []
     if tunnel := _tunnel(network, me):
         rows.append(tunnel)
-    nobody = [subnet.cidr for subnet in network.spec.subnets]
-    nobody += [one.spec.cidr for one in blocks if one.spec.cidr.length < _bits(one.spec.cidr)]
-    rows += [Path(dst=one) for one in dict.fromkeys(nobody)]
+    rows += [Path(dst=subnet.cidr, metric=_LAST) for subnet in network.spec.subnets]
+    rows += [Path(dst=one.spec.cidr) for one in blocks if one.spec.cidr.length < _bits(one.spec.cidr)]
     return tuple(rows)
 
 
-def remote_rows(network: Network, me: Station, other: Station, prefixes: Iterable[Prefix]) -> Rows:
-    """How this node reaches ``prefixes``, which are ``other``'s; no rows for what cannot be reached."""
+def remote_rows(network: Network, me: Station, other: Station, prefixes: Iterable[Prefix], way: Way | None = None) -> Rows:
+    """How this node reaches ``prefixes``, which are ``other``'s; no rows for what cannot be reached.
+
+    ``way``: how packets to it are encrypted, if they can be.
+    """
+    if network.spec.encrypt:
+        return crypt.paths(me, way, prefixes)
     if network.spec.driver is Driver.BGP:
         return ()
     tunnel = _tunnel(network, me)
@@ -50,6 +60,8 @@ def remote_rows(network: Network, me: Station, other: Station, prefixes: Iterabl
 
 def unreached(network: Network, me: Station, other: Station) -> str:
     """Why this node has no way to ``other``'s containers; empty if it has one."""
+    if network.spec.encrypt:
+        return crypt.unreached(me, other)
     if network.spec.driver is Driver.BGP:
         return ""
     families = network.spec.families
@@ -73,7 +85,7 @@ def owner(network: str, node: str) -> str:
 
 def _tunnel(network: Network, me: Station) -> Tunnel | None:
     here = me.underlay
-    if network.spec.driver is not Driver.VXLAN or here is None:
+    if network.spec.driver is not Driver.VXLAN or network.spec.encrypt or here is None:
         return None
     return Tunnel(
         name=names.tunnel(network.name),
@@ -94,8 +106,8 @@ def _vtep(tunnel: Tunnel, other: Station) -> Vtep | None:
 
 
 def _path(network: Network, me: Station, other: Station, vtep: Vtep | None, prefix: Prefix) -> Path | None:
-    family, smaller = prefix.family, _smaller(network, me, other)
-    spec = network.spec
+    family, spec = prefix.family, network.spec
+    smaller = _smaller(network, me, other, family)
     if (spec.driver is Driver.HOST_GW or spec.direct) and (near := me.beside(other, family)):
         return Path(dst=prefix, via=near, mtu=smaller)
     if vtep is None:
@@ -103,12 +115,13 @@ def _path(network: Network, me: Station, other: Station, vtep: Vtep | None, pref
     return Path(dst=prefix, via=vtep.mac.link_local, device=vtep.tunnel, source=me.address(family), mtu=smaller)
 
 
-def _smaller(network: Network, me: Station, other: Station) -> int:
+def _smaller(network: Network, me: Station, other: Station, family: Family) -> int:
     """The MTU towards a node whose uplink carries less than ours; 0 if it does not."""
     here = me.underlay
     if other.mtu >= me.mtu or here is None:
         return 0
-    return mtu.inner(network.spec, other.mtu, here.family)
+    fits = other.mtu - mtu.overhead(network.spec, here.family)
+    return max(fits, mtu.LEAST[family]) if fits < mtu.inner(network.spec, me.mtu, here.family) else 0
 
 
 def _bits(prefix: Prefix) -> int:

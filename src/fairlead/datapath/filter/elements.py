@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from fairlead.desired.state import Fellow, Guard, Guest, Publication, Realm, Row, Segment
+from fairlead.desired.state import Guard, Guest, Publication, Realm, Row, Segment
+from fairlead.desired.ways import Fellow
 from fairlead.kernel.nft import Element, field, ifname
 from fairlead.model.address import Address, Prefix
 
@@ -70,6 +71,7 @@ def _realm(row: Realm) -> Iterator[tuple[str, Element]]:
         "joined": not row.isolated and not row.internal,
         "reached": not row.masquerade and not row.internal,
         "masked": row.masquerade,
+        "sealed": row.encrypted,
     }
     for prefix in row.prefixes:
         family, (first, last) = prefix.family, _ends(prefix)

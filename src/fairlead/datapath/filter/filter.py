@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fairlead.api.schema import Drift
-from fairlead.desired.state import Fellow, Guard, Guest, NodeState, Publication, Realm, Row, Segment
+from fairlead.desired.state import Guard, Guest, NodeState, Publication, Realm, Row, Segment
+from fairlead.desired.ways import Fellow
 from fairlead.kernel import nft
 from fairlead.kernel.netlink import NETFILTER, Netlink
 from fairlead.kit import fault

@@ -3,10 +3,12 @@
 It never changes while an agent runs: networks and ports come and go as set elements.
 The path of a packet, hook by hook::
 
-    prerouting  raw      nobody but the host itself addresses its loopback; a bridge's port is no interface of the host
+    prerouting  raw      nobody but the host itself addresses its loopback; a bridge's port is no interface of the host;
+                         nothing for or from an encrypted network comes from another node in the clear
     prerouting  dstnat   to an address of this host?  -> publish: published port -> container
     output      dstnat   the same for the host's own processes, 127.0.0.1 included
     forward     filter   from or to one of our bridges, or a routed link? -> who may talk to whom
+    postrouting filter   nothing between an encrypted network and another node leaves in the clear
     postrouting srcnat   container -> outside, and the ways back that would not come through here
 
 Chains keep the policy ``accept`` and other tables are never touched: an accept here overrides nobody's drop, a drop here
@@ -15,15 +17,17 @@ is final only for our own containers' packets.
 
 from __future__ import annotations
 
-from fairlead.desired.names import VETH
+from fairlead.desired.names import CRYPT, VETH
 
 from .layout import Layout
 from .table import Table
 
 _FAMILY = {
-    4: {"l3": "ip", "addr": "ipv4_addr", "loopback": "127.0.0.0/8"},
-    6: {"l3": "ip6", "addr": "ipv6_addr", "loopback": "::1"},
+    4: {"l3": "ip", "addr": "ipv4_addr", "loopback": "127.0.0.0/8", "protocol": "ip protocol"},
+    6: {"l3": "ip6", "addr": "ipv6_addr", "loopback": "::1", "protocol": "ip6 nexthdr"},
 }
+"""``protocol``: as the header has it. What nft 1.0 makes of ``meta l4proto`` in a map of intervals, a change of the byte order
+of one byte, newer kernels refuse."""
 
 _SETS = """
     # Bridges by what their network allows. same: (bridge, bridge), whose packets turn round on this host.
@@ -51,12 +55,14 @@ _FAMILY_SETS = """
     # Other nodes, which reach containers as this one does.
     set nodes{n} {{ type {addr}; }}
     # (prefix of a routed network, anything), by what the network allows: all, those that are internal, not isolated, or reached
-    # from outside as they are, and those that leave with the host's address. kin: (prefix, prefix) of one network; talk: may.
+    # from outside as they are, those that leave with the host's address, and those that are encrypted between nodes. kin:
+    # (prefix, prefix) of one network; talk: may.
     set net{n} {{ type {addr} . {addr}; flags interval; }}
     set inner{n} {{ type {addr} . {addr}; flags interval; }}
     set joined{n} {{ type {addr} . {addr}; flags interval; }}
     set reached{n} {{ type {addr} . {addr}; flags interval; }}
     set masked{n} {{ type {addr} . {addr}; flags interval; }}
+    set sealed{n} {{ type {addr} . {addr}; flags interval; }}
     set kin{n} {{ type {addr} . {addr}; flags interval; }}
     set talk{n} {{ type {addr} . {addr}; flags interval; }}
 """
@@ -64,14 +70,21 @@ _FAMILY_SETS = """
 _PUBLISH = """
         dnat {l3} to {l3} daddr . meta l4proto . th dport map @bound{n}
         dnat {l3} to meta l4proto . th dport map @port{n}
-        dnat {l3} to {l3} daddr . meta l4proto . th dport map @run{n}
+        dnat {l3} to {l3} daddr . {protocol} . th dport map @run{n}
 """
 
 _CHAINS = """
     chain guard {{
         type filter hook prerouting priority raw; policy accept;
         ip daddr 127.0.0.0/8 iifname != "lo" counter drop
-        iifname "{veth}*" jump speak
+        iifname "{veth}*" goto speak
+        iifname "{crypt}*" return
+{unsealed}
+    }}
+
+    # Of what comes in the clear to an encrypted network, that which another node sent.
+    chain open_in {{
+{open_in}
     }}
 
     # A near end that is a bridge's port receives nothing here; one that is a routed link, what its container sends as itself.
@@ -130,6 +143,18 @@ _CHAINS = """
         oifname "{veth}*" counter drop
     }}
 
+    # What is between an encrypted network and another node leaves by a WireGuard device, whatever the routes say.
+    chain seal {{
+        type filter hook postrouting priority filter; policy accept;
+        oifname "{veth}*" return
+        oifname "{crypt}*" return
+{sealed}
+    }}
+
+    chain open_out {{
+{open_out}
+    }}
+
     # A container that is led back out by the link it came in is not told of a shorter way.
     chain redirects {{
         type filter hook output priority filter; policy accept;
@@ -146,6 +171,7 @@ _CHAINS = """
     }}
 
     chain leave {{
+        oifname "{crypt}*" return
 {stay}
 {leave}
     }}
@@ -165,6 +191,22 @@ _LEAVE = """\
 
 _SPEAK = """\
         iifname . {l3} saddr @source{n} return"""
+
+_UNSEALED = """\
+        {l3} saddr . {l3} daddr @sealed{n} counter drop
+        {l3} daddr . {l3} saddr @sealed{n} jump open_in"""
+
+_OPEN_IN = """\
+        {l3} saddr @nodes{n} counter drop
+        {l3} saddr . {l3} daddr @net{n} counter drop"""
+
+_SEALED = """\
+        {l3} daddr . {l3} saddr @sealed{n} counter drop
+        {l3} saddr . {l3} daddr @sealed{n} jump open_out"""
+
+_OPEN_OUT = """\
+        {l3} daddr @nodes{n} counter drop
+        {l3} daddr . {l3} saddr @net{n} counter drop"""
 
 _KIN = """\
         {l3} saddr . {l3} daddr @talk{n} accept"""
@@ -192,6 +234,11 @@ def _body() -> str:
         + "".join(_FAMILY_SETS.format(**one) for one in families)
         + _CHAINS.format(
             veth=VETH,
+            crypt=CRYPT,
+            unsealed="\n".join(_UNSEALED.format(**one) for one in families),
+            open_in="\n".join(_OPEN_IN.format(**one) for one in families),
+            open_out="\n".join(_OPEN_OUT.format(**one) for one in families),
+            sealed="\n".join(_SEALED.format(**one) for one in families),
             publish="".join(_PUBLISH.format(**one) for one in families),
             speak="\n".join(_SPEAK.format(**one) for one in families),
             kin="\n".join(_KIN.format(**one) for one in families),
@@ -215,7 +262,10 @@ def _layouts(n: int) -> dict[str, Layout]:
         f"masquerade{n}": Layout(("ifname", address)),
         f"source{n}": Layout(("ifname", address)),
         f"nodes{n}": Layout((address,)),
-        **{f"{name}{n}": Layout((address, address)) for name in ("net", "inner", "joined", "reached", "masked", "kin", "talk")},
+        **{
+            f"{name}{n}": Layout((address, address))
+            for name in ("net", "inner", "joined", "reached", "masked", "sealed", "kin", "talk")
+        },
     }
 
 

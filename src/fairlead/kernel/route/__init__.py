@@ -4,7 +4,7 @@ A function that takes a ``Netlink`` asks and returns rows; every other one only 
 Interfaces are named by index, and where the kernel allows it by name. Families are 4 and 6, everywhere one code.
 """
 
-from fairlead.kernel.route.address import AddressInfo, addresses, del_address, new_address
+from fairlead.kernel.route.address import LINK, AddressInfo, addresses, del_address, new_address
 from fairlead.kernel.route.link import (
     LinkInfo,
     Vxlan,
@@ -36,6 +36,7 @@ from fairlead.kernel.route.neighbour import (
 )
 from fairlead.kernel.route.path import RouteInfo, del_route, new_route, routes
 from fairlead.kernel.route.program import RECEIVED, SENT, AttachedInfo, del_program, new_clsact, new_program, programs
+from fairlead.kernel.route.rule import RuleInfo, del_rule, new_rule, rules
 from fairlead.kernel.route.traffic import (
     FilterInfo,
     QdiscInfo,
@@ -52,6 +53,7 @@ from fairlead.kernel.route.traffic import (
 )
 
 __all__ = [
+    "LINK",
     "PERMANENT",
     "RECEIVED",
     "SENT",
@@ -62,6 +64,7 @@ __all__ = [
     "NeighbourInfo",
     "QdiscInfo",
     "RouteInfo",
+    "RuleInfo",
     "Tbf",
     "Vxlan",
     "addresses",
@@ -74,6 +77,7 @@ __all__ = [
     "del_qdisc",
     "del_redirects",
     "del_route",
+    "del_rule",
     "fdb",
     "fdb_append",
     "fdb_delete",
@@ -93,6 +97,7 @@ __all__ = [
     "new_program",
     "new_redirect",
     "new_route",
+    "new_rule",
     "new_tbf",
     "new_veth",
     "new_vxlan",
@@ -102,6 +107,7 @@ __all__ = [
     "qdiscs",
     "redirects",
     "routes",
+    "rules",
     "set_bridge",
     "set_link",
     "tbf",

@@ -52,11 +52,15 @@ def parse_address(data: bytes) -> AddressInfo:
     )
 
 
-def new_address(index: int, interface: str, *, nodad: bool = True, prefix_route: bool = True) -> Message:
+LINK = 253
+"""A scope: an address that is used on its own link alone."""
+
+
+def new_address(index: int, interface: str, *, nodad: bool = True, prefix_route: bool = True, scope: int = 0) -> Message:
     """Add ``10.0.0.1/24`` to an interface. ``nodad``: usable at once, without asking the neighbours whether it is taken."""
     flags = (_NODAD if nodad else 0) | (0 if prefix_route else _NOPREFIXROUTE)
     return Message(
-        _NEW, CREATE | EXCL, _body(index, interface) + u32(_FLAGS, flags), f"add address {interface} to {named(index)}"
+        _NEW, CREATE | EXCL, _body(index, interface, scope) + u32(_FLAGS, flags), f"add address {interface} to {named(index)}"
     )
 
 
@@ -65,7 +69,7 @@ def del_address(index: int, interface: str) -> Message:
     return Message(_DEL, 0, _body(index, interface), f"remove address {interface} from {named(index)}")
 
 
-def _body(index: int, interface: str) -> bytes:
+def _body(index: int, interface: str, scope: int = 0) -> bytes:
     family, value, length = to_prefix(interface)
     local = attr(_LOCAL, value) if family == AF_INET else b""
-    return _header.pack(family, length, 0, 0, index) + local + attr(_ADDRESS, value)
+    return _header.pack(family, length, 0, scope, index) + local + attr(_ADDRESS, value)
