@@ -530,7 +530,7 @@ def test_planes_are_exchanged_under_attack(scene: Scene) -> None:
     over = threading.Event()
 
     def storm() -> None:
-        while not over.is_set():
+        while not over.wait(0.001):  # the agent starts while it goes on
             for frame in frames:
                 scene.attacks.send(frame)
 
