@@ -8,7 +8,7 @@ other end. What may pass is answered, and the answer must pass too::
                 c1 ─┼─ veth ─┤           flv1 ─┼─ bridge, tables of the plane
                 .. ─┘        └─          .. ───┘    the last one stands for all others
 
-FAIRLEAD_AGREEMENT_WORLDS says how many worlds are tried, 200 if not given.
+FAIRLEAD_AGREEMENT_WORLDS says how many worlds are tried, 100 if not given.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from tests.bpf.packets import ACK, ETHERNET, SYN, Side
 from tests.unit.policy_oracle import World, allowed, owner
 from tests.unit.policy_world import ADDRESSES, ANYTHING, ASKED, DENSE, ENDPOINTS, MADE, POLICIES, done, latest, world
 
-WORLDS = int(os.environ.get("FAIRLEAD_AGREEMENT_WORLDS", "200"))
+WORLDS = int(os.environ.get("FAIRLEAD_AGREEMENT_WORLDS", "100"))
 pytestmark = [pytest.mark.kernel("ebpf"), pytest.mark.deadline(120 + WORLDS)]
 THINGS = st.lists(POLICIES | ENDPOINTS | MADE, max_size=9) | st.lists(ANYTHING, max_size=10) | DENSE
 NAMES = ("c1:eth0", "c2:eth0", "c3:eth0")

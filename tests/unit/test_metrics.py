@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from fairlead.agent.metrics import Metrics, flows, listening
-from fairlead.api.schema import FlowStatus, Pool, Status, Unread
+from fairlead.agent.metrics import Metrics, flows, listening, rules
+from fairlead.api.schema import FlowStatus, Pool, RuleHits, Status, Unread
 from fairlead.kit.metrics import Family, Histogram, counter, exposition, gauge, histogram
 from fairlead.model.errors import Invalid
 
@@ -34,6 +34,13 @@ STATUS = Status(
 )
 
 
+HITS = (
+    RuleHits(policy="shop/p", direction="ingress", index=1, connections=4),
+    RuleHits(policy="shop/idle", direction="ingress"),
+    RuleHits(drops=3),
+)
+
+
 class Collector:
     """As much of one as metrics ask."""
 
@@ -52,7 +59,7 @@ def told() -> list[Family]:
         pass
     maps = {"rulings": (10, 100)}
     collector: Any = Collector()
-    return [*metrics.families(STATUS, {"networkpolicies": 1}, maps), *flows(collector)]
+    return [*metrics.families(STATUS, {"networkpolicies": 1}, maps), *flows(collector), *rules(HITS)]
 
 
 def read(families: list[Family]) -> dict[str, Any]:
@@ -71,6 +78,9 @@ def test_prometheus_reads_what_is_told() -> None:
     assert found["fairlead_flows_total", (("protocol", "tcp"), ("verdict", "forwarded"))] == 5
     assert found["fairlead_dropped_packets_total", (("reason", "denied by policy"),)] == 9
     assert found["fairlead_drift_total", ()] == 2
+    assert found["fairlead_rule_connections_total", (("direction", "ingress"), ("policy", "shop/p"), ("rule", "1"))] == 4
+    assert found["fairlead_rule_dropped_packets_total", (("direction", ""), ("policy", "default deny"), ("rule", ""))] == 3
+    assert not [one for one in found if "idle" in str(one)], "thousands of rules that never decided are not told"
     assert found["fairlead_unreadable_objects", ()] == 1
     labels = (("method", "GET"), ("route", "/v1/status"), ("status", "404"))
     assert found["fairlead_api_request_duration_seconds_count", labels] == 1

@@ -34,7 +34,7 @@ def test_a_change_costs_what_it_changes(bench: Any) -> None:
     book.put(*of.things)
     for name, (act, undo) in bench.changes(of).items():
         took = []
-        for _ in range(5):
+        for _ in range(1 if "everybody" in name else 5):
             begun = time.process_time()
             act(book)
             took.append(time.process_time() - begun)

@@ -238,6 +238,7 @@ class Agent:
             reason="" if self.ready else self.reason,
             networks=len(self.networks.all),
             endpoints=len(self.endpoints.all),
+            policies=self.policies.count,
             repairs=self.node.repairs,
             pending=len(self.node.leaving) + len(self.endpoints.owed),
             last_check=round(now - self.node.checked, 3),

@@ -11,12 +11,12 @@ import os
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from aiohttp import web
 
-from fairlead.api.schema import Status
+from fairlead.api.schema import RuleHits, Status
 from fairlead.flow.collect import Collector
 from fairlead.kit.metrics import CONTENT_TYPE, Family, Histogram, counter, exposition, gauge, histogram
 from fairlead.model.errors import Invalid
@@ -25,6 +25,7 @@ from .connections import Connections
 
 log = logging.getLogger(__name__)
 
+_DEFAULT = {"policy": "default deny", "direction": "", "rule": ""}
 _MOST = 8
 """Connections at once; whoever comes then takes the place of the one that has been silent longest."""
 
@@ -104,10 +105,28 @@ def flows(of: Collector) -> Iterator[Family]:
     yield gauge("fairlead_connections", "Connections that are followed.", [({}, now.connections)])
 
 
+def rules(found: Iterable[RuleHits]) -> Iterator[Family]:
+    """How often each rule has decided, if it ever has: of thousands most never do."""
+    named = [
+        ({"policy": one.policy, "direction": one.direction, "rule": str(one.index)} if one.policy else _DEFAULT, one)
+        for one in found
+    ]
+    yield counter(
+        "fairlead_rule_connections_total",
+        "Connections that a rule let begin.",
+        [(rule, one.connections) for rule, one in named if one.connections],
+    )
+    yield counter(
+        "fairlead_rule_dropped_packets_total",
+        "Packets that a rule dropped.",
+        [(rule, one.drops) for rule, one in named if one.drops],
+    )
+
+
 class Listener:
     """``GET /metrics`` over TCP, and nothing else."""
 
-    def __init__(self, where: str, scrape: Callable[[], list[Family]]) -> None:
+    def __init__(self, where: str, scrape: Callable[[], Awaitable[list[Family]]]) -> None:
         """``where`` is ADDRESS:PORT, an IPv6 address in brackets; it is taken at once, and answers from ``start`` on."""
         self._socket, self._scrape = listening(where), scrape
         self._runner: web.AppRunner | None = None
@@ -134,7 +153,7 @@ class Listener:
     async def _metrics(self, request: web.Request) -> web.Response:
         assert self._connections
         with self._connections.busy(request):
-            text = exposition(self._scrape())
+            text = exposition(await self._scrape())
             return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
 
 

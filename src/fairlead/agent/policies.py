@@ -128,6 +128,11 @@ class Policies:
             await self._flush()
 
     @property
+    def count(self) -> int:
+        """How many policies there are, of every kind."""
+        return sum(len(known) for plural, known in self.all.items() if plural not in {Namespace.plural, Machine.plural})
+
+    @property
     def _endpoints(self) -> Mapping[str, Endpoint]:
         return self._ask()
 

@@ -46,7 +46,7 @@ from .garbage import Garbage
 from .host import Host
 from .keyring import Keyring
 from .me import Me
-from .metrics import Listener, Metrics, flows
+from .metrics import Listener, Metrics, flows, rules
 from .monitor import Monitor
 from .networks import Networks
 from .node import Hands, Node
@@ -254,9 +254,10 @@ class Wiring:
         return nftables_observe.Observer(lambda: self.node.state)
 
     def _listener(self) -> Listener | None:
-        def scrape() -> list[Family]:
+        async def scrape() -> list[Family]:
             policies = {one.plural: len(self.policies.all[one.plural]) for one in KINDS}
-            return [*self.metrics.families(self.agent.status(), policies, self.agent.fill()), *flows(self.collector)]
+            now, hits = self.agent.status(), await self.policies.hits()
+            return [*self.metrics.families(now, policies, self.agent.fill()), *flows(self.collector), *rules(hits)]
 
         return Listener(self.settings.metrics, scrape) if self.settings.metrics else None
 

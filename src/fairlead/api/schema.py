@@ -402,6 +402,8 @@ class Status(Value, frozen=True, kw_only=True):
     reason: str = ""
     networks: int = 0
     endpoints: int = 0
+    policies: int = 0
+    """Of every kind."""
     repairs: int = 0
     pending: int = 0
     """Detached endpoints that the kernel has not let go yet, or that the store could not forget."""

@@ -31,6 +31,7 @@ _OPTIONS = (
 )
 """What the fields of requests and objects are called where people wrote options instead."""
 
+_NO_POLICY = re.compile(r"there is no ([a-z]+policy\b|policy\b)")
 _STARTS = "; start it with: "
 
 
@@ -50,10 +51,10 @@ def explain(problem: errors.Problem, command: str) -> tuple[str, str]:
         return message, noted[0]
     if start:
         return message, start
+    if isinstance(problem, errors.Missing) and (found := _NO_POLICY.search(message)):
+        return message, f"fairlead get {'netpol' if found[1] == 'policy' else found[1]}"
     if isinstance(problem, errors.Missing | errors.Conflict) and "network" in message:
         return message, "fairlead network ls"
-    if isinstance(problem, errors.Missing) and "no policy" in message:
-        return message, "fairlead get netpol"
     return message, _BY_KIND.get(type(problem), f"{command} --help")
 
 

@@ -42,6 +42,7 @@ def facts(now: Status, containers: int) -> list[tuple[str, str]]:
         ("networks", str(now.networks)),
         ("endpoints", f"{now.endpoints}{waiting}"),
         ("containers", f"{containers} by fairlead run"),
+        ("policies", str(now.policies)),
         ("repairs", f"{now.repairs}, last compared {duration(now.last_check)} ago"),
         ("flows", _flows(now.flows) if now.flows else "off"),
         *((f"{name} in the kernel", f"{used} of {most}: fairlead doctor") for name, (used, most) in now.maps.items()),

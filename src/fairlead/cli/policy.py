@@ -130,7 +130,7 @@ def hits(
     ] = None,
     output: options.Output = Format.TABLE,
 ) -> None:
-    """Say how often each rule has let a connection begin or dropped one, since the agent started.
+    """Say how often each rule has let a connection begin or dropped one, ever since it is there.
 
     A rule that was never hit is listed too: it may be one that nobody needs.
     """
