@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from pathlib import Path
 
 import fairlead
@@ -41,6 +41,7 @@ from fairlead.model.errors import Invalid, Missing, Unavailable, Unsupported
 from fairlead.model.meta import Object, kind
 from fairlead.model.network import Driver, Network
 from fairlead.model.node import Node as Machine
+from fairlead.model.pod import Pod
 from fairlead.model.reservation import Reservation
 from fairlead.model.secret import Secret
 
@@ -55,6 +56,7 @@ from .host import Host
 from .networks import Networks
 from .node import Node
 from .peerings import KINDS as BGP_KINDS
+from .pods import Pods
 from .policies import KINDS, Policies, Thing, placed
 from .preview import Scene, preview, refuse_other
 from .reservations import Reservations
@@ -92,7 +94,13 @@ class Agent:
         self.bgp, self.peerings = bgp, bgp.peerings
         self.node, self.networks, self.endpoints, self.reservations = node, networks, endpoints, reservations
         self._since = time.monotonic()
+        self.pods: Pods | None = None
+        """Where Kubernetes runs the nodes: its pods."""
+        self.unsynced: Callable[[], str] = lambda: ""
+        """Why a runtime must start nothing yet although it could."""
         self.ready = False
+        self.loaded = False
+        """Whether it is known what there is: before, nothing can be taken away."""
         self.reason = "starting: the kernel is being brought in line"
         self._changing, self._examining = asyncio.Lock(), asyncio.Lock()
 
@@ -114,7 +122,19 @@ class Agent:
 
     async def detach(self, request: Detach) -> Detached:
         """Take interfaces away."""
+        if not self.loaded:
+            raise Unavailable(f"the agent does not know yet what there is: {self.why}")
         return await self.endpoints.detach(request)
+
+    async def pod(self, namespace: str, name: str, uid: str) -> Pod | None:
+        """The pod of these names, once its object is known; None where there are no pods."""
+        self._refuse_unready()
+        return None if self.pods is None else await self.pods.find(namespace, name, uid)
+
+    @property
+    def why(self) -> str:
+        """Why containers may not start; empty if they may."""
+        return self.unsynced() or ("" if self.ready else self.reason)
 
     async def check(self, container: str, interface: str) -> tuple[Attached | None, tuple[Drift, ...]]:
         """One endpoint, and how the kernel differs from it."""
@@ -225,8 +245,8 @@ class Agent:
             uptime=round(now - self._since, 3),
             memory=memory,
             plane=self.node.plane,
-            ready=self.ready,
-            reason="" if self.ready else self.reason,
+            ready=not self.why,
+            reason=self.why,
             networks=len(self.networks.all),
             endpoints=len(self.endpoints.all),
             repairs=self.node.repairs,
@@ -320,7 +340,7 @@ class Agent:
 
     def _refuse_unready(self) -> None:
         if not self.ready:
-            raise Unavailable(f"the agent is not ready: {self.reason}")
+            raise Unavailable(f"the agent is not ready: {self.why}")
 
     def _pools(self) -> list[Pool]:
         return [

@@ -157,8 +157,8 @@ class Cluster:
         return {name: self._seen(one) if isinstance(one, Machine) else one for name, one in machines.items()}
 
     def _seen(self, machine: Machine) -> Machine:
-        if self.alive is None:
-            return machine
+        if self.alive is None or machine.status.conditions:
+            return machine  # it is said of it already
         ready = NodeCondition(type="Ready", status="True" if machine.name in self.alive else "False")
         others = tuple(one for one in machine.status.conditions if one.type != "Ready")
         return replace(machine, status=replace(machine.status, conditions=(*others, ready)))

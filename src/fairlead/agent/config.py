@@ -6,7 +6,7 @@ import platform
 from pathlib import Path
 
 from fairlead.api import wire
-from fairlead.model.address import Address
+from fairlead.model.address import Address, Prefix
 from fairlead.model.errors import Invalid
 from fairlead.model.meta import Value
 
@@ -18,7 +18,8 @@ class Settings(Value, frozen=True, kw_only=True):
     compared although nothing was heard; ``linger``: how long detached endpoints wait to be removed together; ``gc_grace``:
     how long a collection spares a container that its runtime does not list; ``ttl``: after how long without a sign of life
     other nodes take this one for gone. ``flow_buffer``: KiB in which events wait for the agent, a power of two. ``metrics``:
-    ADDRESS:PORT where Prometheus may ask; empty: nowhere.
+    ADDRESS:PORT where Prometheus may ask; empty: nowhere. ``pod_network``: of a cluster's node, the network of its pods;
+    ``pod_cidr`` and ``pod_driver``: what that is made with where there is none.
     """
 
     run_dir: str
@@ -36,6 +37,22 @@ class Settings(Value, frozen=True, kw_only=True):
     linger: float = 0.005
     gc_grace: float = 10.0
     ttl: float = 10.0
+    pod_network: str = "default"
+    pod_cidr: str = ""
+    pod_driver: str = "vxlan"
+
+    @property
+    def kubernetes(self) -> bool:
+        """Whether this is a node of a Kubernetes cluster."""
+        return self.store.startswith("kubernetes:")
+
+    @property
+    def pod_subnets(self) -> tuple[Prefix, ...]:
+        """The addresses of the cluster's pods; none: as its nodes' podCIDRs say."""
+        try:
+            return tuple(Prefix(word) for word in self.pod_cidr.split(",") if word)
+        except ValueError as problem:
+            raise Invalid(str(problem), field="pod-cidr") from None
 
     @property
     def addresses(self) -> tuple[Address, ...]:

@@ -16,6 +16,7 @@ from fairlead.datapath.choose import PLANES
 from fairlead.kernel.errors import KernelError
 from fairlead.kernel.flock import locked
 from fairlead.model.errors import Problem, Unavailable
+from fairlead.model.network import CLUSTER
 from fairlead.store import url
 from fairlead.store.sqlite import Sqlite
 
@@ -64,6 +65,9 @@ def _parser() -> argparse.ArgumentParser:
         "--gc-grace", type=float, default=10.0, help="seconds for which CNI GC spares a running container it does not list (10)"
     )
     parser.add_argument("--ttl", type=float, default=10.0, help="seconds without a sign of life after which it is gone (10)")
+    parser.add_argument("--pod-network", default="default", help="the network of a Kubernetes node's pods (default)")
+    parser.add_argument("--pod-cidr", default="", help="its subnets, where it is made (what the nodes' podCIDRs are of)")
+    parser.add_argument("--pod-driver", default="vxlan", choices=CLUSTER, help="its driver, where it is made (vxlan)")
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     return parser
 
@@ -90,11 +94,16 @@ def _claim(wanted: Settings, stack: ExitStack) -> None:
 
 async def _run(wanted: Settings) -> None:
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     local = await Sqlite.open(wanted.state / "store.db")
     named = url.parse(wanted.store) if wanted.store else None
     wiring = Wiring(wanted, local, await named.open(), named.source) if named else Wiring(wanted, local)
+
+    def end() -> None:
+        stop.set()
+        wiring.others.leave()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, end)
     try:
         await wiring.start()
         gc.collect()
