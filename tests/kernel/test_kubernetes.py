@@ -52,7 +52,8 @@ class Cluster:
     def join(self, node: Station) -> None:
         """What kubelet and the cluster's controllers say of a node."""
         name, cidrs = f"node{node.number}", [f"10.244.{node.number}.0/24", f"fd44:0:0:{node.number}::/64"]
-        addresses = [{"type": "InternalIP", "address": node.v4}, {"type": "Hostname", "address": name}]
+        addresses = [{"type": "InternalIP", "address": one} for one in (node.v4, node.v6)]
+        addresses.append({"type": "Hostname", "address": name})
         self.api.apply(
             {
                 "apiVersion": "v1",
@@ -167,6 +168,7 @@ def test_a_cluster_from_its_first_pod_to_a_node_that_leaves(cleanup: ExitStack, 
     pods_talk_by_the_rules(cluster, client, web, other)
     an_api_server_that_is_away_stops_nothing(cluster, client, late, containers.new("echo"))
     an_address_is_never_judged_by_the_old_pod(cluster, containers.new("again"))
+    networks_that_people_wrote_are_used(cluster, containers.new("wide"), containers.new("six"))
     everything_is_said(cluster)
     cluster.api.delete("Node", "node2")
     eventually(lambda: "10.244.2.0/24" not in routes(cluster.nodes[0]), what="a node that left has no route")
@@ -234,6 +236,29 @@ def an_address_is_never_judged_by_the_old_pod(cluster: Cluster, again: Namespace
     eventually(lambda: not again.connects(ips[0], 80, deadline=0.3), what="the one who has it now is judged by his own labels")
 
 
+def networks_that_people_wrote_are_used(cluster: Cluster, wide: Namespace, six: Namespace) -> None:
+    """One with nothing but a driver, which is completed; one of IPv6 alone; one that cannot be."""
+    for name, spec in (
+        ("extra", {"driver": "vxlan"}),
+        ("six", {"driver": "vxlan", "subnets": [{"cidr": "fd66::/64"}]}),
+        ("bad", {"driver": "vxlan", "subnets": [{"cidr": "10.244.128.0/20"}]}),
+    ):
+        cluster.api.apply({"apiVersion": "fairlead.dev/v1", "kind": "Network", "metadata": {"name": name}, "spec": spec})
+    for agent in cluster.agents:
+        eventually(lambda agent=agent: known(agent, "extra") and known(agent, "six"), what="they are used")
+    ask = {"k8s.v1.cni.cncf.io/networks": "extra@side", "kubernetes.io/egress-bandwidth": "10M"}
+    cluster.run(1, wide, "wide", annotations=ask)
+    ends = {link["ifname"] for link in wide.json("ip", "-j", "link")}
+    assert {"eth0", "side"} <= ends
+    assert "tbf" in cluster.nodes[0].run("tc", "qdisc") + wide.run("tc", "qdisc")
+    (address,) = cluster.run(2, six, "six", annotations={"fairlead.dev/network": "six"})
+    assert address.startswith("fd66::")
+    eventually(lambda: cluster.nodes[0].pings(address), what="the way to a pod of IPv6 alone")
+    assert "bad" not in {one.name for one in cluster.agents[0].client.objects("networks")}
+    cluster.sandbox(1, wide, cluster.api.get("/api/v1/namespaces/shop/pods/wide"), "DEL")
+    eventually(lambda: not {"eth0", "side"} & {link["ifname"] for link in wide.json("ip", "-j", "link")}, what="both go")
+
+
 def everything_is_said(cluster: Cluster) -> None:
     def conditions(path: str) -> dict[str, str]:
         return {one["type"]: one["status"] for one in cluster.api.get(path).get("status", {}).get("conditions", ())}
@@ -243,10 +268,14 @@ def everything_is_said(cluster: Cluster) -> None:
         eventually(
             lambda path=path: conditions(path).get("NetworkUnavailable") == "False", deadline=10, what="nodes' conditions"
         )
-    network = "/apis/fairlead.dev/v1/networks/default"
-    eventually(lambda: conditions(network).get("Accepted") == "True", deadline=10, what="the network's condition")
-    assert not cluster.api.get("/apis/fairlead.dev/v1/blocks")["items"], "the cluster's addresses are nobody's blocks"
-    assert not cluster.api.get("/apis/fairlead.dev/v1/endpoints")["items"], "pods tell of themselves"
+    for name, word in (("default", "True"), ("extra", "True"), ("bad", "False")):
+        path = f"/apis/fairlead.dev/v1/networks/{name}"
+        eventually(lambda path=path, word=word: conditions(path).get("Accepted") == word, deadline=10, what=f"{name}: {word}")
+    for kind in ("blocks", "endpoints"):
+        made = {one["spec"]["network"] for one in cluster.api.get(f"/apis/fairlead.dev/v1/{kind}")["items"]}
+        assert made == {"blocks": {"extra", "six"}, "endpoints": set()}[kind], (
+            "the cluster allocates, and pods tell of themselves"
+        )
 
 
 def pods(cluster: Cluster) -> dict[str, list[str]]:
