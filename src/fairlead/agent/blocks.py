@@ -330,6 +330,11 @@ class Blocks:
 
     async def _offer(self, network: Network, family: Family) -> None:
         """Where no block is left, offer addresses that are not used; where one is, take the offer back."""
+        if not any(
+            one.spec.node == self._me and one.spec.cidr.family == family and not self._given(one)
+            for one in self.of(network.name)
+        ):
+            return
         exhausted = self._exhausted(network, family)
         for pool in self._pools(network):
             block = self.all.get(block_name(pool.cidr))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from fairlead.cni import verbs
 from fairlead.datapath import choose
@@ -205,9 +205,6 @@ class Wiring:
         if self.pods:
             self.pods.want()
 
-    def _everybody(self) -> Iterable[Endpoint]:
-        return (*self.endpoints.all.values(), *self.cluster.remotes.values())
-
     def labels(self) -> Mapping[str, str]:
         """The labels of this node."""
         machine = self.cluster.machines.get(self.settings.node)
@@ -245,7 +242,7 @@ class Wiring:
             return None
         return Collector(
             Observer(self.programs),
-            Names(self._everybody, self.host.addresses, lambda: self.node.state),
+            Names(self.endpoints.all.values, self.host.addresses, lambda: self.node.state, self.cluster.holder),
             rule=self.policies.rule,
         )
 

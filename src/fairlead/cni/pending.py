@@ -63,7 +63,7 @@ def write(environment: Mapping[str, str], body: bytes) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     container, interface = environment.get("CNI_CONTAINERID", ""), environment.get("CNI_IFNAME", "")
     ContainerID(container), InterfaceName(interface)
-    name = f"{container[:_PREFIX]}.{interface}.{next(_turn)}"
+    name = f"{container[:_PREFIX]}.{interface}.{os.getpid()}-{next(_turn)}"
     lines = [f"{HEADERS[key]}: {text}" for key, text in environment.items() if key in HEADERS]
     head = "\r\n".join(["POST /cni HTTP/1.0", *lines, f"content-length: {len(body)}", "", ""])
     hidden = folder / f".{name}"

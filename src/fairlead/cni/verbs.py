@@ -34,11 +34,7 @@ log = logging.getLogger(__name__)
 
 async def answer(door: Door, headers: Mapping[str, str], stdin: bytes) -> tuple[int, bytes]:
     """A POST /cni: HTTP status (200 is success, 422 a CNI error) and body."""
-    environment = from_headers(headers)
-    if environment.get("CNI_COMMAND") == "DEL" and not door.loaded:
-        pending.write(environment, stdin)  # as the client does while there is no agent
-        return 200, b""
-    status, body = await serve(door, environment, stdin)
+    status, body = await serve(door, from_headers(headers), stdin)
     return (422 if status else 200), body
 
 
@@ -65,7 +61,11 @@ async def finish_pending(door: Door, folder: Path) -> int:
 async def _run(door: Door, environment: Mapping[str, str], stdin: bytes) -> bytes:
     """The plugin's output; every failure is a ``Refused``."""
     try:
-        return await _obey(door, Call.of(environment), stdin)
+        call = Call.of(environment)
+        if call.command == "DEL" and not door.loaded:
+            pending.write(environment, stdin)  # as the client does while there is no agent
+            return b""
+        return await _obey(door, call, stdin)
     except Problem as problem:
         raise Refused.of(problem) from None
     except Refused:

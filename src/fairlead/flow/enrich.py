@@ -28,9 +28,17 @@ class Names:
     """Who has which address."""
 
     def __init__(
-        self, endpoints: Callable[[], Iterable[Endpoint]], host: Callable[[], Iterable[str]], version: Callable[[], object]
+        self,
+        endpoints: Callable[[], Iterable[Endpoint]],
+        host: Callable[[], Iterable[str]],
+        version: Callable[[], object],
+        elsewhere: Callable[[str], Endpoint | None] = lambda _: None,
     ) -> None:
-        """``version`` answers with another object after every change of ``endpoints``; the ``host`` is asked now and then."""
+        """``version`` answers with another object after every change of ``endpoints``; the ``host`` is asked now and then.
+
+        ``elsewhere`` answers with the endpoint of another node that has an address: there may be too many to list them.
+        """
+        self._elsewhere = elsewhere
         self._ask_endpoints, self._ask_host, self._ask_version = endpoints, host, version
         self._version: object = None
         self._read = 0.0
@@ -54,7 +62,12 @@ class Names:
 
     def of(self, key: bytes) -> Party:
         """Whose address this is."""
-        return self._names.get(key) or self._past.get(key) or WORLD
+        if found := self._names.get(key):
+            return found
+        if other := self._elsewhere(address(key)):
+            self._past[key] = other
+            return other
+        return self._past.get(key, WORLD)
 
 
 def packed(text: str) -> bytes:
