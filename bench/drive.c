@@ -115,8 +115,8 @@ static bool compose(char *out, const char *conf, int slot, const char *before)
 	return length > 0 && length < TEXT;
 }
 
-/* Our environment and the five variables of the CNI specification. */
-static void environment(char *vars[], char text[5][128], const char *command, int slot)
+/* Our environment and the variables of the CNI specification, as kubelet has them filled. */
+static void environment(char *vars[], char text[6][128], const char *command, int slot)
 {
 	int n = 0;
 
@@ -127,14 +127,15 @@ static void environment(char *vars[], char text[5][128], const char *command, in
 	snprintf(text[2], 128, "CNI_NETNS=/run/netns/c%d", slot);
 	snprintf(text[3], 128, "CNI_IFNAME=eth0");
 	snprintf(text[4], 128, "CNI_PATH=/usr/lib/cni");
-	for (int i = 0; i < 5; i++)
+	snprintf(text[5], 128, "CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=bench;K8S_POD_NAME=burst-%d", slot);
+	for (int i = 0; i < 6; i++)
 		vars[n++] = text[i];
 	vars[n] = NULL;
 }
 
 static pid_t spawn(const char *path, const char *command, int slot, int in, int out)
 {
-	char *vars[40], text[5][128], *argv[] = { (char *)path, NULL };
+	char *vars[40], text[6][128], *argv[] = { (char *)path, NULL };
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attributes;
 	sigset_t defaults;

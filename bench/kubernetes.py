@@ -1,249 +1,150 @@
-"""What a large Kubernetes cluster costs the agent of one of its nodes: the store, the cache of it, the book of policies.
+"""What a large Kubernetes cluster costs the agent of one of its nodes, the whole agent with its kernel.
 
 A process of its own plays the cluster (``tests.kubernetes.play``): 1000 nodes, 50,000 pods of four kilobytes, 1000 policies,
-and then one pod in twenty changes every minute. Another process follows it as an agent does, and is measured: how long until
-it knows everything, how much memory that takes, how much of a processor the changes take, how soon one is known.
-
-``playing`` and ``Played`` are for other benchmarks too; ``Sight`` and ``follow`` are what runs in the measured process.
+of which one pod in twenty changes every minute. A real agent is started on one of the nodes and looked at: how long until it
+is ready, its memory, its share of a processor, how long a label's change takes to the map that the kernel judges by; and then
+a burst of pods on its node, added by the plugin as a runtime does.
 
     .venv/bin/python bench/kubernetes.py [PODS]
 """
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import json
-import os
-import resource
-import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import lib
+from node import Agent, Node, poll
+from played import NODES, PODS, POLICIES, Played, address, playing, pod
 
-from fairlead.model.pod import Pod
-from fairlead.policy.book import Book, Thing
-from fairlead.policy.pods import Pods
-from fairlead.store.base import Event, EventKind
-from fairlead.store.cache import Cache
-from fairlead.store.kubernetes.access import Access
-from fairlead.store.kubernetes.store import Kubernetes
+from fairlead.datapath.ebpf.tables import prefix_key
+from fairlead.kernel.bpf.map import Map
+from fairlead.model.address import Address
 
-sys.path.insert(0, str(lib.ROOT))  # the cluster is played by tests.kubernetes.play
-
-NODES, PODS, POLICIES = 1000, 50_000, 1000
 CHANGED = 0.05
 """Of all pods, in a minute."""
 WATCHED = 30.0
 """Seconds for which the changes are watched."""
-LABELS = 50
+LABELS = 100
 """Changes of one label whose way is timed."""
-KINDS = ("nodes", "namespaces", "pods", "networkpolicies", "networks", "blocks", "endpoints")
+BURST, WIDTH = 200, 4
+"""Pods that are added to the node, and how many at a time."""
+CILIUM = 438 * 1.048576
+"""MB: the average of the agents that Cilium publishes for a cluster of this size."""
 
-_CRDS = lib.ROOT / "deploy/kubernetes/base/crds.yaml"
-_PAGE = os.sysconf("SC_PAGE_SIZE")
-
-
-class Played:
-    """A cluster that is played. ``pods``: how many it has."""
-
-    def __init__(self, process: subprocess.Popen[str], port: int, pods: int) -> None:
-        self._process, self.port, self.pods = process, port, pods
-
-    @property
-    def url(self) -> str:
-        """Where its API is."""
-        return f"http://127.0.0.1:{self.port}"
-
-    def churn(self, rate: float) -> None:
-        """From now on, change so many pods a second."""
-        self._say(f"churn {rate}")
-
-    def label(self, number: int, value: int) -> float:
-        """Change a label of one pod, ending the churn; when that was, in seconds since 1970."""
-        self._say(f"label {number} {value}")
-        assert self._process.stdout
-        return float(self._process.stdout.readline())
-
-    def _say(self, line: str) -> None:
-        assert self._process.stdin
-        self._process.stdin.write(f"{line}\n")
-        self._process.stdin.flush()
+_CNI = lib.ROOT / "src" / "fairlead" / "cni" / "bin" / "fairlead-cni"
+_CONF = {"cniVersion": "1.0.0", "name": "fairlead", "type": "fairlead", "network": "default"}
+_READY = 120.0
+_LOOK = 0.001
 
 
-@contextmanager
-def playing(nodes: int = NODES, pods: int = PODS, policies: int = POLICIES) -> Iterator[Played]:
-    """Play a cluster until the context is left."""
-    words = ["--nodes", nodes, "--pods", pods, "--policies", policies, "--definitions", _CRDS]
-    command = [sys.executable, "-m", "tests.kubernetes.play", *map(str, words)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=lib.ROOT)
-    try:
-        assert process.stdout
-        yield Played(process, int(process.stdout.readline()), pods)
-    finally:
-        process.kill()
-        process.wait()
+def kubeconfig(url: str) -> dict[str, object]:
+    """How the agent reaches the cluster."""
+    return {
+        "contexts": [{"name": "played", "context": {"cluster": "played"}}],
+        "clusters": [{"name": "played", "cluster": {"server": url}}],
+        "current-context": "played",
+    }
 
 
-# ---- the measured process ----
+class Measured:
+    """The agent of the first node, and the cluster around it."""
 
+    def __init__(self, scratch: Path, node: Node, played: Played) -> None:
+        self._node, self._played = node, played
+        config = scratch / "kubeconfig"
+        config.write_text(json.dumps(kubeconfig(played.url)))
+        begun = time.monotonic()
+        self.agent = Agent(node, scratch, "--node", "node-0000", "--store", f"kubernetes://{config}")
+        poll(self.agent.ready, _READY, "the agent is not ready")
+        self.synced = time.monotonic() - begun
+        self._maps = Path(f"/proc/{self.agent.pid}/root{scratch}/run/bpf/maps")
 
-def memory() -> float:
-    """What this process has in memory, in MB."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE / 1e6
-
-
-def busy() -> float:
-    """Seconds of a processor that this process has taken."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
-
-
-class Sight:
-    """What an agent sees of a cluster. ``seen``: when each pod was last told of."""
-
-    def __init__(self, *, book: bool) -> None:
-        """``book``: pods become endpoints, and the policies' book is kept besides."""
-        self._pods, self._book = (Pods("pods", "node-0000"), Book()) if book else (None, None)
-        self.seen: dict[str, float] = {}
-        self.news = asyncio.Event()
-
-    def changed(self, events: Sequence[Event]) -> None:
-        """The cache tells of these."""
-        now = time.time()
-        self.seen.update((one.object.name, now) for one in events if isinstance(one.object, Pod))
-        self.news.set()
-        if self._pods is None or self._book is None:
-            return
-        things: list[Thing] = []
-        for event in events:
-            thing, gone = event.object, event.kind is EventKind.DELETED
-            for one, over in self._pods.take(thing, gone=gone) if isinstance(thing, Pod) else [(thing, gone)]:
-                if over and isinstance(one, Thing):
-                    self._book.drop(one)
-                elif isinstance(one, Thing):
-                    things.append(one)
-        if things:
-            self._book.put(*things)
-
-    async def until(self, pod: str) -> float:
-        """When a pod was told of, from now on."""
-        while pod not in self.seen:
-            self.news.clear()
-            await self.news.wait()
-        at = self.seen[pod]
-        self.seen.clear()
-        return at
-
-
-async def follow(url: str, *, book: bool) -> None:
-    """Follow the cluster at ``url`` as an agent does; say what it took, and then at each line that is read."""
-    sight = Sight(book=book)
-    gc.collect()
-    before, spent, begun = memory(), busy(), time.monotonic()
-    store = Kubernetes(Access(server=url))
-    cache = Cache(store, KINDS, sight.changed)
-    following = asyncio.create_task(cache.run())
-    await cache.synced()
-    took, cpu = time.monotonic() - begun, busy() - spent
-    gc.collect()
-    gc.freeze()
-    _tell(seconds=took, cpu=cpu, memory=memory() - before, total=memory(), pods=len(cache.all("pods")))
-    loop = asyncio.get_running_loop()
-    while line := await loop.run_in_executor(None, sys.stdin.readline):
-        match line.split():
-            case ["watch", seconds]:
-                spent, begun = busy(), time.monotonic()
-                await asyncio.sleep(float(seconds))
-                _tell(share=100 * (busy() - spent) / (time.monotonic() - begun))
-            case ["seen", pod]:
-                _tell(at=await sight.until(pod))
-    await store.close()
-    await following
-
-
-def _tell(**figures: float) -> None:
-    print(json.dumps(figures), flush=True)
-
-
-# ---- the measuring one ----
-
-
-class Follower:
-    """The process that is measured."""
-
-    def __init__(self, url: str, what: str) -> None:
-        command = [sys.executable, __file__, "follow", url, what]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.synced = self._read()
-
-    def ask(self, line: str) -> dict[str, float]:
-        """What it says to a line."""
-        assert self._process.stdin
-        self._process.stdin.write(f"{line}\n")
-        self._process.stdin.flush()
-        return self._read()
-
-    def end(self) -> None:
-        """End it."""
-        self._process.kill()
-        self._process.wait()
-
-    def _read(self) -> dict[str, float]:
-        assert self._process.stdout
-        found: dict[str, float] = json.loads(self._process.stdout.readline())
-        return found
-
-
-def measure(played: Played, what: str) -> dict[str, float]:
-    """The figures of one follower."""
-    from tests.kubernetes.play import pod_name  # noqa: PLC0415  # after the path is set
-
-    follower = Follower(played.url, what)
-    try:
-        figures = follower.synced
-        played.churn(played.pods * CHANGED / 60)
+    def watched(self) -> tuple[float, float]:
+        """The share of a processor in percent, and the memory in MB, while pods change."""
+        self._churn()
         time.sleep(2)
-        figures |= follower.ask(f"watch {WATCHED}")
+        spent, begun = self.agent.busy(), time.monotonic()
+        time.sleep(WATCHED)
+        share = 100 * (self.agent.busy() - spent) / (time.monotonic() - begun)
+        return share, self.agent.resident() / 1000
+
+    def labels(self) -> list[float]:
+        """Milliseconds from each change of a label to the kernel's map of who has which address."""
+        peers = Map.pinned(str(self._maps / "peers"))
         late = []
+        self._played.put("networkpolicies", _by_version("v1000"))
+        number = 31
+        self._played.label(number, 0)
+        time.sleep(1)
+        key = prefix_key(Address(address(number)).host())
         for turn in range(LABELS):
-            number = turn * 31 % played.pods
-            if turn == 0:
-                played.label(number, 0)
-                time.sleep(1)
-                follower.ask(f"seen {pod_name(number)}")
-            changed = played.label(number, 1000 + turn)
-            late.append(1000 * (follower.ask(f"seen {pod_name(number)}")["at"] - changed))
-        return figures | {"p50": lib.percentile(late, 50) or 0, "p99": lib.percentile(late, 99) or 0}
-    finally:
-        follower.end()
+            before = peers.lookup(key)
+            changed = self._played.label(number, 1000 + turn % 2)
+            deadline = changed + 5
+            while peers.lookup(key) == before and time.time() < deadline:
+                time.sleep(_LOOK)
+            late.append(1000 * (time.time() - changed))
+            self._churn()
+            time.sleep(0.05)
+        return late
+
+    def burst(self) -> list[float]:
+        """Milliseconds of each ADD, of pods that have just been made known."""
+        self._played.put("namespaces", {"metadata": {"name": "bench"}})
+        for slot in range(BURST):
+            tree = pod(slot, NODES)
+            meta = {"name": f"burst-{slot}", "namespace": "bench", "uid": f"burst-{slot}", "labels": tree["metadata"]["labels"]}
+            spec = {**tree["spec"], "nodeName": "node-0000"}
+            self._played.put("pods", {"metadata": meta, "spec": spec, "status": {"phase": "Pending"}})
+        self._churn()
+        self._node.chain("fairlead", (_CNI, _CONF))
+        return self._node.run("ADD", "fairlead", 0, BURST, WIDTH).ms
+
+    def _churn(self) -> None:
+        self._played.churn(self._played.pods * CHANGED / 60)
+
+
+def _by_version(word: str) -> dict[str, object]:
+    """A policy that looks at the label that is changed."""
+    peer = {"namespaceSelector": {}, "podSelector": {"matchLabels": {"version": word}}}
+    spec = {"podSelector": {"matchLabels": {"app": "nobody"}}, "ingress": [{"from": [peer]}]}
+    return {"metadata": {"name": "by-version", "namespace": "team-00"}, "spec": spec}
 
 
 def main() -> None:
     """Play, measure, publish."""
     pods = int(sys.argv[1]) if len(sys.argv) > 1 else PODS
     lib.warn_if_busy()
-    with playing(pods=pods) as played:
-        cache, book = measure(played, "cache"), measure(played, "book")
-    report = lib.Report("kubernetes", f"{NODES} nodes, {pods} pods, {POLICIES} policies, from one node", ("cache", "and book"))
-    per_pod = 1e6 / pods
-    report.add("until everything is known", cache["seconds"], book["seconds"], "s", lib.at_most("30 s", 30))
-    report.add("processor time for that", cache["cpu"], book["cpu"], "s")
-    report.add("memory more than before", cache["memory"], book["memory"], "MB", lib.at_most("120 MB", 120))
-    report.add("the same, a pod", cache["memory"] * per_pod, book["memory"] * per_pod, "B", lib.at_most("2 kB", 2048))
-    report.add("memory in all", cache["total"], book["total"], "MB")
-    report.add("one core, 5 % of the pods changing a minute", cache["share"], book["share"], "%", lib.at_most("20 %", 20))
-    report.add("a label's change is known after, p50", cache["p50"], book["p50"], "ms")
-    report.add("a label's change is known after, p99", cache["p99"], book["p99"], "ms", lib.at_most("200 ms", 200))
+    with tempfile.TemporaryDirectory(prefix="fairlead-bench-") as folder:
+        scratch = Path(folder)
+        environment = {"FAIRLEAD_RUN_DIR": f"{scratch}/run", "FAIRLEAD_STATE_DIR": f"{scratch}/state"}
+        with Node(scratch, BURST, environment) as node, playing(pods=pods, inside=node.enter()) as played:
+            measured = Measured(scratch, node, played)
+            try:
+                share, memory = measured.watched()
+                late, adds = measured.labels(), measured.burst()
+            finally:
+                measured.agent.close()
+            failures = node.failures
+    report = lib.Report("kubernetes", f"{NODES} nodes, {pods} pods, {POLICIES} policies, from one node", ("agent", "Cilium"))
+    report.add("from the agent's start until it is ready", measured.synced, None, "s", lib.at_most("30 s", 30))
+    report.add("memory of the agent", memory, CILIUM, "MB", lib.at_most("300 MB", 300))
+    report.add("one core, 5 % of the pods changing a minute", share, None, "%", lib.at_most("20 %", 20))
+    report.add("a label's change to the kernel, p50", lib.median(late), None, "ms")
+    report.add("a label's change to the kernel, p99", lib.percentile(late, 99), None, "ms", lib.at_most("200 ms", 200))
+    middle, last = lib.median(adds), lib.percentile(adds, 99)
+    report.add(f"ADD in a burst of {BURST} pods, {WIDTH} at a time, p50", middle, None, "ms")
+    report.add("the same, p99", last, None, "ms")
+    report.add("p99 divided by p50", lib.per(last, middle), None, "", lib.at_most("2", 2))
+    report.add("of which failed", float(len(failures)), None, "", lib.at_most("0", 0))
     report.publish()
+    for failure in failures[:5]:
+        print(failure, file=sys.stderr)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["follow"]:
-        asyncio.run(follow(sys.argv[2], book=sys.argv[3] == "book"))
-    else:
-        main()
+    main()

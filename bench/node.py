@@ -207,7 +207,7 @@ class Node:
 class Agent:
     """``python -m fairlead.agent`` in a node. Use it in a ``with``; it is ready when the ``with`` is entered."""
 
-    def __init__(self, node: Node, scratch: Path, options: Iterable[str] = ()) -> None:
+    def __init__(self, node: Node, scratch: Path, *options: str) -> None:
         self._log = scratch / "agent.log"
         self._socket = scratch / "run" / "agent.sock"
         with self._log.open("ab") as log:
@@ -221,7 +221,7 @@ class Agent:
 
     def __enter__(self) -> Self:
         try:
-            poll(self._ready, _READY_SECONDS, "the agent is not ready")
+            poll(self.ready, _READY_SECONDS, "the agent is not ready")
         except BaseException:
             self.close()
             raise
@@ -273,7 +273,13 @@ class Agent:
             found += [int(child) for text in tasks(pid, "children") for child in text.split()]
         return found
 
-    def _ready(self) -> bool:
+    @property
+    def pid(self) -> int:
+        """The agent's process."""
+        return self._process.pid
+
+    def ready(self) -> bool:
+        """Whether containers may start; raise ``Broken`` if the agent has ended."""
         if self._process.poll() is not None:
             raise Broken(f"the agent ended: {last_words(self._log)}")
         try:

@@ -142,7 +142,7 @@ class Ours:
 def our_pair(scratch: Path, *, isolated: bool = True, options: tuple[str, ...] = ()) -> Iterator[Ours]:
     """An agent with flows; both containers isolated in both directions, each allowed to reach the other."""
     scratch.mkdir()
-    with Node(scratch, 2, places(scratch)) as node, Agent(node, scratch, options) as agent:
+    with Node(scratch, 2, places(scratch)) as node, Agent(node, scratch, *options) as agent:
         for file in ("iptables", "ip6tables", "arptables"):
             node.do("sh", "-c", f"echo 0 >/proc/sys/net/bridge/bridge-nf-call-{file}")
         agent.ask("PUT", "/v1/objects", network(_MTU))

@@ -13,6 +13,7 @@ from fairlead.model.endpoint import Endpoint, EndpointSpec, Route, Sandbox, endp
 from fairlead.model.errors import Conflict, Exhausted, Missing, Problem
 from fairlead.model.meta import Meta, Object
 from fairlead.model.network import Network, NetworkSpec, Subnet
+from fairlead.model.pod import Pod
 
 
 def network(name: str, *cidrs: str, **spec: object) -> Network:
@@ -37,7 +38,8 @@ class FakeDoor:
         self.asked: list[object] = []
         self.trouble: Problem | Exception | None = None
         self.drift: tuple[Drift, ...] = ()
-        self.ready = True
+        self.pods: dict[tuple[str, str], Pod] = {}
+        self.ready = self.loaded = True
         self.reason = ""
         self.size = 250
 
@@ -117,6 +119,10 @@ class FakeDoor:
     async def check(self, container: str, interface: str) -> tuple[Attached | None, tuple[Drift, ...]]:
         found = self.endpoints.get(endpoint_name(container, interface))
         return (found[1], self.drift) if found else (None, ())
+
+    async def pod(self, namespace: str, name: str, uid: str) -> Pod | None:
+        found = self.pods.get((namespace, name))
+        return found if found is None or not uid or uid in found.uids else None
 
     async def collect(
         self, network: str, owner: str, keep: Collection[tuple[str, str]], labels: Mapping[str, str]

@@ -51,6 +51,18 @@ def test_pending_are_finished_and_rubbish_is_survived(tmp_path: Path) -> None:
     assert sorted(one.name for one in folder.iterdir()) == [".being-written", "folder", "link"]
 
 
+def test_a_del_that_comes_before_the_agent_knows_what_there_is_is_remembered(tmp_path: Path) -> None:
+    door = FakeDoor()
+    call(door, "ADD", conf())
+    door.loaded = False
+    assert call(door, "DEL", conf()) == (0, {})
+    refused(door, "DEL", conf(), 4, CNI_CONTAINERID="../etc")
+    assert door.endpoints
+    door.loaded = True
+    assert asyncio.run(verbs.finish_pending(door, tmp_path / "pending-del")) == 1
+    assert not door.endpoints
+
+
 def test_pending_that_fails_for_now_stays(tmp_path: Path) -> None:
     folder = tmp_path / "pending-del"
     door = FakeDoor()

@@ -48,8 +48,12 @@ class Agent:
 
     def start(self) -> None:
         """Start it and wait until containers may start."""
-        self._process = self._spawn()
+        self.start_only()
         eventually(self._ready, deadline=20, what=f"the agent is ready; its log: {self._log}")
+
+    def start_only(self) -> None:
+        """Start it."""
+        self._process = self._spawn()
 
     def _spawn(self) -> subprocess.Popen[str]:
         with self._log.open("a") as log:
@@ -78,6 +82,14 @@ class Agent:
         if self._process and self._process.poll() is None:
             end(self._process)
         programs.remove(self.node.run_dir)
+
+    @property
+    def reason(self) -> str:
+        """Why containers may not start yet; empty if they may."""
+        try:
+            return self.client.status().reason
+        except errors.Unavailable as problem:
+            return str(problem)
 
     def _ready(self) -> bool:
         assert self._process

@@ -14,7 +14,7 @@ import ssl
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -136,31 +136,8 @@ def serving(folder: Path) -> Iterator[Server]:
 @contextmanager
 def real(folder: Path, assets: Path, *words: str) -> Iterator[Real]:
     """A real kube-apiserver and the etcd it needs, on loopback."""
-    etcd_port, peer_port, port = free_ports(3)
-    cert, key, account = folder / "apiserver.crt", folder / "apiserver.key", folder / "account.key"
-    _openssl(
-        *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=test"),
-        *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)),
-    )
-    _openssl("genrsa", "-out", str(account), "2048")
-    tokens = folder / "tokens.csv"
-    tokens.write_text(f"{ADMIN},admin,1,system:masters\nagent-token,agent,2,fairlead\n")
-    etcd_words = (
-        *("--data-dir", str(folder / "etcd"), "--unsafe-no-fsync"),
-        *("--listen-client-urls", f"http://127.0.0.1:{etcd_port}", "--advertise-client-urls", f"http://127.0.0.1:{etcd_port}"),
-        *("--listen-peer-urls", f"http://127.0.0.1:{peer_port}"),
-    )
-    api_words = (
-        *("--etcd-servers", f"http://127.0.0.1:{etcd_port}", "--etcd-compaction-interval", "0"),
-        *("--bind-address", "127.0.0.1", "--advertise-address", "127.0.0.1", "--secure-port", str(port)),
-        *("--tls-cert-file", str(cert), "--tls-private-key-file", str(key), "--token-auth-file", str(tokens)),
-        *("--service-account-issuer", "https://kubernetes.default.svc", "--service-account-key-file", str(account)),
-        *("--service-account-signing-key-file", str(account), "--service-cluster-ip-range", "10.96.0.0/16"),
-        *("--authorization-mode", "RBAC", "--disable-admission-plugins", "ServiceAccount", "--allow-privileged", *words),
-    )
-    etcd = Program(folder / "etcd.log", assets / "etcd", *etcd_words)
-    program = Program(folder / "apiserver.log", assets / "kube-apiserver", *api_words)
-    server = Real(f"https://127.0.0.1:{port}", cert.read_bytes(), program)
+    etcd, program, ca = programs(folder, assets, free_ports(3), *words)
+    server = Real(f"https://127.0.0.1:{program.port}", ca, program)
     try:
         etcd.start()
         server.start()
@@ -172,10 +149,42 @@ def real(folder: Path, assets: Path, *words: str) -> Iterator[Real]:
         shutil.rmtree(folder / "etcd", ignore_errors=True)
 
 
+def programs(
+    folder: Path, assets: Path, ports: Sequence[int], *words: str, host: str = "127.0.0.1", inside: Sequence[str] = ()
+) -> tuple[Program, Program, bytes]:
+    """etcd, kube-apiserver at ``host``, and its certificate. ``inside``: the words that start a program where that is."""
+    etcd_port, peer_port, port = ports
+    cert, key, account = folder / "apiserver.crt", folder / "apiserver.key", folder / "account.key"
+    _openssl(
+        *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=test"),
+        *("-addext", f"subjectAltName=IP:127.0.0.1,IP:{host}", "-keyout", str(key), "-out", str(cert)),
+    )
+    _openssl("genrsa", "-out", str(account), "2048")
+    tokens = folder / "tokens.csv"
+    tokens.write_text(f"{ADMIN},admin,1,system:masters\nagent-token,agent,2,fairlead\n")
+    etcd_words = (
+        *("--data-dir", str(folder / "etcd"), "--unsafe-no-fsync"),
+        *("--listen-client-urls", f"http://127.0.0.1:{etcd_port}", "--advertise-client-urls", f"http://127.0.0.1:{etcd_port}"),
+        *("--listen-peer-urls", f"http://127.0.0.1:{peer_port}"),
+    )
+    api_words = (
+        *("--etcd-servers", f"http://127.0.0.1:{etcd_port}", "--etcd-compaction-interval", "0"),
+        *("--bind-address", host, "--advertise-address", host, "--secure-port", str(port)),
+        *("--tls-cert-file", str(cert), "--tls-private-key-file", str(key), "--token-auth-file", str(tokens)),
+        *("--service-account-issuer", "https://kubernetes.default.svc", "--service-account-key-file", str(account)),
+        *("--service-account-signing-key-file", str(account), "--service-cluster-ip-range", "10.96.0.0/16"),
+        *("--authorization-mode", "RBAC", "--disable-admission-plugins", "ServiceAccount", "--allow-privileged", *words),
+    )
+    etcd = Program(folder / "etcd.log", *inside, assets / "etcd", *etcd_words, port=etcd_port)
+    program = Program(folder / "apiserver.log", *inside, assets / "kube-apiserver", *api_words, port=port)
+    return etcd, program, cert.read_bytes()
+
+
 class Program:
     """A program that runs as long as a test wants."""
 
-    def __init__(self, log: Path, *command: Any) -> None:
+    def __init__(self, log: Path, *command: Any, port: int = 0) -> None:
+        self.port = port
         # Whatever ends the tests, the kernel ends it too.
         self._log, self._command = log, ["setpriv", "--pdeathsig", "KILL", *map(str, command)]
         self._process: subprocess.Popen[bytes] | None = None

@@ -26,7 +26,7 @@ BROAD_EXCEPTS = {
     "src/fairlead/agent/server.py:_guard": "no request may end the agent; what nobody foresaw is logged and answered",
     "src/fairlead/docker/plugin.py:answer": "the same, for Docker's requests",
     "src/fairlead/kit/tasks.py:forever": "a part of the agent that meets what nobody foresaw begins again, all else goes on",
-    "src/fairlead/cli/main.py:run": "no user is shown a traceback unless they ask for it",
+    "src/fairlead/cli/main.py:_here": "no user is shown a traceback unless they ask for it",
     "src/fairlead/cli/container/detached.py:_become_monitor": "its parent waits to be told, whatever it is",
 }
 """``path:function`` to the reason why it may catch everything without raising it again."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -47,6 +47,7 @@ from fairlead.model.errors import Invalid, Missing, Unavailable
 from fairlead.model.meta import Object, kind
 from fairlead.model.network import CLUSTER, Driver, Network
 from fairlead.model.node import Node as Machine
+from fairlead.model.pod import Pod
 from fairlead.model.reservation import Reservation
 from fairlead.model.secret import Secret
 
@@ -61,6 +62,7 @@ from .host import Host
 from .networks import Networks
 from .node import Node
 from .peerings import KINDS as BGP_KINDS
+from .pods import Pods
 from .policies import KINDS, Policies, Thing, placed
 from .preview import Scene, preview, refuse_other
 from .reservations import Reservations
@@ -100,7 +102,13 @@ class Agent:
         self.bgp, self.peerings = bgp, bgp.peerings
         self.node, self.networks, self.endpoints, self.reservations = node, networks, endpoints, reservations
         self._since = time.monotonic()
+        self.pods: Pods | None = None
+        """Where Kubernetes runs the nodes: its pods."""
+        self.unsynced: Callable[[], str] = lambda: ""
+        """Why a runtime must start nothing yet although it could."""
         self.ready = False
+        self.loaded = False
+        """Whether it is known what there is: before, nothing can be taken away."""
         self.reason = "starting: the kernel is being brought in line"
         self._warned: set[str] = set()
         self._changing, self._examining = asyncio.Lock(), asyncio.Lock()
@@ -123,7 +131,19 @@ class Agent:
 
     async def detach(self, request: Detach) -> Detached:
         """Take interfaces away."""
+        if not self.loaded:
+            raise Unavailable(f"the agent does not know yet what there is: {self.why}")
         return await self.endpoints.detach(request)
+
+    async def pod(self, namespace: str, name: str, uid: str) -> Pod | None:
+        """The pod of these names, once its object is known; None where there are no pods."""
+        self._refuse_unready()
+        return None if self.pods is None else await self.pods.find(namespace, name, uid)
+
+    @property
+    def why(self) -> str:
+        """Why containers may not start; empty if they may."""
+        return self.unsynced() or ("" if self.ready else self.reason)
 
     async def check(self, container: str, interface: str) -> tuple[Attached | None, tuple[Drift, ...]]:
         """One endpoint, and how the kernel differs from it."""
@@ -234,8 +254,8 @@ class Agent:
             uptime=round(now - self._since, 3),
             memory=memory,
             plane=self.node.plane,
-            ready=self.ready,
-            reason="" if self.ready else self.reason,
+            ready=not self.why,
+            reason=self.why,
             networks=len(self.networks.all),
             endpoints=len(self.endpoints.all),
             policies=self.policies.count,
@@ -348,7 +368,7 @@ class Agent:
 
     def _refuse_unready(self) -> None:
         if not self.ready:
-            raise Unavailable(f"the agent is not ready: {self.reason}")
+            raise Unavailable(f"the agent is not ready: {self.why}")
 
     def _mtus(self) -> Iterator[tuple[str, tuple[int, int]]]:
         """Of networks that lead outside and whose MTU somebody wrote: it, and what the uplink carries of them."""

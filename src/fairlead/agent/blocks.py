@@ -60,6 +60,7 @@ class Blocks:
         self._claiming: dict[tuple[str, Family], asyncio.Lock] = {}
         self._news = asyncio.Event()
         self._idle: set[str] = set()
+        self._allotted: dict[str, tuple[Block, ...]] = {}  # by node: what the cluster gave each, which nobody stores
         self._leaving: set[str] = set()
         self._owed: set[asyncio.Task[None]] = set()
 
@@ -68,6 +69,28 @@ class Blocks:
         for thing in stored:
             if isinstance(thing, Block):
                 self._notice(thing, gone=False)
+
+    def allot(self, network: Network, given: Mapping[str, Iterable[Prefix]]) -> None:
+        """What the cluster gave to each of these nodes (podCIDRs): their blocks of the network, if it has such addresses."""
+        changed: set[str] = set()
+        for node, cidrs in given.items():
+            before = self._allotted.pop(node, ())
+            made = tuple(_allotted(network, node, one) for one in cidrs if _has(network, one))
+            if made:
+                self._allotted[node] = made
+            for block, gone in (*((one, True) for one in before if one not in made), *((one, False) for one in made)):
+                if gone or block not in before:
+                    changed.add(node)
+                    self._notice(block, gone=gone)
+        if self._me in changed:
+            try:
+                self._ledger.define(network, self.mine(network.name))
+            except Conflict as problem:
+                log.error("the podCIDRs of this node changed: %s", problem)  # noqa: TRY400  # a person reads this
+
+    def _given(self, block: Block) -> bool:
+        """Whether the cluster gave it, so that nobody gives it back."""
+        return any(one.name == block.name for one in self._allotted.get(block.spec.node, ()))
 
     def shared(self, network: Network) -> bool:
         """Whether its addresses come from blocks: nobody may give one out that he has not claimed."""
@@ -89,7 +112,7 @@ class Blocks:
 
     def drop(self, network: str) -> None:
         """A network is no more; so are this node's blocks of it."""
-        gone = [block for block in self.of(network) if block.spec.node == self._me]
+        gone = [block for block in self.of(network) if block.spec.node == self._me and not self._given(block)]
         self._ledger.drop(network)
         self._networks.pop(network, None)
         for block in gone:
@@ -138,12 +161,23 @@ class Blocks:
             subnets = [one for one in network.spec.subnets if one.family == lacking.family and fits(one) and self._takes(one)]
             if self._free(network, subnets, lacking.wish):
                 return  # somebody who waited before us got it
+            self._refuse_allotted(network, subnets, lacking)
             if await self._claim(network, subnets, lacking.wish):
                 return
             if await self._recover(network, subnets, lacking.wish) or await self._borrow(network, subnets, lacking.wish):
                 return
             wish = f"{lacking.wish} is held by another node; " if lacking.wish else ""
             raise Exhausted(wish + blocks.full(network.name, subnets, self.of(network.name)))
+
+    def _refuse_allotted(self, network: Network, subnets: Iterable[Subnet], lacking: Lacking) -> None:
+        """Where the cluster gives nodes their addresses, a node has what it was given."""
+        given = [block for some in self._allotted.values() for block in some if block.spec.network == network.name]
+        for subnet in subnets:
+            if any(subnet.cidr.overlaps(one.spec.cidr) for one in given):
+                own = (one.spec.cidr for one in given if one.spec.node == self._me)
+                mine = ", ".join(one for one in own if subnet.cidr.overlaps(one))
+                what = f"{lacking.wish} is not in" if lacking.wish else "no address is left in"
+                raise Exhausted(f"network {network.name}: {what} this node's podCIDR {mine or '(it has none)'}")
 
     async def tidy(self) -> None:
         """Give back what has been of no use since the last call, and offer what others may need. Harmless to repeat."""
@@ -159,14 +193,15 @@ class Blocks:
 
     async def collect(self, nodes: Collection[str]) -> list[Block]:
         """Free the blocks of nodes that are in none of ``nodes``, which the caller has confirmed; return them."""
-        freed = []
-        for block in [one for one in self.all.values() if one.spec.node not in nodes and one.spec.node != self._me]:
-            held = {text: node for text, node in block.spec.lent.items() if node in nodes}
-            if held:
-                continue  # somebody lives there who has borrowed it
-            if await self._erase(block):
-                freed.append(block)
-        return freed
+        return [block for block in self.left(nodes) if await self.free(block, nodes)]
+
+    async def free(self, block: Block, nodes: Collection[str]) -> bool:
+        """Free the block of a node that is no more, unless one of ``nodes`` lives in it: who has borrowed an address."""
+        return not any(node in nodes for node in block.spec.lent.values()) and await self._erase(block)
+
+    def left(self, nodes: Collection[str]) -> list[Block]:
+        """The blocks of nodes that are in none of ``nodes``."""
+        return [one for one in self.all.values() if one.spec.node not in {*nodes, self._me} and not self._given(one)]
 
     async def settle(self) -> None:
         """Wait until nothing is on its way to the store."""
@@ -223,7 +258,7 @@ class Blocks:
 
     def _unused(self, network: Network) -> Iterator[Block]:
         """Blocks of this node in which nobody has an address; the last of each family stays, to begin with."""
-        mine = {one.spec.cidr: one for one in self.of(network.name) if one.spec.node == self._me}
+        mine = {one.spec.cidr: one for one in self.of(network.name) if one.spec.node == self._me and not self._given(one)}
         pools = [pool for pool in self._pools(network) if pool.cidr in mine]
         used = {pool.cidr for pool in pools if pool.used > len(mine[pool.cidr].spec.spare)}
         kept = {pool.family for pool in pools if pool.cidr in used}
@@ -295,10 +330,15 @@ class Blocks:
 
     async def _offer(self, network: Network, family: Family) -> None:
         """Where no block is left, offer addresses that are not used; where one is, take the offer back."""
+        if not any(
+            one.spec.node == self._me and one.spec.cidr.family == family and not self._given(one)
+            for one in self.of(network.name)
+        ):
+            return
         exhausted = self._exhausted(network, family)
         for pool in self._pools(network):
             block = self.all.get(block_name(pool.cidr))
-            if pool.family != family or block is None or block.spec.node != self._me:
+            if pool.family != family or block is None or block.spec.node != self._me or self._given(block):
                 continue
             if not exhausted:
                 if block.spec.spare:
@@ -395,6 +435,16 @@ class Blocks:
         task = asyncio.create_task(_quietly(act))
         self._owed.add(task)
         task.add_done_callback(self._owed.discard)
+
+
+def _has(network: Network, cidr: Prefix) -> bool:
+    """Whether all of it lies in one of the network's subnets."""
+    return any(one.cidr.overlaps(cidr) and one.cidr.length <= cidr.length for one in network.spec.subnets)
+
+
+def _allotted(network: Network, node: str, cidr: Prefix) -> Block:
+    spec = BlockSpec(network=Name(network.name), cidr=cidr, node=node)
+    return Block(metadata=Meta(name=block_name(cidr)), spec=spec)
 
 
 async def _quietly(act: Coroutine[Any, Any, object]) -> None:

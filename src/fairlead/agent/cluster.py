@@ -54,6 +54,7 @@ class Cluster:
         self.on_reroute: Callable[[], None] = lambda: None
         self.remotes: dict[Key, Endpoint] = {}
         """Containers of other nodes."""
+        self._holders: dict[str, Endpoint] = {}
         self.alive: frozenset[str] | None = None
         """The nodes that give signs of life; None as long as nobody can tell."""
         self._store = store
@@ -72,7 +73,7 @@ class Cluster:
                 self._know(machine)
         for one in endpoints:
             if isinstance(one, Endpoint) and one.spec.node != self._me.name:
-                self.remotes[one.key] = one
+                self.remote(one, gone=False)
         self._tell()
         self._node.adopt_all({**self._fellows(self._others()), **self._rows(self._networks(), self._others())})
         self._node.adopt_all(self._own(self._networks()))
@@ -115,10 +116,17 @@ class Cluster:
 
     def remote(self, endpoint: Endpoint, *, gone: bool) -> None:
         """A container of another node is new, another or gone."""
-        if gone:
-            self.remotes.pop(endpoint.key, None)
-        else:
+        before = self.remotes.pop(endpoint.key, None)
+        for one in before.spec.addresses if before else ():
+            if self._holders.get(one.address) is before:
+                del self._holders[one.address]
+        if not gone:
             self.remotes[endpoint.key] = endpoint
+            self._holders |= {one.address: endpoint for one in endpoint.spec.addresses}
+
+    def holder(self, address: str) -> Endpoint | None:
+        """The container of another node that has an address."""
+        return self._holders.get(address)
 
     async def leave_behind(self, name: str) -> None:
         """A node is gone for good: remove the containers that it told of, and free its blocks."""
@@ -184,8 +192,8 @@ class Cluster:
         return {name: self._seen(one) if isinstance(one, Machine) else one for name, one in machines.items()}
 
     def _seen(self, machine: Machine) -> Machine:
-        if self.alive is None:
-            return machine
+        if self.alive is None or machine.status.conditions:
+            return machine  # it is said of it already
         ready = NodeCondition(type="Ready", status="True" if machine.name in self.alive else "False")
         others = tuple(one for one in machine.status.conditions if one.type != "Ready")
         return replace(machine, status=replace(machine.status, conditions=(*others, ready)))

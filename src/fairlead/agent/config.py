@@ -6,7 +6,7 @@ import platform
 from pathlib import Path
 
 from fairlead.api import wire
-from fairlead.model.address import Address
+from fairlead.model.address import Address, Prefix
 from fairlead.model.errors import Invalid
 from fairlead.model.meta import Value
 
@@ -21,7 +21,8 @@ class Settings(Value, frozen=True, kw_only=True):
     how long an old one is still good once everybody has a newer one. ``flow_buffer``: KiB in which events wait for the agent,
     a power of two; ``map_sizes``: the room of eBPF maps. ``node_access``: whether this node reaches its own containers, as for
     probes, whatever policies say; ``short_way``: whether two containers of a network may reach each other past the bridge.
-    ``metrics``: ADDRESS:PORT where Prometheus may ask; empty: nowhere.
+    ``metrics``: ADDRESS:PORT where Prometheus may ask; empty: nowhere. ``pod_network``: of a cluster's node, the network of
+    its pods; ``pod_cidr`` and ``pod_driver``: what that is made with where there is none.
     """
 
     run_dir: str
@@ -44,6 +45,22 @@ class Settings(Value, frozen=True, kw_only=True):
     ttl: float = 10.0
     key_age: float = 0.0
     key_grace: float = 60.0
+    pod_network: str = "default"
+    pod_cidr: str = ""
+    pod_driver: str = "vxlan"
+
+    @property
+    def kubernetes(self) -> bool:
+        """Whether this is a node of a Kubernetes cluster."""
+        return self.store.startswith("kubernetes:")
+
+    @property
+    def pod_subnets(self) -> tuple[Prefix, ...]:
+        """The addresses of the cluster's pods; none: as its nodes' podCIDRs say."""
+        try:
+            return tuple(Prefix(word) for word in self.pod_cidr.split(",") if word)
+        except ValueError as problem:
+            raise Invalid(str(problem), field="pod-cidr") from None
 
     @property
     def addresses(self) -> tuple[Address, ...]:

@@ -19,6 +19,7 @@ from contextlib import asynccontextmanager
 from msgspec.structs import replace
 
 from fairlead.api.schema import Attach, Attached, Change, Detach, Detached, Drift
+from fairlead.cni.pod import BESIDE_LABEL
 from fairlead.desired import build, names
 from fairlead.desired.state import Bridge, Rows
 from fairlead.kernel import netns
@@ -168,6 +169,7 @@ class Endpoints:
             if request.interface is None
             else ([one] if (one := self.all.get(endpoint_name(request.container, request.interface))) else [])
         )
+        found += [other for one in found for other in self._beside(one) if _goes_with(other, one) and other not in found]
         for endpoint in found:
             async with self.alone(endpoint.name):
                 if endpoint.name in self.all:
@@ -463,6 +465,11 @@ class Endpoints:
         finally:
             if not lock.locked() and not lock._waiters:  # noqa: SLF001  # the only way to see that nobody waits
                 self._busy.pop(name, None)
+
+
+def _goes_with(other: Endpoint, one: Endpoint) -> bool:
+    """Whether an endpoint was made beside another of its container, at nobody's own request."""
+    return other.container == one.container and other.metadata.labels.get(BESIDE_LABEL) == one.spec.interface
 
 
 def _own_cookie() -> int:

@@ -38,15 +38,18 @@ class Known:
         self._snapshot: Snapshot | None = None
         self._following: asyncio.Task[None] | None = None
         self._waiting: list[Event] = []
-        self._news = asyncio.Event()
+        self._news, self._left = asyncio.Event(), asyncio.Event()
 
     @property
     def state(self) -> State:
         """How far it can be trusted."""
         return self._cache.state if self._cache else State(synced=True, away=None, why="")
 
-    async def begin(self) -> None:
-        """Know what there is; ``Unavailable`` if the store cannot be reached and nothing was known before."""
+    async def begin(self, *, endless: bool = False) -> None:
+        """Know what there is; ``Unavailable`` if the store cannot be reached and nothing was known before.
+
+        ``endless``: that is waited for instead.
+        """
         if self._copy is None:
             for plural in self._plurals:
                 listing = await self._store.list(plural)
@@ -57,13 +60,25 @@ class Known:
         await self._cache.load()
         familiar = any(self._cache.all(plural) for plural in self._plurals)
         self._following = asyncio.create_task(self._cache.run())
-        try:
-            await asyncio.wait_for(self._cache.synced(), _PATIENCE if familiar else _LONGER)
-        except TimeoutError:
+        if not await self._synced(_PATIENCE if familiar else None if endless else _LONGER):
             if not familiar:
-                raise Unavailable(f"the store does not answer, and this node has never known it: {self.state.why}") from None
+                raise Unavailable(f"the store does not answer, and this node has never known it: {self.state.why}")
             log.warning("the store does not answer; this node goes on with what it knew: %s", self.state.why)
         self._waiting.clear()  # whoever asks for all now has these
+
+    def leave(self) -> None:
+        """Wait no longer for the store."""
+        self._left.set()
+
+    async def _synced(self, patience: float | None) -> bool:
+        """Wait until everything was listed; whether it was, before patience ended, or whoever waits had to leave."""
+        assert self._cache
+        waits = [asyncio.create_task(self._cache.synced()), asyncio.create_task(self._left.wait())]
+        await asyncio.wait(waits, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        done = waits[0].done()
+        for one in waits:
+            one.cancel()
+        return done
 
     def all(self, plural: str) -> list[Stored]:
         """Everything of a kind."""

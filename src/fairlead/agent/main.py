@@ -17,6 +17,7 @@ from fairlead.datapath.ebpf.programs import MOST, SIZES
 from fairlead.kernel.errors import KernelError
 from fairlead.kernel.flock import locked
 from fairlead.model.errors import Problem, Unavailable
+from fairlead.model.network import CLUSTER
 from fairlead.store import url
 from fairlead.store.sqlite import Sqlite
 
@@ -86,6 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--key-grace", type=float, default=60.0, help="seconds for which an old key is good once all have a newer one (60)"
     )
+    parser.add_argument("--pod-network", default="default", help="the network of a Kubernetes node's pods (default)")
+    parser.add_argument("--pod-cidr", default="", help="its subnets, where it is made (what the nodes' podCIDRs are of)")
+    parser.add_argument("--pod-driver", default="vxlan", choices=CLUSTER, help="its driver, where it is made (vxlan)")
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     return parser
 
@@ -121,11 +125,16 @@ def _claim(wanted: Settings, stack: ExitStack) -> None:
 
 async def _run(wanted: Settings) -> None:
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     local = await Sqlite.open(wanted.state / "store.db")
     named = url.parse(wanted.store) if wanted.store else None
     wiring = Wiring(wanted, local, await named.open(), named.source) if named else Wiring(wanted, local)
+
+    def end() -> None:
+        stop.set()
+        wiring.others.leave()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, end)
     try:
         await wiring.start()
         gc.collect()

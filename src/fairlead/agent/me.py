@@ -18,7 +18,7 @@ class Me:
 
     def __init__(self, name: str, host: Host, given: Sequence[Address] = ()) -> None:
         """``given``: the addresses by which others shall reach it; those of the uplink if there are none."""
-        self.name, self._host, self._given = name, host, tuple(given)
+        self.name, self._host, self._given, self._asked = name, host, tuple(given), bool(given)
         self.key = ""
         self.station = self._read()
 
@@ -26,6 +26,17 @@ class Me:
         """Read it again; whether anything is different."""
         before, self.station = self.station, self._read()
         return self.station != before
+
+    def told(self, addresses: Sequence[Address]) -> bool:
+        """The cluster says by which addresses this node is reached, unless it was told on its own command line.
+
+        Whether that makes a difference. Those that no interface has are a cloud's doing, and nothing to tunnel to.
+        """
+        if self._asked:
+            return False
+        have = {one.address for _, one in self._host.global_addresses()}
+        self._given = tuple(one for one in addresses if one in have)
+        return self.refresh()
 
     def node(self, before: Node | None) -> Node:
         """What the store should say of this node: what ``before`` says, but for what we know better."""

@@ -54,6 +54,8 @@ class Monitor:
         self._settings, self._node, self._garbage, self._chores = settings, node, garbage, chores
         self._moved, self._moves, self._metrics = moved, False, metrics
         self._events = Events()
+        self._version: object = None
+        self._known: dict[str, list[Vtep]] = {}
         self._turn = 0
         self._host = False
         self._inside: set[str] = set()
@@ -122,10 +124,19 @@ class Monitor:
 
     def _differs_behind(self, near: NeighbourInfo, *, gone: bool) -> bool:
         """Whether what was told of a tunnel's other end is gone, or is now another thing."""
-        known = self._node.state.table(Vtep).values()
-        ends = [row for row in known if near.mac == row.mac or near.address == row.mac.link_local]
+        ends = [*self._ends(str(near.mac)), *self._ends(str(near.address))]
         places = {place for row in ends for place in (row.remote, row.mac.link_local)}
         return bool(ends) and (near.address in places if gone else near.address not in places)
+
+    def _ends(self, word: str) -> list[Vtep]:
+        """The tunnels' other ends of a MAC, or of the link-local address that it makes. There is one for each other node."""
+        version = self._node.state.version(Vtep)
+        if version is not self._version:
+            self._version, self._known = version, {}
+            for row in self._node.state.table(Vtep).values():
+                self._known.setdefault(row.mac, []).append(row)
+                self._known.setdefault(row.mac.link_local, []).append(row)
+        return self._known.get(word, [])
 
     async def _on_events(self) -> None:
         while True:

@@ -48,15 +48,16 @@ class Networks:
         """Take the networks that are stored, put their pools and rows in place; the kernel follows with ``Node.apply``."""
         for thing in stored:
             if isinstance(thing, Network):
-                self._adopt(thing)
+                if whole(thing):
+                    self._adopt(thing)
             elif isinstance(thing, Broken):
                 self._unreadable.note((thing,))
 
-    async def ensure_defaults(self, *, ipv6: bool) -> None:
-        """Create what exists after the first start: ``default``, ``host`` and ``none``."""
+    async def ensure_defaults(self, *, ipv6: bool, first: tuple[str, NetworkSpec] | None = None) -> None:
+        """Create what exists after the first start: ``default``, or what is ``first`` in its place, ``host`` and ``none``."""
         options = {"ipv6": "true"} if ipv6 else {}
         for name, spec in (
-            (names.DEFAULT_NETWORK, NetworkSpec(options=options)),
+            first or (names.DEFAULT_NETWORK, NetworkSpec(options=options)),
             ("host", NetworkSpec(driver=Driver.HOST)),
             ("none", NetworkSpec(driver=Driver.NONE)),
         ):
@@ -131,6 +132,19 @@ class Networks:
         self.all[network.name] = network
         await self._node.put(build.network_owner(network.name), build.network_rows(network, self._host.mtu()))
         self.on_change(network.name)
+
+    def judge(self, wanted: Network) -> None:
+        """Raise what speaks against a network that somebody else wrote, where the store takes what anybody writes."""
+        if before := self.all.get(wanted.name):
+            _refuse_change(before, wanted, [])
+        if wanted.spec.connects:
+            self._refuse_collision(wanted)
+        self._blocks.check(wanted)
+
+    async def complete(self, wanted: Network) -> None:
+        """Write what was left out of a network that somebody else wrote: its subnets, and what it is told apart by."""
+        spec = self._complete(wanted)
+        await self._store.commit(Put(replace(wanted, spec=spec), wanted.metadata.resource_version))
 
     async def _commit(self, wanted: Network, before: Network | None) -> Network:
         self._blocks.check(wanted)
@@ -243,6 +257,11 @@ class Networks:
             yield f"spec.mtu: {network.spec.mtu} is more than the uplink's {uplink}: large packets are fragmented"
         if network.spec.driver is Driver.HOST:
             yield "host: containers share the host's interfaces, ports and firewall; nothing is isolated"
+
+
+def whole(network: Network) -> bool:
+    """Whether nothing is left out of it that somebody must choose."""
+    return not network.spec.connects or bool(network.spec.subnets)
 
 
 def _keep_given(before: NetworkSpec, wanted: NetworkSpec) -> NetworkSpec:

@@ -22,6 +22,8 @@ from .cluster import Cluster
 from .config import Settings
 from .encryption import Encryption
 from .known import Known
+from .orchestrated import Orchestrated
+from .pods import Pods
 from .publish import Publish
 from .sync import Sync
 
@@ -40,8 +42,11 @@ class Others:
         publish: Publish,
         cluster: Cluster,
         encryption: Encryption,
+        pods: Pods | None = None,
+        orchestrated: Orchestrated | None = None,
     ) -> None:
         """``shared`` is ``store``, if several nodes have it; ``source`` names it."""
+        self._pods, self._orchestrated = pods, orchestrated
         self._settings, self._shared, self._sync, self._publish, self._cluster = settings, shared, sync, publish, cluster
         self._known = Known(store, sync.plurals, source, settings.state / "shared.db" if shared else None)
         self._encryption = encryption
@@ -53,8 +58,20 @@ class Others:
         return self._known.state
 
     async def begin(self) -> None:
-        """Know what there is."""
-        await self._known.begin()
+        """Know what there is. A cluster's node has nothing to do before it does, and waits for it however long that takes."""
+        await self._known.begin(endless=self._orchestrated is not None)
+
+    @property
+    def unsynced(self) -> str:
+        """Why a cluster's node must get no pods yet; empty if it may. What is known of an earlier life may be much else now."""
+        state = self.state
+        if self._orchestrated is None or state.synced:
+            return ""
+        return f"the Kubernetes API has not told everything yet: {state.why or 'it is being read'}"
+
+    def leave(self) -> None:
+        """The agent is to end: wait for the store no longer."""
+        self._known.leave()
 
     def all(self, plural: str) -> list[Stored]:
         """Everything of a kind that is known."""
@@ -77,14 +94,17 @@ class Others:
                 async for held in turns:
                     await self._cluster.present(held)
 
-        for name, act in (
+        acts = [
             ("hearing other nodes", hear),
             ("telling other nodes", self._publish.run),
             ("seeing to keys", self._encryption.run),
             ("sounding the ways", self._cluster.sounding.run),
-            ("giving signs of life", live),
-            ("seeing who is alive", watch),
-        ):
+        ]
+        if self._pods is None or self._orchestrated is None:
+            acts += [("giving signs of life", live), ("seeing who is alive", watch)]
+        else:  # kubelet gives signs of life, and the node controller sees them
+            acts += [("labelling pods", self._pods.run), ("reporting", self._orchestrated.reports.run)]
+        for name, act in acts:
             self._tasks.append(asyncio.create_task(forever(name, act)))
 
     async def stop(self) -> None:

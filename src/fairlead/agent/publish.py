@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterable, Mapping
 
 from msgspec.structs import replace
 
+from fairlead.cni.pod import BESIDE_LABEL
 from fairlead.kit.backoff import Backoff
 from fairlead.model.endpoint import Endpoint, EndpointSpec, Sandbox
 from fairlead.model.errors import Conflict, Missing, Problem
 from fairlead.model.meta import Meta
 from fairlead.model.network import Network
 from fairlead.model.node import Node
+from fairlead.model.pod import UID_LABEL
 from fairlead.store.base import Change, Delete, Key, Put, Store
 
 from .me import Me
@@ -37,12 +39,18 @@ class Publish:
         me: Me,
         endpoints: Callable[[], Mapping[str, Endpoint]],
         shared: Callable[[str], Network | None],
+        *,
+        kubelet: bool = False,
     ) -> None:
-        """``shared`` answers with the network of a name if it reaches over nodes."""
+        """``shared`` answers with the network of a name if it reaches over nodes.
+
+        ``kubelet``: others make the node known, and its pods by their first addresses; we add what they do not say.
+        """
         self.node: Node | None = None
         self.known: dict[Key, Endpoint] = {}
         """What the store holds of this node's containers, as far as is known."""
         self._store, self._me, self._ask_endpoints, self._shared = store, me, endpoints, shared
+        self._kubelet = kubelet
         self._wanted = asyncio.Event()
 
     def want(self) -> None:
@@ -95,7 +103,11 @@ class Publish:
 
     async def _write_node(self) -> int:
         wanted = self._me.node(self.node)
-        if self.node is not None and wanted == _bare(self.node):
+        if self._kubelet:
+            if self.node is None:
+                return 0  # kubelet makes it when it joins; then it is heard
+            wanted = replace(self.node, metadata=replace(self.node.metadata, annotations=wanted.metadata.annotations))
+        if self.node is not None and _bare(wanted) == _bare(self.node):
             return 0
         try:
             (stored,) = await self._store.commit(Put(wanted, self.node.metadata.resource_version if self.node else ""))
@@ -120,9 +132,11 @@ class Publish:
     def _slim(self, endpoint: Endpoint) -> Endpoint | None:
         """What others need to know of a container; None if nothing."""
         spec = endpoint.spec
+        meta = endpoint.metadata
         if spec.chained or self._shared(spec.network) is None:
             return None
-        meta = endpoint.metadata
+        if self._kubelet and UID_LABEL in meta.labels and BESIDE_LABEL not in meta.labels:
+            return None  # its pod tells of it
         return Endpoint(
             metadata=Meta(name=f"{meta.name}@{self._me.name}", namespace=meta.namespace, labels=meta.labels),
             spec=EndpointSpec(

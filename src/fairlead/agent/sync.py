@@ -15,6 +15,7 @@ from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Problem
 from fairlead.model.network import Network
 from fairlead.model.node import Node
+from fairlead.model.pod import Pod
 from fairlead.policy.book import Thing as Judged
 from fairlead.store.base import Event, EventKind, Stored
 
@@ -22,7 +23,9 @@ from .bgp import Bgp
 from .blocks import Blocks
 from .cluster import Cluster
 from .networks import Networks
+from .orchestrated import Orchestrated
 from .peerings import KINDS as BGP_KINDS
+from .pods import Pods
 from .policies import Policies
 from .publish import Publish
 
@@ -42,7 +45,11 @@ class Sync:
         policies: Policies,
         publish: Publish,
         bgp: Bgp,
+        pods: Pods | None = None,
+        orchestrated: Orchestrated | None = None,
     ) -> None:
+        """``pods`` and ``orchestrated``: where Kubernetes runs the nodes."""
+        self._pods, self._orchestrated = pods, orchestrated
         self._me, self._bgp = me, bgp
         self._networks, self._blocks, self._cluster, self._policies, self._publish = (
             networks,
@@ -58,6 +65,9 @@ class Sync:
             Endpoint.plural: self._endpoint,
             **dict.fromkeys((one.plural for one in BGP_KINDS), self._peering),
         }
+        if pods is not None:
+            self._takers[Pod.plural] = self._pod
+        self._steps: list[tuple[Judged, bool]] = []
 
     _told = frozenset({Network.plural, Block.plural, Node.plural, *(one.plural for one in BGP_KINDS)})
     """What the speaker's rows come from."""
@@ -80,6 +90,8 @@ class Sync:
                     log.error("%s %s: %s", thing.plural, thing.name, problem)  # noqa: TRY400  # a person reads this
             if isinstance(thing, Judged) and not self._is_mine(thing):
                 judged.append((thing, gone))
+            judged += self._steps
+            self._steps.clear()
         if judged:
             await self._policies.hear(judged)
         if any(event.object.plural in self._told for event in events):
@@ -90,7 +102,11 @@ class Sync:
         return isinstance(thing, Endpoint) and thing.spec.node == self._me
 
     async def _network(self, thing: Stored, gone: bool) -> None:
-        if isinstance(thing, Network):
+        if not isinstance(thing, Network):
+            return
+        if self._orchestrated is not None:
+            await self._orchestrated.network(thing, gone=gone)
+        else:
             await self._networks.hear(thing, gone=gone)
 
     async def _block(self, thing: Stored, gone: bool) -> None:
@@ -103,6 +119,16 @@ class Sync:
                 self._publish.node = None if gone else thing
                 self._publish.want()
             await self._cluster.learn(thing.name, None if gone else thing)
+            if self._orchestrated is not None:
+                await self._orchestrated.node(thing.name, None if gone else thing)
+
+    async def _pod(self, thing: Stored, gone: bool) -> None:
+        """A pod of another node is to policies what a container of another node is."""
+        if self._pods is None or not isinstance(thing, Pod):
+            return
+        for endpoint, over in self._pods.take(thing, gone=gone):
+            self._cluster.remote(endpoint, gone=over)
+            self._steps.append((endpoint, over))
 
     async def _peering(self, thing: Stored, gone: bool) -> None:
         if isinstance(thing, BGP_KINDS):

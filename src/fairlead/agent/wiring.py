@@ -31,7 +31,9 @@ from fairlead.model.endpoint import Endpoint
 from fairlead.model.network import Network
 from fairlead.model.node import HOSTNAME_LABEL
 from fairlead.model.node import Node as Machine
+from fairlead.model.pod import Pod
 from fairlead.store.base import Store
+from fairlead.store.kubernetes.store import Kubernetes
 from fairlead.store.url import Shared
 
 from .addresses import Addresses
@@ -50,10 +52,13 @@ from .metrics import Listener, Metrics, flows, rules
 from .monitor import Monitor
 from .networks import Networks
 from .node import Hands, Node
+from .orchestrated import Orchestrated
 from .others import Others
 from .peerings import Peerings
+from .pods import Pods
 from .policies import KINDS, Policies
 from .publish import Publish
+from .reports import Reports
 from .reservations import Reservations
 from .server import Server
 from .sync import Sync
@@ -117,6 +122,7 @@ class Wiring:
             unreadable=self.unreadable,
         )
         self.ways: asyncio.Task[None] | None = None
+        self.pods, self.orchestrated = self._kubernetes(shared)  # where Kubernetes runs the nodes
         self.others = self._others(source)  # nodes that have the same store
         self.collector = self._collector()  # what the plane tells, by names
         self.garbage = Garbage(self.store, self.endpoints, settings.gc_grace)  # what ended without a word
@@ -126,7 +132,35 @@ class Wiring:
         self.listener = self._listener()  # the door that Prometheus asks at
         self.docker = plugin.Plugin(self.agent)  # the door that Docker knows
 
+    def _kubernetes(self, shared: Shared | None) -> tuple[Pods | None, Orchestrated | None]:
+        """What there is besides on a node of a Kubernetes cluster."""
+        if not isinstance(shared, Kubernetes):
+            return None, None
+        pods = Pods(
+            self.settings.node,
+            self.settings.pod_network,
+            endpoints=lambda: self.endpoints.all,
+            change=self.endpoints.change,
+            state=lambda: self.others.state,
+        )
+        orchestrated = Orchestrated(
+            self.settings,
+            self.shared,
+            Reports(shared),
+            me=self.me,
+            cluster=self.cluster,
+            blocks=self.blocks,
+            networks=self.networks,
+            moved=self._moved,
+        )
+        return pods, orchestrated
+
     def _agent(self) -> Agent:
+        agent = self._made_agent()
+        agent.pods, agent.unsynced = self.pods, lambda: self.others.unsynced
+        return agent
+
+    def _made_agent(self) -> Agent:
         return Agent(
             self.settings,
             host=self.host,
@@ -153,6 +187,7 @@ class Wiring:
             self.blocks.tidy,
             self._move,
             self.agent.warn,
+            *((self.orchestrated.tidy,) if self.orchestrated else ()),
         )
         return Monitor(self.settings, self.node, self.garbage, chores, moved=self._move, metrics=self.metrics)
 
@@ -198,10 +233,7 @@ class Wiring:
         """The host's addresses, or its uplink, are perhaps others."""
         await self.policies.renew()
         if self.me.refresh():
-            log.warning("this node is now reached by %s", ", ".join(self.me.station.addresses) or "nobody")
-            self.publish.want()
-            self.bgp.want()
-            await self.cluster.moved()
+            await self._moved()
 
     async def _rekeyed(self) -> None:
         """This node has other WireGuard keys: its devices take them before anybody is told."""
@@ -212,8 +244,16 @@ class Wiring:
         """Packets to some nodes are encrypted with other keys."""
         await self.cluster.reroute(names)
 
-    def _everybody(self) -> Iterable[Endpoint]:
-        return (*self.endpoints.all.values(), *self.cluster.remotes.values())
+    async def _moved(self) -> None:
+        log.warning("this node is now reached by %s", ", ".join(self.me.station.addresses) or "nobody")
+        self.publish.want()
+        self.bgp.want()
+        await self.cluster.moved()
+
+    def _endpoints_changed(self) -> None:
+        self.publish.want()
+        if self.pods:
+            self.pods.want()
 
     def labels(self) -> Mapping[str, str]:
         """The labels of this node."""
@@ -221,8 +261,9 @@ class Wiring:
         return machine.labels if machine else {HOSTNAME_LABEL: self.settings.node}
 
     def _others(self, source: str) -> Others:
-        self.publish = Publish(self.shared, self.me, lambda: self.endpoints.all, self._shared)
-        self.endpoints.on_change = self.publish.want
+        kubelet = self.orchestrated is not None
+        self.publish = Publish(self.shared, self.me, lambda: self.endpoints.all, self._shared, kubelet=kubelet)
+        self.endpoints.on_change = self._endpoints_changed
         sync = Sync(
             self.settings.node,
             networks=self.networks,
@@ -231,6 +272,8 @@ class Wiring:
             policies=self.policies,
             publish=self.publish,
             bgp=self.bgp,
+            pods=self.pods,
+            orchestrated=self.orchestrated,
         )
         return Others(
             self.settings,
@@ -240,12 +283,14 @@ class Wiring:
             sync=sync,
             publish=self.publish,
             cluster=self.cluster,
+            pods=self.pods,
+            orchestrated=self.orchestrated,
             encryption=self.encryption,
         )
 
     def _collector(self) -> Collector:
         links = self.programs.links if self.programs else {}
-        names = Names(self._everybody, self.host.addresses, lambda: self.node.state, links)
+        names = Names(self.endpoints.all.values, self.host.addresses, lambda: self.node.state, links, self.cluster.holder)
         return Collector(self._observer(), names, rule=self.policies.rule)
 
     def _observer(self) -> Observer:
@@ -264,18 +309,10 @@ class Wiring:
     async def start(self) -> None:
         """Read, bring the kernel in line, listen; only then may containers start."""
         self.host.forward()
+        if self.orchestrated:  # it may take long, and whoever asks is told why
+            await self._listen()
         await self.others.begin()
-        self.blocks.load(self.others.all(Block.plural))
-        self.networks.load(self.others.all(Network.plural))  # pools before the endpoints that hold addresses of them
-        await self.reservations.load()
-        fault.point("start.networks")
-        await self.endpoints.load()  # what an earlier boot left is released here
-        fault.point("start.endpoints")
-        self.cluster.adopt(self.others.all(Machine.plural), self.others.all(Endpoint.plural) if self.clustered else ())
-        self.policies.load(self.others.all, self.cluster.remotes.values())
-        self.peerings.load(self.others.all)
-        fault.point("start.policies")
-        await self.encryption.remember()
+        await self._load()
         await self.node.apply()  # restart, repair and upgrade are this one call
         if not self.programs and programs.present(self.settings.run):  # the last agent's plane
             ebpf.detach()
@@ -283,7 +320,9 @@ class Wiring:
         if self.programs and nftables.present():
             nftables.remove(self.node.state.table(Bridge).values())
         fault.point("start.applied")
-        await self.networks.ensure_defaults(ipv6=self.settings.ipv6)
+        await self.networks.ensure_defaults(
+            ipv6=self.settings.ipv6, first=self.orchestrated.pod_network if self.orchestrated else None
+        )
         fault.point("start.defaults")
         await self.garbage.reap()  # containers that ended while nobody looked
         await self.endpoints.resume()  # ports that were passing from one attachment to another
@@ -293,14 +332,42 @@ class Wiring:
         self.ways = asyncio.create_task(forever("keeping the ways to other nodes", self.cluster.run))
         self.others.start(self.host.boot)
         self.bgp.start()
+        if self.orchestrated:
+            await self.orchestrated.start()
         self.agent.ready = True
-        await self.server.start(self.settings.run / "agent.sock", self.settings.group)
+        if not self.orchestrated:
+            await self._listen()
         if path := plugin.socket():
             await self.docker.start(path)
         if self.listener:
             await self.listener.start()
         fault.point("start.listening")
         await self._finish()
+
+    async def _listen(self) -> None:
+        await self.server.start(self.settings.run / "agent.sock", self.settings.group)
+
+    async def _load(self) -> None:
+        """Take what is stored, each kind after those that it needs."""
+        all_of = self.others.all
+        self.blocks.load(all_of(Block.plural))
+        self.networks.load(all_of(Network.plural))  # pools before the endpoints that hold addresses of them
+        if self.orchestrated:
+            self.orchestrated.load(all_of(Machine.plural))
+        await self.reservations.load()
+        fault.point("start.networks")
+        await self.endpoints.load()  # what an earlier boot left is released here
+        self.agent.loaded = True
+        fault.point("start.endpoints")
+        elsewhere = all_of(Endpoint.plural) if self.clustered else []
+        elsewhere += self.pods.load(all_of(Pod.plural)) if self.pods else []
+        self.cluster.adopt(all_of(Machine.plural), elsewhere)
+        if self.orchestrated:
+            self.publish.node = self.cluster.machines.get(self.settings.node)
+        self.policies.load(all_of, self.cluster.remotes.values())
+        self.peerings.load(all_of)
+        fault.point("start.policies")
+        await self.encryption.remember()
 
     async def _finish(self) -> int:
         """DELs that came while we were away, or did not answer in time."""

@@ -13,6 +13,7 @@ from fairlead.model.broken import Broken
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.meta import Object
 from fairlead.model.network import Network
+from fairlead.model.pod import Pod
 from fairlead.model.reservation import Reservation
 
 from .encryption import Encryption, Rotated
@@ -39,6 +40,10 @@ from .schema import (
 class Door(Protocol):
     """Everything the agent does for others. Each method raises ``model.errors.Problem`` and nothing else."""
 
+    @property
+    def loaded(self) -> bool:
+        """Whether it is known what there is, so that something can be taken away."""
+
     async def attach(self, request: Attach) -> Attached:
         """Give a namespace an interface; the kernel has acknowledged everything when this returns."""
 
@@ -50,6 +55,9 @@ class Door(Protocol):
 
     async def detach(self, request: Detach) -> Detached:
         """Take interfaces away; never fails because something is already gone."""
+
+    async def pod(self, namespace: str, name: str, uid: str) -> Pod | None:
+        """The pod of these names, waited for as long as is decent; None where Kubernetes does not run the nodes."""
 
     async def check(self, container: str, interface: str) -> tuple[Attached | None, tuple[Drift, ...]]:
         """The endpoint, if known, and how the kernel differs from what it should be for it."""

@@ -59,6 +59,9 @@ COMMANDS: dict[str, str] = {
 """Every command and the module that holds it, in the order of ``--help``."""
 
 
+_AWAY = ("--kubeconfig", "--context", "--node")
+"""Options before a command that are about a cluster, which ``away`` takes."""
+
 _GROUPS = {"network", "create", "policy", "wireguard", "bgp", "cni", "lab"}
 
 _LINES = re.compile(r"(?<!\n)\n(?!\n)")
@@ -112,8 +115,19 @@ def _version(asked: bool) -> None:
 def _options(
     *,
     _: Annotated[bool, options.flag("--version", help="Print the version.", callback=_version, is_eager=True)] = False,
+    kubeconfig: Annotated[
+        str,
+        options.text(
+            "--kubeconfig",
+            metavar="FILE",
+            help="Ask the agents of a Kubernetes cluster, from afar, as kubectl would reach it by this file.",
+        ),
+    ] = "",
+    context: Annotated[str, options.text("--context", metavar="NAME", help="The same, by a context of the kubeconfig.")] = "",
+    node: Annotated[str, options.text("--node", metavar="NAME", help="From afar: the node whose agent is asked.")] = "",
 ) -> None:
-    """Take the options that come before a command."""
+    """Take the options that come before a command. Those of a cluster were taken before (``away``)."""
+    del kubeconfig, context, node
 
 
 def main() -> None:
@@ -122,8 +136,28 @@ def main() -> None:
     sys.exit(run(sys.argv[1:]))
 
 
-def run(arguments: list[str]) -> int:
-    """Run one command; return its exit status. Whatever happens is said in one line."""
+def kubectl() -> None:
+    """The same as ``kubectl fairlead``: the cluster is the one that kubectl would ask."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    sys.exit(run(sys.argv[1:], away=True))
+
+
+def run(arguments: list[str], *, away: bool = False) -> int:
+    """Run one command; return its exit status. ``away``: it is for a cluster, whether it says so or not."""
+    if not away and not any(word.partition("=")[0] in _AWAY for word in arguments[:1]):
+        return _here(arguments)
+    from . import away as cluster  # noqa: PLC0415  # it takes long to import, and few need it
+
+    try:
+        asked = cluster.asked(arguments, always=away)
+        return cluster.run(asked, _here) if asked else _here(arguments)
+    except errors.Problem as problem:
+        fault.tell(*fault.explain(problem, "fairlead"))
+        return 1
+
+
+def _here(arguments: list[str]) -> int:
+    """Run one command against the agent that is found here. Whatever happens is said in one line."""
     name = next((word for word in arguments if word in COMMANDS), "")
     command = _path(arguments, name)
     own = 125 if name in {"run", "exec"} else 1

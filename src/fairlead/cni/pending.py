@@ -1,20 +1,25 @@
 """DELs that the client could not deliver, each a file that holds the whole HTTP request (plugin.c, ``remember``).
 
+Those that come before the agent knows what there is are put beside them.
+
 The folder is the agent's own (root, 0700), but a file in it may be anything: a crash, a full disk, a curious person. What is
 no request is said so, never raised. Names beginning with a dot are being written.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from fairlead.api import wire
+from fairlead.model.address import ContainerID, InterfaceName
 
-from .call import from_headers
+from .call import HEADERS, from_headers
 
+_turn = itertools.count()
 _LARGEST = 2 << 20
 _PREFIX = 200
 """Characters of a container's id that the name of its file holds."""
@@ -50,6 +55,23 @@ def read(path: Path) -> tuple[dict[str, str], bytes] | None:
     if not end or not first.startswith("POST /cni ") or headers.get("content-length") != str(len(body)):
         return None
     return from_headers(headers), body
+
+
+def write(environment: Mapping[str, str], body: bytes) -> None:
+    """Remember one, as the client does."""
+    folder = directory()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    container, interface = environment.get("CNI_CONTAINERID", ""), environment.get("CNI_IFNAME", "")
+    ContainerID(container), InterfaceName(interface)
+    name = f"{container[:_PREFIX]}.{interface}.{os.getpid()}-{next(_turn)}"
+    lines = [f"{HEADERS[key]}: {text}" for key, text in environment.items() if key in HEADERS]
+    head = "\r\n".join(["POST /cni HTTP/1.0", *lines, f"content-length: {len(body)}", "", ""])
+    hidden = folder / f".{name}"
+    with hidden.open("wb") as file:
+        file.write(head.encode("utf-8", "surrogateescape") + body)
+        file.flush()
+        os.fsync(file.fileno())
+    hidden.rename(folder / name)
 
 
 def remove(path: Path) -> None:

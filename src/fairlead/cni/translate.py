@@ -19,6 +19,7 @@ from fairlead.model.address import Address, ContainerID, Interface, InterfaceNam
 from fairlead.model.endpoint import Dns, Protocol, PublishedPort, Route
 from fairlead.model.meta import check_label
 from fairlead.model.network import Network, Subnet
+from fairlead.model.pod import UID_LABEL
 
 from .call import Call
 from .config import Config, PortMapping, StaticRoute
@@ -30,8 +31,6 @@ OWNER = "cni"
 
 CONFIG_LABEL = "fairlead.dev/cni-network"
 """Which configuration an endpoint was made for: several may lead to one network, and GC speaks for one of them."""
-
-UID_LABEL = "fairlead.dev/pod-uid"
 
 _LONGEST_NAME = 253
 _ALIAS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")

@@ -11,15 +11,18 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from fairlead.api.door import Door
-from fairlead.api.schema import Detach
+from fairlead.api.schema import Attach, Detach
 from fairlead.kit import fault
 from fairlead.model.address import ContainerID, InterfaceName
 from fairlead.model.errors import Missing, Problem
 from fairlead.model.network import Network
+from fairlead.model.pod import Pod
 
 from . import config as netconf
-from . import inline, ipam, pending, result, translate
+from . import inline, ipam, pending, pod, result, translate
 from .call import Call, from_headers
 from .config import Config
 from .spec import VERSIONS, Code, Refused, versions
@@ -58,7 +61,11 @@ async def finish_pending(door: Door, folder: Path) -> int:
 async def _run(door: Door, environment: Mapping[str, str], stdin: bytes) -> bytes:
     """The plugin's output; every failure is a ``Refused``."""
     try:
-        return await _obey(door, Call.of(environment), stdin)
+        call = Call.of(environment)
+        if call.command == "DEL" and not door.loaded:
+            pending.write(environment, stdin)  # as the client does while there is no agent
+            return b""
+        return await _obey(door, call, stdin)
     except Problem as problem:
         raise Refused.of(problem) from None
     except Refused:
@@ -92,6 +99,9 @@ async def _obey(door: Door, call: Call, stdin: bytes) -> bytes:
 async def _add(door: Door, call: Call, config: Config) -> bytes:
     previous = None if config.prev_result is None else result.read(config.prev_result)
     chained = translate.is_chained(call, previous)
+    about = await door.pod(call.extra.namespace, call.extra.name, call.extra.uid) if call.extra.name else None
+    if about and (wanted := pod.network(about)):
+        config = replace(config, network=wanted)
     network, exists = _network(door, config, chained=chained)
     if not call.override and _is_own_namespace(call.netns):
         raise Refused(Code.ENVIRONMENT, f"CNI_NETNS: {call.netns} is the host's own network namespace")
@@ -99,10 +109,27 @@ async def _add(door: Door, call: Call, config: Config) -> bytes:
     request = translate.attach(call, config, network.name, previous if chained else None, bridges)
     if not exists:
         await door.apply(network)
+    if about:
+        request = pod.dressed(request, about, network)
     attached = await door.attach(request)
+    if about and not chained:
+        await _add_beside(door, about, request)
     if chained and config.prev_result is not None:
         return result.passed(config.prev_result, config.cni_version)
     return result.write(translate.result(call, attached), config.cni_version)
+
+
+async def _add_beside(door: Door, about: Pod, request: Attach) -> None:
+    """The further networks that a pod asks for, all or none. Those that are no Networks are for another plugin to give."""
+    try:
+        for chosen in pod.beside(about):
+            if door.network(chosen.name) is None:
+                log.info("%s asks for %s, which is no Network", request.display, chosen.name)
+                continue
+            await door.attach(pod.further(request, chosen))
+    except Problem:
+        await door.detach(Detach(container=request.container, wait=False))
+        raise
 
 
 async def _delete(door: Door, call: Call) -> bytes:

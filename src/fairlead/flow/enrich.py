@@ -40,12 +40,15 @@ class Names:
         host: Callable[[], Iterable[str]],
         version: Callable[[], object],
         links: Mapping[str, int],
+        elsewhere: Callable[[str], Endpoint | None] = lambda _: None,
     ) -> None:
         """``version`` answers with another object after every change of ``endpoints``; the ``host`` is asked now and then.
 
-        ``links``: the number of each endpoint's interface, by name, as it is at any time.
+        ``links``: the number of each endpoint's interface, by name, as it is at any time. ``elsewhere`` answers with the
+        endpoint of another node that has an address: there may be too many to list them.
         """
         self._ask_endpoints, self._ask_host, self._ask_version, self._links = endpoints, host, version, links
+        self._elsewhere = elsewhere
         self._version: object = None
         self._read = 0.0
         self._turn = 0
@@ -64,6 +67,10 @@ class Names:
 
     def of(self, key: bytes, turn: int) -> Party:
         """Whose address this was in a turn."""
+        if key not in self._now and (other := self._elsewhere(address(key))):
+            known = self._since.get(key, ())
+            if not known or known[-1][1] is not other:
+                self._since[key] = (*known[1 - _KEPT :], (turn, other))
         return self._at(key, turn) or WORLD
 
     def behind(self, interface: int, turn: int) -> Party | None:

@@ -20,6 +20,11 @@ INTERFACE = InterfaceName("eth0")
 """What a pod's first interface is called."""
 OWNER = "kubernetes"
 
+UID_LABEL = "fairlead.dev/pod-uid"
+"""On an endpoint: the UID of the pod that it is of."""
+CONFIG_HASH = "kubernetes.io/config.hash"
+"""Annotation: the UID by which kubelet knows a static pod; its object, which mirrors it, has another."""
+
 _OVER = frozenset({"Succeeded", "Failed"})
 _NOWHERE = Sandbox(path="")
 _NONE: dict[str, str] = {}
@@ -82,6 +87,11 @@ class Pod(Object, frozen=True, kw_only=True, tag="Pod", forbid_unknown_fields=Fa
     def over(self) -> bool:
         """Whether it has run to its end: its addresses are others' then, whatever its status still says."""
         return self.status.phase in _OVER
+
+    @property
+    def uids(self) -> tuple[str, ...]:
+        """By which it is known: to the API server, and a static one to kubelet."""
+        return (self.metadata.uid, *filter(None, (self.metadata.annotations.get(CONFIG_HASH),)))
 
     @property
     def addresses(self) -> tuple[Interface, ...]:

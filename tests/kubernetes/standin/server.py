@@ -21,6 +21,7 @@ from aiohttp import web
 from .faults import Fault, Faults
 from .gate import Gate
 from .history import Change, History, Kept, Key, Tree
+from .inside import serve_exec
 from .objects import Objects, Refused
 from .resources import OWN, Resource, defined
 from .watching import Selector, serve_watch
@@ -220,6 +221,8 @@ class StandIn:
             return web.json_response({"major": "1", "minor": "34", "gitVersion": "v1.34.0"})
         if found := self._discovered(request.path):
             return web.json_response(found)
+        if request.path.endswith("/exec"):
+            return await self._exec(request, user)
         target = self._target(request.path)
         verb = self._verb(request, target)
         self.gate.let(user, verb, target.of, target.namespace, target.name, target.part)
@@ -237,6 +240,13 @@ class StandIn:
         if fault.cut == "after":
             self._cut(request)
         return done
+
+    async def _exec(self, request: web.Request, user: str) -> web.StreamResponse:
+        """Run a program in a pod that has a place for it: an annotation names the directory of its agent."""
+        target = self._target(request.path.removesuffix("/exec"))
+        self.gate.let(user, "get", target.of, target.namespace, target.name, "exec")
+        pod: Tree = msgspec.json.decode(self.objects.get(target.of, target.key).data)
+        return await serve_exec(request, {"FAIRLEAD_RUN_DIR": pod["metadata"]["annotations"]["test/run-dir"]})
 
     def _cut(self, request: web.Request) -> None:
         if request.transport:

@@ -15,7 +15,7 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
@@ -24,8 +24,8 @@ import aiohttp
 
 import fairlead
 from fairlead.kit.backoff import Backoff
-from fairlead.model.errors import Failed, Unavailable
-from fairlead.store.base import closed
+from fairlead.model.errors import Failed, Forbidden, Unavailable
+from fairlead.store.base import Key, closed
 
 from .access import Access
 from .credentials import Credentials
@@ -110,6 +110,26 @@ class Client:
         finally:
             self._streams.discard(response)
             _drop(response)
+
+    async def inside(self, pod: Key, container: str, command: Sequence[str]) -> aiohttp.ClientWebSocketResponse:
+        """Run a program in a container of a pod: frames of which the first byte says which of its streams they are of."""
+        token = await self._credentials.token()
+        words = [("container", container), *(("command", word) for word in command)]
+        words += [(stream, "true") for stream in ("stdin", "stdout", "stderr")]
+        with _translated(reading=True):
+            try:
+                return await self._session.ws_connect(
+                    f"{self.access.server}/api/v1/namespaces/{pod[0]}/pods/{pod[1]}/exec",
+                    params=words,
+                    protocols=("v5.channel.k8s.io", "v4.channel.k8s.io"),
+                    headers={"Authorization": f"Bearer {token}"} if token else {},
+                    ssl=self._trust.context(self._credentials.proof) if self._trust else True,
+                    server_hostname=self.access.server_name or None,
+                    max_msg_size=0,
+                )
+            except aiohttp.WSServerHandshakeError as error:
+                said = f"the API server does not run a program in pod {pod[0]}/{pod[1]}: {error.status} {error.message}"
+                raise (Forbidden if error.status in {401, 403} else Unavailable)(said) from None
 
     async def close(self) -> None:
         """Let go of every connection; streams end."""

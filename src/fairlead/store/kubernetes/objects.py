@@ -9,7 +9,7 @@ Pods come in tens of thousands, so what they have in common is kept once: labels
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, TypeVar
 
 import msgspec
@@ -20,8 +20,8 @@ from fairlead.model.codec import decode, to_tree
 from fairlead.model.errors import Failed, Invalid
 from fairlead.model.meta import Meta, Object
 from fairlead.model.namespace import Namespace
-from fairlead.model.node import Node, NodeAddress, NodeSpec, NodeStatus
-from fairlead.model.pod import Pod, PodSpec, PodStatus
+from fairlead.model.node import Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus
+from fairlead.model.pod import CONFIG_HASH, Pod, PodSpec, PodStatus
 from fairlead.store.base import Key, Stored
 
 from .resources import NAME, NAMESPACE, Resource, slug
@@ -33,6 +33,7 @@ OURS = ("fairlead.dev/",)
 """What annotations begin with that are read of nodes."""
 ASKED = (
     *OURS,
+    CONFIG_HASH,
     "kubernetes.io/ingress-bandwidth",
     "kubernetes.io/egress-bandwidth",
     "k8s.v1.cni.cncf.io/",
@@ -68,8 +69,14 @@ class _NodeAddress(_Loose, gc=False):
     address: str
 
 
+class _NodeCondition(_Loose, gc=False):
+    type: str
+    status: str
+
+
 class _NodeStatus(_Loose, gc=False):
     addresses: tuple[_NodeAddress, ...] | None = None
+    conditions: tuple[_NodeCondition, ...] | None = None
 
 
 class _Node(_Loose, gc=False):
@@ -170,7 +177,7 @@ class Reader:
         return Node(
             metadata=msgspec.structs.replace(meta, annotations=kept),
             spec=NodeSpec(pod_cidrs=found.spec.pod_cidrs),
-            status=NodeStatus(addresses=tuple(addresses)),
+            status=NodeStatus(addresses=tuple(addresses), conditions=_ready(found.status.conditions or ())),
         )
 
     def _namespace(self, of: Resource, data: msgspec.Raw | bytes) -> Stored:
@@ -225,6 +232,15 @@ class Reader:
         said = meta.annotations or {}
         key = (meta.namespace or said.get(NAMESPACE, ""), said.get(NAME, meta.name) if of.ours else meta.name)
         return Broken.of(of.plural, data, reason, key)
+
+
+def _ready(conditions: Iterable[_NodeCondition]) -> tuple[NodeCondition, ...]:
+    """Whether the node lives, which is all that is looked at of how it is."""
+    return tuple(
+        NodeCondition(type=one.type, status="True" if one.status == "True" else "False" if one.status == "False" else "Unknown")
+        for one in conditions
+        if one.type == "Ready"
+    )
 
 
 def _meta(of: Resource, meta: _Meta) -> Meta:

@@ -36,7 +36,7 @@ class Condition(NamedTuple):
 class _Known(msgspec.Struct, rename="camel"):
     type: str
     status: str = ""
-    last_transition_time: str = ""
+    last_transition_time: str | None = None  # null, of conditions that others wrote without
 
 
 class _Status(msgspec.Struct):
@@ -76,7 +76,7 @@ def _tree(one: Condition, before: _Known | None) -> dict[str, object]:
         "status": word,
         "reason": one.reason,
         "message": one.message[:_MESSAGE],
-        "lastTransitionTime": before.last_transition_time if before and same else _now(),
+        "lastTransitionTime": (before.last_transition_time if before and same else None) or _now(),
         **({"observedGeneration": one.generation} if one.generation else {}),
     }
 
