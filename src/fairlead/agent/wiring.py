@@ -80,6 +80,7 @@ class Wiring:
         self.cluster = Cluster(self.shared, self.me, self.node, lambda: self.networks.all, self.blocks)  # other nodes
         self.networks.on_change = self.cluster.touch_network
         self.blocks.on_change = self._block_changed
+        self.blocks.others = self.cluster.remotes.values
         self.peerings = Peerings(self.shared, self.unreadable, lambda: self._ground().machines)  # what people wrote about BGP
         self.bgp = Bgp(settings.run, self.node, self.peerings, self._ground)  # what is said by it, and heard
         # What outsiders count on.
