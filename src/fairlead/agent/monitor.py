@@ -19,7 +19,7 @@ from contextlib import suppress
 from fairlead.api.schema import Drift
 from fairlead.datapath.filter.filter import TABLES
 from fairlead.desired import names
-from fairlead.desired.state import Bridge, Inside, Limit, Link, Sub, Vtep
+from fairlead.desired.state import Bridge, Inside, Limit, Link, Sub, Tunnel, Vtep
 from fairlead.kernel.events import Event, Events
 from fairlead.kernel.route.neighbour import NeighbourInfo
 from fairlead.links import inside
@@ -105,12 +105,15 @@ class Monitor:
         state = self._node.state
         if event.deleted and event.name.startswith(names.IFB):
             return any(row.ifb == event.name for row in state.table(Limit).values())
-        row: Bridge | Link | None = state.table(Bridge).get(event.name) or self._node.at(event.name)
+        row: Bridge | Tunnel | Link | None = state.table(Bridge).get(event.name) or state.table(Tunnel).get(event.name)
+        row = row or self._node.at(event.name)
         if row is None:
             return False
         link = event.link
         if isinstance(row, Link):
             altered = bool(link.master) != bool(row.bridge) or link.arp
+        elif isinstance(row, Tunnel):
+            altered = link.mac != row.mac
         else:
             altered = link.snooping or link.reserved_learning
         return event.deleted or not link.up or link.mtu != row.mtu or altered
@@ -119,8 +122,10 @@ class Monitor:
         """Whether what was told of a tunnel's other end is gone, or is now another thing."""
         known = self._node.state.table(Vtep).values()
         ends = [row for row in known if near.mac == row.mac or near.address == row.mac.link_local]
-        places = {place for row in ends for place in (row.remote, row.mac.link_local)}
-        return bool(ends) and (near.address in places if gone else near.address not in places)
+        places = {(row.mac, place) for row in ends for place in (row.remote, row.mac.link_local)}
+        if gone:
+            return any(near.address == place for _, place in places)
+        return bool(ends) and (near.mac, near.address) not in places
 
     async def _on_events(self) -> None:
         while True:
