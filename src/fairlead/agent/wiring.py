@@ -159,6 +159,7 @@ class Wiring:
         await self.policies.renew()
         if self.me.refresh():
             log.warning("this node is now reached by %s", ", ".join(self.me.station.addresses) or "nobody")
+            self.host.announce(self.me.devices)
             self.publish.want()
             self.bgp.want()
             await self.cluster.moved()
@@ -207,6 +208,8 @@ class Wiring:
     async def start(self) -> None:
         """Read, bring the kernel in line, listen; only then may containers start."""
         self.host.forward()
+        if self.clustered:
+            self.host.announce(self.me.devices)
         await self.others.begin()
         self.blocks.load(self.others.all(Block.plural))
         self.networks.load(self.others.all(Network.plural))  # pools before the endpoints that hold addresses of them
