@@ -159,6 +159,13 @@ class Node:
         trouble = f"the kernel still has interfaces of deleted containers; the last failed call: {last}"
         poll(lambda: self.extra() <= 0, _SETTLE_SECONDS, trouble)
 
+    def do(self, *command: str) -> str:
+        """Run a command in the node and return what it printed."""
+        done = subprocess.run([*self.enter(), *command], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Broken(f"{' '.join(command)[:80]}: {done.stderr.strip()}")
+        return done.stdout
+
     def enter(self) -> list[str]:
         """The start of a command line that runs a program in this node, and ends it with this process."""
         return ["nsenter", "--target", str(self._drive.pid), "--net", "--mount", "setpriv", "--pdeathsig", "KILL"]
@@ -200,12 +207,12 @@ class Node:
 class Agent:
     """``python -m fairlead.agent`` in a node. Use it in a ``with``; it is ready when the ``with`` is entered."""
 
-    def __init__(self, node: Node, scratch: Path) -> None:
+    def __init__(self, node: Node, scratch: Path, options: Iterable[str] = ()) -> None:
         self._log = scratch / "agent.log"
         self._socket = scratch / "run" / "agent.sock"
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*node.enter(), sys.executable, "-m", "fairlead.agent"],
+                [*node.enter(), sys.executable, "-m", "fairlead.agent", *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -279,7 +286,7 @@ class _Connection(http.client.HTTPConnection):
     """HTTP over the agent's socket."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=10)
+        super().__init__("localhost", timeout=60)
         self._path = path
 
     def connect(self) -> None:
@@ -299,11 +306,15 @@ def places(scratch: Path) -> dict[str, str]:
 
 
 def built() -> Path:
-    """The driver, compiled if its source is newer."""
-    binary = BUILD / "drive"
-    if not binary.exists() or binary.stat().st_mtime < DRIVE.stat().st_mtime:
+    """The driver."""
+    return compiled(DRIVE, BUILD / "drive")
+
+
+def compiled(source: Path, binary: Path) -> Path:
+    """A program in C, compiled if its source is newer."""
+    if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
         BUILD.mkdir(parents=True, exist_ok=True)
-        command = ["cc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", str(binary), str(DRIVE)]
+        command = ["cc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", str(binary), str(source)]
         subprocess.run(command, check=True)
     return binary
 
