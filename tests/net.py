@@ -88,7 +88,7 @@ class Namespace:
         """Whether a server answers from here."""
         return self.ask(address, port, protocol, deadline) is not None
 
-    def pings(self, address: object, deadline: int = 1) -> bool:
+    def pings(self, address: object, deadline: float = 1) -> bool:
         """Whether an echo request is answered."""
         return self.attempt("ping", "-n", "-c", 1, "-W", deadline, address).returncode == 0
 

@@ -1,4 +1,4 @@
-"""docs/lab.md does what it says: its console blocks are run as they stand, its file is the one that is brought up."""
+"""Pages about the lab do what they say: their console blocks are run as they stand, each one's file is the one brought up."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from fairlead.lab import topology
 from tests.lab.town import environment
 from tests.runtimes.pages import DOCS, blocks, follow
 
-PAGE = "lab.md"
+PAGES = {"lab.md": "town.yaml", "between-nodes.md": "walk.yaml"}
+"""The pages, and what each calls its topology file."""
 
 
 class Shell:
@@ -27,22 +28,23 @@ class Shell:
         )
 
 
-@pytest.mark.needs("curl")
+@pytest.mark.needs("curl", "tcpdump", "bird")
 @pytest.mark.deadline(240)
 @pytest.mark.usefixtures("lab")
-def test_every_command_of_the_page(tmp_path: Path) -> None:
-    (tmp_path / "town.yaml").write_text(file())
-    for block in blocks(PAGE):
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_the_page(page: str, tmp_path: Path) -> None:
+    (tmp_path / PAGES[page]).write_text(file(page))
+    for block in blocks(page):
         follow(Shell(tmp_path), block)
 
 
 def test_the_file_of_the_page_is_a_topology() -> None:
-    lab, objects = topology.read(file())
+    lab, objects = topology.read(file("lab.md"))
     assert [one.name for one in lab.spec.nodes] == ["a", "b"]
     assert len(objects) == 1
 
 
-def file() -> str:
+def file(page: str) -> str:
     """The page's topology file."""
-    (found,) = re.findall(r"^```yaml\n(.*?)^```$", (DOCS / PAGE).read_text(), flags=re.MULTILINE | re.DOTALL)
+    (found,) = re.findall(r"^```yaml\n(.*?)^```$", (DOCS / page).read_text(), flags=re.MULTILINE | re.DOTALL)
     return str(found)

@@ -1,4 +1,4 @@
-"""Where the nodes of a lab keep what they share: one file, or etcd beside the underlay."""
+"""Nodes of a lab that keep what they share in etcd, beside the underlay."""
 
 from __future__ import annotations
 
@@ -56,14 +56,19 @@ class TestEtcd:
             town.fairlead("node1", "network", "rm", "while-cut")
 
     def test_a_node_without_the_store_goes_on(self, town: Town) -> None:
-        for member in ("etcd1", "etcd2", "etcd3"):
-            town.partition("node1", member)
+        """Cut off from everybody, it starts containers, and so does the other side; later they reach each other."""
+        for other in ("etcd1", "etcd2", "etcd3", "node2"):
+            town.partition("node1", other)
         try:
             assert town.pod(1).reaches(town.outside)
             assert nodes(town, "node2").split() == ["node/node1", "node/node2"]
+            for home in (1, 2):
+                run(town, f"node{home}", f"cut-{home}")
+                assert town.pod(f"cut-{home}").reaches(town.pod(home))
         finally:
             town.heal()
-        assert town.pod(1).reaches(town.pod(2))
+        assert town.pod(1).reaches(town.pod("cut-2"))
+        assert town.pod("cut-1").reaches(town.pod("cut-2"))
 
 
 @pytest.mark.needs("etcd")
@@ -73,8 +78,6 @@ def test_one_member_is_enough(lab: Labs) -> None:
         town.stop("node1")
         town.start("node1")
         assert town.pod(1).reaches(town.outside)
-        town.add("node2")
-        assert town.pod(1).reaches(town.pod(2))
 
 
 def test_etcd_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,11 +85,3 @@ def test_etcd_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "PROGRAM", "no-such-etcd")
     with pytest.raises(Unsupported, match="no-such-etcd is not installed; it is in Debian's etcd-server"):
         acts.check(spec)
-
-
-def test_a_file_is_shared(lab: Labs) -> None:
-    town = lab(nodes=2)
-    assert nodes(town, "node2").split() == ["node/node1", "node/node2"]
-    assert town.run("node1", "stat", "-c", "%i", "/var/lib/fairlead-shared/store.db") == town.run(
-        "node2", "stat", "-c", "%i", "/var/lib/fairlead-shared/store.db"
-    )

@@ -28,6 +28,12 @@ def test_pods_reach_each_other_over_nodes_in_both_families(town: Town) -> None:
     assert {answer.peer for answer in one.asks(other) if answer} == {str(at) for at in one.addresses}  # without source NAT
 
 
+def test_one_file_is_the_store_of_both(town: Town) -> None:
+    assert town.fairlead("node2", "get", "nodes", "-o", "name").split() == ["node/node1", "node/node2"]
+    inodes = {town.run(node, "stat", "-c", "%i", "/var/lib/fairlead-shared/store.db") for node in ("node1", "node2")}
+    assert len(inodes) == 1
+
+
 def test_a_command_sees_its_node_and_no_other(town: Town) -> None:
     assert town.run("node1", "hostname") == "node1\n"
     assert {link["ifname"] for link in town.json("outside", "ip", "-json", "link")} == {"lo", "eth0"}
@@ -147,9 +153,9 @@ def test_a_shell_has_the_terminal(town: Town) -> None:
         terminal.until("is-a-42-terminal\r\n")
         assert "node1\r\n" in terminal.text
         assert "no job control" not in terminal.text
-        terminal.type("sleep 30\n")
-        terminal.until("sleep 30\r\n")
-        terminal.type("\x03")  # ends sleep, and neither the shell nor us
+        terminal.type("sh -c 'echo asleep-$((6*7)); sleep 30'\n")
+        terminal.until("asleep-42\r\n")
+        terminal.type("\x03")  # ends what runs there, and neither the shell nor us
         terminal.type("echo still-$((6*7))-here\n")
         terminal.until("still-42-here\r\n")
         terminal.type("exit 3\n")

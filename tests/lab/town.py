@@ -109,6 +109,11 @@ class Town:
     def json(self, name: str, *words: object) -> Any:
         return json.loads(self.run(name, *words))
 
+    def hops(self, source: str, address: object) -> int:
+        """How many routers a packet passes on its way, by the time to live of the answer."""
+        answer = self.run(source, "ping", "-n", "-c", 1, "-W", 2, address)
+        return 64 - int(answer.split("ttl=")[1].split()[0])
+
     def fairlead(self, name: str, *words: object) -> str:
         """What a ``fairlead`` command on a node prints."""
         return node.fairlead(self.lab.machine(name), *map(str, words))

@@ -3,15 +3,12 @@
 ::
 
     a container needs an address ──> own blocks (the ledger; no store needed)
-                                        │ full
+                                        │ full, or another address is wished for
                                         ▼
                     claim a block: create it; who is second learns who was first, and tries the next
-                                        │ none is left
+                                        │ none is left, or it is another node's
                                         ▼
-        take an address that another node offers (compare and swap), or nothing is left and the error says who has it
-
-Where no block is free any more, each node offers some addresses that it does not use. What it offers it does not give out
-itself before it has taken it back, so that no address is given twice, whoever is cut off from whom.
+                    borrow an address of that (loans), or the error says what is exhausted and who has it
 """
 
 from __future__ import annotations
@@ -28,47 +25,51 @@ from fairlead.ipam.ledger import Lacking, Ledger
 from fairlead.ipam.pool import Holder, Pool
 from fairlead.model.address import Address, Family, Name, Prefix
 from fairlead.model.block import Block, BlockSpec, block_name
-from fairlead.model.errors import Conflict, Exhausted, Missing, Problem, Unavailable
+from fairlead.model.endpoint import Endpoint
+from fairlead.model.errors import Conflict, Exhausted, Invalid, Problem, Unavailable
 from fairlead.model.meta import Meta
 from fairlead.model.network import CLUSTER, SUBS, Network, Subnet
-from fairlead.store.base import Delete, Put, Store, Stored
+from fairlead.store.base import Store, Stored
+
+from .deeds import Deeds
+from .loans import Loans
 
 log = logging.getLogger(__name__)
 
 Fits = Callable[[Subnet], bool]
 
 _TRIES = 64
-_OFFER = 8
-"""Addresses of one block that a node offers at most, and never more than half of those that it does not use."""
-_WAIT = 1.0
-"""Seconds in which others may offer something, once nothing is left."""
-_SPARE, _LENT = "spare/", "lent/"
 
 
 class Blocks:
-    """Every block there is, as far as is known; those of this node make its pools."""
+    """What this node may give out of networks that it shares with others."""
 
     def __init__(
         self, store: Store, ledger: Ledger, me: str, labels: Callable[[], Mapping[str, str]], *, clustered: bool
     ) -> None:
         """``labels`` answers with this node's. ``clustered``: other nodes have the same store."""
-        self.all: dict[str, Block] = {}
         self.on_change: Callable[[Block | None, Block | None], None] = lambda *_: None
-        self._seen: dict[str, int] = {}
-        self._store, self._ledger, self._me, self._labels, self._clustered = store, ledger, me, labels, clustered
+        self.others: Callable[[], Iterable[Endpoint]] = tuple
+        """Answers with the containers of other nodes, as far as they are known."""
+        self._deeds = Deeds(store)
+        self._deeds.heard = self._heard
+        self._loans = Loans(self._deeds, ledger, me)
+        self._ledger, self._me, self._labels, self._clustered = ledger, me, labels, clustered
         self._networks: dict[str, Network] = {}
         self._claiming: dict[tuple[str, Family], asyncio.Lock] = {}
-        self._news = asyncio.Event()
         self._idle: set[str] = set()
         self._allotted: dict[str, tuple[Block, ...]] = {}  # by node: what the cluster gave each, which nobody stores
-        self._leaving: set[str] = set()
+        self._leaving: set[Prefix] = set()
         self._owed: set[asyncio.Task[None]] = set()
+
+    @property
+    def all(self) -> Mapping[str, Block]:
+        """Every block there is, as far as is known."""
+        return self._deeds.all
 
     def load(self, stored: Iterable[Stored]) -> None:
         """Take what is stored, before the networks that they are of."""
-        for thing in stored:
-            if isinstance(thing, Block):
-                self._notice(thing, gone=False)
+        self._deeds.load(stored)
 
     def allot(self, network: Network, given: Mapping[str, Iterable[Prefix]]) -> None:
         """What the cluster gave to each of these nodes (podCIDRs): their blocks of the network, if it has such addresses."""
@@ -81,7 +82,9 @@ class Blocks:
             for block, gone in (*((one, True) for one in before if one not in made), *((one, False) for one in made)):
                 if gone or block not in before:
                     changed.add(node)
-                    self._notice(block, gone=gone)
+                    known = self.all.get(block.name)
+                    self._deeds.note(block, gone=gone)
+                    self.on_change(known, None if gone else block)
         if self._me in changed:
             try:
                 self._ledger.define(network, self.mine(network.name))
@@ -92,9 +95,15 @@ class Blocks:
         """Whether the cluster gave it, so that nobody gives it back."""
         return any(one.name == block.name for one in self._allotted.get(block.spec.node, ()))
 
+    def _own(self, network: str) -> list[Block]:
+        """The blocks of one network that this node took."""
+        return [one for one in self.of(network) if one.spec.node == self._me and not self._given(one)]
+
     def shared(self, network: Network) -> bool:
         """Whether its addresses come from blocks: nobody may give one out that he has not claimed."""
-        return network.spec.driver in CLUSTER or (self._clustered and network.spec.driver in SUBS)
+        return network.spec.driver in CLUSTER or (
+            network.spec.driver in SUBS and (self._clustered or any(one.block_size for one in network.spec.subnets))
+        )
 
     def define(self, network: Network) -> None:
         """A network is new or another: have the ledger give out what this node has of it."""
@@ -102,7 +111,7 @@ class Blocks:
             self._networks[network.name] = network
             self._ledger.define(network, self.mine(network.name))
             for block in self.of(network.name):
-                self._reserve(block)
+                self._loans.reserve(block)
         else:
             self._ledger.define(network)
 
@@ -112,84 +121,69 @@ class Blocks:
 
     def drop(self, network: str) -> None:
         """A network is no more; so are this node's blocks of it."""
-        gone = [block for block in self.of(network) if block.spec.node == self._me and not self._given(block)]
+        gone = self._own(network)
         self._ledger.drop(network)
         self._networks.pop(network, None)
         for block in gone:
-            self._later(self._erase(block))
+            self._later(self._deeds.erase(block))
 
     def of(self, network: str) -> list[Block]:
         """The blocks of one network, whoever has them."""
-        return [one for one in self.all.values() if one.spec.network == network]
+        return self._deeds.of(network)
 
     def mine(self, network: str) -> list[Prefix]:
         """What this node may give out of a network: its blocks, and what others lent it."""
-        found = [one.spec.cidr for one in self.of(network) if one.spec.node == self._me and one.name not in self._leaving]
-        lent = (Address(text) for one in self.of(network) for text, node in one.spec.lent.items() if node == self._me)
-        return found + [one.host() for one in lent if not any(cidr.holds(one) for cidr in found)]
+        found = [one.spec.cidr for one in self.of(network) if one.spec.node == self._me]
+        borrowed = (one.host() for one in self._loans.borrowed(network) if not any(cidr.holds(one) for cidr in found))
+        return [one for one in (*found, *borrowed) if one not in self._leaving]
 
     def learn(self, block: Block, *, gone: bool) -> None:
-        """A block is new, another or gone; the ledger follows.
-
-        What this node wrote itself it knows before the store's events tell of what was before that: these are passed over.
-        """
-        before = self.all.get(block.name)
-        if not self._notice(block, gone=gone):
-            return
-        now = self.all.get(block.name)
-        self._news.set()
-        self._news.clear()
-        for network in {one.spec.network for one in (before, now) if one is not None}:
-            if of := self._networks.get(network):
-                self._follow(of, before, now)
-
-    def _notice(self, block: Block, *, gone: bool) -> bool:
-        """Remember it; whether it is news."""
-        revision = int(block.metadata.resource_version or 0)
-        if revision < self._seen.get(block.name, 0):
-            return False
-        self._seen[block.name] = revision
-        before = self.all.pop(block.name, None)
-        if not gone:
-            self.all[block.name] = block
-        self.on_change(before, None if gone else block)
-        return True
+        """A block is new, another or gone; the ledger follows."""
+        self._deeds.learn(block, gone=gone)
 
     async def more(self, network: Network, lacking: Lacking, fits: Fits) -> None:
         """Get what may help where the own blocks lack an address; ``Exhausted`` if there is nothing."""
+        wish = lacking.wish
         async with self._claiming.setdefault((network.name, lacking.family), asyncio.Lock()):
-            subnets = [one for one in network.spec.subnets if one.family == lacking.family and fits(one) and self._takes(one)]
-            if self._free(network, subnets, lacking.wish):
+            fitting = [one for one in network.spec.subnets if one.family == lacking.family and fits(one)]
+            subnets = [one for one in fitting if self._takes(one)]
+            self._refuse_unfit(network, fitting, subnets, wish)
+            if self._free(network, subnets, wish):
                 return  # somebody who waited before us got it
-            self._refuse_allotted(network, subnets, lacking)
-            if await self._claim(network, subnets, lacking.wish):
+            self._refuse_allotted(network, subnets, wish)
+            if await self._claim(network, subnets, wish):
                 return
-            if await self._recover(network, subnets, lacking.wish) or await self._borrow(network, subnets, lacking.wish):
+            within = [one.cidr for one in subnets]
+            if await self._loans.recover(self._within(network, subnets), wish):
                 return
-            wish = f"{lacking.wish} is held by another node; " if lacking.wish else ""
-            raise Exhausted(wish + blocks.full(network.name, subnets, self.of(network.name)))
+            holder = self._holder(network, wish) if wish else None
+            if holder is None and await self._loans.borrow(network, within, wish):
+                return
+            raise self._exhausted(network, subnets, wish, holder)
 
-    def _refuse_allotted(self, network: Network, subnets: Iterable[Subnet], lacking: Lacking) -> None:
+    def _refuse_allotted(self, network: Network, subnets: Iterable[Subnet], wish: Address | None) -> None:
         """Where the cluster gives nodes their addresses, a node has what it was given."""
         given = [block for some in self._allotted.values() for block in some if block.spec.network == network.name]
         for subnet in subnets:
             if any(subnet.cidr.overlaps(one.spec.cidr) for one in given):
                 own = (one.spec.cidr for one in given if one.spec.node == self._me)
                 mine = ", ".join(one for one in own if subnet.cidr.overlaps(one))
-                what = f"{lacking.wish} is not in" if lacking.wish else "no address is left in"
+                what = f"{wish} is not in" if wish else "no address is left in"
                 raise Exhausted(f"network {network.name}: {what} this node's podCIDR {mine or '(it has none)'}")
 
     async def tidy(self) -> None:
         """Give back what has been of no use since the last call, and offer what others may need. Harmless to repeat."""
-        idle = {one.name for network in self._networks.values() for one in self._unused(network)}
+        idle = {name for network in self._networks.values() for name in self._unused(network)}
         for name in idle & self._idle:
-            block = self.all.get(name)
-            if block and (not block.spec.spare or await self._swap(block, spare=())):
-                await self._release(self.all[name])
+            await self._let_go(name)
         self._idle = idle
         for network in list(self._networks.values()):
+            mine = self._own(network.name)
+            for one in mine:
+                await self._loans.answer(one.name)
             for family in network.spec.families:
-                await self._offer(network, family)
+                of = [one for one in mine if one.spec.cidr.family == family]
+                await self._loans.offer(of, exhausted=self._is_exhausted(network, family))
 
     async def collect(self, nodes: Collection[str]) -> list[Block]:
         """Free the blocks of nodes that are in none of ``nodes``, which the caller has confirmed; return them."""
@@ -197,11 +191,25 @@ class Blocks:
 
     async def free(self, block: Block, nodes: Collection[str]) -> bool:
         """Free the block of a node that is no more, unless one of ``nodes`` lives in it: who has borrowed an address."""
-        return not any(node in nodes for node in block.spec.lent.values()) and await self._erase(block)
+        return not {*block.spec.lent.values()} & {*nodes} and await self._deeds.erase(block)
 
     def left(self, nodes: Collection[str]) -> list[Block]:
         """The blocks of nodes that are in none of ``nodes``."""
         return [one for one in self.all.values() if one.spec.node not in {*nodes, self._me} and not self._given(one)]
+
+    def returned(self, network: str, addresses: Iterable[Address]) -> None:
+        """Nobody here has these any more."""
+        if network in self._networks:
+            self._later(self.give_back(network, addresses))
+
+    async def give_back(self, network: str, addresses: Iterable[Address]) -> None:
+        """Nobody here uses these any more: what was borrowed goes back to its node, a block of one address to all."""
+        borrowed = self._loans.borrowed(network)
+        for address in addresses:
+            if address in borrowed:
+                await self._return(network, address)
+            elif (block := self.all.get(block_name(address.host()))) and block.spec.network == network:
+                await self._release(block)
 
     async def settle(self) -> None:
         """Wait until nothing is on its way to the store."""
@@ -210,8 +218,41 @@ class Blocks:
 
     # ---- what is known ----
 
+    def _heard(self, before: Block | None, now: Block | None) -> None:
+        self.on_change(before, now)
+        for network in {one.spec.network for one in (before, now) if one is not None}:
+            if of := self._networks.get(network):
+                self._follow(of, before, now)
+        if now and now.spec.asked and now.spec.node == self._me:
+            self._later(self._loans.answer(now.name))
+
+    def _follow(self, network: Network, before: Block | None, block: Block | None) -> None:
+        try:
+            self._ledger.define(network, self.mine(network.name))
+        except Conflict as problem:
+            # Somebody took away a block in which we have containers.
+            log.error("%s; claiming it again", problem)  # noqa: TRY400  # a person reads this
+            if before is not None and block is None:
+                self._deeds.keep(before)
+                self._later(self._deeds.claim(before))
+            return
+        for one in (before, block):
+            if one is not None and one.spec.node == self._me:
+                self._loans.reserve(one if one is block else replace(one, spec=replace(one.spec, spare=(), lent={})))
+
     def _takes(self, subnet: Subnet) -> bool:
         return subnet.nodes is None or subnet.nodes.matches(self._labels())
+
+    def _refuse_unfit(self, network: Network, fitting: list[Subnet], subnets: list[Subnet], wish: Address | None) -> None:
+        """Refuse what no block could help with: subnets of other nodes, an address that nobody may have."""
+        asked = [one for one in fitting if wish is None or one.cidr.holds(wish)]
+        if asked and not any(one in subnets for one in asked):
+            said = ", ".join(f"{key}={value}" for key, value in sorted(self._labels().items()))
+            shown = ", ".join(one.cidr for one in asked)
+            raise Invalid(f"network {network.name}: {shown} is not for node {self._me} (its labels: {said})", field="network")
+        if wish is not None:
+            for one in asked:
+                Pool(network.name, one, wish.host(), routed=network.spec.routed).wish(wish, Holder(""))
 
     def _pools(self, network: Network) -> list[Pool]:
         return list(self._ledger.pools(network.name))
@@ -223,58 +264,54 @@ class Blocks:
                 return True
         return False
 
-    def _follow(self, network: Network, before: Block | None, block: Block | None) -> None:
-        try:
-            self._ledger.define(network, self.mine(network.name))
-        except Conflict as problem:
-            # Somebody took away a block in which we have containers.
-            log.error("%s; claiming it again", problem)  # noqa: TRY400  # a person reads this
-            if before is not None and block is None:
-                self.all[before.name] = before
-                self._later(self._reclaim(before))
-            return
-        for one in (before, block):
-            if one is not None and one.spec.node == self._me:
-                self._reserve(one if one is block else replace(one, spec=replace(one.spec, spare=(), lent={})))
+    def _unused(self, network: Network) -> Iterator[str]:
+        """Blocks of this node in which nobody has an address, by name, and what it borrowed: block and address.
 
-    def _reserve(self, block: Block) -> None:
-        """Have the ledger keep from everybody what this node offers of a block, and what others have borrowed of it."""
-        if block.spec.node != self._me:
-            return
-        wanted = {f"{_SPARE}{one}": one for one in block.spec.spare} | {
-            f"{_LENT}{one}": Address(one) for one in block.spec.lent
-        }
-        pool = next((one for one in self._pools(self._networks[block.spec.network]) if one.cidr == block.spec.cidr), None)
-        if pool is None:
-            return
-        for address, holder in pool.holders.items():
-            if holder.name.startswith((_SPARE, _LENT)) and wanted.get(holder.name) != address:
-                self._ledger.release(holder.name)
-        for name, address in wanted.items():
-            try:
-                self._ledger.hold(block.spec.network, address, Holder(name, name))
-            except Conflict as problem:
-                log.error("block %s: %s", block.spec.cidr, problem)  # noqa: TRY400  # a person reads this
-
-    def _unused(self, network: Network) -> Iterator[Block]:
-        """Blocks of this node in which nobody has an address; the last of each family stays, to begin with."""
-        mine = {one.spec.cidr: one for one in self.of(network.name) if one.spec.node == self._me and not self._given(one)}
-        pools = [pool for pool in self._pools(network) if pool.cidr in mine]
-        used = {pool.cidr for pool in pools if pool.used > len(mine[pool.cidr].spec.spare)}
-        kept = {pool.family for pool in pools if pool.cidr in used}
-        for pool in pools:
-            if pool.cidr in used:
+        The last block of each family stays, to begin with.
+        """
+        mine = {one.spec.cidr: one for one in self._own(network.name)}
+        pools = {pool.cidr: pool for pool in self._pools(network)}
+        used = {cidr for cidr, pool in pools.items() if cidr in mine and pool.used > len(mine[cidr].spec.spare)}
+        kept = {cidr.family for cidr in used}
+        for cidr, block in mine.items():
+            if cidr in used or cidr not in pools:
                 continue
-            if pool.family in kept or pool.cidr.length == pool.subnet.bits:
-                yield mine[pool.cidr]
-            kept.add(pool.family)
+            if cidr.family in kept or cidr.length == pools[cidr].subnet.bits:
+                yield block.name
+            kept.add(cidr.family)
+        for address, name in self._loans.borrowed(network.name).items():
+            if (pool := pools.get(address.host())) and not pool.holders:
+                yield f"{name}/{address}"
 
-    def _exhausted(self, network: Network, family: Family) -> bool:
-        subnets = [one for one in network.spec.subnets if one.family == family]
-        return blocks.choose(subnets, self._taken(), self._me) is None
+    def _is_exhausted(self, network: Network, family: Family) -> bool:
+        return blocks.choose([one for one in network.spec.subnets if one.family == family], self._taken(), self._me) is None
 
     def _taken(self) -> list[Prefix]:
-        return [one.spec.cidr for one in self.all.values()]
+        """What no block can be made of: others, and the routers of networks that joined a parent's."""
+        routers = [one.router.host() for each in self._networks.values() if not each.spec.routed for one in each.spec.subnets]
+        return [*(one.spec.cidr for one in self.all.values()), *routers]
+
+    def _within(self, network: Network, subnets: list[Subnet]) -> list[Block]:
+        cidrs = [one.cidr for one in subnets]
+        return [one for one in self.of(network.name) if any(cidr.overlaps(one.spec.cidr) for cidr in cidrs)]
+
+    def _holder(self, network: Network, address: Address) -> Endpoint | None:
+        """The container of another node that has an address."""
+        there = (one for one in self.others() if one.spec.network == network.name)
+        return next((one for one in there if any(each.address == address for each in one.spec.addresses)), None)
+
+    def _exhausted(self, network: Network, subnets: list[Subnet], wish: Address | None, holder: Endpoint | None) -> Problem:
+        if wish is None:
+            return Exhausted(blocks.full(network.name, subnets, self.of(network.name)), field="network")
+        if holder:
+            return Conflict(f"{wish} is the address of {holder.display} on node {holder.spec.node}", field="addresses")
+        block = next((one for one in self.of(network.name) if one.spec.cidr.holds(wish)), None)
+        if block is None:
+            return Conflict(f"{wish} has just been taken by another node", field="addresses")
+        node = block.spec.lent.get(wish, block.spec.node)
+        alone = wish in block.spec.lent or block.spec.cidr == wish.host()
+        where = f"node {node} has {'it' if alone else block.spec.cidr}"
+        return Conflict(f"{wish} cannot be had: {where}, and does not lend it", field="addresses")
 
     # ---- what is done about it ----
 
@@ -283,153 +320,45 @@ class Blocks:
             cidr = blocks.choose(subnets, self._taken(), self._me, wish)
             if cidr is None:
                 return False
-            name = block_name(cidr)
-            made = Block(metadata=Meta(name=name), spec=BlockSpec(network=Name(network.name), cidr=cidr, node=self._me))
-            try:
-                (stored,) = await self._store.commit(Put(made, ""))
-            except Conflict:
-                await self._look(made)
-                if wish is not None:
-                    return False
-                continue
-            assert isinstance(stored, Block)
-            self.learn(stored, gone=False)
-            log.info("network %s: took %s", network.name, cidr)
-            return True
+            spec = BlockSpec(network=Name(network.name), cidr=cidr, node=self._me)
+            if await self._deeds.claim(Block(metadata=Meta(name=block_name(cidr)), spec=spec)):
+                log.info("network %s: took %s", network.name, cidr)
+                return True
+            if wish is not None:
+                return False
         raise Unavailable(f"network {network.name}: {_TRIES} blocks in a row were taken by others first; try again")
 
-    async def _recover(self, network: Network, subnets: list[Subnet], wish: Address | None) -> bool:
-        """Take back what this node offered itself."""
-        for block in self._within(network, subnets):
-            if block.spec.node == self._me and (spare := block.spec.spare) and (wish is None or wish in spare):
-                left = tuple(one for one in spare if one != wish) if wish else ()
-                return await self._swap(block, spare=left)
-        return False
-
-    async def _borrow(self, network: Network, subnets: list[Subnet], wish: Address | None) -> bool:
-        deadline = asyncio.get_running_loop().time() + _WAIT
-        while True:
-            for block in self._within(network, subnets):
-                if block.spec.node != self._me and (spare := block.spec.spare) and (wish is None or wish in spare):
-                    one = wish or spare[0]
-                    left = tuple(other for other in spare if other != one)
-                    if await self._swap(block, spare=left, lent={**block.spec.lent, str(one): self._me}):
-                        log.info("network %s: borrowed %s of %s", network.name, one, block.spec.node)
-                        return True
-                    break
-            else:
-                try:
-                    async with asyncio.timeout_at(deadline):
-                        await self._news.wait()
-                except TimeoutError:
-                    return False
-
-    def _within(self, network: Network, subnets: list[Subnet]) -> list[Block]:
-        cidrs = [one.cidr for one in subnets]
-        return [one for one in self.of(network.name) if any(cidr.overlaps(one.spec.cidr) for cidr in cidrs)]
-
-    async def _offer(self, network: Network, family: Family) -> None:
-        """Where no block is left, offer addresses that are not used; where one is, take the offer back."""
-        if not any(
-            one.spec.node == self._me and one.spec.cidr.family == family and not self._given(one)
-            for one in self.of(network.name)
-        ):
-            return
-        exhausted = self._exhausted(network, family)
-        for pool in self._pools(network):
-            block = self.all.get(block_name(pool.cidr))
-            if pool.family != family or block is None or block.spec.node != self._me or self._given(block):
-                continue
-            if not exhausted:
-                if block.spec.spare:
-                    await self._swap(block, spare=())
-                continue
-            count = min(_OFFER, (pool.free + len(block.spec.spare)) // 2) - len(block.spec.spare)
-            if count > 0:
-                await self._promise(block, pool, count)
-
-    async def _promise(self, block: Block, pool: Pool, count: int) -> None:
-        """Offer some addresses. They are kept from everybody here before anybody can read that they are offered."""
-        fresh = []
-        for _ in range(count):
-            address = pool.pick()
-            self._ledger.hold(block.spec.network, address, Holder(f"{_SPARE}{address}", f"{_SPARE}{address}"))
-            fresh.append(address)
-        if not await self._swap(block, spare=(*block.spec.spare, *fresh)):
-            for address in fresh:
-                self._ledger.release(f"{_SPARE}{address}")
+    async def _let_go(self, name: str) -> None:
+        """Give back a block, or an address of one that was borrowed."""
+        name, _, address = name.partition("/")
+        block = self.all.get(name)
+        if block and address:
+            await self._return(block.spec.network, Address(address))
+        elif block and not address and (not block.spec.spare or await self._deeds.swap(block, spare=())):
+            await self._release(self.all[name])
 
     async def _release(self, block: Block) -> None:
         """Give a block back: from now on nobody gets an address of it, whether the store has heard of it yet or not."""
-        network = self._networks.get(block.spec.network)
-        if network is None or block.name in self._leaving:
+        if block.spec.node == self._me:
+            await self._leave(block.spec.network, block.spec.cidr, lambda: self._deeds.erase(block))
+
+    async def _return(self, network: str, address: Address) -> None:
+        """Give back what was borrowed; the same holds for it."""
+        await self._leave(network, address.host(), lambda: self._loans.give_back(network, address))
+
+    async def _leave(self, name: str, cidr: Prefix, act: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        network = self._networks.get(name)
+        if network is None or cidr in self._leaving:
             return
-        self._leaving.add(block.name)
+        self._leaving.add(cidr)
         try:
-            self._ledger.define(network, self.mine(network.name))
-            await self._erase(block)
+            self._ledger.define(network, self.mine(name))
+            await act()
         except Conflict:
-            pass  # somebody got an address of it just now
+            pass  # somebody here has an address of it again
         finally:
-            self._leaving.discard(block.name)
-            self._ledger.define(network, self.mine(network.name))
-
-    def returned(self, network: str, addresses: Iterable[Address]) -> None:
-        """Nobody here has these any more."""
-        if network in self._networks:
-            self._later(self.give_back(network, addresses))
-
-    async def give_back(self, network: str, addresses: Iterable[Address]) -> None:
-        """Nobody here uses these any more: what was borrowed goes back to its node, a block of one address to all."""
-        for address in addresses:
-            for block in self.of(network):
-                if block.spec.lent.get(str(address)) == self._me:
-                    lent = {text: node for text, node in block.spec.lent.items() if text != str(address)}
-                    await self._swap(block, lent=lent)
-                elif block.spec.node == self._me and block.spec.cidr == address.host():
-                    await self._release(block)
-
-    async def _reclaim(self, block: Block) -> None:
-        try:
-            (stored,) = await self._store.commit(Put(block, ""))
-        except Problem as problem:
-            log.error("block %s, in which containers of this node live: %s", block.spec.cidr, problem)  # noqa: TRY400
-            return
-        assert isinstance(stored, Block)
-        self.learn(stored, gone=False)
-
-    async def _swap(self, block: Block, **changes: object) -> bool:
-        """Change a block if it is still what we know; else learn what it is."""
-        wanted = replace(block, spec=replace(block.spec, **changes))
-        try:
-            (stored,) = await self._store.commit(Put(wanted, block.metadata.resource_version))
-        except (Conflict, Missing):
-            await self._look(block)
-            return False
-        assert isinstance(stored, Block)
-        self.learn(stored, gone=False)
-        return True
-
-    async def _erase(self, block: Block) -> bool:
-        try:
-            (gone,) = await self._store.commit(Delete(Block.plural, block.key, block.metadata.resource_version))
-        except Missing:
-            gone = block
-        except Conflict:
-            await self._look(block)
-            return False
-        except Unavailable as problem:
-            log.warning("block %s is not given back yet: %s", block.spec.cidr, problem)
-            return False
-        self._notice(gone if isinstance(gone, Block) else block, gone=True)
-        return True
-
-    async def _look(self, block: Block) -> None:
-        found = await self._store.get(Block.plural, block.key)
-        if isinstance(found, Block):
-            self.learn(found, gone=False)
-        elif known := self.all.get(block.name):
-            self.learn(known, gone=True)
+            self._leaving.discard(cidr)
+            self._ledger.define(network, self.mine(name))
 
     def _later(self, act: Coroutine[Any, Any, object]) -> None:
         task = asyncio.create_task(_quietly(act))

@@ -205,10 +205,7 @@ class Cluster:
                 if why := routes.unreached(network, self._me.station, self._stations[name]):
                     yield f"network {network.name}: {why}"
         for name in sorted(self._vigil.silent):
-            dead = (
-                "and does not answer: nothing is sent to it" if name in self._vigil.dead else "but answers: its agent is away"
-            )
-            yield f"node {name} gives no sign of life, {dead}"
+            yield f"node {name} gives no sign of life{self._vigil.word(name)}"
 
     async def close(self) -> None:
         """Ask nobody any more."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,6 +87,14 @@ class Host:
         for key in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
             if sysctl.read(key) == "0":
                 sysctl.write(key, "1")
+
+    def announce(self, devices: Iterable[str]) -> None:
+        """Have the kernel tell neighbours of a new MAC of these at once: they remember the old one for many seconds."""
+        for device in devices:
+            for key in (f"net.ipv4.conf.{device}.arp_notify", f"net.ipv6.conf.{device}.ndisc_notify"):
+                with suppress(KernelError):  # one that is just going, or has no IPv6
+                    if sysctl.read(key) == "0":
+                        sysctl.write(key, "1")
 
     def forwards(self) -> bool:
         """Whether the host routes IPv4 packets."""

@@ -20,6 +20,8 @@ class Me:
         """``given``: the addresses by which others shall reach it; those of the uplink if there are none."""
         self.name, self._host, self._given, self._asked = name, host, tuple(given), bool(given)
         self.key = ""
+        self.devices: frozenset[str] = frozenset()
+        """The interfaces that have its addresses."""
         self.station = self._read()
 
     def refresh(self) -> bool:
@@ -74,7 +76,8 @@ class Me:
         else:
             uplinks = self._host.uplinks()
             addresses = [pair for pair in found if pair[0] in uplinks] or found
-        mtus = [self._host.mtu(name) for name, _ in addresses]
+        self.devices = frozenset(name for name, _ in addresses)
+        mtus = [self._host.mtu(name) for name in self.devices]
         return Station(self.name, _first(one for _, one in addresses), min(mtus, default=self._host.mtu()), self.key)
 
 

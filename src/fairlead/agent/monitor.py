@@ -111,22 +111,27 @@ class Monitor:
             return any(row.ifb == event.name for row in state.table(Limit).values())
         way = state.table(Tunnel).get(event.name) or state.table(Crypt).get(event.name)
         if way is not None:
-            return event.deleted or not event.link.up or event.link.mtu != way.mtu
+            mac = way.mac if isinstance(way, Tunnel) else event.link.mac
+            return event.deleted or not event.link.up or event.link.mtu != way.mtu or event.link.mac != mac
         row: Bridge | Link | None = state.table(Bridge).get(event.name) or self._node.at(event.name)
         if row is None:
             return False
         link = event.link
         if isinstance(row, Link):
             altered = bool(link.master) != bool(row.bridge) or link.arp
+        elif isinstance(row, Tunnel):
+            altered = link.mac != row.mac
         else:
             altered = link.snooping or link.reserved_learning
         return event.deleted or not link.up or link.mtu != row.mtu or altered
 
     def _differs_behind(self, near: NeighbourInfo, *, gone: bool) -> bool:
         """Whether what was told of a tunnel's other end is gone, or is now another thing."""
-        ends = [*self._ends(str(near.mac)), *self._ends(str(near.address))]
-        places = {place for row in ends for place in (row.remote, row.mac.link_local)}
-        return bool(ends) and (near.address in places if gone else near.address not in places)
+        ends = {row.key: row for row in (*self._ends(str(near.mac)), *self._ends(str(near.address)))}.values()
+        places = {(row.mac, place) for row in ends for place in (row.remote, row.mac.link_local)}
+        if gone:
+            return any(near.address == place for _, place in places)
+        return bool(ends) and (near.mac, near.address) not in places
 
     def _ends(self, word: str) -> list[Vtep]:
         """The tunnels' other ends of a MAC, or of the link-local address that it makes. There is one for each other node."""

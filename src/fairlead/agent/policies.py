@@ -138,7 +138,10 @@ class Policies:
 
     def shown(self) -> dict[str, Mapping[str, Thing]]:
         """All by kind and name, as people are shown them: this node among the nodes."""
-        machines = {**self.all[Machine.plural], self.here.name: self.here}
+        machines = dict(self.all[Machine.plural])
+        mine = machines.get(self.here.name)
+        if not (isinstance(mine, Machine) and mine.internal):  # nobody has told the store what this node is reached by
+            machines[self.here.name] = self.here
         nodes = {name: labelled(one) for name, one in machines.items() if isinstance(one, Machine)}
         return {**self.all, Machine.plural: nodes}
 

@@ -33,6 +33,8 @@ class Vigil:
     ) -> None:
         """``address`` is where a node is asked; ``judged`` is told of one that is dead, or lives again."""
         self.dead: set[str] = set()
+        self.answering: set[str] = set()
+        """Those of the silent that answered when they were last asked."""
         self._address, self._judged, self._ask = address, judged, ask
         self._asking: dict[str, asyncio.Task[None]] = {}
 
@@ -45,11 +47,18 @@ class Vigil:
         """These give no sign of life; all others do."""
         for name in [one for one in self._asking if one not in silent]:
             self._asking.pop(name).cancel()
+            self.answering.discard(name)
             if name in self.dead:
                 await self._judge(name, dead=False)
         for name in silent:
             if name not in self._asking:
                 self._asking[name] = asyncio.create_task(self._watch(name))
+
+    def word(self, name: str) -> str:
+        """What is known of a silent one, as the end of a sentence."""
+        if name in self.dead:
+            return ", and does not answer: nothing is sent to it"
+        return ", but answers: its agent is away" if name in self.answering else ": it is being asked"
 
     async def close(self) -> None:
         """Ask no more."""
@@ -66,6 +75,7 @@ class Vigil:
             address = self._address(name)
             answered = address is not None and await self._ask(address, _PAUSE)
             misses = 0 if answered else misses + 1
+            (self.answering.add if answered else self.answering.discard)(name)
             if misses == _MISSES and name not in self.dead:
                 await self._judge(name, dead=True)
             elif answered and name in self.dead:

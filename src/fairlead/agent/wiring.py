@@ -95,6 +95,7 @@ class Wiring:
         self.cluster = Cluster(self.shared, self.me, self.node, lambda: self.networks.all, self.blocks, crypt=self.encryption)
         self.networks.on_change = self.cluster.touch_network
         self.blocks.on_change = self._block_changed
+        self.blocks.others = self.cluster.remotes.values
         self.peerings = Peerings(self.shared, self.unreadable, lambda: self._ground().machines)  # what people wrote about BGP
         self.bgp = Bgp(settings.run, self.node, self.peerings, self._ground)  # what is said by it, and heard
         self.cluster.on_reroute = self.bgp.want
@@ -246,6 +247,7 @@ class Wiring:
 
     async def _moved(self) -> None:
         log.warning("this node is now reached by %s", ", ".join(self.me.station.addresses) or "nobody")
+        self.host.announce(self.me.devices)
         self.publish.want()
         self.bgp.want()
         await self.cluster.moved()
@@ -309,6 +311,8 @@ class Wiring:
     async def start(self) -> None:
         """Read, bring the kernel in line, listen; only then may containers start."""
         self.host.forward()
+        if self.clustered:
+            self.host.announce(self.me.devices)
         if self.orchestrated:  # it may take long, and whoever asks is told why
             await self._listen()
         await self.others.begin()

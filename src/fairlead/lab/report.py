@@ -13,7 +13,7 @@ from fairlead.api.client import Client
 from fairlead.model.address import FAMILIES, Address, Interface, Prefix
 from fairlead.model.errors import Problem
 from fairlead.model.meta import Value
-from fairlead.model.network import Driver
+from fairlead.model.network import Driver, Network
 
 from . import node, pods, reach
 from .lab import Lab
@@ -89,7 +89,7 @@ def report(lab: Lab, *, measure: bool = True) -> LabReport:
         name=of.name,
         created=of.created,
         store=of.spec.store.driver or StoreDriver.OWN,
-        network=of.network or "",
+        network=", ".join(one.name for one in of.read_objects() if isinstance(one, Network)) or of.network or "",
         driver=of.driver,
         subnets=tuple(SubnetReport(name=one.name, cidrs=one.cidrs, mtu=one.mtu or of.spec.mtu) for one in plan.subnets),
         machines=machines,

@@ -1,7 +1,8 @@
 """Block: addresses of one network that one node may give out, without asking anybody.
 
 A block is claimed by creating it, which the store lets one node alone do: its name is made from its addresses and nothing
-else. Where a network has no block left, nodes offer single addresses that they do not use; who takes one says so in the block.
+else. Where a network has no block left, nodes lend single addresses that they do not use: who takes one that is offered, or
+asks for one, says so in the block.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from .meta import GROUP, Object, Value
 class BlockSpec(Value, frozen=True, kw_only=True):
     """Whose it is. ``spare``: addresses that the node will not give out itself before it has taken them off this list.
 
-    ``lent``: addresses by the node that took them from the list. A lent address is reached through that node.
+    ``lent``: the nodes that were given addresses of it, by address. A lent address is reached through that node.
+    ``asked``: the address that a node asks to be lent, by node; "" if any will do. The block's node strikes it out.
     """
 
     network: Name
@@ -23,9 +25,11 @@ class BlockSpec(Value, frozen=True, kw_only=True):
     node: str
     spare: tuple[Address, ...] = ()
     lent: dict[str, str] = {}
+    asked: dict[str, str] = {}
 
     def __post_init__(self) -> None:
-        for field, addresses in (("spare", self.spare), ("lent", tuple(Address(one) for one in self.lent))):
+        lent, asked = ((*map(Address, texts),) for texts in (self.lent, filter(None, self.asked.values())))
+        for field, addresses in (("spare", self.spare), ("lent", lent), ("asked", asked)):
             for one in addresses:
                 if not self.cidr.holds(one):
                     raise ValueError(f"{field}: {one} is not in {self.cidr}")
