@@ -50,9 +50,9 @@ check: ## ruff, mypy and the import rules; no root
 	@$(call say,lint-imports: who may import whom); said=$$($(dir $(PYTHON))lint-imports --no-logo) || { echo "$$said"; exit 1; }
 
 .PHONY: unit
-unit: ## the quick tests, which need no root
+unit: ## the quick tests, with fewer examples; no root
 	@$(SETUP) test
-	@$(call say,tests: $(UNIT)); $(PYTEST) $(UNIT)
+	@$(call say,tests: $(UNIT)); HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-quick} $(PYTEST) $(TOGETHER) $(UNIT)
 
 .PHONY: $(LEVELS)
 $(LEVELS): test-%:

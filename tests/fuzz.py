@@ -34,8 +34,13 @@ TREES = st.recursive(
 """What JSON can say."""
 
 
+_ORDINARY = 6
+"""Examples of a fuzzer for each one of an ordinary property, at most."""
+
+
 def explore(check: Callable[..., None], examples: int, **strategies: st.SearchStrategy[Any]) -> None:
     """Run ``check`` on ``examples`` examples, or on new ones for FAIRLEAD_FUZZ_SECONDS."""
+    examples = min(examples, settings.default.max_examples * _ORDINARY)
     if not (seconds := float(os.environ.get("FAIRLEAD_FUZZ_SECONDS", "0"))):
         bounded = settings(
             max_examples=examples, deadline=None, suppress_health_check=_SLOW, phases=[Phase.generate, Phase.shrink]

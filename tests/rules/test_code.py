@@ -7,6 +7,7 @@ import io
 import re
 import tokenize
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from tests.tree import ROOT, tracked
@@ -44,13 +45,19 @@ Documented = Function | ast.ClassDef | ast.Module
 _SILENT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 
 
+@cache
+def parsed(source: str) -> ast.Module:
+    """The same tree for all rules."""
+    return ast.parse(source)
+
+
 def code_lines(source: str) -> set[int]:
     """The lines that hold code: no comments, no blank lines, no docstrings."""
     lines: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type not in _SILENT:
             lines.update(range(token.start[0], token.end[0] + 1))
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, Documented) and ast.get_docstring(node) is not None:
             lines.difference_update(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
     return lines
@@ -58,18 +65,21 @@ def code_lines(source: str) -> set[int]:
 
 def long_functions(source: str) -> dict[str, int]:
     """Functions over the limit with the lines of code in their bodies; a signature may be a table of its own."""
-    lines = code_lines(source)
-    sizes = {
-        node.name: len(lines & set(range(node.body[0].lineno, (node.end_lineno or 0) + 1)))
-        for node in ast.walk(ast.parse(source))
+    bodies = {
+        node.name: range(node.body[0].lineno, (node.end_lineno or 0) + 1)
+        for node in ast.walk(parsed(source))
         if isinstance(node, Function)
     }
+    if not (tall := {name: body for name, body in bodies.items() if len(body) > FUNCTION_LINES}):
+        return {}
+    lines = code_lines(source)
+    sizes = {name: len(lines & set(body)) for name, body in tall.items()}
     return {name: size for name, size in sizes.items() if size > FUNCTION_LINES}
 
 
 def broad_excepts(source: str) -> Iterator[str]:
     """Functions with a handler that swallows everything, and ``<module>`` for one outside any."""
-    tree = ast.parse(source)
+    tree = parsed(source)
     functions = [node for node in ast.walk(tree) if isinstance(node, Function)]
     for handler in (node for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler)):
         caught = handler.type
@@ -86,6 +96,8 @@ def name(path: Path, inside: str = "") -> str:
 
 def comments(source: str) -> list[str]:
     """Every comment."""
+    if "#" not in source:
+        return []
     return [token.string for token in tokenize.generate_tokens(io.StringIO(source).readline) if token.type == tokenize.COMMENT]
 
 
@@ -107,7 +119,7 @@ def test_nothing_is_caught_that_is_not_known() -> None:
 
 
 def test_a_module_says_what_it_is() -> None:
-    docstrings = {name(path): ast.get_docstring(ast.parse(path.read_text())) or "" for path in PYTHON if path not in TESTS}
+    docstrings = {name(path): ast.get_docstring(parsed(path.read_text())) or "" for path in PYTHON if path not in TESTS}
     assert [path for path, text in docstrings.items() if not re.search(r"[.:?](\s|$)", text)] == []
 
 
@@ -119,7 +131,7 @@ def test_what_is_public_has_a_docstring() -> None:
     public = [
         (path, node)
         for path in PACKAGE
-        for node in ast.parse(path.read_text()).body
+        for node in parsed(path.read_text()).body
         if isinstance(node, Function | ast.ClassDef) and not node.name.startswith("_")
     ]
     assert [name(path, node.name) for path, node in public if ast.get_docstring(node) is None] == []

@@ -284,5 +284,5 @@ class PoolModel(RuleBasedStateMachine):
         assert list(self.pool.freed) == self.freed
 
 
-PoolModel.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+PoolModel.TestCase.settings = settings(settings.default, stateful_step_count=40)
 TestPool = PoolModel.TestCase
