@@ -203,7 +203,7 @@ class Wiring:
 
     def _collector(self) -> Collector:
         links = self.programs.links if self.programs else {}
-        names = Names(self._everybody, self.host.addresses, lambda: self.node.state, links)
+        names = Names(self._everybody, self.host.addresses, self.cluster.machines.values, lambda: self.node.state, links)
         return Collector(self._observer(), names, rule=self.policies.rule)
 
     def _observer(self) -> Observer:
