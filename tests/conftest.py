@@ -31,8 +31,8 @@ SECONDS = 120
 BEFORE = pytest.StashKey[leftovers.Picture]()
 ORDER = ("rules", "unit", "worlds", "scenarios", "contracts", "kubernetes", "bpf", "kernel", "lab", "runtimes")
 
-# The same examples every time, so that a red run is the fault of the change; HYPOTHESIS_PROFILE=search looks for new ones, quick
-# takes a fifth of them, for every few minutes.
+# The same examples every time, so that a red run is the fault of the change; HYPOTHESIS_PROFILE=search looks for new ones,
+# and quick takes a fifth of them, for every few minutes.
 settings.register_profile("same", deadline=None, derandomize=True, database=None)
 settings.register_profile("search", deadline=None, max_examples=2000, print_blob=True)
 settings.register_profile("quick", deadline=None, derandomize=True, database=None, max_examples=20)

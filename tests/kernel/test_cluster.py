@@ -138,6 +138,7 @@ def test_containers_of_two_nodes_reach_each_other(town: Callable[..., Town], con
         eventually(lambda family=family: here.pings(address(at, family)), what=f"the way to the other node, IPv{family}")
         assert here.connects(address(at, family), 80)
         assert made.nodes[0].pings(address(at, family)), "the node itself reaches it"
+    eventually(lambda: two.client.flows(**{"from": "node/node1"}), what="another node is named where it is seen")
     assert not one.drift()
     assert not two.drift()
 

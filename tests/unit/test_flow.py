@@ -23,6 +23,8 @@ from fairlead.model.address import ContainerID, Interface, InterfaceName, Name
 from fairlead.model.endpoint import Endpoint, EndpointSpec, Sandbox
 from fairlead.model.errors import Invalid
 from fairlead.model.meta import Meta
+from fairlead.model.node import Node as Machine
+from fairlead.model.node import NodeAddress, NodeStatus
 
 
 def endpoint(name: str, *addresses: str, **labels: str) -> Endpoint:
@@ -139,7 +141,7 @@ def test_no_words_do_harm(words: dict[str, str]) -> None:
 
 def test_a_name_stays_until_somebody_else_has_the_address() -> None:
     holders: list[Endpoint] = [WEB]
-    names = Names(lambda: holders, lambda: ["10.0.0.1"], lambda: tuple(holders), {})
+    names = Names(lambda: holders, lambda: ["10.0.0.1"], list, lambda: tuple(holders), {})
     first = names.refresh()
     assert names.of(packed("10.0.0.1"), first) == "host"
     holders.clear()
@@ -152,9 +154,24 @@ def test_a_name_stays_until_somebody_else_has_the_address() -> None:
     assert names.of(packed("198.51.100.1"), last) == "world"
 
 
+def test_another_node_has_a_name() -> None:
+    addresses = NodeAddress(type="InternalIP", address="192.0.2.9"), NodeAddress(type="Hostname", address="b")
+    told = NodeStatus(addresses=addresses)
+    names = Names(list, lambda: ["192.0.2.1"], lambda: [Machine(metadata=Meta(name="b"), status=told)], object, {})
+    turn = names.refresh()
+    assert [names.of(packed(one), turn) for one in ("192.0.2.9", "192.0.2.1")] == ["node/b", "host"]
+    again = names.refresh()
+    assert names.of(packed("192.0.2.9"), again) == "node/b"
+    seen_so = record()._replace(source=names.of(packed("192.0.2.9"), turn))
+    assert (seen_so.flow().source.kind, seen_so.flow().source.node) == ("node", "b")
+    assert Query({"from": "node/b"}).matches(seen_so)
+    assert not Query({"from": "node/c"}).matches(seen_so)
+    assert not Query({"from": "b"}).matches(seen_so)
+
+
 def test_names_are_not_kept_without_end() -> None:
     holders: list[Endpoint] = []
-    names = Names(lambda: holders, list, object, {})
+    names = Names(lambda: holders, list, list, object, {})
     for at in range(5000):
         holders[:] = [endpoint(f"one{at}", f"10.1.{at >> 8}.{at & 255}/8")]
         turn = names.refresh()
@@ -177,7 +194,7 @@ def test_a_record_is_what_lies_in_the_ring() -> None:
 
 def test_a_batch_is_read_when_it_is_asked_for() -> None:
     links = {veth(WEB.name): 7}
-    names = Names(lambda: [WEB], list, tuple, links)
+    names = Names(lambda: [WEB], list, list, tuple, links)
     spoofed = seen("10.0.0.9", "10.0.0.2", kind=Kind.DROP, reason=Reason.FOREIGN_ADDRESS, rule=0)
     found = [seen("192.0.2.9", "10.0.0.2", rule=5), seen("192.0.2.9", "10.0.0.2", kind=Kind.CLOSE), spoofed]
     batch = Batch(raw(found), 100.0, (names, names.refresh()), {5: "shop/a ingress[0]"}.__getitem__)

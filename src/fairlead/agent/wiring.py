@@ -292,7 +292,14 @@ class Wiring:
 
     def _collector(self) -> Collector:
         links = self.programs.links if self.programs else {}
-        names = Names(self.endpoints.all.values, self.host.addresses, lambda: self.node.state, links, self.cluster.holder)
+        names = Names(
+            self.endpoints.all.values,
+            self.host.addresses,
+            self.cluster.machines.values,
+            lambda: self.node.state,
+            links,
+            self.cluster.holder,
+        )
         return Collector(self._observer(), names, rule=self.policies.rule)
 
     def _observer(self) -> Observer:

@@ -220,12 +220,13 @@ class Amount(Value, frozen=True, kw_only=True):
 
 
 class Peer(Value, frozen=True, kw_only=True):
-    """One end of a flow. ``kind``: endpoint, host or world; an endpoint is known by the name that people gave it."""
+    """One end of a flow. ``kind``: endpoint, host, node (another) or world; an endpoint is known by the name people gave it."""
 
     kind: str = ""
     endpoint: str = ""
     namespace: str = ""
     network: str = ""
+    node: str = ""
     labels: dict[str, str] = {}
     address: str = ""
     port: int = 0

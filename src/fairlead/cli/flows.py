@@ -48,7 +48,7 @@ class Transport(StrEnum):
     ICMPV6 = "icmpv6"
 
 
-_SIDE = "A container, namespace/container, address, prefix, `host` or `world`."
+_SIDE = "A container, namespace/container, address, prefix, `host`, `node/NAME` or `world`."
 
 
 @app.command(rich_help_panel="Node")
@@ -125,7 +125,7 @@ def _who(peer: Peer) -> str:
     if peer.kind == "endpoint":
         return clean(f"{peer.namespace}/{peer.endpoint}{port} ({peer.network})")
     address = f"[{peer.address}]" if ":" in peer.address and port else peer.address
-    return clean(f"{peer.kind} {address}{port}")
+    return clean(f"{f'node/{peer.node}' if peer.node else peer.kind} {address}{port}")
 
 
 def _amounts(one: Flow) -> str:

@@ -1,4 +1,4 @@
-"""From addresses to names: endpoints of this node, the host itself, the world.
+"""From addresses to names: endpoints, the host itself, other nodes, the world.
 
 A connection outlives its container by a moment: so the name of an address stays until somebody else gets the address.
 """
@@ -13,11 +13,12 @@ from time import monotonic
 from fairlead.desired import names
 from fairlead.model.address import Address
 from fairlead.model.endpoint import Endpoint
+from fairlead.model.node import Node
 
 Party = Endpoint | str
-"""An endpoint, ``host`` or ``world``."""
+"""An endpoint, ``host``, ``node/`` with another node's name, or ``world``."""
 
-HOST, WORLD = "host", "world"
+HOST, NODE, WORLD = "host", "node", "world"
 _MAPPED = bytes(10) + b"\xff\xff"
 _STALE = 2.0
 """Seconds for which the host's own addresses are taken as they were read."""
@@ -38,17 +39,18 @@ class Names:
         self,
         endpoints: Callable[[], Iterable[Endpoint]],
         host: Callable[[], Iterable[str]],
+        nodes: Callable[[], Iterable[Node]],
         version: Callable[[], object],
         links: Mapping[str, int],
         elsewhere: Callable[[str], Endpoint | None] = lambda _: None,
     ) -> None:
-        """``version`` answers with another object after every change of ``endpoints``; the ``host`` is asked now and then.
+        """``version`` answers with another object after every change of ``endpoints``; the others are asked now and then.
 
         ``links``: the number of each endpoint's interface, by name, as it is at any time. ``elsewhere`` answers with the
         endpoint of another node that has an address: there may be too many to list them.
         """
-        self._ask_endpoints, self._ask_host, self._ask_version, self._links = endpoints, host, version, links
-        self._elsewhere = elsewhere
+        self._ask_endpoints, self._ask_host, self._ask_nodes = endpoints, host, nodes
+        self._ask_version, self._links, self._elsewhere = version, links, elsewhere
         self._version: object = None
         self._read = 0.0
         self._turn = 0
@@ -82,17 +84,20 @@ class Names:
         return next((party for begin, party in reversed(known) if begin <= turn), known[0][1] if known else None)
 
     def _learn(self) -> None:
-        now: dict[bytes | int, Party] = {packed(one): HOST for one in self._ask_host()}
+        now: dict[bytes | int, Party] = {
+            packed(address): f"{NODE}/{one.name}" for one in self._ask_nodes() for address in one.addresses
+        }
+        now |= {packed(one): HOST for one in self._ask_host()}
         for endpoint in self._ask_endpoints():
             if index := self._links.get(names.veth(endpoint.name)):
                 now[index] = endpoint
             now |= {packed(one.address): endpoint for one in endpoint.spec.addresses}
         for key, party in now.items():
-            if self._now.get(key) is not party:
-                before = self._since.pop(key, ())  # what changed last is forgotten last
-                self._since[key] = (*before[1 - _KEPT :], (self._turn, party))
+            if (before := self._now.get(key)) is not party and before != party:
+                known = self._since.pop(key, ())  # what changed last is forgotten last
+                self._since[key] = (*known[1 - _KEPT :], (self._turn, party))
         for key in self._now.keys() - now.keys():
-            if self._now[key] == HOST:
+            if isinstance(self._now[key], str):
                 del self._since[key]
         self._now = now
         past = (key for key in tuple(self._since) if key not in now)

@@ -11,7 +11,7 @@ from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Invalid
 from fairlead.model.meta import check_label
 
-from .enrich import HOST, WORLD, Party, address
+from .enrich import Party, address
 from .record import DROPPED, FORWARDED, PROTOCOLS, Record, protocol, verdict
 
 LIMIT = 16384
@@ -59,7 +59,7 @@ class Query:
 
 
 class _Side:
-    """One end: ``host``, ``world``, a name, ``namespace/name``, an address or a prefix."""
+    """One end: ``host``, ``world``, ``node/name``, a name, ``namespace/name``, an address or a prefix."""
 
     def __init__(self, word: str, field: str) -> None:
         self._namespace, slash, self._name = word.rpartition("/")
@@ -69,14 +69,15 @@ class _Side:
         except ValueError:
             if not _NAME.fullmatch(word):
                 raise Invalid(
-                    f"{word[:80]!r} is not a container, namespace/container, address, prefix, host or world", field=field
+                    f"{word[:80]!r} is not a container, namespace/container, address, prefix, host, node/NAME or world",
+                    field=field,
                 ) from None
 
     def is_(self, party: Party, packed: bytes) -> bool:
         if self._prefix is not None:
             return _holds(self._prefix, packed)
         if isinstance(party, str):
-            return not self._namespace and self._name == party and party in {HOST, WORLD}
+            return party == (f"{self._namespace}/{self._name}" if self._namespace else self._name)
         return self._name in {party.display, party.container} and self._namespace in {"", party.metadata.namespace}
 
 

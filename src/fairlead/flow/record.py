@@ -177,7 +177,8 @@ def stamp(moment: float) -> str:
 def _peer(party: Party, packed: bytes, port: int) -> Peer:
     shown = address(packed)
     if isinstance(party, str):
-        return Peer(kind=party, address=shown, port=port)
+        kind, _, node = party.partition("/")
+        return Peer(kind=kind, node=node, address=shown, port=port)
     return Peer(
         kind="endpoint",
         endpoint=party.display,
