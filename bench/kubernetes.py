@@ -60,7 +60,7 @@ class Measured:
         begun = time.monotonic()
         self.agent = Agent(node, scratch, "--node", "node-0000", "--store", f"kubernetes://{config}")
         poll(self.agent.ready, _READY, "the agent is not ready")
-        self.synced = time.monotonic() - begun
+        self.synced, self.spent = time.monotonic() - begun, self.agent.busy()
         self._maps = Path(f"/proc/{self.agent.pid}/root{scratch}/run/bpf/maps")
 
     def watched(self) -> tuple[float, float]:
@@ -132,6 +132,7 @@ def main() -> None:
             failures = node.failures
     report = lib.Report("kubernetes", f"{NODES} nodes, {pods} pods, {POLICIES} policies, from one node", ("agent", "Cilium"))
     report.add("from the agent's start until it is ready", measured.synced, None, "s", lib.at_most("30 s", 30))
+    report.add("processor time for that", measured.spent, None, "s")
     report.add("memory of the agent", memory, CILIUM, "MB", lib.at_most("300 MB", 300))
     report.add("one core, 5 % of the pods changing a minute", share, None, "%", lib.at_most("20 %", 20))
     report.add("a label's change to the kernel, p50", lib.median(late), None, "ms")

@@ -25,7 +25,7 @@ HOST, PORT = "192.0.2.250", 6443
 
 Tree = dict[str, Any]
 
-_APPLY = "application/apply-patch+yaml"
+_APPLY, _MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
 _PLACES = {
     "Node": "/api/v1/nodes",
     "Namespace": "/api/v1/namespaces",
@@ -76,8 +76,8 @@ class Api:
         made = self.call("PATCH", f"{path}?{asked}", bare, _APPLY)
         if "status" not in tree:
             return made
-        about = {key: tree[key] for key in ("apiVersion", "kind", "status")} | {"metadata": {"name": meta["name"]}}
-        return self.call("PATCH", f"{path}/status?{asked}", about, _APPLY)
+        # Not by apply: a node's addresses are told apart by their types there, and two InternalIPs would be one.
+        return self.call("PATCH", f"{path}/status?fieldManager=kubelet", {"status": tree["status"]}, _MERGE)
 
     def delete(self, kind: str, name: str, namespace: str = "") -> None:
         """Have an object be no more, at once."""

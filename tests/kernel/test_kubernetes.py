@@ -21,6 +21,7 @@ from tests.kernel.test_cni import cni
 from tests.net import Containers, Namespace, kept
 from tests.wait import eventually
 
+SERVICE, WEB = "10.96.0.10", "10.244.2.77"
 CONF = {"cniVersion": "1.1.0", "name": "fairlead", **json.loads(conflist("default", "fairlead"))["plugins"][0]}
 
 
@@ -161,6 +162,7 @@ def told(api: Api) -> set[str]:
 @pytest.mark.deadline(180)
 def test_a_cluster_from_its_first_pod_to_a_node_that_leaves(cleanup: ExitStack, tmp_path: Path, containers: Containers) -> None:
     cluster = Cluster(cleanup, tmp_path, api, allocated=True)
+    proxied = kube_proxy(cluster.nodes[0])
     client, web, other, late = (containers.new(name) for name in ("client", "web", "other", "late"))
     cluster.namespace("shop")
     cluster.namespace("bank")
@@ -170,14 +172,15 @@ def test_a_cluster_from_its_first_pod_to_a_node_that_leaves(cleanup: ExitStack, 
     an_address_is_never_judged_by_the_old_pod(cluster, containers.new("again"))
     networks_that_people_wrote_are_used(cluster, containers.new("wide"), containers.new("six"))
     everything_is_said(cluster)
+    assert kube_proxy(cluster.nodes[0]) == proxied, "what is kube-proxy's is as it was"
     cluster.api.delete("Node", "node2")
     eventually(lambda: "10.244.2.0/24" not in routes(cluster.nodes[0]), what="a node that left has no route")
 
 
 def pods_talk_by_the_rules(cluster: Cluster, client: Namespace, web: Namespace, other: Namespace) -> None:
     cluster.run(1, client, "client", labels={"app": "client"})
-    ips = cluster.run(2, web, "web", labels={"app": "web"})
-    assert ips[0].startswith("10.244.2.")
+    ips = cluster.run(2, web, "web", labels={"app": "web"}, annotations={"fairlead.dev/addresses": WEB})
+    assert ips[0] == WEB
     assert ips[1].startswith("fd44:0:0:2::")
     for ip in ips:
         eventually(lambda ip=ip: client.pings(ip), what=f"the way to {ip}")
@@ -187,6 +190,8 @@ def pods_talk_by_the_rules(cluster: Cluster, client: Namespace, web: Namespace, 
     eventually(lambda: not other.connects(ips[0], 80, deadline=0.3), what="the policy is obeyed")
     assert client.connects(ips[0], 80)
     assert client.connects(ips[1], 80)
+    assert client.connects(SERVICE, 80), "kube-proxy leads to a pod of another node"
+    assert not other.connects(SERVICE, 80, deadline=0.3), "and past no policy"
     assert cluster.nodes[1].connects(ips[0], 80), "kubelet probes its pods whatever policies say"
     # labels of running pods and of namespaces, on the node that enforces and on others
     cluster.report(1, "client", ["10.244.1.200"], labels={"app": "nobody"})
@@ -197,6 +202,23 @@ def pods_talk_by_the_rules(cluster: Cluster, client: Namespace, web: Namespace, 
     eventually(lambda: not other.connects(ips[0], 80, deadline=0.3), what="another policy")
     cluster.namespace("bank", rich="yes")
     eventually(lambda: other.connects(ips[0], 80, deadline=0.3), what="another label of a namespace")
+
+
+def kube_proxy(node: Namespace) -> str:
+    """What kube-proxy has on a node, in both of its modes: it is made at the first call. A service leads to the web pod."""
+    if "kube-proxy" not in node.run("nft", "list", "tables"):
+        rules = f"""
+            table ip kube-proxy {{
+                chain services {{
+                    type nat hook prerouting priority dstnat; policy accept;
+                    ip daddr {SERVICE} tcp dport 80 dnat to {WEB}:80
+                }}
+            }}"""
+        node.run("nft", "-f", "-", stdin=rules)
+        node.run("iptables", "-N", "KUBE-FORWARD")
+        node.run("iptables", "-A", "FORWARD", "-j", "KUBE-FORWARD")
+    saved = [line for line in node.run("iptables-save").splitlines() if "KUBE" in line]
+    return "\n".join([node.run("nft", "list", "table", "ip", "kube-proxy"), *(line.partition(" [")[0] for line in saved)])
 
 
 def an_api_server_that_is_away_stops_nothing(cluster: Cluster, client: Namespace, late: Namespace, echo: Namespace) -> None:

@@ -13,11 +13,14 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from fairlead.agent.config import settings
+from fairlead.agent.main import _parser
 from fairlead.model.meta import kind
 from tests.kubernetes.server import definitions, real
 from tests.kubernetes.standin.resources import defined
 from tests.kubernetes.standin.schema import NotStructural, Schema
 from tests.tree import ROOT
+from tests.unit.test_cli_docs import read
 
 FOLDER = ROOT / "deploy/kubernetes"
 FILES = sorted(path for path in FOLDER.glob("**/*.yaml") if path.name != "kustomization.yaml")
@@ -53,6 +56,27 @@ def test_the_definitions_are_those_of_the_model() -> None:
 def test_the_whole_file_is_the_base() -> None:
     manifests = script("manifests")
     assert manifests.TARGET.read_text() == manifests.text(), "run .venv/bin/python scripts/manifests.py"
+
+
+def test_what_the_daemonset_starts_understands_its_words() -> None:
+    """Commands with what the ConfigMap says put in, as kubelet does."""
+    said = {**one("ConfigMap")["data"], "NODE_NAME": "n1"}
+    spec = one("DaemonSet")["spec"]["template"]["spec"]
+    (install,), (agent,) = spec["initContainers"], spec["containers"]
+
+    def words(container: dict[str, Any]) -> list[str]:
+        return [
+            re.sub(r"\$\((\w+)\)", lambda name: said[name[1]], word) for word in (*container["command"], *container["args"])
+        ]
+
+    assert words(agent)[:3] == ["python3", "-m", "fairlead.agent"]
+    given = vars(_parser().parse_args(words(agent)[3:]))
+    del given["log_level"]
+    assert settings(**given).kubernetes
+    assert settings(**given).pod_subnets == ()
+    program, *rest = words(install)
+    assert program == "fairlead"
+    read(rest)
 
 
 def test_a_type_without_a_schema_is_named() -> None:

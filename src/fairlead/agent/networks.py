@@ -53,16 +53,17 @@ class Networks:
             elif isinstance(thing, Broken):
                 self._unreadable.note((thing,))
 
-    async def ensure_defaults(self, *, ipv6: bool, first: tuple[str, NetworkSpec] | None = None) -> None:
-        """Create what exists after the first start: ``default``, or what is ``first`` in its place, ``host`` and ``none``."""
-        options = {"ipv6": "true"} if ipv6 else {}
-        for name, spec in (
-            first or (names.DEFAULT_NETWORK, NetworkSpec(options=options)),
-            ("host", NetworkSpec(driver=Driver.HOST)),
-            ("none", NetworkSpec(driver=Driver.NONE)),
-        ):
-            if name not in self.all and not self._unreadable.find(Network.plural, name):
-                await self._ensure(Network(metadata=Meta(name=name), spec=spec))
+    async def ensure_defaults(self, *, ipv6: bool, cluster: bool = False) -> None:
+        """Create what exists after the first start: ``host``, ``none``, and ``default``, unless a ``cluster`` makes its own."""
+        if not cluster:
+            await self.ensure(names.DEFAULT_NETWORK, NetworkSpec(options={"ipv6": "true"} if ipv6 else {}))
+        await self.ensure("host", NetworkSpec(driver=Driver.HOST))
+        await self.ensure("none", NetworkSpec(driver=Driver.NONE))
+
+    async def ensure(self, name: str, spec: NetworkSpec) -> None:
+        """Create a network unless there is one."""
+        if name not in self.all and not self._unreadable.find(Network.plural, name):
+            await self._ensure(Network(metadata=Meta(name=name), spec=spec))
 
     async def _ensure(self, wanted: Network) -> None:
         """Create a network, or take it from another node that was faster."""

@@ -13,6 +13,7 @@ the first do the same thing twice, which does no harm.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from fairlead.kit.suspects import Suspects
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 
 _CLUSTER_LENGTH = {4: 16, 6: 56}
 """The prefix length of a cluster's podCIDRs together, where nobody says: what kubeadm, k3s and most clouds begin with."""
+_SILENCE = 15.0
+"""Seconds after which a cluster that gave no podCIDRs gives none."""
 _DOUBT = 20.0
 """Seconds for which a block's node must have been gone."""
 
@@ -56,6 +59,7 @@ class Orchestrated:
         """``moved``: this node is reached otherwise."""
         self._settings, self._store, self.reports, self._moved = settings, store, reports, moved
         self._me, self._cluster, self._blocks, self._networks = me, cluster, blocks, networks
+        self._begun = time.monotonic()
         self._silent: set[str] = set()
         self._left: Suspects[tuple[str, str]] = Suspects(_DOUBT)
         self._refused: dict[str, Problem] = {}
@@ -67,12 +71,20 @@ class Orchestrated:
         ready = [one.name for one in machines if one.ready] or [one.name for one in machines]
         return min(ready, default=self._me.name) == self._me.name
 
-    @property
-    def pod_network(self) -> tuple[str, NetworkSpec]:
-        """The network that pods are on, as it is made where there is none."""
+    async def _ensure(self) -> None:
+        """Make the network that pods are on, if nobody has.
+
+        Where its addresses are left to the cluster it is waited for until that has said something, or clearly will not.
+        """
+        name = self._settings.pod_network
+        if name in self._networks.all or name in self._refused:
+            return
         subnets = self._settings.pod_subnets or _around(one for each in self._machines() for one in each.spec.pod_cidrs)
+        if not subnets and (self._me.name not in self._cluster.machines or time.monotonic() < self._begun + _SILENCE):
+            return
         spec = NetworkSpec(driver=Driver(self._settings.pod_driver), subnets=tuple(Subnet(cidr=one) for one in subnets))
-        return self._settings.pod_network, spec
+        await self._networks.ensure(name, spec)
+        self._allot({one.name: one.spec.pod_cidrs for one in self._machines()})
 
     def load(self, machines: Iterable[Stored]) -> None:
         """Take the nodes there are at a start, before the kernel follows."""
@@ -87,6 +99,10 @@ class Orchestrated:
         self._allot({one.name: one.spec.pod_cidrs for one in self._machines()})
         self._silent = {one.name for one in self._machines() if one.ready is None and one.status.conditions}
         await self._cluster.present(self._cluster.machines.keys() - self._silent)
+        try:
+            await self.tidy()
+        except Problem as problem:
+            log.warning("not done, the timer will: %s", problem)
 
     async def node(self, name: str, machine: Machine | None) -> None:
         """A node is new, another or gone."""
@@ -95,6 +111,7 @@ class Orchestrated:
         if silent != (name in self._silent) or machine is None:
             (self._silent.add if silent else self._silent.discard)(name)
         await self._cluster.present(self._cluster.machines.keys() - self._silent)
+        await self._ensure()
         if machine is not None and name == self._me.name and self._me.told(machine.internal):
             await self._moved()
 
@@ -123,6 +140,7 @@ class Orchestrated:
 
     async def tidy(self) -> None:
         """Say how it is, and free the blocks of nodes that have left the cluster. Harmless to repeat."""
+        await self._ensure()
         name = self._settings.pod_network
         lacking = "" if name in self._networks.all else str(self._refused.get(name, f"there is no network {name}"))
         reason, message = ("NoNetwork", lacking) if lacking else ("FairleadIsReady", "pods of this node are connected")

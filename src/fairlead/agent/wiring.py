@@ -331,9 +331,7 @@ class Wiring:
         if self.programs and nftables.present():
             nftables.remove(self.node.state.table(Bridge).values())
         fault.point("start.applied")
-        await self.networks.ensure_defaults(
-            ipv6=self.settings.ipv6, first=self.orchestrated.pod_network if self.orchestrated else None
-        )
+        await self.networks.ensure_defaults(ipv6=self.settings.ipv6, cluster=self.orchestrated is not None)
         fault.point("start.defaults")
         await self.garbage.reap()  # containers that ended while nobody looked
         await self.endpoints.resume()  # ports that were passing from one attachment to another

@@ -38,6 +38,11 @@ class Text(str):
         """Return the one spelling of ``text``; raise ``ValueError`` if it has none."""
         raise NotImplementedError
 
+    @classmethod
+    def spelt(cls, text: str) -> Self:
+        """What was made of canonical parts, and needs no second look: of addresses there can be very many."""
+        return str.__new__(cls, text)
+
 
 class Address(Text):
     """One IPv4 or IPv6 address, such as ``10.88.0.5`` or ``fd00::5``."""
@@ -68,7 +73,12 @@ class Address(Text):
 
     def host(self) -> Prefix:
         """The prefix that holds this address alone: a /32 or a /128."""
-        return Prefix(f"{self}/{32 if self.family == 4 else 128}")
+        return Prefix.spelt(f"{self}/{32 if self.family == 4 else 128}")
+
+    @property
+    def alone(self) -> Interface:
+        """The same with the length of an address alone, as a routed link carries it."""
+        return Interface.spelt(f"{self}/{32 if self.family == 4 else 128}")
 
 
 class Prefix(Text):
@@ -136,7 +146,7 @@ class Interface(Text):
     @property
     def address(self) -> Address:
         """The address alone."""
-        return Address(self.partition("/")[0])
+        return Address.spelt(self.partition("/")[0])
 
     @property
     def prefix(self) -> Prefix:

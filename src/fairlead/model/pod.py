@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 
 import msgspec
 
-from .address import ContainerID, Interface, InterfaceName, Name, NamedPort, PortName
+from .address import Address, ContainerID, Interface, InterfaceName, Name, NamedPort, PortName
 from .endpoint import Endpoint, EndpointSpec, Sandbox, endpoint_name
 from .meta import Meta, Object, Value
 
@@ -117,7 +117,7 @@ class Pod(Object, frozen=True, kw_only=True, tag="Pod", forbid_unknown_fields=Fa
     def _interfaces(self) -> Iterator[Interface]:
         for one in self.status.pod_ips:
             try:
-                yield Interface(f"{one.ip}/{128 if ':' in one.ip else 32}")
+                yield Address(one.ip).alone
             except ValueError:
                 continue
 

@@ -179,8 +179,7 @@ _CHAINS = """
 
 _BACK = """\
         ct status dnat {l3} saddr . {l3} daddr @reflect{n} masquerade
-        ct status dnat {l3} saddr {loopback} masquerade
-        ct status dnat {l3} saddr . {l3} daddr @kin{n} masquerade"""
+        ct status dnat {l3} saddr {loopback} masquerade"""
 
 _STAY = """\
         {l3} daddr . {l3} saddr @net{n} return"""

@@ -206,7 +206,7 @@ class Kubernetes:
 
     def _uninstalled(self, of: Resource) -> Unavailable:
         text = f"the cluster does not know {of.plural}.{of.api_version.partition('/')[0]}"
-        return Unavailable(f"{text}; install the definitions: kubectl apply --server-side -f deploy/kubernetes/crds.yaml")
+        return Unavailable(f"{text}; install the definitions: kubectl apply --server-side -f deploy/kubernetes/base/crds.yaml")
 
     def _stored(self, of: Resource, tree: Tree | None) -> Stored | None:
         return None if tree is None else self._reader.read(of, msgspec.json.encode(tree))
