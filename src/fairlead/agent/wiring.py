@@ -298,7 +298,7 @@ class Wiring:
             self.cluster.machines.values,
             lambda: self.node.state,
             links,
-            self.cluster.holder,
+            elsewhere=self.cluster.holder,
         )
         return Collector(self._observer(), names, rule=self.policies.rule)
 

@@ -42,6 +42,7 @@ class Names:
         nodes: Callable[[], Iterable[Node]],
         version: Callable[[], object],
         links: Mapping[str, int],
+        *,
         elsewhere: Callable[[str], Endpoint | None] = lambda _: None,
     ) -> None:
         """``version`` answers with another object after every change of ``endpoints``; the others are asked now and then.
