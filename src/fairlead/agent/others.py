@@ -49,8 +49,10 @@ class Others:
         """How far what is known can be trusted."""
         return self._known.state
 
-    async def begin(self) -> None:
-        """Know what there is."""
+    async def begin(self, holder: str) -> None:
+        """Know what there is. Raise ``Conflict`` if another machine has this node's name: it would have its addresses too."""
+        if self._shared:
+            await presence.sole(self._shared, self._settings.node, holder, self._settings.ttl)
         await self._known.begin()
 
     def all(self, plural: str) -> list[Stored]:

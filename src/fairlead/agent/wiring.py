@@ -210,7 +210,7 @@ class Wiring:
         self.host.forward()
         if self.clustered:
             self.host.announce(self.me.devices)
-        await self.others.begin()
+        await self.others.begin(self.host.boot)
         self.blocks.load(self.others.all(Block.plural))
         self.networks.load(self.others.all(Network.plural))  # pools before the endpoints that hold addresses of them
         await self.reservations.load()
