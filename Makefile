@@ -19,6 +19,8 @@ LEVELS := $(patsubst tests/%,test-%,$(wildcard tests/contracts tests/kubernetes 
 BENCHES := $(filter-out lib node ways crowd,$(basename $(notdir $(wildcard bench/[a-z]*.py))))
 
 PYTEST := $(PYTHON) -m pytest
+# Most tests wait for kernels and daemons: two at a time, a file each; those marked `alone` are.
+TOGETHER := -n 2 --dist loadfile --no-loadscope-reorder
 say = echo "==> $(1)"
 
 .PHONY: help
@@ -35,7 +37,7 @@ demo: ## install what is needed and show Fairlead at work (root)
 test: ## install what the tests need, run all of them, leave nothing behind (root)
 	@$(SETUP) test
 	@set +e; $(MAKE) check; check=$$?; \
-	$(call say,tests: all of them$(COMMA) one after another); $(PYTEST) --leftovers tests </dev/null; tests=$$?; \
+	$(call say,tests: all of them); $(PYTEST) $(TOGETHER) --leftovers tests </dev/null; tests=$$?; \
 	((check == 0)) || echo "make check failed: see above, before the tests" >&2; \
 	exit $$((check | tests))
 

@@ -11,11 +11,24 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests import leftovers, machine
+from tests import leftovers, machine, recorded
+from tests.recorded import (  # noqa: F401  # pytest finds its fixtures and hooks here
+    pytest_terminal_summary,
+    pytest_testnodedown,
+    record_figures,
+    record_matrix,
+)
 from tests.wait import eventually
+from tests.workers import (  # noqa: F401  # pytest finds its hooks here
+    pytest_configure_node,
+    pytest_runtest_protocol,
+    pytest_unconfigure,
+    worker,
+)
 
 HERE = Path(__file__).parent
 SECONDS = 120
+BEFORE = pytest.StashKey[leftovers.Picture]()
 ORDER = ("rules", "unit", "worlds", "scenarios", "contracts", "kubernetes", "bpf", "kernel", "lab", "runtimes")
 
 # The same examples every time, so that a red run is the fault of the change; HYPOTHESIS_PROFILE=search looks for new ones.
@@ -40,19 +53,29 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGHUP, stop)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Set up before all other fixtures of the session, so that it looks after all of them are gone."""
-    if not request.config.getoption("--leftovers"):
-        yield
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """What the machine looks like before any test, worker or fixture."""
+    if session.config.getoption("--leftovers") and worker(session.config) is None:
+        os.environ[leftovers.RUN] = str(os.getpid())
+        session.config.stash[BEFORE] = leftovers.picture()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Send what was recorded to the controller; there, when all is over, see what is left on the machine."""
+    recorded.send(session.config)
+    before = session.config.stash.get(BEFORE, None)
+    if before is None:
         return
-    os.environ[leftovers.RUN] = str(os.getpid())
-    before = leftovers.picture()
-    yield
     with suppress(AssertionError):  # the kernel lets go of a deleted namespace's devices a little later
         eventually(lambda: not leftovers.difference(before, leftovers.picture()), deadline=10)
     if told := leftovers.difference(before, leftovers.picture()):
-        pytest.fail("\n".join(told), pytrace=False)
+        terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+        assert terminal
+        report = pytest.TestReport("the whole run", ("tests", None, ""), {}, "failed", "\n".join(told), "teardown")
+        terminal.stats.setdefault("error", []).append(report)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -108,20 +131,3 @@ def _limit(item: pytest.Item) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-
-
-FIGURES = pytest.StashKey[list[str]]()
-
-
-@pytest.fixture
-def record_figures(pytestconfig: pytest.Config) -> list[str]:
-    """What is added here is printed at the end, whether tests print or not."""
-    return pytestconfig.stash.setdefault(FIGURES, [])
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """The figures that tests recorded."""
-    if figures := config.stash.get(FIGURES, []):
-        terminalreporter.section("figures")
-        for line in figures:
-            terminalreporter.line(line)

@@ -64,6 +64,7 @@ async def silence() -> None:
             task.cancel()
 
 
+@pytest.mark.alone
 @awaited
 async def test_what_is_held_is_seen_and_let_go_at_once(opened: Opened) -> None:
     async with opened.pair() as (store, other), seen(store) as watcher:

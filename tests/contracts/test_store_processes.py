@@ -79,6 +79,7 @@ async def test_of_several_processes_one_creates(shared: Opened) -> None:
         assert len((await store.list(ENDPOINTS)).objects) == 40
 
 
+@pytest.mark.alone
 @awaited
 async def test_what_another_process_commits_is_seen_at_once(shared: Opened) -> None:
     """By the median, since other work on the machine makes single ones late; docs/decisions has the percentiles."""

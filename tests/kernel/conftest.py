@@ -27,23 +27,6 @@ from tests.kernel.room import nft_nl, nl, room  # noqa: F401  # fixtures of the 
 from tests.kernel.speakers import cluster, lan  # noqa: F401  # fixtures of the tests of BGP
 from tests.net import Containers, Node, Outside, kept
 
-MATRIX = pytest.StashKey[dict[str, tuple[int, str]]]()
-
-
-@pytest.fixture
-def record_matrix(pytestconfig: pytest.Config) -> dict[str, tuple[int, str]]:
-    """Scenario to the number of its cells and a remark, printed as a table at the end."""
-    return pytestconfig.stash.setdefault(MATRIX, {})
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """What was killed at every step."""
-    if matrix := config.stash.get(MATRIX, {}):
-        terminalreporter.section("killed at every step")
-        for scenario, (cells, remark) in matrix.items():
-            terminalreporter.line(f"{scenario:32} {cells:4}  {remark}")
-        terminalreporter.line(f"{'cells':32} {sum(cells for cells, _ in matrix.values()):4}")
-
 
 @pytest.fixture
 def cleanup() -> Iterator[ExitStack]:

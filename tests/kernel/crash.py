@@ -168,6 +168,17 @@ class World:
         process, name = self.agent._process, endpoint_name(one.name, "eth0")
         eventually(lambda: process.poll() is not None or name not in self.stored("endpoints"), deadline=PATIENCE)
 
+    def wide(self, network: str, *, there: bool = True) -> None:
+        """Wait until the way on a network of several nodes is made, or taken back, or the agent is dead."""
+        assert self.agent._process
+        process = self.agent._process
+        eventually(lambda: process.poll() is not None or self._way(network) == {there}, deadline=PATIENCE)
+
+    def _way(self, network: str) -> set[bool]:
+        tunnels = {one["ifname"] for one in self.node.json("ip", "-json", "link", "show", "type", "vxlan")}
+        whole = self.node.run("ip", "route", "show", "proto", "102", "type", "unreachable")
+        return {names.tunnel(network) in tunnels, bool(whole)}
+
     def died(self) -> None:
         """Wait until the fault has ended the agent."""
         assert self.agent._process
@@ -230,6 +241,7 @@ class World:
         wanted = {names.veth(one.name) for one in _own(endpoints)}
         wanted |= {names.ifb(_host(one)) for one in endpoints if one.spec.bandwidth and one.spec.bandwidth.egress_rate}
         wanted |= {names.bridge(one) for one in networks if one.spec.driver == "bridge"}
+        wanted |= {names.tunnel(one.name) for one in networks if one.spec.driver == "vxlan"}
         assert {one["ifname"] for one in links} == wanted
         limited = {one["dev"] for one in queues if one["kind"] == "tbf"}
         allowed = {_host(one) for one in endpoints if one.spec.bandwidth and one.spec.bandwidth.ingress_rate}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fairlead.datapath.ebpf import programs
 from fairlead.kernel import process
 from tests.net import ECHO, PYTHON, Node, Outside
 from tests.wait import eventually
@@ -39,6 +40,7 @@ class Fairlead:
         for path in list(containers.iterdir()) if containers.exists() else ():
             self.attempt("rm", "-f", "-t", 0, path.name)
         self.attempt("down")
+        programs.remove(self.node.run_dir)  # what is pinned outlasts an agent; this one has no successor
 
 
 @pytest.fixture

@@ -374,6 +374,45 @@ class Create(Case):
         return True
 
 
+class CreateWide(Create):
+    """A network of several nodes is created: its tunnel, and what stands for all of it, are made by a task of their own."""
+
+    def ready(self) -> None:
+        """Nothing."""
+
+    def verb(self) -> None:
+        self._create()
+        self.world.wide("red")
+
+    def _create(self, **spec: object) -> bool:
+        return super()._create(driver="vxlan", **spec)
+
+
+class RemoveWide(CreateWide):
+    """A network of several nodes is deleted, and asked to be again."""
+
+    def ready(self) -> None:
+        assert self._create()
+        self.world.wide("red")
+        self.world.networks.add("red")
+
+    def verb(self) -> None:
+        self._delete()
+        self.world.wide("red", there=False)
+        self.world.networks.add("red")
+
+    def recovered(self) -> None:
+        if "red" not in self.world.stored("networks"):
+            self.world.networks.discard("red")
+        self.world.exactly()
+
+    def then(self) -> None:
+        assert self._delete()
+
+    def clear(self) -> None:
+        """Nothing is left to clear."""
+
+
 class Change(Create):
     """A network is changed."""
 
@@ -610,6 +649,8 @@ SCENARIOS: dict[str, Callable[[World, Namespace], Any]] = {
     "network changed": Change,
     "network refused": CreateRefused,
     "network deleted": Remove,
+    "network of many nodes created": CreateWide,
+    "network of many nodes deleted": RemoveWide,
     "purge": Purge,
     "policy applied": Ruled,
     "policy deleted": Freed,

@@ -6,6 +6,8 @@ import os
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.kernel.agents import Agent
 from tests.kernel.traffic import Traffic
 from tests.net import Containers, Node, Outside
@@ -29,6 +31,7 @@ def cpu(pid: int) -> float:
     return (int(words[11]) + int(words[12])) / _TICKS
 
 
+@pytest.mark.alone
 def test_twenty_reloads_in_five_seconds(
     agent: Agent, node: Node, outside: Outside, containers: Containers, record_figures: list[str]
 ) -> None:

@@ -37,6 +37,7 @@ BREAKS: dict[str, Break] = {
 }
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("what", BREAKS)
 def test_it_comes_back_within_a_second(agent: Agent, node: Node, outside: Outside, containers: Containers, what: str) -> None:
     agent.network("blue", "10.50.0.0/24", "fd50::/64")
