@@ -71,15 +71,6 @@ class TestEtcd:
         assert town.pod("cut-1").reaches(town.pod("cut-2"))
 
 
-@pytest.mark.needs("etcd")
-def test_one_member_is_enough(lab: Labs) -> None:
-    with lab.own(nodes=1, store="etcd") as town:
-        assert town.pod(1).reaches(town.outside)
-        town.stop("node1")
-        town.start("node1")
-        assert town.pod(1).reaches(town.outside)
-
-
 def test_etcd_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = shape.spec(shape.Underlay.L2, 1, store=Store(driver=StoreDriver.ETCD))
     monkeypatch.setattr(store, "PROGRAM", "no-such-etcd")

@@ -57,8 +57,13 @@ class Others:
         """How far what is known can be trusted."""
         return self._known.state
 
-    async def begin(self) -> None:
-        """Know what there is. A cluster's node has nothing to do before it does, and waits for it however long that takes."""
+    async def begin(self, holder: str) -> None:
+        """Know what there is. A cluster's node has nothing to do before it does, and waits for it however long that takes.
+
+        ``Conflict`` if another machine has this node's name: it would have its addresses too. (Kubernetes sees to that itself.)
+        """
+        if self._shared and self._orchestrated is None:
+            await presence.sole(self._shared, self._settings.node, holder, self._settings.ttl)
         await self._known.begin(endless=self._orchestrated is not None)
 
     @property

@@ -322,7 +322,7 @@ class Wiring:
             self.host.announce(self.me.devices)
         if self.orchestrated:  # it may take long, and whoever asks is told why
             await self._listen()
-        await self.others.begin()
+        await self.others.begin(self.host.boot)
         await self._load()
         await self.node.apply()  # restart, repair and upgrade are this one call
         if not self.programs and programs.present(self.settings.run):  # the last agent's plane

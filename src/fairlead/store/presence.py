@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from typing import Final, NamedTuple, NoReturn, Protocol
 
 from fairlead.kit.backoff import Backoff
@@ -34,6 +34,8 @@ _LEAST, _MOST = 1.0, 3600.0
 _LONGEST = 253
 _RENEWALS = 3
 _AGAIN = 0.2
+_SOON = 2.0
+"""Seconds in which a store says who is alive."""
 
 
 class Hold:
@@ -66,6 +68,29 @@ async def stay(presence: Presence, name: str, holder: str, ttl: float = TTL) -> 
         except Unavailable as problem:
             log.warning("%s is not held, others may take it for gone: %s", name, problem)
         await asyncio.sleep(backoff.next())
+
+
+async def sole(presence: Presence, name: str, holder: str, ttl: float = TTL) -> None:
+    """Return once nobody else holds a machine's name, as its own earlier boot may for a while, or nobody can tell.
+
+    ``Conflict`` if somebody goes on holding it: another machine has the same name.
+    """
+    held = False
+    try:
+        async with asyncio.timeout(_SOON) as patience, aclosing(presence.present()) as turns:
+            async for holders in turns:
+                if holders.get(name, holder) == holder:
+                    return
+                if not held:
+                    log.warning("node %s gives signs of life from another machine or boot: waiting for their end", name)
+                    patience.reschedule(asyncio.get_running_loop().time() + ttl + _SOON)
+                held = True
+    except TimeoutError:
+        if held:
+            said = f"another machine is node {name} and gives signs of life; give this one a name of its own: --node NAME"
+            raise Conflict(said, field="node") from None
+    except Unavailable as problem:
+        log.warning("nobody can tell whether another machine is node %s: %s", name, problem)
 
 
 def check(name: str, holder: str, ttl: float) -> None:
