@@ -179,6 +179,12 @@ class World:
         whole = self.node.run("ip", "route", "show", "proto", "102", "type", "unreachable")
         return {names.tunnel(network) in tunnels, bool(whole)}
 
+    def made_up_for(self) -> None:
+        """Wait until no DEL is left that came while the agent was away, or the agent is dead."""
+        assert self.agent._process
+        process, left = self.agent._process, self.node.state_dir / "pending-del"
+        eventually(lambda: process.poll() is not None or not any(left.iterdir()), deadline=PATIENCE)
+
     def died(self) -> None:
         """Wait until the fault has ended the agent."""
         assert self.agent._process

@@ -100,7 +100,7 @@ def test_collections_and_starts_at_once_never_take_a_live_container(agent: Agent
             status, result = cni(node, "ADD", one, USED)
             assert status == 0, result
             given.append(result["ips"][0]["address"])
-            assert one.pings("10.208.0.1")
+            eventually(lambda: one.pings("10.208.0.1"), deadline=3)
             assert cni(node, "ADD", one, USED)[1]["ips"][0]["address"] == given[-1]
             assert cni(node, "DEL", one, USED)[0] == 0
         assert cni(node, "ADD", one, USED)[0] == 0
