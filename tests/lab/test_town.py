@@ -34,6 +34,28 @@ def test_one_file_is_the_store_of_both(town: Town) -> None:
     assert len(inodes) == 1
 
 
+def test_a_policy_is_every_node_s(town: Town) -> None:
+    """Written on one node, it holds on another, and what it drops there has the name of who asked."""
+    policy = """
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: beside, namespace: default}
+spec: {podSelector: {matchLabels: {node: node2}}, ingress: [{from: [{podSelector: {matchLabels: {node: node2}}}]}]}
+"""
+    one, other, beside = town.pod(1), town.pod(2), town.pod(2, 2)
+    assert one.reaches(other)
+    assert cli("exec", "--name", town.name, "node1", "--", "fairlead", "apply", "-f", "-", stdin=policy).returncode == 0
+    try:
+        assert one.misses(other)
+        assert beside.reaches(other)
+        dropped = town.fairlead("node2", "flows", "--verdict", "dropped", "--from", one.name, "--to", other.name)
+        assert "DROPPED (denied by policy) (default deny)" in dropped
+        assert "kernel" in town.fairlead("node2", "policy", "explain", one.name, f"{other.name}:80")
+    finally:
+        town.fairlead("node2", "delete", "netpol", "beside")
+    assert one.reaches(other)
+
+
 def test_a_command_sees_its_node_and_no_other(town: Town) -> None:
     assert town.run("node1", "hostname") == "node1\n"
     assert {link["ifname"] for link in town.json("outside", "ip", "-json", "link")} == {"lo", "eth0"}

@@ -14,6 +14,7 @@ apiVersion: fairlead.dev/v1
 kind: Lab
 spec:
   families: [4, 6]
+  plane: nftables
   subnets: [{name: east}, {name: west, mtu: 1400}, {name: beyond}]
   routers: [{name: r1, subnets: [east, beyond]}, {name: r2, subnets: [west]}]
   links: [{routers: [r1, r2]}]
@@ -88,6 +89,7 @@ class TestTopologyFile:
         assert client.misses(web)
         assert web.reaches(far)
         assert client.reaches(far)
+        assert "DROPPED (denied by policy) (default deny)" in town.fairlead("a", "flows", "--from", "far", "--to", "web")
 
     def test_a_partition_over_two_routers(self, town: Town) -> None:
         client, far = town.pod("client"), town.pod("far")

@@ -89,7 +89,7 @@ def test_long_lists_are_said_shortly() -> None:
 THINGS = st.lists(ANYTHING, max_size=8)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=settings().max_examples // 2, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(THINGS, st.lists(ANY_POLICY, min_size=1, max_size=2), st.booleans())
 def test_it_tells_what_the_reference_says(things: list[Any], change: list[Any], forth: bool) -> None:
     before, after = (latest(things), latest([*things, *change]))

@@ -33,7 +33,7 @@ from tests.unit.policy_world import (
 
 THINGS = st.lists(POLICIES | ENDPOINTS | MADE, max_size=9) | st.lists(ANYTHING, max_size=10) | DENSE
 HISTORIES = st.lists(st.tuples(st.booleans(), st.lists(ANYTHING | BROKEN, min_size=1, max_size=3)), max_size=6)
-CHECKED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+CHECKED = settings(max_examples=settings().max_examples // 2, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @CHECKED
