@@ -252,3 +252,26 @@ def test_what_was_borrowed_is_not_given_back_under_a_new_container() -> None:
             await node.end()
 
     asyncio.run(play())
+
+
+def test_what_is_offered_to_others_is_had_back_by_who_names_it() -> None:
+    async def play() -> None:
+        store, of, witness = Memory(), network(27), Witness()
+        owner, other = (Node(name, store, of, witness, random.Random(0)) for name in ("owner", "other"))  # noqa: S311
+        for node in (owner, other):
+            await node.begin()
+            await node._claim(f"{node.name}-first")
+        while len(owner.blocks.of("farm")) < 2:  # all there are
+            await asyncio.sleep(0)
+        await owner.blocks.tidy()
+        offered = next(one for one in owner.blocks.of("farm") if one.spec.node == "owner").spec.spare
+        with pytest.raises(Lacking) as lacking:
+            owner.ledger.allocate("farm", Holder("named"), wishes=[offered[1]])
+        await owner.blocks.more(of, lacking.value, lambda _: True)
+        assert owner.ledger.allocate("farm", Holder("named"), wishes=[offered[1]])[0].address == offered[1]
+        left = next(one for one in owner.blocks.of("farm") if one.spec.node == "owner").spec.spare
+        assert {*left} == {*offered} - {offered[1]}, "the rest is still offered"
+        for node in (owner, other):
+            await node.end()
+
+    asyncio.run(play())

@@ -78,17 +78,7 @@ def test_a_host_can_crash_too(town: Town) -> None:
     assert one.reaches(town.outside)
 
 
-def test_one_node_more(lab: Labs) -> None:
-    with lab.own(nodes=1) as town:
-        assert told("add", "--name", town.name, "--label", "zone=east") == "node2\n"
-        assert town.pod(2).reaches(town.pod(1))
-        assert town.pod(1).reaches(town.pod(2))
-        assert town.pod(2).reaches(town.outside)
-        said = json.loads(told("status", "--name", town.name, "-o", "json"))
-        assert next(one for one in said["machines"] if one["name"] == "node2")["labels"] == {"zone": "east"}
-
-
-def test_a_node_that_cannot_be_added_leaves_the_lab_as_it_was(lab: Labs) -> None:
+def test_one_node_more_and_one_that_cannot_be_added_and_leaves_the_lab_as_it_was(lab: Labs) -> None:
     with lab.own(nodes=1, underlay="l3") as town:
         before, routes = ports(town), town.run("router", "ip", "route")
         links = town.run("router", "ip", "-brief", "link")
@@ -98,8 +88,12 @@ def test_a_node_that_cannot_be_added_leaves_the_lab_as_it_was(lab: Labs) -> None
         assert ports(town) == before
         assert (town.run("router", "ip", "route"), town.run("router", "ip", "-brief", "link")) == (routes, links)
         assert [one.name for one in town.lab.record.spec.nodes] == ["node1"]
-        town.add("node2")
+        assert told("add", "--name", town.name, "--label", "zone=east") == "node2\n"
         assert town.pod(2).reaches(town.pod(1))
+        assert town.pod(1).reaches(town.pod(2))
+        assert town.pod(2).reaches(town.outside)
+        said = json.loads(told("status", "--name", town.name, "-o", "json"))
+        assert next(one for one in said["machines"] if one["name"] == "node2")["labels"] == {"zone": "east"}
 
 
 def test_what_makes_no_sense_is_refused(town: Town) -> None:

@@ -23,8 +23,9 @@ def pods(node: str, *networks: str) -> str:
 
 
 def beside(*families: int) -> str:
-    """Two nodes on one switch."""
+    """Two nodes on one switch; containers of network ``other`` have the family that the nodes have not."""
     ways = ("vxlan", "host-gw", "bgp")
+    more = tuple({4, 6} - {*families})
     return f"""
 apiVersion: fairlead.dev/v1
 kind: Lab
@@ -32,9 +33,14 @@ spec:
   families: {list(families)}
   hosts: [{{name: world}}]
   nodes:
-    - {{name: a, pods: {pods("a", *ways)}}}
-    - {{name: b, pods: {pods("b", *ways)}}}
-""" + "".join(network(60 + at, one, families, driver=one) for at, one in enumerate(ways))
+    - {{name: a, pods: {pods("a", *ways, "other")}}}
+    - {{name: b, pods: {pods("b", *ways, "other")}}}
+""" + "".join(
+        (
+            *(network(60 + at, one, families, driver=one) for at, one in enumerate(ways)),
+            network(64, "other", more, driver="vxlan"),
+        )
+    )
 
 
 def mixed() -> str:
@@ -86,6 +92,12 @@ class TestBeside:
             else:
                 assert f"via {town.machine('b').address(family)} dev eth0" in found  # type: ignore[arg-type]
                 assert ("proto bird" in found) is (driver == "bgp")
+
+    def test_a_tunnel_carries_the_other_family_too(self, town: Town, families: tuple[int, ...]) -> None:
+        one, other = town.pod("other-a"), town.pod("other-b")
+        assert {at.family for at in one.addresses} == {4, 6} - {*families}
+        assert one.reaches(other)
+        assert other.reaches(one)
 
     def test_a_partition_parts_them_all_and_heals(self, town: Town) -> None:
         pairs = [(town.pod(f"{one}-a"), town.pod(f"{one}-b")) for one in ("vxlan", "host-gw", "bgp")]

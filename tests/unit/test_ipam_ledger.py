@@ -208,7 +208,7 @@ def test_restoring_names_what_does_not_fit() -> None:
     assert isinstance(problems[0], Conflict)
     assert one.held("f:eth0") == ("10.0.0.7/24",)
     assert one.pools()[0].freed == ("10.0.0.2", "10.0.0.9")
-    assert holder_of(endpoint("a")) == ("a:eth0", "a")
+    assert holder_of(endpoint("a")) == Holder("a:eth0", "a")
 
 
 @settings(max_examples=60, deadline=None)

@@ -260,7 +260,7 @@ class Blocks:
     def _free(self, network: Network, subnets: Iterable[Subnet], wish: Address | None) -> bool:
         cidrs = [one.cidr for one in subnets]
         for pool in self._pools(network):
-            if pool.subnet.cidr in cidrs and (pool.cidr.holds(wish) if wish else pool.free):
+            if pool.subnet.cidr in cidrs and (pool.cidr.holds(wish) and not pool.yields(wish) if wish else pool.free):
                 return True
         return False
 

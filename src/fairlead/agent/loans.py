@@ -208,4 +208,5 @@ class Loans:
             return None
 
     def _keep(self, block: Block, name: str, address: Address, borrower: str = "") -> None:
-        self._ledger.hold(block.spec.network, address, Holder(name, f"node {borrower}" if borrower else name))
+        holder = Holder(name, f"node {borrower}" if borrower else name, yields=name.startswith(_SPARE))
+        self._ledger.hold(block.spec.network, address, holder)

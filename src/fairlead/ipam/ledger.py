@@ -80,6 +80,8 @@ class _Asked(NamedTuple):
         if self.shared and not any(pool.cidr.holds(wish) for pool in self.pools):
             raise Exhausted(f"{wish} is in no block of this node")
         pool = _pool(self.network, self.pools, wish)
+        if self.shared and pool.yields(wish):
+            raise Exhausted(f"{wish} is set aside for other nodes")
         return pool, pool.wish(wish, self.holder)
 
     def _next(self, pools: Sequence[Pool], within: Spans | None) -> tuple[Pool, Address]:

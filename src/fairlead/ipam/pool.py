@@ -34,10 +34,11 @@ _END = 1 << 128
 
 
 class Holder(NamedTuple):
-    """Who has an address: the endpoint's name, and how people know it."""
+    """Who has an address: the endpoint's name, and how people know it. ``yields``: it is only set aside."""
 
     name: str
     display: str = ""
+    yields: bool = False
 
     def __str__(self) -> str:
         return f"{self.display} ({self.name})" if self.display and self.display != self.name else self.name
@@ -127,6 +128,11 @@ class Pool:
         if (mine := self._held.get(holder.name, number)) != number:
             raise Conflict(f"{holder} already holds {self._address(mine)} of {self.cidr}; give it back before taking {address}")
         return address
+
+    def yields(self, address: Address) -> bool:
+        """Whether an address is held by one who can be asked to give it back."""
+        holder = self._holders.get(int(address.ip))
+        return holder is not None and holder.yields
 
     def take(self, holder: Holder, address: Address | None = None, within: Spans | None = None) -> Address:
         """Give the holder an address: the one wished for, or the next. Again, it is the one it has."""
