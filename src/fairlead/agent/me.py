@@ -20,6 +20,7 @@ class Me:
         """``given``: the addresses by which others shall reach it; those of the uplink if there are none."""
         self.name, self._host, self._given, self._asked = name, host, tuple(given), bool(given)
         self.key = ""
+        self._told: frozenset[Address] = frozenset()
         self.station = self._read()
 
     def refresh(self) -> bool:
@@ -34,8 +35,7 @@ class Me:
         """
         if self._asked:
             return False
-        have = {one.address for _, one in self._host.global_addresses()}
-        self._given = tuple(one for one in addresses if one in have)
+        self._told = frozenset(addresses)
         return self.refresh()
 
     def node(self, before: Node | None) -> Node:
@@ -73,7 +73,8 @@ class Me:
                 addresses.append(device)
         else:
             uplinks = self._host.uplinks()
-            addresses = [pair for pair in found if pair[0] in uplinks] or found
+            addresses = [pair for pair in found if pair[1].address in self._told]
+            addresses = addresses or [pair for pair in found if pair[0] in uplinks] or found
         mtus = [self._host.mtu(name) for name, _ in addresses]
         return Station(self.name, _first(one for _, one in addresses), min(mtus, default=self._host.mtu()), self.key)
 
