@@ -22,6 +22,7 @@ class Me:
         self.key = ""
         self.devices: frozenset[str] = frozenset()
         """The interfaces that have its addresses."""
+        self._told: frozenset[Address] = frozenset()
         self.station = self._read()
 
     def refresh(self) -> bool:
@@ -36,8 +37,7 @@ class Me:
         """
         if self._asked:
             return False
-        have = {one.address for _, one in self._host.global_addresses()}
-        self._given = tuple(one for one in addresses if one in have)
+        self._told = frozenset(addresses)
         return self.refresh()
 
     def node(self, before: Node | None) -> Node:
@@ -75,7 +75,8 @@ class Me:
                 addresses.append(device)
         else:
             uplinks = self._host.uplinks()
-            addresses = [pair for pair in found if pair[0] in uplinks] or found
+            addresses = [pair for pair in found if pair[1].address in self._told]
+            addresses = addresses or [pair for pair in found if pair[0] in uplinks] or found
         self.devices = frozenset(name for name, _ in addresses)
         mtus = [self._host.mtu(name) for name in self.devices]
         return Station(self.name, _first(one for _, one in addresses), min(mtus, default=self._host.mtu()), self.key)

@@ -55,14 +55,17 @@ class Orchestrated:
         blocks: Blocks,
         networks: Networks,
         moved: Callable[[], Awaitable[None]],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``moved``: this node is reached otherwise."""
+        self._clock = clock
         self._settings, self._store, self.reports, self._moved = settings, store, reports, moved
         self._me, self._cluster, self._blocks, self._networks = me, cluster, blocks, networks
-        self._begun = time.monotonic()
+        self._begun = clock()
         self._silent: set[str] = set()
-        self._left: Suspects[tuple[str, str]] = Suspects(_DOUBT)
+        self._left: Suspects[tuple[str, str]] = Suspects(_DOUBT, clock)
         self._refused: dict[str, Problem] = {}
+        self._bare: dict[str, Network] = {}
 
     @property
     def first(self) -> bool:
@@ -80,14 +83,15 @@ class Orchestrated:
         if name in self._networks.all or name in self._refused:
             return
         subnets = self._settings.pod_subnets or _around(one for each in self._machines() for one in each.spec.pod_cidrs)
-        if not subnets and (self._me.name not in self._cluster.machines or time.monotonic() < self._begun + _SILENCE):
+        if not subnets and (self._me.name not in self._cluster.machines or self._clock() < self._begun + _SILENCE):
             return
         spec = NetworkSpec(driver=Driver(self._settings.pod_driver), subnets=tuple(Subnet(cidr=one) for one in subnets))
         await self._networks.ensure(name, spec)
         self._allot({one.name: one.spec.pod_cidrs for one in self._machines()})
 
-    def load(self, machines: Iterable[Stored]) -> None:
-        """Take the nodes there are at a start, before the kernel follows."""
+    def load(self, machines: Iterable[Stored], networks: Iterable[Stored]) -> None:
+        """Take the nodes there are at a start, before the kernel follows, and the networks that are not whole."""
+        self._bare = {one.name: one for one in networks if isinstance(one, Network) and not whole(one)}
         known = [one for one in machines if isinstance(one, Machine)]
         for one in known:
             if one.name == self._me.name:
@@ -117,6 +121,7 @@ class Orchestrated:
 
     async def network(self, network: Network, *, gone: bool) -> None:
         """Somebody wrote a network: use it if it can be used, and say so."""
+        self._bare.pop(network.name, None)
         if gone:
             self._refused.pop(network.name, None)
             self.reports.forget(Network.plural, network.key)
@@ -124,19 +129,24 @@ class Orchestrated:
             return
         try:
             if not whole(network):
-                if self.first:
-                    await self._networks.complete(network)
+                self._bare[network.name] = network
+                await self._complete()
                 return
             self._networks.judge(network)
             await self._networks.hear(network, gone=False)
             self._refused.pop(network.name, None)
         except Problem as problem:
             self._refused[network.name] = problem
-            raise
-        finally:
             self._say(network)
+            raise
+        self._say(network)
         if network.name == self._settings.pod_network:
             self._allot({one.name: one.spec.pod_cidrs for one in self._machines()})
+
+    async def _complete(self) -> None:
+        """Write what was left out of networks; what is written comes back as an event."""
+        for network in list(self._bare.values()) if self.first else ():
+            await self._networks.complete(network)
 
     async def tidy(self) -> None:
         """Say how it is, and free the blocks of nodes that have left the cluster. Harmless to repeat."""
@@ -149,6 +159,7 @@ class Orchestrated:
             self.reports.say(Machine.plural, ("", self._me.name), condition)
         if not self.first:
             return
+        await self._complete()
         for network in self._networks.all.values():
             self._say(network)
         await self._collect()

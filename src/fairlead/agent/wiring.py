@@ -362,7 +362,7 @@ class Wiring:
         self.blocks.load(all_of(Block.plural))
         self.networks.load(all_of(Network.plural))  # pools before the endpoints that hold addresses of them
         if self.orchestrated:
-            self.orchestrated.load(all_of(Machine.plural))
+            self.orchestrated.load(all_of(Machine.plural), all_of(Network.plural))
         await self.reservations.load()
         fault.point("start.networks")
         await self.endpoints.load()  # what an earlier boot left is released here

@@ -137,13 +137,16 @@ class Peers:
         self._changed, self._changed_blocks, self._toggled = set(), set(), set()
         fresh = {owner: rows for owner, rows in fresh.items() if rows != self._rows.get(owner, ())}
         steps = self._steps(fresh)
+        lost: dict[int, None] = {}
         for owner, rows in fresh.items():
+            before = [row.peer for row in self._rows.pop(owner, ())]
+            lost |= dict.fromkeys(before)
             self._uses.update([row.peer for row in rows])
-            self._uses.subtract([row.peer for row in self._rows.pop(owner, ())])
+            self._uses.subtract(before)
             if rows:
                 self._rows[owner] = rows
         born = {peer: Face.of(one) for peer, one in classes.items() if self._uses[peer] and peer not in self.faces}
-        gone = [peer for peer, uses in self._uses.items() if not uses]
+        gone = [peer for peer in lost if not self._uses[peer]]
         self.faces |= born
         for peer in gone:
             del self._uses[peer]
