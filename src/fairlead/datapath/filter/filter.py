@@ -17,7 +17,7 @@ from fairlead.kernel.netlink import NETFILTER, Netlink
 from fairlead.kit import fault
 
 from . import layout, stale
-from .elements import Elements, elements
+from .elements import SEALING, Elements, elements
 from .ruleset import FILTER
 from .spoofing import SPOOFING
 from .table import NAME, Table
@@ -35,8 +35,14 @@ class Filter:
         self._run = run_dir
 
     def change(self, add: Iterable[Row], remove: Iterable[Row]) -> None:
-        """Program ``add`` and forget ``remove`` in one transaction; what both mean stays untouched."""
-        nft.change(self._netlink, _changes(elements(add), elements(remove)))
+        """Program ``add`` and forget ``remove`` in one transaction; what both mean stays untouched.
+
+        What several rows mean together is not forgotten with one of them: it stays until all is compared (``apply``).
+        """
+        new, old = elements(add), elements(remove)
+        if SEALING in old:
+            old[SEALING] &= new.get(SEALING, set())
+        nft.change(self._netlink, _changes(new, old))
 
     def settle(self, added: Iterable[Row], removed: Iterable[Row]) -> None:
         """Forget tracked connections that what was added would never see, and those that what was removed led somewhere."""
@@ -74,7 +80,8 @@ class Filter:
         for name in table.sets:
             have, wanted = self._elements(table, name), want.get(name, set())
             yield from (_drift(table, name, one, "missing") for one in wanted - have)
-            yield from (_drift(table, name, one, "unexpected") for one in have - wanted)
+            if name != SEALING:  # which only costs time
+                yield from (_drift(table, name, one, "unexpected") for one in have - wanted)
 
     def _structure(self, table: Table) -> Drift | None:
         """The drift that a table's chains and rules are not as we last put them, or None."""

@@ -39,6 +39,8 @@ _SETS = """
     set talk {{ typeof iifname . oifname; }}
     # Routed links whose containers may send what they like.
     set any {{ typeof iifname; }}
+    # Families of which a network is encrypted. Looking a packet up in sets of prefixes costs as much as all the rest.
+    set sealing {{ typeof meta nfproto; }}
 """
 
 _FAMILY_SETS = """
@@ -79,6 +81,11 @@ _CHAINS = """
         ip daddr 127.0.0.0/8 iifname != "lo" counter drop
         iifname "{veth}*" goto speak
         iifname "{crypt}*" return
+        meta nfproto @sealing jump unsealed
+    }}
+
+    # What comes in by any other device than WireGuard's.
+    chain unsealed {{
 {unsealed}
     }}
 
@@ -131,8 +138,8 @@ _CHAINS = """
 
     chain route {{
         tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
-{kin}
         ct state established,related accept
+{kin}
         ct state invalid counter drop
 {inner}
         ct status dnat accept
@@ -148,6 +155,10 @@ _CHAINS = """
         type filter hook postrouting priority filter; policy accept;
         oifname "{veth}*" return
         oifname "{crypt}*" return
+        meta nfproto @sealing jump leaving
+    }}
+
+    chain leaving {{
 {sealed}
     }}
 
@@ -276,6 +287,7 @@ _LAYOUTS = {
     "same": Layout(("ifname", "ifname")),
     "talk": Layout(("ifname", "ifname")),
     "any": Layout(("ifname",)),
+    "sealing": Layout(("nfproto",)),
     **_layouts(4),
     **_layouts(6),
 }
