@@ -24,7 +24,6 @@ from .mark import DOOMED, GROUP
 _ENSURE: dict[type[Row], Callable[[Netlink, Any], None]] = {
     Bridge: bridges.ensure,
     Tunnel: tunnels.ensure,
-    Vtep: tunnels.join,
     Path: paths.ensure,
     Limit: limits.ensure,
     Chain: chains.ensure,
@@ -48,12 +47,14 @@ class Links:
         """
         rows = list(rows)
         for kinds in _ORDER:
+            if Vtep in kinds:
+                tunnels.join(self._netlink, [one for one in rows if isinstance(one, Vtep)])
             for row in (one for one in rows if type(one) in kinds):
                 if isinstance(row, Link):
                     self._note(row, veths.ensure(self._netlink, row, gate))
                 elif isinstance(row, Sub):
                     self._note(row, subs.ensure(self._netlink, row))
-                else:
+                elif not isinstance(row, Vtep):
                     _ENSURE[type(row)](self._netlink, row)
 
     def remove(self, rows: Iterable[Row]) -> None:
