@@ -50,8 +50,8 @@ def test_every_command_has_an_example() -> None:
 
 
 def test_every_long_option_that_the_page_names_exists() -> None:
-    known = {"--install-completion", "--net"}
     group = get_command(main.app)
+    known = {"--install-completion", "--net", *(word for param in group.params for word in param.opts)}
     context = group.make_context("fairlead", [], resilient_parsing=True)
     for name in main.COMMANDS:
         command = group.get_command(context, name)  # type: ignore[attr-defined]

@@ -54,6 +54,8 @@ class Monitor:
         self._settings, self._node, self._garbage, self._chores = settings, node, garbage, chores
         self._moved, self._moves, self._metrics = moved, False, metrics
         self._events = Events()
+        self._doubted: set[str] = set()
+        self._seen: set[str] = set()
         self._version: object = None
         self._known: dict[str, list[Vtep]] = {}
         self._turn = 0
@@ -95,10 +97,15 @@ class Monitor:
                 self._host = self._host or (not event.ours and event.name in _OUR_TABLES)
             elif event.nsid is None:
                 self._moves = self._moves or (event.kind == "address" and not event.name.startswith("fe80:"))
-                self._host = self._host or self._differs_on_host(event)
+                differs = self._differs_on_host(event)
+                if event.link is not None and not event.deleted:
+                    # One that is just being made differs until it is whole; the last that is heard of it counts.
+                    (self._doubted.add if differs else self._doubted.discard)(event.name)
+                else:
+                    self._host = self._host or differs
             elif event.deleted or (event.link is not None and not event.link.up):
                 self._inside |= self._node.behind(event.nsid)
-        if self._host or self._inside or self._moves:
+        if self._host or self._doubted or self._inside or self._moves:
             self._wake.set()
 
     def _differs_on_host(self, event: Event) -> bool:
@@ -149,10 +156,15 @@ class Monitor:
             fighting = len(self._repaired) == _FIGHT and time.monotonic() - self._repaired[0] < _SHORT
             await asyncio.sleep(_TRUCE if fighting else self._settings.debounce)
             self._wake.clear()
-            host, self._host = self._host, False
+            lasting = self._doubted & self._seen
+            host, self._host = self._host or bool(lasting), False
+            self._doubted -= lasting
+            self._seen = set(self._doubted)
+            if self._seen:
+                self._wake.set()  # by then they are whole, or something is wrong with them
             keys, self._inside = self._inside, set()
             rows = [row for key in keys for row in self._node.state.owned(key) if isinstance(row, (Link, Sub))]
-            if await self._compare(host=host, rows=rows):
+            if (host or rows) and await self._compare(host=host, rows=rows):
                 self._repaired.append(time.monotonic())
             moves, self._moves = self._moves, False
             if moves:

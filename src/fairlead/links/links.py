@@ -27,7 +27,6 @@ from .mark import DOOMED, GROUP
 _ENSURE: dict[type[Row], Callable[[Netlink, Any], None]] = {
     Bridge: bridges.ensure,
     Tunnel: tunnels.ensure,
-    Vtep: tunnels.join,
     Path: paths.ensure,
     Detour: paths.lead,
     Limit: limits.ensure,
@@ -55,7 +54,9 @@ class Links:
         for kinds in _ORDER:
             if peers := [one for one in rows if isinstance(one, CryptPeer) and CryptPeer in kinds]:
                 self._crypts.join(peers)
-            for row in (one for one in rows if type(one) in kinds and not isinstance(one, CryptPeer)):
+            if ends := [one for one in rows if isinstance(one, Vtep) and Vtep in kinds]:
+                tunnels.join(self._netlink, ends)
+            for row in (one for one in rows if type(one) in kinds and not isinstance(one, CryptPeer | Vtep)):
                 if isinstance(row, Link):
                     self._note(row, veths.ensure(self._netlink, row, gate))
                 elif isinstance(row, Sub):

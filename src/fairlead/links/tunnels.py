@@ -5,7 +5,7 @@ An end's neighbour is its link-local address: of both families a route can go th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from errno import ENODEV, ENOENT
 
 from fairlead.api.schema import Drift
@@ -53,17 +53,25 @@ def remove(nl: Netlink, row: Tunnel) -> None:
         nl.do(route.del_link(found.index))
 
 
-def join(nl: Netlink, row: Vtep) -> None:
-    """Say who is behind a tunnel."""
-    device = route.link(nl, row.tunnel)
-    if device is None:
-        raise Missing(f"tunnel {row.tunnel} is gone; it comes back by itself", field="network")
-    for old in (one for one in route.fdb(nl) if one.index == device.index and one.mac == row.mac and one.address != row.remote):
-        nl.do(route.fdb_delete(device.index, row.mac, old.address).accepting(*_GONE))
-    nl.do(
-        route.fdb_replace(device.index, row.mac, row.remote),
-        route.new_neighbour(device.index, row.mac.link_local, row.mac),
-    )
+def join(nl: Netlink, rows: Sequence[Vtep]) -> None:
+    """Say who is behind tunnels. There may be a thousand, so the kernel is asked once who is there."""
+    devices: dict[str, int] = {}
+    for name in {row.tunnel for row in rows}:
+        device = route.link(nl, name)
+        if device is None:
+            raise Missing(f"tunnel {name} is gone; it comes back by itself", field="network")
+        devices[name] = device.index
+    wanted = {(devices[row.tunnel], str(row.mac)): row for row in rows}
+    for old in route.fdb(nl) if rows else ():
+        row = wanted.get((old.index, old.mac))
+        if row is not None and old.address != row.remote:
+            nl.do(route.fdb_delete(old.index, row.mac, old.address).accepting(*_GONE))
+    for row in rows:
+        index = devices[row.tunnel]
+        nl.do(
+            route.fdb_replace(index, row.mac, row.remote),
+            route.new_neighbour(index, row.mac.link_local, row.mac),
+        )
 
 
 def part(nl: Netlink, row: Vtep) -> None:
