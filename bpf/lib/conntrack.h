@@ -64,6 +64,14 @@ static __always_inline bool is_syn(const struct packet *packet)
 	return packet->protocol == IPPROTO_TCP && (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 }
 
+/* From which end the packet comes, if nobody has translated it yet; else 0. */
+static __always_inline __u8 sight_of(const struct end *end)
+{
+	if (end->direction == FROM_POD)
+		return SEEN_SENT;
+	return end->remote ? SEEN_RECEIVED : 0;
+}
+
 /* The beginning of a TCP connection that was not seen: a SYN+ACK answers, and servers have the lower ports. */
 static __always_inline bool sent_by_opener(const struct packet *packet)
 {
@@ -85,6 +93,7 @@ static __always_inline struct connection connection_of(const struct packet *pack
 		.opener_is_high = packet->source_is_high == opener,
 		.outgoing = (end->direction == FROM_POD) == opener,
 		.midway = packet->protocol == IPPROTO_TCP ? !is_syn(packet) : packet->reply,
+		.as_is = sight_of(end),
 	};
 
 	/* No variable index here: the compiler would keep the struct from registers. */

@@ -39,32 +39,76 @@ static __always_inline bool decide_for_both(const struct packet *packet, const s
 }
 
 /*
- * At the end where the packet is seen, which decision has; then at the link there, if it can go to one (0: none) without being seen
- * again. Whether it can.
+ * Whether nobody on this node changes addresses between the container at the end here and another node: who opens a TCP connection
+ * answers nobody; else both ends were seen to send to each other. A fragment goes where the others of its datagram can be waited for.
  */
-static __always_inline bool decide(const struct packet *packet, enum parsed parsed, __u32 there, struct decision *decision)
+static __always_inline bool decide_is_plain(const struct packet *packet, const struct end *here, struct connection *connection)
+{
+	__u8 sight = sight_of(here);
+
+	if (packet->first_fragment || packet->later_fragment || packet->stray)
+		return false;
+	if (!connection || policy_anew(connection, packet))
+		return is_syn(packet);
+	if (!packet->related && !(connection->as_is & sight))
+		connection->as_is |= sight;
+	return connection->as_is == SEEN_BOTH;
+}
+
+/* Where a packet that passes may go on to. */
+enum onward {
+	ONWARD_HOST,		/* whoever else is attached, the bridge, the host's stack */
+	ONWARD_LOCAL,		/* the other link, at which it was decided on */
+	ONWARD_REMOTE,		/* another node, if its container is there */
+};
+
+/*
+ * At the end where the packet is seen, which decision has; then at the link there, if it can go to one (0: none) without being seen
+ * again.
+ */
+static __always_inline enum onward decide(const struct packet *packet, enum parsed parsed, __u32 there,
+					  struct decision *decision)
 {
 	struct end other = { .ifindex = there, .direction = TO_POD };
 	struct connection *connection;
 	struct moment moment;
+	enum onward onward = ONWARD_HOST;
 	bool settled;
 
 	if (parsed != PARSED) {
 		decision->verdict = decide_untracked(&decision->end, parsed);
-		return false;
+		return ONWARD_HOST;
 	}
 	moment_begin(&moment, packet);
 	connection = bpf_map_lookup_elem(&connections, &moment.tuple);
 	if (there && !decide_for_both(packet, &other, connection))
 		there = 0;
+	if (packet->direction == FROM_POD && decide_is_plain(packet, &decision->end, connection))
+		onward = ONWARD_REMOTE;
 	settled = there && connection && !policy_anew(connection, packet) && policy_decided(connection, packet, &other, &moment);
 	if (policy_at(packet, &moment, connection, decision, settled ? there : 0) != REASON_NONE)
-		return false;
-	if (settled || !there)
-		return there;
+		return ONWARD_HOST;
+	if (!there)
+		return onward;
+	if (settled)
+		return ONWARD_LOCAL;
 	if (!connection || connection->state == STATE_CLOSED)	/* there may be one in its place by now */
 		connection = bpf_map_lookup_elem(&connections, &moment.tuple);
 	decision->end = other;
+	policy_at(packet, &moment, connection, decision, 0);
+	return ONWARD_LOCAL;
+}
+
+/* The same of what comes from another node for the end that decision has. Whether it can go there as it is; else nothing was decided. */
+static __always_inline bool decide_arrived(const struct packet *packet, struct decision *decision)
+{
+	struct connection *connection;
+	struct moment moment;
+
+	moment_begin(&moment, packet);
+	connection = bpf_map_lookup_elem(&connections, &moment.tuple);
+	if (!decide_is_plain(packet, &decision->end, connection))
+		return false;
 	policy_at(packet, &moment, connection, decision, 0);
 	return true;
 }

@@ -59,21 +59,13 @@ static __always_inline struct local *local_of(struct __sk_buff *skb, const struc
 	return local;
 }
 
-/* One hop further, from the host's MAC to the container's. */
-static __always_inline bool local_route(struct __sk_buff *skb, const struct packet *packet, const struct local *local)
+/* One hop further. */
+static __always_inline bool local_age(struct __sk_buff *skb, const struct packet *packet)
 {
-	struct {
-		__u8 to[ETH_ALEN];
-		__u8 from[ETH_ALEN];
-	} macs;
 	__u32 at = ETH_HLEN + offsetof(struct ipv6hdr, hop_limit);
 	__be16 before, after;
 	__u8 limit;
 
-	__builtin_memcpy(macs.to, &local->mac, ETH_ALEN);
-	__builtin_memcpy(macs.from, &local->gateway, ETH_ALEN);
-	if (bpf_skb_store_bytes(skb, 0, &macs, sizeof(macs), 0))
-		return false;
 	if (packet->family == 6) {
 		if (!load(skb, at, &limit))
 			return false;
@@ -86,6 +78,19 @@ static __always_inline bool local_route(struct __sk_buff *skb, const struct pack
 	after = bpf_htons(bpf_ntohs(before) - 0x100);	/* beside it stands the protocol */
 	return !bpf_l3_csum_replace(skb, ETH_HLEN + offsetof(struct iphdr, check), before, after, sizeof(before))
 	       && !bpf_skb_store_bytes(skb, at, &after, sizeof(after), 0);
+}
+
+/* One hop further, from the host's MAC to the container's. */
+static __always_inline bool local_route(struct __sk_buff *skb, const struct packet *packet, const struct local *local)
+{
+	struct {
+		__u8 to[ETH_ALEN];
+		__u8 from[ETH_ALEN];
+	} macs;
+
+	__builtin_memcpy(macs.to, &local->mac, ETH_ALEN);
+	__builtin_memcpy(macs.from, &local->gateway, ETH_ALEN);
+	return !bpf_skb_store_bytes(skb, 0, &macs, sizeof(macs), 0) && local_age(skb, packet);
 }
 
 /* Into the namespace of the container behind the link, as if it had just come out of its veth. */

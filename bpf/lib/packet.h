@@ -39,7 +39,8 @@ struct end {
 	__u32 ifindex;		/* 0: no link of this node */
 	__u8 direction;		/* enum direction */
 	bool ours;		/* this node itself made the packet */
-	__u8 zero[2];
+	bool remote;		/* it is as another node sent it */
+	__u8 zero;
 };
 
 /* Large sends travel as one packet and are cut at the very end: count what will be on the wire. */

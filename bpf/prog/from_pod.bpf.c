@@ -6,6 +6,7 @@
 #include "../lib/decide.h"
 #include "../lib/guard.h"
 #include "../lib/local.h"
+#include "../lib/remote.h"
 
 SEC("tc")
 int from_pod(struct __sk_buff *skb)
@@ -15,6 +16,7 @@ int from_pod(struct __sk_buff *skb)
 	struct guard *guard = owner_guard(&packet);
 	enum parsed parsed = parse_network(skb, &packet);
 	struct local *local = NULL;
+	enum onward onward;
 
 	decision.verdict.reason = guard_check(skb, &packet, guard, parsed);
 	if (decision.verdict.reason != REASON_NONE)
@@ -22,11 +24,14 @@ int from_pod(struct __sk_buff *skb)
 	parsed = parse_transport(skb, &packet, parsed);
 	if (parsed == PARSED)
 		local = local_of(skb, &packet, guard);
-	if (!decide(&packet, parsed, local ? local->ifindex : 0, &decision))
-		local = NULL;
+	onward = decide(&packet, parsed, local ? local->ifindex : 0, &decision);
 	if (decision.verdict.reason != REASON_NONE)
 		return drop(&packet, &decision);
-	return local ? local_deliver(skb, &packet, local) : guard_pass(skb, guard);
+	if (local && onward == ONWARD_LOCAL)
+		return local_deliver(skb, &packet, local);
+	if (!local && onward == ONWARD_REMOTE && remote_of(&packet, guard))
+		return remote_send(skb, &packet);
+	return guard_pass(skb, guard);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

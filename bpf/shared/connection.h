@@ -48,6 +48,13 @@ enum side {
 	SIDES,
 };
 
+/* A connection of a container of this node that was seen from both ends is between these two, and nobody translates it here. */
+enum sight {
+	SEEN_SENT = 1,		/* by the container, at its link */
+	SEEN_RECEIVED,		/* from another node, at the device by which it came */
+	SEEN_BOTH,
+};
+
 struct connection {
 	__u64 first;		/* nanoseconds of CLOCK_MONOTONIC */
 	__u64 last;
@@ -59,7 +66,7 @@ struct connection {
 	__u8 outgoing;		/* opened by the container behind ifindex */
 	__u8 midway;		/* its beginning was not seen: who opened it is a guess */
 	__u8 denied[SIDES];	/* the last decision there was against it; then the entry is CLOSED, unless it is midway */
-	__u8 zero;
+	__u8 as_is;		/* enum sight: from which of its ends it was seen before anybody on this node could translate it */
 	__u64 rule;		/* the number of the rule that allowed it; 0: no policy was asked */
 	__u64 decided[SIDES];	/* the revision of the policies under which each side let it pass; 0: not yet */
 };

@@ -6,6 +6,8 @@
  *	guards      interface            -> who may send there as whom, and within which network the short way (lib/local.h)
  *	owned       address, interface   -> whether neighbour discovery may name it
  *	locals      address              -> the link that the short way leads to
+ *	realms      prefix of addresses  -> the network that has them on all nodes, if the short way leads there (lib/remote.h)
+ *	uplinks     interface            -> 1: it leads to other nodes
  */
 #ifndef FAIRLEAD_SHARED_ENDPOINT_H
 #define FAIRLEAD_SHARED_ENDPOINT_H

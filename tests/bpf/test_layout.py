@@ -38,7 +38,7 @@ WHERE = {
     "rule": "rule",
 }
 """Each field of ``Seen`` by its name in C."""
-UNREAD = {"connection.rule", "connection.denied[0]", *(f"connection.decided[{at}]" for at in (0, 1))}
+UNREAD = {"connection.rule", "connection.denied[0]", "connection.as_is", *(f"connection.decided[{at}]" for at in (0, 1))}
 """What an event repeats, and what only the programs need."""
 
 

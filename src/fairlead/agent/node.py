@@ -36,6 +36,7 @@ from fairlead.desired.state import (
     Local,
     NodeState,
     Publication,
+    Realm,
     Row,
     Rows,
     Sub,
@@ -291,6 +292,8 @@ class Node:
     # ---- in the kernel thread ----
 
     def _change(self, rows: Rows, before: Rows) -> None:
+        if any(isinstance(row, Realm) and row not in before for row in rows):
+            self._hands.plane.change(_realms(rows), _realms(before))  # what is encrypted from now on takes no shorter way
         try:
             self._hands.filter.change(rows, before)
         except Gone:
@@ -327,6 +330,8 @@ class Node:
         if _attempt(lambda: links.ensure(add, self._guard)):
             steps = [partial(links.ensure, (row,), self._guard) for row in add]
             failures += [failure for step in steps if (failure := _attempt(step))]
+        for step in (lambda: self._hands.plane.change(add, remove), lambda: self._hands.plane.lead(self.state, add)):
+            failures += [failure] if (failure := _attempt(step)) else []
         fault.point("way.made")
         if failure := _attempt(lambda: links.remove(remove)):
             failures.append(failure)
@@ -440,6 +445,10 @@ def _of_links_that_stay(rows: Rows, before: Rows) -> tuple[Sequence[Row], Sequen
     if not stale and all(row in before or row.host in made for row in told):
         return [], []
     return told, stale
+
+
+def _realms(rows: Iterable[Row]) -> list[Row]:
+    return [row for row in rows if isinstance(row, Realm)]
 
 
 def _attempt(step: Callable[[], object]) -> Exception | None:

@@ -56,7 +56,8 @@ class Plane(Protocol):
         """Program ``add``, forget what is removed and not added again: what policies say (Peer, Ruling, Judgement).
 
         And what is known of links that there are (Subject, Guard, Guest, Local); those of a link that is made later come with
-        ``ensure``. Then have every connection decided again. Other rows are ignored; removing what is not there is no error.
+        ``ensure``. And what is known of ways to other nodes (Realm, Path). Then have every connection decided again. Other rows
+        are ignored; removing what is not there is no error.
         """
 
     def ensure(self, rows: Iterable[Row]) -> None:
@@ -76,6 +77,9 @@ class Plane(Protocol):
 
     def apply(self, state: NodeState) -> None:
         """Make what the kernel knows of policies and endpoints equal ``state``; only what differs is written."""
+
+    def lead(self, state: NodeState, fresh: Iterable[Row]) -> None:
+        """The rows ``fresh`` of ``state`` are new: if they are ways to other nodes, see to the devices that they lead over."""
 
     def ask(self, question: Question) -> Answer | None:
         """Have the kernel answer, as it would for a packet; nothing is remembered or reported. None: it cannot be asked."""

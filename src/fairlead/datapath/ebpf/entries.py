@@ -8,6 +8,7 @@
     Subject                     endpoints                   under which of them a link is
     Guard, Guest                guards, owned               who may send there as whom
     Local                       locals                      who is reached the short way
+    Realm, Path                 realms                      which addresses are reached so on other nodes, and which are not
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from hashlib import blake2b
 
-from fairlead.desired.state import Guard, Guest, Judgement, Local, Peer, Row, Ruling, Span, Subject
+from fairlead.desired.state import Guard, Guest, Judgement, Local, Peer, Realm, Row, Ruling, Span, Subject
+from fairlead.desired.ways import Path
 from fairlead.model.address import Address, Prefix
 
 from .layout import (
@@ -43,7 +45,8 @@ Found = dict[str, Entries]
 """Entries by the name of their map."""
 POLICIES = ("ports", "rulings", "judgements", "blocks", "peers")
 LINKS = ("owned", "guards", "endpoints", "locals")
-ORDER = (*POLICIES, *LINKS)
+WAYS = ("realms", "uplinks")
+ORDER = (*POLICIES, *LINKS, *WAYS)
 """The order in which entries are added: what is asked before what asks for it. They are removed in the reverse."""
 _MAPPED = bytes(10) + b"\xff\xff"
 _NO_MAC = bytes(6)
@@ -52,6 +55,7 @@ _PORTS = 1 << 16
 
 def entries(rows: Iterable[Row], interfaces: Mapping[str, int]) -> Found:
     """The entries of all ``rows``. ``interfaces``: the number of each link; of one without a number there are none."""
+    rows = list(rows)
     found: Found = {name: {} for name in ORDER}
     for row in rows:
         match row:
@@ -70,7 +74,18 @@ def entries(rows: Iterable[Row], interfaces: Mapping[str, int]) -> Found:
                         found[name][key] = value
             case _:
                 pass
+    found["realms"] = _realms(rows)
     return found
+
+
+def _realms(rows: Iterable[Row]) -> Entries:
+    """Whose the addresses are that the short way leads to on other nodes.
+
+    Nobody's are those that less gets to than the device on the way carries, which is all that the program asks.
+    """
+    plain = (row for row in rows if isinstance(row, Realm) and row.inter_container and not row.encrypted)
+    found = {prefix_key(one): NUMBER.pack(network_number(row.network)) for row in plain for one in row.prefixes}
+    return found | {prefix_key(row.dst): NUMBER.pack(0) for row in rows if isinstance(row, Path) and row.mtu}
 
 
 def _of_link(row: Subject | Guard | Guest | Local, index: int) -> Iterator[tuple[str, bytes, bytes]]:
@@ -147,10 +162,11 @@ def describe(table: str, key: bytes) -> str:
     match table:
         case "peers":
             return f"peer {_shown(key)}"
-        case "blocks":
+        case "blocks" | "realms":
             length, packed = BLOCK_KEY.unpack(key)
             shown = _shown(packed)
-            return f"peer {shown}/{length - 96 if '.' in shown and length >= 96 else length}"
+            what = "peer" if table == "blocks" else table
+            return f"{what} {shown}/{length - 96 if '.' in shown and length >= 96 else length}"
         case "judgements":
             policy, peer = JUDGEMENT_KEY.unpack(key)
             return f"judgement {policy:016x} of {peer:016x}"
@@ -176,7 +192,7 @@ def interface_of(table: str, key: bytes, value: bytes) -> int | None:
             return int(OWNED_KEY.unpack(key)[1])
         case "locals":
             return int(LOCAL.unpack(value)[3])
-        case "endpoints" | "guards":
+        case "endpoints" | "guards" | "uplinks":
             return int(INDEX.unpack(key)[0])
         case _:
             return None

@@ -1,27 +1,31 @@
 """The eBPF plane: programs on the host's side of every container's link, which decide by the maps that are written here.
 
-What the host's side receives was sent by the container, and the reverse.
+What the host's side receives was sent by the container, and the reverse. ``uplinks`` has what comes from other nodes.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from sys import byteorder
 
 from fairlead.api.schema import Drift
 from fairlead.datapath.base import PLANE, Answer, Hits, Question
 from fairlead.datapath.seen import REASONS, Direction, Reason
-from fairlead.desired.state import Guard, Guest, Judgement, Link, Local, NodeState, Peer, Row, Ruling, Subject
+from fairlead.desired.state import Guard, Guest, Judgement, Link, Local, NodeState, Peer, Realm, Row, Ruling, Subject
+from fairlead.desired.ways import Path
 from fairlead.kernel import route
 from fairlead.kernel.errors import Exists, Gone
 from fairlead.kernel.netlink import Netlink
+from fairlead.kernel.route import LinkInfo
 
-from .entries import Found, describe, entries, interface_of
+from . import uplinks
+from .entries import ORDER, Found, describe, entries, interface_of
 from .layout import HITS, NUMBER
 from .programs import Programs
 from .question import packet
 from .tables import Tables
+from .uplinks import Uplinks
 
 LINKS, MAPS = f"{PLANE} links", f"{PLANE} maps"
 _PLACES = {route.RECEIVED: "from_pod", route.SENT: "to_pod"}
@@ -35,12 +39,13 @@ class Ebpf:
     def __init__(self, programs: Programs, *, node_access: bool = True, short_way: bool = True) -> None:
         """``node_access``: whether this node reaches its containers whatever policies say.
 
-        ``short_way``: whether two containers of a network may reach each other past the bridge.
+        ``short_way``: whether two containers of a network may reach each other past the bridge, or past the nodes' stacks.
         """
         self._programs = programs
         self._tables = Tables(programs.maps, node_reaches_pods=node_access)
         self._short_way = short_way
         self._netlink = Netlink()
+        self._uplinks = Uplinks(self._netlink, programs)
 
     def ensure(self, rows: Iterable[Row]) -> None:
         """Say what there is to know of each link; then attach to it, or replace what is attached."""
@@ -73,9 +78,18 @@ class Ebpf:
     def apply(self, state: NodeState) -> None:
         """Make the maps say what ``state`` does; programs stay as they are."""
         links = self._links()
-        self._tables.apply(self._entries(_rows(state), links))
+        self._tables.apply(self._want(state, links))
+        self._uplinks.apply(self._ways(state), links)
+        known: dict[str, int] = {row.host: links[row.host].index for row in state.table(Link).values() if row.host in links}
         self._programs.links.clear()
-        self._programs.links.update({row.host: links[row.host] for row in state.table(Link).values() if row.host in links})
+        self._programs.links.update(known)
+
+    def lead(self, state: NodeState, fresh: Iterable[Row]) -> None:
+        """See to the devices of ways that lead where none led before."""
+        if self._short_way and self._uplinks.is_news(fresh):
+            links = self._links()
+            self._tables.put({name: {} for name in ORDER} | {"uplinks": self._uplinks.entries(state, links)})
+            self._uplinks.apply(state, links)
 
     def ask(self, question: Question) -> Answer | None:
         """Run the program that goes the way of those on the links, with their maps."""
@@ -105,10 +119,13 @@ class Ebpf:
     def check(self, state: NodeState) -> list[Drift]:
         """Compare what is attached with the programs in use, and the maps with the rows."""
         links = self._links()
+        return [*self._check_links(state, links), *self._uplinks.check(self._ways(state), links)]
+
+    def _check_links(self, state: NodeState, links: dict[str, LinkInfo]) -> list[Drift]:
         want = {name: self._programs.programs[name].info.id for name in _PLACES.values()}
         drift = []
         for row in state.table(Link).values():
-            found = route.programs(self._netlink, links[row.host]) if row.host in links else []
+            found = route.programs(self._netlink, links[row.host].index) if row.host in links else []
             have = {_PLACES[one.place]: one.program for one in found}
             drift += [_drift(row, name, want[name], have.get(name)) for name in want if have.get(name) != want[name]]
         return drift + self._check_tables(state, links)
@@ -116,10 +133,12 @@ class Ebpf:
     def check_links(self, rows: Iterable[Row]) -> list[Drift]:
         """Compare with these rows alone; what else is there is others'."""
         known = tuple(row for row in rows if isinstance(row, Link | Subject | Guard | Guest | Local))
-        return [one for one in self.check(NodeState().replace("links", known)) if one.kind != "unexpected"]
+        found = self._check_links(NodeState().replace("links", known), self._links())
+        return [one for one in found if one.kind != "unexpected"]
 
     def purge(self) -> None:
-        """Forget the pins."""
+        """Take the programs off devices that stay, and forget the pins."""
+        uplinks.detach(self._netlink)
         self._programs.unpin()
 
     def close(self) -> None:
@@ -128,16 +147,25 @@ class Ebpf:
 
     def _entries(self, rows: Iterable[Row], links: dict[str, int]) -> Found:
         """Without the short way nobody is reached by it."""
-        return entries((row for row in rows if self._short_way or not isinstance(row, Local)), links)
+        return entries((row for row in rows if self._short_way or not isinstance(row, Local | Realm | Path)), links)
 
-    def _links(self) -> dict[str, int]:
-        return {one.name: one.index for one in route.links(self._netlink)}
+    def _want(self, state: NodeState, links: Mapping[str, LinkInfo]) -> Found:
+        found = self._entries(_rows(state), {name: one.index for name, one in links.items()})
+        found["uplinks"] = self._uplinks.entries(self._ways(state), links)
+        return found
 
-    def _check_tables(self, state: NodeState, links: dict[str, int]) -> list[Drift]:
+    def _ways(self, state: NodeState) -> NodeState:
+        """Without the short way none to other nodes is looked at."""
+        return state if self._short_way else NodeState()
+
+    def _links(self) -> dict[str, LinkInfo]:
+        return {one.name: one for one in route.links(self._netlink)}
+
+    def _check_tables(self, state: NodeState, links: dict[str, LinkInfo]) -> list[Drift]:
         """A link that is missing is for others to name; what is left of one does no harm."""
-        existing: set[int | None] = {*links.values(), None}
+        existing: set[int | None] = {*(one.index for one in links.values()), None}
         drift = []
-        for name, (want, have) in self._tables.differences(self._entries(_rows(state), links)).items():
+        for name, (want, have) in self._tables.differences(self._want(state, links)).items():
             keys = (key for key in want | have if interface_of(name, key, want.get(key) or have[key]) in existing)
             drift += [_entry_drift(describe(name, key), want.get(key), have.get(key)) for key in keys]
         return drift
@@ -174,6 +202,7 @@ def detach() -> None:
         for one in {one.index for one in route.qdiscs(nl) if one.kind == "clsact"}:
             ours = (found for found in route.programs(nl, one) if found.name in _PLACES.values())
             nl.do(*(route.del_program(one, found.place) for found in ours))
+        uplinks.detach(nl)
 
 
 def _drift(row: Link, name: str, want: int, have: int | None) -> Drift:
@@ -194,6 +223,8 @@ def _rows(state: NodeState) -> Iterable[Row]:
     yield from state.table(Guard).values()
     yield from state.table(Guest).values()
     yield from state.table(Local).values()
+    yield from state.table(Realm).values()
+    yield from state.table(Path).values()
 
 
 def _entry_drift(key: str, want: bytes | None, have: bytes | None) -> Drift:

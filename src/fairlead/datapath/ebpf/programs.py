@@ -28,7 +28,7 @@ from fairlead.model.errors import Unsupported
 from .layout import EVENT, INDEX, Counter
 
 OBJECTS = Path(__file__).with_name("obj")
-PROGRAMS = ("from_pod", "to_pod", "ask")
+PROGRAMS = ("from_pod", "to_pod", "from_net", "ask")
 MAPS = (
     "blocks",
     "config",
@@ -46,7 +46,9 @@ MAPS = (
     "owned",
     "peers",
     "ports",
+    "realms",
     "rulings",
+    "uplinks",
 )
 PINS = {"events": f"events-{EVENT.size}"}
 """What is pinned under another name than its own: of records in a ring the map's shape says nothing."""
@@ -66,7 +68,9 @@ SIZES = {
     "owned": 1 << 16,
     "peers": 1 << 17,
     "ports": 1 << 18,
+    "realms": 1 << 14,
     "rulings": 1 << 18,
+    "uplinks": 1 << 10,
 }
 """How much each map has room for, unless told otherwise: entries; of ``events``, the ring buffer, bytes: 6,898 events.
 

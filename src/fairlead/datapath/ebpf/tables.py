@@ -15,13 +15,18 @@ from fairlead.kernel.errors import KernelError
 from fairlead.model.address import Prefix
 from fairlead.model.errors import Exhausted
 
-from .entries import LINKS, ORDER, POLICIES, Entries, Found, prefix_key
+from .entries import LINKS, ORDER, POLICIES, WAYS, Entries, Found, prefix_key
 from .layout import CONFIG, INDEX, NUMBER
 
 EVERY_V4 = {prefix_key(Prefix("0.0.0.0/0")): NUMBER.pack(0)}
 """Always there, so that a short IPv6 prefix holds no IPv4 address."""
 DECIDING = (*POLICIES, "endpoints")
 """The maps by whose change a connection may be decided otherwise."""
+_REMEDIES = {
+    POLICIES: "fewer policies, or fewer addresses that they tell apart",
+    LINKS: "fewer containers",
+    WAYS: "fewer networks between nodes",
+}
 _ONLY = INDEX.pack(0)
 _FULL = {errno.E2BIG, errno.ENOSPC}
 
@@ -108,7 +113,7 @@ class Tables:
             if problem.errno not in _FULL:
                 raise
             most = self._maps[name].info.max_entries
-            remedy = "fewer containers" if name in LINKS else "fewer policies, or fewer addresses that they tell apart"
+            remedy = next(remedy for names, remedy in _REMEDIES.items() if name in names)
             raise Exhausted(f"the kernel's map of {name} is full: it has room for {most} entries; have {remedy}") from problem
 
     def _configure(self, revision: int) -> None:

@@ -114,6 +114,9 @@ class Nftables:
         bridges.ensure(self._links, state.table(Link).values())
         self._mend()
 
+    def lead(self, state: NodeState, fresh: Iterable[Row]) -> None:
+        """Its tables see what comes by any device."""
+
     def ask(self, question: Question) -> Answer | None:
         """Go the way of a packet through what the kernel says it has."""
         return ask(self._nft, question, self._model.via(question.host))

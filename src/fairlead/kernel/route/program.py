@@ -19,8 +19,10 @@ _FD, _NAME, _FLAGS, _ID = 6, 7, 8, 11
 _DIRECT_ACTION = 1
 _CLSACT, _CLSACT_HANDLE = 0xFFFFFFF1, 0xFFFF0000
 _HANDLE = 1
-_PRIORITY = 1 << 16
 _ALL_PROTOCOLS = socket.htons(3)
+
+FIRST = 1
+"""The priority before which there is none."""
 
 RECEIVED, SENT = 0xFFFFFFF2, 0xFFFFFFF3
 """Where a program sees packets: those that the interface received, or those that it is about to send."""
@@ -30,7 +32,7 @@ _header = struct.Struct("=BxxxiIII")
 
 @dataclass(frozen=True, slots=True)
 class AttachedInfo:
-    """One program at an interface, first in the order of those at its place."""
+    """One program at an interface."""
 
     place: int
     program: int
@@ -43,21 +45,21 @@ def new_clsact(index: int) -> Message:
     return Message(_NEW_QDISC, CREATE | EXCL, body, f"add a clsact to {named(index)}")
 
 
-def new_program(index: int, place: int, fd: int, name: str) -> Message:
-    """Attach the program ``fd`` before every filter, or put it in place of the one there: no packet passes in between."""
+def new_program(index: int, place: int, fd: int, name: str, priority: int = FIRST) -> Message:
+    """Attach the program ``fd``, or put it in place of the one of its priority: no packet passes in between."""
     options = nest(_OPTIONS, u32(_FD, fd), text(_NAME, name), u32(_FLAGS, _DIRECT_ACTION))
-    body = _header.pack(0, index, _HANDLE, place, _PRIORITY | _ALL_PROTOCOLS) + text(_KIND, "bpf") + options
+    body = _header.pack(0, index, _HANDLE, place, priority << 16 | _ALL_PROTOCOLS) + text(_KIND, "bpf") + options
     return Message(_NEW_FILTER, CREATE | REPLACE, body, f"attach program {name} to {named(index)}")
 
 
-def del_program(index: int, place: int) -> Message:
+def del_program(index: int, place: int, priority: int = FIRST) -> Message:
     """Take the program away."""
-    body = _header.pack(0, index, _HANDLE, place, _PRIORITY | _ALL_PROTOCOLS) + text(_KIND, "bpf")
+    body = _header.pack(0, index, _HANDLE, place, priority << 16 | _ALL_PROTOCOLS) + text(_KIND, "bpf")
     return Message(_DEL_FILTER, 0, body, f"detach the program of {named(index)}")
 
 
-def programs(nl: Netlink, index: int) -> list[AttachedInfo]:
-    """The programs that ``new_program`` put at an interface."""
+def programs(nl: Netlink, index: int, priority: int = FIRST) -> list[AttachedInfo]:
+    """The programs that ``new_program`` put at an interface with this priority."""
     found = []
     for place in (RECEIVED, SENT):
         request = Message(_GET_FILTER, 0, _header.pack(0, index, 0, place, 0), f"list the programs of {named(index)}")
@@ -65,7 +67,7 @@ def programs(nl: Netlink, index: int) -> list[AttachedInfo]:
             handle, info = struct.unpack_from("=I4xI", data, 8)
             attributes = parse(data, 20)
             options = parse(attributes.get(_OPTIONS, b""))
-            if string(attributes.get(_KIND, b"")) == "bpf" and handle == _HANDLE and info & 0xFFFF0000 == _PRIORITY:
+            if string(attributes.get(_KIND, b"")) == "bpf" and handle == _HANDLE and info >> 16 == priority:
                 number = struct.unpack("=I", options.get(_ID, bytes(4)))[0]
                 found.append(AttachedInfo(place, number, string(options.get(_NAME, b""))))
     return found

@@ -1,0 +1,139 @@
+"""The devices by which other nodes are reached, and the program that sees what comes in there.
+
+Tunnels are ours; an uplink is the user's, and so is what is attached there: our program has a priority of its own, and nothing
+but it is ever taken away.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+
+from fairlead.api.schema import Drift
+from fairlead.datapath.base import PLANE
+from fairlead.desired.names import VETH
+from fairlead.desired.routing import Speaker
+from fairlead.desired.state import NodeState, Realm, Row
+from fairlead.desired.ways import Path, Tunnel
+from fairlead.kernel import route
+from fairlead.kernel.errors import Exists
+from fairlead.kernel.netlink import Message, Netlink
+from fairlead.kernel.route import LinkInfo
+from fairlead.model.address import Address
+
+from .entries import Entries
+from .layout import INDEX
+from .programs import Programs
+
+TABLE = f"{PLANE} uplinks"
+PROGRAM = "from_net"
+PRIORITY = 0x666C
+_PLACES = ("clsact", "ingress")
+_ETHERNET = len("00:00:00:00:00:00")
+
+
+class Uplinks:
+    """Shares the socket of its plane."""
+
+    def __init__(self, netlink: Netlink, programs: Programs) -> None:
+        self._netlink = netlink
+        self._programs = programs
+        self._vias: frozenset[Address] = frozenset()
+
+    def is_news(self, rows: Iterable[Row]) -> bool:
+        """Whether ``rows`` may lead over a device that is not known yet."""
+        return any(isinstance(row, Tunnel) or (_via(row) or None) not in {None, *self._vias} for row in rows)
+
+    def apply(self, state: NodeState, links: Mapping[str, LinkInfo]) -> None:
+        """Attach the program where it is missing or another, and take it off where nobody wants it."""
+        program, at = self._programs.programs[PROGRAM], self._attached(links)
+        wanted = {one: links[one].index for one in self.wanted(state, links) if one in links}
+        for name, index in wanted.items():
+            if at.get(name) != program.info.id:
+                self._attach(index, program.fd)
+        self._netlink.do(*(_removal(links[name].index) for name in at if name not in wanted))
+
+    def check(self, state: NodeState, links: Mapping[str, LinkInfo]) -> list[Drift]:
+        """Compare what is attached with ``state``; a tunnel that is missing is without its program."""
+        have, wanted = self._attached(links), self.wanted(state, links)
+        program = self._programs.programs[PROGRAM].info.id
+        want = f"program {PROGRAM} (id {program})"
+        drift = [
+            Drift(
+                table=TABLE,
+                key=name,
+                kind="different" if name in have else "missing",
+                want=want,
+                have=f"id {have[name]}" if name in have else "",
+            )
+            for name in wanted
+            if have.get(name) != program
+        ]
+        stray = (name for name in have if name not in wanted)
+        return drift + [Drift(table=TABLE, key=name, kind="unexpected", have=f"id {have[name]}") for name in stray]
+
+    def entries(self, state: NodeState, links: Mapping[str, LinkInfo]) -> Entries:
+        """What the map of devices holds."""
+        return {INDEX.pack(links[one].index): INDEX.pack(1) for one in self.wanted(state, links) if one in links}
+
+    def wanted(self, state: NodeState, links: Mapping[str, LinkInfo]) -> list[str]:
+        """Tunnels of networks that are not encrypted, and devices on whose subnets the next hops of other ways are.
+
+        Not where a BGP speaker knows next hops that less gets to: its routes are not ours to look at.
+        """
+        plain = {row.network for row in state.table(Realm).values() if row.inter_container and not row.encrypted}
+        if not plain:
+            return []
+        tunnels = [row.name for row in state.table(Tunnel).values() if row.network in plain]
+        speakers = state.table(Speaker).values()
+        self._vias = frozenset(via for row in state.table(Path).values() if (via := _via(row)))
+        used = self._on({*self._vias, *(one for row in speakers for one in row.addresses)}, links)
+        narrow = self._on({one.hop for row in speakers for one in row.narrow}, links)
+        return sorted({*tunnels, *(used - narrow)})
+
+    def _on(self, hops: Iterable[Address], links: Mapping[str, LinkInfo]) -> set[str]:
+        """The Ethernet devices on whose subnets ``hops`` are."""
+        missing = {ipaddress.ip_address(one) for one in hops}
+        names = {one.index: name for name, one in links.items() if len(one.mac) == _ETHERNET and not name.startswith(VETH)}
+        found: set[str] = set()
+        for one in route.addresses(self._netlink) if missing else ():
+            if one.index not in names or one.scope == route.LINK:
+                continue
+            subnet = ipaddress.ip_interface(one.interface).network
+            if near := {hop for hop in missing if hop in subnet}:
+                found.add(names[one.index])
+                missing -= near
+        return found
+
+    def _attached(self, links: Mapping[str, LinkInfo]) -> dict[str, int]:
+        """The program's number by the device where it is."""
+        names = {one.index: name for name, one in links.items() if not name.startswith(VETH)}
+        places = {one.index for one in route.qdiscs(self._netlink) if one.kind in _PLACES and one.index in names}
+        return {
+            names[index]: one.program
+            for index in places
+            for one in route.programs(self._netlink, index, PRIORITY)
+            if one.name == PROGRAM
+        }
+
+    def _attach(self, index: int, fd: int) -> None:
+        with suppress(Exists):  # whoever made it: there is room for all
+            self._netlink.do(route.new_clsact(index))
+        self._netlink.do(route.new_program(index, route.RECEIVED, fd, PROGRAM, PRIORITY))
+
+
+def detach(netlink: Netlink) -> None:
+    """Take the program off every device."""
+    for index in {one.index for one in route.qdiscs(netlink) if one.kind in _PLACES}:
+        ours = [one for one in route.programs(netlink, index, PRIORITY) if one.name == PROGRAM]
+        netlink.do(*(_removal(index) for _ in ours))
+
+
+def _removal(index: int) -> Message:
+    return route.del_program(index, route.RECEIVED, PRIORITY)
+
+
+def _via(row: Row) -> Address | None:
+    """The next hop of a way that leads over no tunnel."""
+    return row.via if isinstance(row, Path) and not row.device and not row.apart else None
