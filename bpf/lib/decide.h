@@ -52,7 +52,7 @@ static __always_inline bool decide_is_plain(const struct packet *packet, const s
 		return is_syn(packet);
 	if (!packet->related && !(connection->as_is & sight))
 		connection->as_is |= sight;
-	return connection->as_is == SEEN_BOTH;
+	return connection->as_is == SEEN_BOTH || is_syn(packet);
 }
 
 /* Where a packet that passes may go on to. */

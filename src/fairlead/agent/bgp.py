@@ -166,6 +166,7 @@ class Bgp:
 
     async def _follow(self) -> None:
         self._decide()
+        await self._node.lead(self._node.state.table(Speaker).values())
         passwords = {one.password: self._password(one.password) for one in self._sessions() if one.password}
         text = config.text(self._node.state, {key: value for key, value in passwords.items() if value}, LOG)
         if text:

@@ -153,6 +153,11 @@ class Node:
         for failure in await self._in_kernel(self._lead, add, remove):
             log.warning("not done, the next comparison will: %s", failure)
 
+    async def lead(self, rows: Iterable[Row]) -> None:
+        """See to the devices over which ``rows`` of the state lead to other nodes; the next comparison does what fails."""
+        fresh = list(rows)
+        await self._in_kernel(_attempt, lambda: self._hands.plane.lead(self.state, fresh))
+
     def drop(self, owner: str) -> asyncio.Future[None]:
         """Forget ``owner``; the future is done when the kernel has let go of everything it had."""
         if owner in self.leaving:

@@ -20,7 +20,7 @@ from fairlead.kernel.netlink import Netlink
 from fairlead.kernel.route import LinkInfo
 
 from . import uplinks
-from .entries import ORDER, Found, describe, entries, interface_of
+from .entries import Found, describe, entries, interface_of
 from .layout import HITS, NUMBER
 from .programs import Programs
 from .question import packet
@@ -88,7 +88,7 @@ class Ebpf:
         """See to the devices of ways that lead where none led before."""
         if self._short_way and self._uplinks.is_news(fresh):
             links = self._links()
-            self._tables.put({name: {} for name in ORDER} | {"uplinks": self._uplinks.entries(state, links)})
+            self._tables.align("uplinks", self._uplinks.entries(state, links))
             self._uplinks.apply(state, links)
 
     def ask(self, question: Question) -> Answer | None:

@@ -90,6 +90,11 @@ class Tables:
             {name: missing for name, (missing, _) in found.items()}, {name: there for name, (_, there) in found.items()}
         )
 
+    def align(self, name: str, want: Entries) -> None:
+        """Make one map hold ``want`` and nothing else."""
+        have = self._maps[name].entries()
+        self._write({name: want}, {name: [key for key in have if key not in want]})
+
     def fill(self) -> dict[str, tuple[int, int]]:
         """How many entries each map held when it was last compared, and how many it can hold."""
         return {name: (held, self._maps[name].info.max_entries) for name, held in self._held.items()}

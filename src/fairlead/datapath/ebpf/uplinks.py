@@ -40,10 +40,16 @@ class Uplinks:
         self._netlink = netlink
         self._programs = programs
         self._vias: frozenset[Address] = frozenset()
+        self._speakers: tuple[Speaker, ...] = ()
 
     def is_news(self, rows: Iterable[Row]) -> bool:
         """Whether ``rows`` may lead over a device that is not known yet."""
-        return any(isinstance(row, Tunnel) or (_via(row) or None) not in {None, *self._vias} for row in rows)
+        return any(
+            isinstance(row, Tunnel)
+            or (isinstance(row, Speaker) and row not in self._speakers)
+            or ((via := _via(row)) is not None and via not in self._vias)
+            for row in rows
+        )
 
     def apply(self, state: NodeState, links: Mapping[str, LinkInfo]) -> None:
         """Attach the program where it is missing or another, and take it off where nobody wants it."""
@@ -86,7 +92,7 @@ class Uplinks:
         if not plain:
             return []
         tunnels = [row.name for row in state.table(Tunnel).values() if row.network in plain]
-        speakers = state.table(Speaker).values()
+        self._speakers = speakers = tuple(state.table(Speaker).values())
         self._vias = frozenset(via for row in state.table(Path).values() if (via := _via(row)))
         used = self._on({*self._vias, *(one for row in speakers for one in row.addresses)}, links)
         narrow = self._on({one.hop for row in speakers for one in row.narrow}, links)
