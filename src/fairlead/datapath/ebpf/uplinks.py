@@ -28,7 +28,8 @@ from .programs import Programs
 
 TABLE = f"{PLANE} uplinks"
 PROGRAM = "from_net"
-PRIORITY = 0x666C
+PRIORITY = 0x666D
+"""Of our program: that of limits (``links.mark``) is the one before."""
 _PLACES = ("clsact", "ingress")
 _ETHERNET = len("00:00:00:00:00:00")
 

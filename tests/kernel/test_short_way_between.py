@@ -1,0 +1,188 @@
+"""Between containers of two nodes packets skip both hosts' stacks: what that changes, and what it must not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from fairlead.model import codec
+from tests.kernel.agents import address
+from tests.kernel.test_cluster import FRIENDS, Town, known
+from tests.kernel.traffic import Traffic
+from tests.net import Containers, Node
+from tests.wait import eventually
+
+pytestmark = pytest.mark.kernel("ebpf")
+
+each_driver = pytest.mark.parametrize("driver", ["vxlan", "host-gw"])
+Make = Callable[..., "Pair"]
+
+
+class Pair:
+    """Two containers on two nodes."""
+
+    def __init__(self, town: Town, containers: Containers, *, ports: object = (), **spec: object) -> None:
+        self.town = town
+        self.one, self.two = town.agents
+        self.one.network("farm", "10.60.0.0/16", "fd60::/64", **spec)
+        eventually(lambda: known(self.two, "farm"), what="the other node knows the network")
+        self.here, self.there = containers.new("here"), containers.new("there")
+        self.made = self.one.attach(self.here, "farm"), self.two.attach(self.there, "farm", labels={"app": "db"}, ports=ports)
+        self.at = {family: address(self.made[1], family) for family in (4, 6)}
+        for at in self.at.values():
+            eventually(lambda at=at: self.here.pings(at), what=f"the way to {at}")
+        self.device = "flx-farm" if spec["driver"] == "vxlan" else "eth0"
+        for node in town.nodes:
+            eventually(lambda node=node: hooked(node, self.device), what="the program sees what comes in")
+
+    def forwarded(self) -> tuple[int, ...]:
+        """How many packets each node's stack has forwarded."""
+        return tuple(forwarded(node) for node in self.town.nodes)
+
+    def pings(self, family: int) -> list[int]:
+        """How many packets of twenty and their answers each node's stack forwards."""
+        before = self.forwarded()
+        done = self.here.attempt("ping", "-n", "-q", "-i", "0.01", "-c", 20, "-W", 1, self.at[family])
+        assert ", 0% packet loss" in done.stdout, done.stdout
+        return [after - one for after, one in zip(self.forwarded(), before, strict=True)]
+
+
+def forwarded(node: Node) -> int:
+    """By its counters, of both families."""
+    four = [line.split() for line in node.run("cat", "/proc/net/snmp").splitlines() if line.startswith("Ip:")]
+    six = re.search(r"Ip6OutForwDatagrams\s+(\d+)", node.run("cat", "/proc/net/snmp6"))
+    assert six
+    return int(dict(zip(*four, strict=True))["ForwDatagrams"]) + int(six[1])
+
+
+def hooked(node: Node, device: str) -> str:
+    """What tc shows of our program on a device."""
+    said = node.attempt("tc", "filter", "show", "dev", device, "ingress").stdout
+    return "".join(line for line in said.splitlines() if "from_net" in line)
+
+
+@pytest.fixture
+def pair(cleanup: ExitStack, tmp_path: Path, containers: Containers) -> Make:
+    def make(*options: str, interval: float = 1, mtus: tuple[int, ...] = (), **more: object) -> Pair:
+        town = Town(cleanup, tmp_path, 2, *options, plane="ebpf", interval=interval, mtus=mtus)
+        return Pair(town, containers, **more)
+
+    return make
+
+
+@each_driver
+def test_packets_skip_the_stacks(pair: Make, driver: str) -> None:
+    """All but the first; of TCP all. With ``--no-short-way`` they do not, and what was begun goes on."""
+    both = pair(driver=driver)
+    both.there.serve("tcp", 80)
+    for family in (4, 6):
+        assert max(both.pings(family)) <= 4, "the first echo request and its answer, perhaps what agents ask"
+        before = sum(both.forwarded())
+        assert both.here.connects(both.at[family], 80)
+        assert sum(both.forwarded()) - before <= 2
+    assert not both.one.drift()
+    traffic = Traffic(both.here, both.there, both.at[4])
+    both.one.kill()
+    both.one.options = (*both.one.options, "--no-short-way")
+    both.one.start()
+    assert not hooked(both.town.nodes[0], both.device)
+    assert min(both.pings(4)[:1]) >= 20
+    both.one.stop()
+    both.one.options = both.one.options[:-1]
+    both.one.start()
+    assert eventually(lambda: max(both.pings(4)) <= 4), "and back again"
+    lost = traffic.stop()
+    assert lost.nothing, lost
+    assert not both.one.drift()
+
+
+def test_published_ports_are_answered_by_who_was_asked(pair: Make) -> None:
+    """Its node translates, so its answers go back through the stack, though a short way leads to who asked."""
+    ports = [{"hostPort": 8080, "containerPort": 80}, {"hostPort": 8053, "containerPort": 53, "protocol": "udp"}]
+    both = pair(driver="host-gw", ports=ports, masquerade=False)
+    both.there.serve("tcp", 80)
+    both.there.serve("udp", 53)
+    node = both.town.nodes[1]
+    for published, port, protocol in ((8080, 80, "tcp"), (8053, 53, "udp")):
+        for _ in range(3):
+            assert both.here.connects(node.v4, published, protocol), (protocol, "by the node")
+            assert both.here.connects(both.at[4], port, protocol), (protocol, "itself")
+
+
+def test_policies_decide_and_are_told_of(pair: Make) -> None:
+    """Flows name who was not let in."""
+    both = pair(driver="vxlan")
+    both.there.serve("tcp", 80)
+    assert both.here.connects(both.at[4], 80)
+    both.one.client.apply(codec.from_yaml(FRIENDS)[0])
+    eventually(lambda: not both.here.connects(both.at[4], 80, deadline=0.3), what="nobody's friend")
+    assert not both.here.pings(both.at[6], deadline=0.3)
+    eventually(lambda: "here" in str(both.two.client.flows(verdict="dropped")), what="the drop is shown")
+    both.one.client.delete("networkpolicies", "default/db")
+    eventually(lambda: both.here.connects(both.at[4], 80, deadline=0.3), what="there is no policy any more")
+
+
+def test_what_hosts_say_they_say(pair: Make) -> None:
+    """Too far, too large for the other node, and nobody there."""
+    both = pair(driver="host-gw", mtus=(1500, 1400))
+    for family, at in both.at.items():
+        ping = ("ping", f"-{family}", "-n", "-W", 1, "-c", 1)
+        assert "exceeded" in both.here.attempt(*ping, "-t", 1, at).stdout
+        assert "exceeded" in both.here.attempt(*ping, "-t", 2, at).stdout, "by the other node"
+        assert "ttl=62" in both.here.attempt(*ping, at).stdout
+        heads = 28 if family == 4 else 48
+        assert both.here.attempt(*ping, "-M", "do", "-s", 1400 - heads, at).returncode == 0
+        said = both.here.attempt(*ping, "-M", "do", "-s", 1401 - heads, at).stdout
+        assert "mtu = 1400" in said or "mtu=1400" in said, said
+    both.two.detach(both.there)
+    said = eventually(lambda: "nreachable" in both.here.attempt("ping", "-n", "-W", 1, "-c", 1, both.at[4]).stdout)
+    assert said
+
+
+def test_a_node_is_cut_off_and_comes_back(pair: Make) -> None:
+    both = pair(driver="host-gw")
+    assert max(both.pings(4)) <= 4
+    both.town.switch.run("ip", "link", "set", "port2", "down")
+    eventually(lambda: not both.here.pings(both.at[4], deadline=0.3))
+    both.town.switch.run("ip", "link", "set", "port2", "up")
+    eventually(lambda: both.here.pings(both.at[4], deadline=0.3), deadline=15, what="the way is there again")
+    eventually(lambda: max(both.pings(4)) <= 4, deadline=15, what="and is the short one")
+
+
+def test_an_uplink_is_the_user_s(pair: Make) -> None:
+    """What they have there stays, whatever becomes of ours; ours is put back, and goes with a purge."""
+    both = pair(driver="host-gw", interval=1)
+    node = both.town.nodes[0]
+    theirs = (
+        "dev",
+        "eth0",
+        "ingress",
+        "pref",
+        "7",
+        "protocol",
+        "ip",
+        "u32",
+        "match",
+        "ip",
+        "dst",
+        "198.51.100.9",
+        "flowid",
+        "1:7",
+    )
+    node.run("tc", "filter", "add", *theirs)
+    node.run("tc", "filter", "delete", "dev", "eth0", "ingress", "pref", str(0x666D))
+    assert both.here.pings(both.at[4])
+    eventually(lambda: hooked(node, "eth0"), what="ours is put back")
+    eventually(lambda: max(both.pings(4)) <= 4)
+    node.run("tc", "qdisc", "delete", "dev", "eth0", "clsact")
+    eventually(lambda: hooked(node, "eth0"), what="and where nothing is left")
+    node.run("tc", "filter", "add", *theirs)
+    assert not both.one.drift()
+    both.one.detach(both.here)
+    both.one.client.purge()
+    assert not hooked(node, "eth0")
+    assert "pref 7" in node.run("tc", "filter", "show", "dev", "eth0", "ingress")
