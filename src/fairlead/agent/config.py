@@ -20,7 +20,8 @@ class Settings(Value, frozen=True, kw_only=True):
     other nodes take this one for gone. ``key_age``: after how long a WireGuard key is replaced, 0 for never; ``key_grace``: for
     how long an old one is still good once everybody has a newer one. ``flow_buffer``: KiB in which events wait for the agent,
     a power of two; ``map_sizes``: the room of eBPF maps. ``node_access``: whether this node reaches its own containers, as for
-    probes, whatever policies say; ``short_way``: whether two containers of a network may reach each other past the bridge.
+    probes, whatever policies say; ``short_way``: whether two containers of a network may reach each other past the bridge,
+    or past the nodes' stacks.
     ``metrics``: ADDRESS:PORT where Prometheus may ask; empty: nowhere. ``pod_network``: of a cluster's node, the network of
     its pods; ``pod_cidr`` and ``pod_driver``: what that is made with where there is none.
     """

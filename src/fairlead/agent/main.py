@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         "--no-node-access", dest="node_access", action="store_false", help="policies say what this node itself may reach, too"
     )
     parser.add_argument(
-        "--no-short-way", dest="short_way", action="store_false", help="between containers packets always take the bridge"
+        "--no-short-way", dest="short_way", action="store_false", help="packets always take the bridge, or the host's stack"
     )
     parser.add_argument("--metrics", default="", help="ADDRESS:PORT where Prometheus may ask (default: nowhere)")
     parser.add_argument("--flow-buffer", type=_buffer, default=1024, help="KiB in which events wait, a power of two (1024)")
