@@ -27,10 +27,10 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._fd, text.encode())
 
-    def until(self, text: str, deadline: float = 20) -> None:
-        """Read until ``text`` was printed."""
+    def until(self, text: str, deadline: float = 20, *, since: str = "") -> None:
+        """Read until ``text`` was printed, ``since`` something else was."""
         end = time.monotonic() + deadline
-        while text not in self.text:
+        while text not in (self.text.rpartition(since)[2] if since else self.text):
             ready, _, _ = select.select([self._fd], [], [], max(0, end - time.monotonic()))
             assert ready, f"no {text!r} in {self.text!r}"
             try:

@@ -708,7 +708,7 @@ def test_killed_while_keys_are_replaced(
 ) -> None:
     """Packets to another node stay encrypted, and pass, whatever half of a new key is there."""
     keyed = Keyed(cleanup, tmp_path, containers)
-    PASSED[KEYS] = keyed.traced(2)
+    PASSED[KEYS] = list(dict.fromkeys(keyed.traced(2)))  # how often one is passed depends on when others are heard
     seen: Counter[str] = Counter()
     for generation, point in enumerate(PASSED[KEYS], 3):
         seen[point] += 1

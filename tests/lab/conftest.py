@@ -50,7 +50,7 @@ class Labs:
 
     def name(self) -> str:
         """A name that no lab has had."""
-        return f"town{next(self._numbers)}"
+        return f"town{next(self._numbers)}{os.environ.get('PYTEST_XDIST_WORKER', '')}"
 
 
 @pytest.fixture(scope="module")
