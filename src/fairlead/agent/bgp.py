@@ -165,8 +165,9 @@ class Bgp:
                 await asyncio.sleep(backoff.next())
 
     async def _follow(self) -> None:
+        before = self._speakers()
         self._decide()
-        await self._node.lead(self._node.state.table(Speaker).values())
+        await self._node.lead((*before, *self._speakers()))
         passwords = {one.password: self._password(one.password) for one in self._sessions() if one.password}
         text = config.text(self._node.state, {key: value for key, value in passwords.items() if value}, LOG)
         if text:
@@ -199,6 +200,9 @@ class Bgp:
                 found[f"bgp/network/{name}"] = peers.announcement_rows(voice, told)
         self._node.adopt_all({**dict.fromkeys(self._owners - found.keys(), ()), **found})
         self._owners = set(found)
+
+    def _speakers(self) -> list[Speaker]:
+        return list(self._node.state.table(Speaker).values())
 
     def _sessions(self) -> list[Session]:
         return list(self._node.state.table(Session).values())

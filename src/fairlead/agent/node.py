@@ -154,9 +154,9 @@ class Node:
             log.warning("not done, the next comparison will: %s", failure)
 
     async def lead(self, rows: Iterable[Row]) -> None:
-        """See to the devices over which ``rows`` of the state lead to other nodes; the next comparison does what fails."""
-        fresh = list(rows)
-        await self._in_kernel(_attempt, lambda: self._hands.plane.lead(self.state, fresh))
+        """See to the devices of ways that ``rows``, which have come or gone, are of; the next comparison does what fails."""
+        changed = list(rows)
+        await self._in_kernel(_attempt, lambda: self._hands.plane.lead(self.state, changed))
 
     def drop(self, owner: str) -> asyncio.Future[None]:
         """Forget ``owner``; the future is done when the kernel has let go of everything it had."""
@@ -310,6 +310,7 @@ class Node:
         self._hands.links.ensure(fresh, self._guard)
         fault.point("change.made")
         self._hands.plane.change(*_of_links_that_stay(rows, before))
+        self._hands.plane.lead(self.state, _realms(rows))
         self._hands.links.remove(row for row in before if (type(row), row.key) not in kept)
         fault.point("change.removed")
 
@@ -335,7 +336,10 @@ class Node:
         if _attempt(lambda: links.ensure(add, self._guard)):
             steps = [partial(links.ensure, (row,), self._guard) for row in add]
             failures += [failure for step in steps if (failure := _attempt(step))]
-        for step in (lambda: self._hands.plane.change(add, remove), lambda: self._hands.plane.lead(self.state, add)):
+        for step in (
+            lambda: self._hands.plane.change(add, remove),
+            lambda: self._hands.plane.lead(self.state, (*add, *remove)),
+        ):
             failures += [failure] if (failure := _attempt(step)) else []
         fault.point("way.made")
         if failure := _attempt(lambda: links.remove(remove)):
@@ -417,6 +421,8 @@ class Node:
                 await asyncio.get_running_loop().run_in_executor(self._sweep, self._remove, rows)
             except (KernelError, Problem) as error:
                 log.warning("not removed, the next comparison will: %s", error)
+            if realms := _realms(rows):
+                await self.lead(realms)
             for owner, (_, future) in batch.items():
                 del self.leaving[owner]
                 if not future.done():

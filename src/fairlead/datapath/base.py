@@ -78,8 +78,8 @@ class Plane(Protocol):
     def apply(self, state: NodeState) -> None:
         """Make what the kernel knows of policies and endpoints equal ``state``; only what differs is written."""
 
-    def lead(self, state: NodeState, fresh: Iterable[Row]) -> None:
-        """The rows ``fresh`` of ``state`` are new: if they are ways to other nodes, see to the devices that they lead over."""
+    def lead(self, state: NodeState, rows: Iterable[Row]) -> None:
+        """``rows`` have come or gone, and now it is ``state``: see to the devices over which ways lead to other nodes."""
 
     def ask(self, question: Question) -> Answer | None:
         """Have the kernel answer, as it would for a packet; nothing is remembered or reported. None: it cannot be asked."""

@@ -84,9 +84,9 @@ class Ebpf:
         self._programs.links.clear()
         self._programs.links.update(known)
 
-    def lead(self, state: NodeState, fresh: Iterable[Row]) -> None:
-        """See to the devices of ways that lead where none led before."""
-        if self._short_way and self._uplinks.is_news(fresh):
+    def lead(self, state: NodeState, rows: Iterable[Row]) -> None:
+        """Attach the program to devices over which ways lead now, and take it off where none does any more."""
+        if self._short_way and self._uplinks.is_news(state, rows):
             links = self._links()
             self._tables.align("uplinks", self._uplinks.entries(state, links))
             self._uplinks.apply(state, links)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from typing import NamedTuple
 
 from fairlead.api.schema import Drift
 from fairlead.datapath.base import PLANE
@@ -34,23 +35,26 @@ _PLACES = ("clsact", "ingress")
 _ETHERNET = len("00:00:00:00:00:00")
 
 
+class Wish(NamedTuple):
+    """What tells the devices: tunnels, next hops on the subnets of others, and those that less gets to."""
+
+    tunnels: frozenset[str] = frozenset()
+    hops: frozenset[Address] = frozenset()
+    narrow: frozenset[Address] = frozenset()
+
+
 class Uplinks:
     """Shares the socket of its plane."""
 
     def __init__(self, netlink: Netlink, programs: Programs) -> None:
         self._netlink = netlink
         self._programs = programs
-        self._vias: frozenset[Address] = frozenset()
-        self._speakers: tuple[Speaker, ...] = ()
+        self._wish = Wish()
 
-    def is_news(self, rows: Iterable[Row]) -> bool:
-        """Whether ``rows`` may lead over a device that is not known yet."""
-        return any(
-            isinstance(row, Tunnel)
-            or (isinstance(row, Speaker) and row not in self._speakers)
-            or ((via := _via(row)) is not None and via not in self._vias)
-            for row in rows
-        )
+    def is_news(self, state: NodeState, rows: Iterable[Row]) -> bool:
+        """Whether ``rows``, which have come or gone, change the devices that there should be, or made one anew."""
+        rows = [row for row in rows if isinstance(row, Path | Tunnel | Speaker | Realm)]
+        return any(isinstance(row, Tunnel) for row in rows) or (bool(rows) and _wish(state) != self._wish)
 
     def apply(self, state: NodeState, links: Mapping[str, LinkInfo]) -> None:
         """Attach the program where it is missing or another, and take it off where nobody wants it."""
@@ -89,15 +93,8 @@ class Uplinks:
 
         Not where a BGP speaker knows next hops that less gets to: its routes are not ours to look at.
         """
-        plain = {row.network for row in state.table(Realm).values() if row.inter_container and not row.encrypted}
-        if not plain:
-            return []
-        tunnels = [row.name for row in state.table(Tunnel).values() if row.network in plain]
-        self._speakers = speakers = tuple(state.table(Speaker).values())
-        self._vias = frozenset(via for row in state.table(Path).values() if (via := _via(row)))
-        used = self._on({*self._vias, *(one for row in speakers for one in row.addresses)}, links)
-        narrow = self._on({one.hop for row in speakers for one in row.narrow}, links)
-        return sorted({*tunnels, *(used - narrow)})
+        self._wish = wish = _wish(state)
+        return sorted(wish.tunnels | (self._on(wish.hops, links) - self._on(wish.narrow, links)))
 
     def _on(self, hops: Iterable[Address], links: Mapping[str, LinkInfo]) -> set[str]:
         """The Ethernet devices on whose subnets ``hops`` are."""
@@ -141,6 +138,14 @@ def _removal(index: int) -> Message:
     return route.del_program(index, route.RECEIVED, PRIORITY)
 
 
-def _via(row: Row) -> Address | None:
-    """The next hop of a way that leads over no tunnel."""
-    return row.via if isinstance(row, Path) and not row.device and not row.apart else None
+def _wish(state: NodeState) -> Wish:
+    plain = {row.network for row in state.table(Realm).values() if row.inter_container and not row.encrypted}
+    if not plain:
+        return Wish()
+    speakers = state.table(Speaker).values()
+    vias = (row.via for row in state.table(Path).values() if row.via and not row.device and not row.apart)
+    return Wish(
+        frozenset(row.name for row in state.table(Tunnel).values() if row.network in plain),
+        frozenset((*vias, *(one for row in speakers for one in row.addresses))),
+        frozenset(one.hop for row in speakers for one in row.narrow),
+    )

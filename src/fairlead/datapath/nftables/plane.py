@@ -114,7 +114,7 @@ class Nftables:
         bridges.ensure(self._links, state.table(Link).values())
         self._mend()
 
-    def lead(self, state: NodeState, fresh: Iterable[Row]) -> None:
+    def lead(self, state: NodeState, rows: Iterable[Row]) -> None:
         """Its tables see what comes by any device."""
 
     def ask(self, question: Question) -> Answer | None:
