@@ -19,8 +19,8 @@ LEVELS := $(patsubst tests/%,test-%,$(wildcard tests/contracts tests/kubernetes 
 BENCHES := $(filter-out lib node pair played remote ways crowd,$(basename $(notdir $(wildcard bench/[a-z]*.py))))
 
 PYTEST := $(PYTHON) -m pytest
-# Most tests wait for kernels and daemons: two at a time, a file each; those marked `alone` are.
-TOGETHER := -n 2 --dist loadfile --no-loadscope-reorder
+# Most tests wait for kernels and daemons: three at a time on two cores, a file each; those marked `alone` are.
+TOGETHER := -n 3 --dist loadfile --no-loadscope-reorder
 say = echo "==> $(1)"
 
 .PHONY: help

@@ -23,13 +23,14 @@ from tests.workers import (  # noqa: F401  # pytest finds its hooks here
     pytest_configure_node,
     pytest_runtest_protocol,
     pytest_unconfigure,
+    pytest_xdist_make_scheduler,
     worker,
 )
 
 HERE = Path(__file__).parent
 SECONDS = 120
 BEFORE = pytest.StashKey[leftovers.Picture]()
-ORDER = ("rules", "unit", "worlds", "scenarios", "contracts", "kubernetes", "bpf", "kernel", "lab", "runtimes")
+ORDER = ("rules", "unit", "worlds", "scenarios", "contracts", "kubernetes", "bpf", "runtimes", "kernel", "lab")
 
 # The same examples every time, so that a red run is the fault of the change; HYPOTHESIS_PROFILE=search looks for new ones,
 # and quick takes a fifth of them, for every few minutes.
@@ -81,7 +82,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """From cheap to real, so that a simple mistake shows first."""
+    """From cheap to real, so that a simple mistake shows first; what takes long in one piece not last."""
     places = {name: at for at, name in enumerate(ORDER)}
     items.sort(key=lambda item: places.get(_place(item), len(ORDER)))
 

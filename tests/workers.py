@@ -1,9 +1,9 @@
 """Several workers (``pytest -n 2``): who runs what, what they found, and how a test has the machine to itself.
 
-A file is one worker's, with its fixtures; files are handed out in the order of ``ORDER``. Figures that tests record travel
-with the worker's last message. A test that measures time is marked ``alone``: it starts when the tests of others have ended,
-and none starts before it ends. That is a lock on a file that others share; who waits for it alone holds the door, so that it
-gets its turn.
+A file is one worker's, with its fixtures, and so are all files whose tests use one thing of the machine; they are handed out
+in the order of ``ORDER``. Figures that tests record travel with the worker's last message. A test that measures time is marked
+``alone``: it starts when the tests of others have ended, and none starts before it ends. That is a lock on a file that others
+share; who waits for it alone holds the door, so that it gets its turn.
 """
 
 from __future__ import annotations
@@ -17,14 +17,32 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 DOOR, ROOM = "door", "room"
+WHOLE = ("tests/runtimes",)
+"""Directories that are one worker's: the control groups of real runtimes are the machine's."""
 _PLACE = pytest.StashKey[Path]()
 
 
 def worker(config: pytest.Config) -> dict[str, Any] | None:
     """What the controller told this worker; None in the controller, and where there are no workers."""
     return getattr(config, "workerinput", None)
+
+
+class Files(LoadScopeScheduling):
+    """Hands out files, and of some directories all files at once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        folder = path.rpartition("/")[0]
+        return folder if folder in WHOLE else path
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Files:
+    """Who runs what."""
+    return Files(config, log)
 
 
 @pytest.hookimpl(optionalhook=True)

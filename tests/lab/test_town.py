@@ -178,6 +178,7 @@ def test_a_shell_has_the_terminal(town: Town) -> None:
         terminal.type("sh -c 'echo asleep-$((6*7)); sleep 30'\n")
         terminal.until("asleep-42\r\n")
         terminal.type("\x03")  # ends what runs there, and neither the shell nor us
+        terminal.until("^C")
         terminal.until("# ", since="^C")  # what is typed before that, the terminal forgets
         terminal.type("echo still-$((6*7))-here\n")
         terminal.until("still-42-here\r\n")
