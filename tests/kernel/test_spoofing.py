@@ -476,7 +476,7 @@ def test_a_port_of_which_nothing_is_known_sends_nothing(scene: Scene, plane: str
         assert not scene.me.pings(scene.cast.victim.v4)
         assert not scene.dropped()["foreign_mac"]
         scene.strip()
-        assert scene.me.pings(scene.cast.victim.v4), "the table knows"
+        eventually(lambda: scene.me.pings(scene.cast.victim.v4), what="the table knows")
     scene.node.run("nft", "flush", "set", "bridge", "fairlead", "mac")
     assert not scene.me.pings(scene.cast.victim.v4)
     assert scene.by_table()["foreign_mac"]
