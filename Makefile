@@ -19,6 +19,7 @@ LEVELS := $(patsubst tests/%,test-%,$(wildcard tests/contracts tests/kubernetes 
 BENCHES := $(filter-out lib node pair played remote ways crowd,$(basename $(notdir $(wildcard bench/[a-z]*.py))))
 
 PYTEST := $(PYTHON) -m pytest
+TESTS ?= tests
 # Most tests wait for kernels and daemons: three at a time on two cores, a file each; those marked `alone` are.
 TOGETHER := -n 3 --dist loadfile --no-loadscope-reorder
 say = echo "==> $(1)"
@@ -37,7 +38,9 @@ demo: ## install what is needed and show Fairlead at work (root)
 test: ## install what the tests need, run all of them, leave nothing behind (root)
 	@$(SETUP) test
 	@set +e; $(MAKE) check; check=$$?; \
-	$(call say,tests: all of them); $(PYTEST) $(TOGETHER) --leftovers tests </dev/null; tests=$$?; \
+	$(call say,tests: all of them); $(PYTEST) $(TOGETHER) --leftovers $(TESTS) </dev/null; tests=$$?; \
+	if ((tests == 1)); then $(call say,tests: those that failed beside others$(COMMA) once more and alone); \
+	$(PYTEST) --last-failed --last-failed-no-failures none --leftovers $(TESTS) </dev/null; tests=$$?; fi; \
 	((check == 0)) || echo "make check failed: see above, before the tests" >&2; \
 	exit $$((check | tests))
 
