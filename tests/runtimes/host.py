@@ -38,9 +38,10 @@ class Host(Node):
 
     def __init__(self, directory: Path, outside: Outside) -> None:
         super().__init__(directory)
-        self._groups = set(_groups())
         self.logs = directory
+        self._groups: set[Path] = set()
         try:
+            self._groups.update(_groups())
             with (directory / "host.log").open("w") as log:
                 self._outer = subprocess.Popen(
                     ("nsenter", f"--net={self.path}", *UNSHARE, *PYTHON, PID1),
