@@ -91,6 +91,10 @@ class Ebpf:
             self._tables.align("uplinks", self._uplinks.entries(state, links))
             self._uplinks.apply(state, links)
 
+    def holds(self, index: int) -> bool:
+        """Links of containers, and the devices by which other nodes are reached."""
+        return index in self._uplinks.places or index in self._programs.links.copy().values()
+
     def ask(self, question: Question) -> Answer | None:
         """Run the program that goes the way of those on the links, with their maps."""
         direction = Direction.FROM_POD if question.sends else Direction.TO_POD

@@ -50,6 +50,8 @@ class Uplinks:
         self._netlink = netlink
         self._programs = programs
         self._wish = Wish()
+        self.places: frozenset[int] = frozenset()
+        """Where the program was last seen to."""
 
     def is_news(self, state: NodeState, rows: Iterable[Row]) -> bool:
         """Whether ``rows``, which have come or gone, change the devices that there should be, or made one anew."""
@@ -60,6 +62,7 @@ class Uplinks:
         """Attach the program where it is missing or another, and take it off where nobody wants it."""
         program, at = self._programs.programs[PROGRAM], self._attached(links)
         wanted = {one: links[one].index for one in self.wanted(state, links) if one in links}
+        self.places = frozenset(wanted.values())
         for name, index in wanted.items():
             if at.get(name) != program.info.id:
                 self._attach(index, program.fd)

@@ -58,6 +58,11 @@ def del_program(index: int, place: int, priority: int = FIRST) -> Message:
     return Message(_DEL_FILTER, 0, body, f"detach the program of {named(index)}")
 
 
+def parse_place(data: bytes) -> tuple[int, str]:
+    """The interface that a message about a program, or a place for some, is of; and the kind, such as ``bpf`` or ``clsact``."""
+    return _header.unpack_from(data)[1], string(parse(data, 20).get(_KIND, b""))
+
+
 def programs(nl: Netlink, index: int, priority: int = FIRST) -> list[AttachedInfo]:
     """The programs that ``new_program`` put at an interface with this priority."""
     found = []
