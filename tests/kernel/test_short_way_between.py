@@ -229,3 +229,29 @@ def test_an_uplink_is_the_user_s(pair: Make) -> None:
     both.one.client.purge()
     assert not hooked(node, "eth0")
     assert "pref 7" in node.run("tc", "filter", "show", "dev", "eth0", "ingress")
+
+
+def test_the_place_of_our_program_is_removed_with_it(pair: Make) -> None:
+    """If we made it and nobody else has anything there: with the last network that needs it, and with a purge."""
+    both = pair(driver="host-gw", interval=60)
+    (node, theirs), place = both.town.nodes, ("tc", "qdisc", "show", "dev", "eth0")
+    assert "clsact" in node.run(*place)
+    both.one.kill()
+    both.one.start()
+    both.one.detach(both.here)
+    both.two.detach(both.there)
+    both.one.client.delete("networks", "farm")
+    for one in both.town.nodes:
+        eventually(lambda one=one: "clsact" not in one.run(*place), what="it goes with the network")
+    theirs.run("tc", "qdisc", "add", "dev", "eth0", "clsact")
+    assert not both.one.drift()
+    both.one.network("farm", "10.60.0.0/16", "fd60::/64", driver="host-gw")
+    both.one.attach(both.here, "farm")
+    both.two.attach(both.there, "farm")
+    eventually(lambda: hooked(node, "eth0"), what="it comes with the next")
+    eventually(lambda: hooked(theirs, "eth0"), what="it is put where there is a place already")
+    both.one.client.purge()
+    both.two.client.purge()
+    assert "clsact" not in node.run(*place)
+    assert not hooked(theirs, "eth0")
+    assert "clsact" in theirs.run(*place), "one that somebody else made stays, empty or not"

@@ -36,7 +36,16 @@ from fairlead.kernel.route.neighbour import (
     new_neighbour,
 )
 from fairlead.kernel.route.path import RouteInfo, del_route, new_route, routes
-from fairlead.kernel.route.program import RECEIVED, SENT, AttachedInfo, del_program, new_clsact, new_program, programs
+from fairlead.kernel.route.program import (
+    RECEIVED,
+    SENT,
+    AttachedInfo,
+    del_program,
+    is_vacant,
+    new_clsact,
+    new_program,
+    programs,
+)
 from fairlead.kernel.route.rule import RuleInfo, del_rule, new_rule, rules
 from fairlead.kernel.route.traffic import (
     FilterInfo,
@@ -84,6 +93,7 @@ __all__ = [
     "fdb_delete",
     "fdb_replace",
     "filters",
+    "is_vacant",
     "link",
     "links",
     "name_of",
