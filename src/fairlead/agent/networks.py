@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from fairlead.api.schema import Applied
 from fairlead.desired import build, names
+from fairlead.ipam import overlaps
 from fairlead.kit import fault
 from fairlead.model.address import Family, Prefix
 from fairlead.model.broken import Broken
@@ -226,22 +227,19 @@ class Networks:
 
     def _refuse_collision(self, wanted: Network) -> None:
         mine = wanted.spec.parent or names.bridge(wanted)
+        others = [one for one in self.all.values() if one.name != wanted.name]
+        for other in others:
+            overlaps.refuse(wanted, other)
         for at, subnet in enumerate(wanted.spec.subnets):
-            field = f"spec.subnets[{at}].cidr"
-            for other in self.all.values():
-                if other.name != wanted.name:
-                    for theirs in other.spec.subnets:
-                        if subnet.cidr.overlaps(theirs.cidr):
-                            raise Conflict(f"{subnet.cidr} overlaps {theirs.cidr} of network {other.name}", field=field)
             for route in self._host.routes():
                 if route.device != mine and not route.learned and subnet.cidr.overlaps(route.dst):
                     raise Conflict(
                         f"{subnet.cidr} collides with the host's route {route.dst} on {route.device}; choose another",
-                        field=field,
+                        field=f"spec.subnets[{at}].cidr",
                     )
-        for other in self.all.values():
+        for other in others:
             bridges = {one.spec.driver for one in (wanted, other)} == {Driver.BRIDGE}
-            if other.name != wanted.name and bridges and names.bridge(other) == mine:
+            if bridges and names.bridge(other) == mine:
                 raise Conflict(f"bridge {mine} belongs to network {other.name}", field="spec.bridge")
 
     async def _refuse_unable(self, spec: NetworkSpec) -> None:
