@@ -434,8 +434,7 @@ class Blocks:
         self._leaving.add(cidr)
         try:
             self._ledger.define(network, self.mine(name))
-            block = self.all.get(block_name(cidr))
-            if block and block.spec.node == self._me:
+            if block := next((one for one in self._own(name) if one.spec.cidr == cidr), None):
                 await self._deeds.erase(block)
             else:
                 await self._loans.give_back(name, Address(cidr.partition("/")[0]))
