@@ -13,7 +13,7 @@ from fairlead.desired import names
 from fairlead.model import errors
 from tests.kernel.crash import World
 from tests.kernel.test_cni import cni, conf
-from tests.net import Namespace
+from tests.net import Namespace, Outside
 
 RUNTIME = {
     "portMappings": [
@@ -324,3 +324,62 @@ class StartBroken(Start):
         )
         self.world.node.run("ip", "link", "add", "stray", "group", "26220", "type", "veth")
         self.world.node.run("ip", "link", "set", "stray", "group", "26221")
+
+
+class Single(Add):
+    """ADD on a network whose one address is another's too: it is claimed in the store before the container has it."""
+
+    used = conf("1.1.0", network="lan")
+
+    def ready(self) -> None:
+        for name in ("lan", "cam"):
+            run = {"start": "203.0.113.50", "end": "203.0.113.50"}
+            subnet = {"cidr": "203.0.113.0/24", "gateway": Outside.v4, "ranges": [run], "blockSize": 32}
+            self.world.agent.network(name, driver="macvlan", parent="eth0", subnets=[subnet])
+            self.world.networks.add(name)
+
+    def verb(self) -> None:
+        self.add(self.used)
+
+    def then(self) -> None:
+        self.added(self.used)
+        status, refusal = self.add(conf("1.1.0", network="cam"), self.world.container())
+        assert status
+        assert "every address of 203.0.113.0/24 is taken; by node: none; for network lan" in str(refusal)
+
+    def clear(self) -> None:
+        self.deleted(self.used)
+        self.world.given_back()
+
+
+class SingleVanished(Single):
+    """The same, and the container is gone before the agent is back: the address is free again, for whichever network."""
+
+    def away(self) -> None:
+        self.one.remove()
+
+    def then(self) -> None:
+        self.world.agent.kill()
+        self.world.agent.start()  # what is on no link of ours is missed at a start, or by the timer
+        self.world.given_back()
+
+    def clear(self) -> None:
+        """Nothing is left to clear."""
+
+
+class SingleDel(Single):
+    """DEL of such a container, after which the other network may have its address."""
+
+    def ready(self) -> None:
+        super().ready()
+        self.added(self.used)
+
+    def verb(self) -> None:
+        self.delete(self.used)
+        self.world.given_back()
+
+    def then(self) -> None:
+        self.deleted(self.used)
+        self.world.given_back()
+        self.used = conf("1.1.0", network="cam")
+        self.added(self.used)
