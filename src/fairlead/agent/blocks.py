@@ -174,6 +174,10 @@ class Blocks:
             self._refuse_allotted(network, subnets, wish)
             if await self._claim(network, subnets, wish):
                 return
+            if self._owed:  # what this node is about to give back may be it, whichever network's it was
+                await self.settle()
+                if await self._claim(network, subnets, wish):
+                    return
             within = [one.cidr for one in subnets]
             if await self._loans.recover(self._within(network, subnets), wish):
                 return
