@@ -164,8 +164,8 @@ def mode(one: Network) -> str:
 
 
 def used(pool: Pool, of: str = "/") -> str:
-    """``3/254``; where others have addresses of it, ``3/254, 5 elsewhere``."""
-    elsewhere = f", {count(pool.elsewhere)} elsewhere" if pool.elsewhere else ""
+    """``3/254``; where others have addresses of it, ``3/254 (5 elsewhere)``."""
+    elsewhere = f" ({count(pool.elsewhere)} elsewhere)" if pool.elsewhere else ""
     return f"{pool.used}{of}{count(pool.size)}{elsewhere}"
 
 

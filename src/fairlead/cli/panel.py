@@ -23,8 +23,8 @@ def show(now: Status, containers: int) -> None:
         _rich(now, containers)
         return
     lines = "\n".join(f"{key}: {value}" for key, value in facts(now, containers))
-    pools = [[pool.network, pool.cidr, str(pool.used), str(pool.elsewhere), str(pool.size)] for pool in now.pools]
-    write(lines + ("\n\n" + plain([["NETWORK", "POOL", "USED", "ELSEWHERE", "SIZE"], *pools]) if pools else ""))
+    pools = [[one.network, one.cidr, str(one.used), str(one.size), str(one.elsewhere)] for one in now.pools]
+    write(lines + ("\n\n" + plain([["NETWORK", "POOL", "USED", "SIZE", "ELSEWHERE"], *pools]) if pools else ""))
 
 
 def facts(now: Status, containers: int) -> list[tuple[str, str]]:
