@@ -31,8 +31,7 @@ class Spans:
     @classmethod
     def of(cls, *prefixes: Prefix) -> Spans:
         """Every address of some prefixes, which are of one family."""
-        nets = [one.net for one in prefixes]
-        return cls((int(net.network_address), int(net.broadcast_address)) for net in nets)
+        return cls(one.run for one in prefixes)
 
     def __iter__(self) -> Iterator[Run]:
         return zip(self._starts, self._ends, strict=True)
@@ -62,6 +61,13 @@ class Spans:
         if at and number <= self._ends[at - 1]:
             return number
         return self._starts[at] if at < len(self._starts) else None
+
+    def around(self, number: int) -> Iterator[int]:
+        """Every member, those that are not below ``number`` first."""
+        for start, end in self:
+            yield from range(max(start, number), end + 1)
+        for start, end in self:
+            yield from range(start, min(end + 1, number))
 
     def nth(self, count: int) -> int:
         """The member that ``count`` smaller ones come before."""
