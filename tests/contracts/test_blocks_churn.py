@@ -23,7 +23,7 @@ from fairlead.model.block import Block
 from fairlead.model.errors import Conflict, Exhausted, Invalid, Unavailable
 from fairlead.model.meta import Meta
 from fairlead.model.network import Driver, Network, NetworkSpec, Subnet
-from fairlead.store.base import Change, EventKind, Put, Store, Stored
+from fairlead.store.base import Change, Delete, EventKind, Put, Store, Stored
 from fairlead.store.memory import Memory
 from fairlead.store.sqlite import Sqlite
 from tests.contracts.stores import Opened, awaited
@@ -389,6 +389,26 @@ async def test_what_may_have_been_given_back_is_nobodys_until_the_store_says_so(
     assert at.host() not in {block.spec.cidr for block in await blocks(store)}, "the timer sees to it"
     assert await one.claim("named", wishes=[at]) == at
     await one.end()
+
+
+@awaited
+async def test_what_was_for_a_network_that_went_meanwhile_goes_back() -> None:
+    store = Memory()
+    await store.commit(Put(RANGES[0], ""))
+    one = Node("one", store, RANGES, Witness(), chance(0, 0))
+    await one.begin()
+    at = await one.claim("gone", RANGES[0])
+    await one.end()
+    again = Node("one", store, RANGES[1:], Witness(), chance(0, 0))
+    await again.begin()
+    for _ in range(3):
+        await again.tidy()
+    assert [one.spec.cidr for one in await blocks(store)] == [at.host()], "the network is there, though not used here"
+    await store.commit(Delete(Network.plural, RANGES[0].key))
+    for _ in range(2):
+        await again.tidy()
+    assert not await blocks(store)
+    await again.end()
 
 
 def test_what_was_borrowed_is_not_given_back_under_a_new_container() -> None:
