@@ -335,6 +335,7 @@ class Wiring:
         fault.point("start.defaults")
         await self.garbage.reap()  # containers that ended while nobody looked
         await self.endpoints.resume()  # ports that were passing from one attachment to another
+        self.blocks.resume()  # addresses that were claimed, and given to nobody
         fault.point("start.reaped")
         await self.monitor.start()  # from here on a change of the kernel is heard
         self.collector.start()

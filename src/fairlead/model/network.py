@@ -190,6 +190,11 @@ class Subnet(Value, frozen=True, kw_only=True):
         return self.block_size or max(BLOCK[self.family], self.cidr.length)
 
     @property
+    def single(self) -> bool:
+        """Whether each address is agreed on by itself: a block holds one."""
+        return self.block_length == self.bits
+
+    @property
     def router(self) -> Address:
         """The gateway: as written, else the first usable address."""
         return self.gateway or Address(self.cidr.net.network_address + 1)
