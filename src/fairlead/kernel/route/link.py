@@ -7,6 +7,7 @@ that exists, so ``new_veth`` is several messages. ``Netlink.do`` sends them in o
 from __future__ import annotations
 
 import errno
+import socket
 import struct
 from dataclasses import dataclass
 
@@ -122,6 +123,14 @@ def link(nl: Netlink, which: int | str) -> LinkInfo | None:
         )
     except Gone:
         return None
+
+
+def name_of(index: int) -> str:
+    """What the interface is called that has this number in the caller's namespace now; empty if none has."""
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return ""
 
 
 def parse_link(data: bytes) -> LinkInfo:
