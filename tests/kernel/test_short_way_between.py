@@ -122,6 +122,20 @@ def test_published_ports_are_answered_by_who_was_asked(pair: Make) -> None:
             assert both.here.connects(both.at[4], port, protocol), (protocol, "itself")
 
 
+@pytest.mark.needs("iptables", "ip6tables")
+def test_an_answer_does_not_wait_for_a_neighbour_on_the_long_way(pair: Make) -> None:
+    """Its beginning never passed the stack, where connection tracking takes it for invalid: kube-proxy's rule drops that."""
+    both = pair(driver="host-gw")
+    both.there.serve("tcp", 80)
+    for node in both.town.nodes:
+        for program in ("iptables", "ip6tables"):
+            node.run(program, "-A", "FORWARD", "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP")
+    for family, at in both.at.items():
+        for node in both.town.nodes:
+            node.run("ip", f"-{family}", "neighbour", "flush", "dev", "eth0")
+        assert both.here.connects(at, 80, deadline=2.0), f"IPv{family}"
+
+
 def test_policies_decide_and_are_told_of(pair: Make) -> None:
     """Flows name who was not let in."""
     both = pair(driver="vxlan")

@@ -6,6 +6,8 @@ Interfaces are named by index, and where the kernel allows it by name. Families 
 
 from fairlead.kernel.route.address import LINK, AddressInfo, addresses, del_address, new_address
 from fairlead.kernel.route.link import (
+    BIG,
+    ORDINARY,
     LinkInfo,
     Vxlan,
     bridge_port,
@@ -63,7 +65,9 @@ from fairlead.kernel.route.traffic import (
 )
 
 __all__ = [
+    "BIG",
     "LINK",
+    "ORDINARY",
     "PERMANENT",
     "RECEIVED",
     "SENT",
