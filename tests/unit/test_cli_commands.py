@@ -320,7 +320,7 @@ class TestNode:
         said = fairlead("status")
         assert said.status == 0
         assert {"state: ready", "pid: 1234", "uptime: 66m", "memory: 47.0 MiB", "endpoints: 2"} <= set(said.out.splitlines())
-        assert ["front", "10.20.0.0/24", "1", "254"] in [line.split() for line in said.out.splitlines()]
+        assert ["front", "10.20.0.0/24", "1", "254", "0"] in [line.split() for line in said.out.splitlines()]
         assert json.loads(fairlead("status", "-o", "json").out)["plane"] == "nftables"
 
     def test_status_of_an_agent_that_is_not_ready(self, fairlead: Run, agent: FakeAgent) -> None:

@@ -326,7 +326,7 @@ class Wiring:
         await self._load()
         await self.node.apply()  # restart, repair and upgrade are this one call
         if not self.programs and programs.present(self.settings.run):  # the last agent's plane
-            ebpf.detach()
+            ebpf.detach(self.settings.run)
             programs.remove(self.settings.run)
         if self.programs and nftables.present():
             nftables.remove(self.node.state.table(Bridge).values())
@@ -335,6 +335,7 @@ class Wiring:
         fault.point("start.defaults")
         await self.garbage.reap()  # containers that ended while nobody looked
         await self.endpoints.resume()  # ports that were passing from one attachment to another
+        self.blocks.resume()  # addresses that were claimed, and given to nobody
         fault.point("start.reaped")
         await self.monitor.start()  # from here on a change of the kernel is heard
         self.collector.start()
