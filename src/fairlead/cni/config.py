@@ -171,7 +171,7 @@ class Config(Part, frozen=True, kw_only=True):
 
 
 _UNSAID_BURST = 2**32 - 1
-"""From here on: what containerd and CRI-O write beside a pod's rate, for which it has no annotation. Gigabits would pass unlimited."""
+"""From here on: what containerd and CRI-O write beside a pod's rate, as no annotation says one. Gigabits would pass freely."""
 _GO = ("portMappings", "ipRanges", "bandwidth", "dns")
 """Capabilities that containerd writes from structs without names for JSON."""
 _VALID = ("cni.dev/valid-attachments", "cni.dev/attachments")
@@ -187,7 +187,7 @@ _IGNORED: Mapping[str, frozenset[str]] = {
 
 
 def tree(stdin: bytes) -> dict[str, Any]:
-    """``stdin`` as a JSON object without nulls, which in Go's JSON mean an absent field; of GC's list, that nothing is on it."""
+    """``stdin`` as a JSON object without nulls: in Go's JSON these mean an absent field, and GC's list without an entry."""
     try:
         found = msgspec.json.decode(stdin)
         if isinstance(found, dict):
