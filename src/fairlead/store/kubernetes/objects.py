@@ -278,7 +278,7 @@ def written(of: Resource, thing: Object, before: Tree | None) -> Tree:
     if of.ours and not of.namespaced and (spelt := of.spelt(thing.key)) != thing.name:
         annotations[NAME] = thing.name
         if thing.metadata.namespace:
-            annotations[NAMESPACE] = thing.metadata.namespace
+            annotations[NAMESPACE] = str(thing.metadata.namespace)  # it may have come as a Name
     else:
         spelt = thing.name
     meta = dict(before["metadata"]) if before else {"name": spelt}
