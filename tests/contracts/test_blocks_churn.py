@@ -22,7 +22,7 @@ from fairlead.model.address import Address, Prefix
 from fairlead.model.block import Block
 from fairlead.model.errors import Conflict, Exhausted, Invalid, Unavailable
 from fairlead.model.meta import Meta
-from fairlead.model.network import Driver, Network, NetworkSpec, Subnet
+from fairlead.model.network import Driver, Network, NetworkSpec, Subnet, excluded
 from fairlead.store.base import Change, Delete, EventKind, Put, Store, Stored
 from fairlead.store.memory import Memory
 from fairlead.store.sqlite import Sqlite
@@ -112,6 +112,7 @@ class Node:
             await self.crash()  # between the claim and the disk: nobody ever saw the address
             return
         self.kept[name] = of.name, address
+        assert not any(excluded(text).holds(address) for text in of.spec.subnets[0].exclude)
         self._witness.give(address, name)
         self._witness.borrowed += any(address in one.spec.lent for one in self.blocks.of(of.name))
 
