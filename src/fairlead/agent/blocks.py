@@ -276,11 +276,15 @@ class Blocks:
         for cidr in _lost(before, now, self._me):
             self._leaving.discard(cidr)
             self._doubted.pop(cidr, None)
-        for network in {one.spec.network for one in (before, now) if one is not None}:
+        for network in {one.spec.network for one in (before, now) if one is not None and self._concerns(one)}:
             if of := self._networks.get(network):
                 self._follow(of, before, now)
         if now and now.spec.asked and now.spec.node == self._me:
             self._later(self._loans.answer(now.name))
+
+    def _concerns(self, block: Block) -> bool:
+        """Whether addresses of it are this node's to give out."""
+        return block.spec.node == self._me or self._me in block.spec.lent.values()
 
     def _follow(self, network: Network, before: Block | None, block: Block | None) -> None:
         try:
