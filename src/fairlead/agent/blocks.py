@@ -199,8 +199,9 @@ class Blocks:
     def resume(self) -> None:
         """Give back single addresses that an earlier life claimed and gave to nobody: it ended between the two."""
         for network in self._networks.values():
+            held = {pool.cidr for pool in self._pools(network) if pool.holders}
             for block in self._own(network.name):
-                if _single(block) and not any(pool.used for pool in self._pools(network) if pool.cidr == block.spec.cidr):
+                if _single(block) and block.spec.cidr not in held:
                     self._later(self._release(block))
 
     async def tidy(self) -> None:
