@@ -104,8 +104,7 @@ class Networks:
         if before:
             wanted = replace(wanted, spec=_keep_given(before.spec, wanted.spec))
             _refuse_change(before, wanted, list(users))
-        if wanted.spec.driver in SUBS:
-            await self._refuse_unable(wanted.spec)
+        await self._refuse_unable(wanted.spec)
         if wanted.spec.connects:
             wanted = replace(wanted, spec=self._complete(wanted))
             self._refuse_collision(wanted)
@@ -274,11 +273,13 @@ class Networks:
         self._refuse_overlap(stored, (one for one in there if _revision(one) < _revision(stored)))
 
     async def _refuse_unable(self, spec: NetworkSpec) -> None:
-        """Before anything is stored: whether this kernel has the driver, and the host the parent."""
-        for one in await self._host.capabilities():
-            if one.name == spec.driver and not one.ok:
-                raise Unsupported(f"this kernel has no {spec.driver}; it needs {one.needs}", field="spec.driver")
-        if not self._host.device(str(spec.parent)):
+        """Before anything is stored: whether this kernel has what is asked of it, and the host the parent."""
+        asked = {str(spec.driver): "spec.driver"} if spec.driver in SUBS else {}
+        asked |= {"BIG TCP": "spec.bigTcp"} if spec.big_tcp else {}
+        for one in await self._host.capabilities() if asked else ():
+            if one.name in asked and not one.ok:
+                raise Unsupported(f"this kernel has no {one.name}; it needs {one.needs}", field=asked[one.name])
+        if spec.parent and not self._host.device(str(spec.parent)):
             raise Invalid(f"this host has no interface {spec.parent}", field="spec.parent")
 
     def _warnings(self, network: Network) -> Iterator[str]:

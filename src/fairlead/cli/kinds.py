@@ -160,6 +160,7 @@ def mode(one: Network) -> str:
     words += [] if spec.isolated else ["not isolated"]
     words += [] if spec.inter_container else ["no icc"]
     words += [] if spec.anti_spoofing else ["no anti-spoofing"]
+    words += ["big tcp"] if spec.big_tcp else []
     return ", ".join(words)
 
 

@@ -69,6 +69,8 @@ class Link(Value, frozen=True, kw_only=True):
     hairpin: bool = False
     """The bridge may send a frame back where it came from. Where bridged frames pass through netfilter
     (net.bridge.bridge-nf-call-iptables), a container's packet to its own published port is translated inside the bridge."""
+    big_tcp: bool = False
+    """TCP may hand on larger pieces than the 64 KiB that every device takes."""
     handover: bool = False
     """Who asked moves the far end from the host into the namespace at ``path`` (empty: not yet known), names it and sets it up;
     ``name`` is what the name begins with. Only when the pair was destroyed is a new far end set up here."""
