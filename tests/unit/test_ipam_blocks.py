@@ -39,6 +39,23 @@ def test_every_block_is_taken_once_and_then_none_is_left(nodes: list[str]) -> No
     assert choose((FARM,), taken, "a") is None
 
 
+@given(
+    st.lists(st.tuples(st.sampled_from(["10.60.0.0/28", "10.60.0.8/29", "10.60.0.0/30"]), st.sampled_from("abc")), max_size=40)
+)
+def test_ranges_that_overlap_give_out_each_address_once_and_all_of_them(turns: list[tuple[str, str]]) -> None:
+    """What is taken counts whichever range it was taken of; a range has none left only when each address of it is taken."""
+    taken: list[Prefix] = []
+    for cidr, node in turns:
+        subnet = Subnet(cidr=Prefix(cidr), block_size=32)
+        found = choose((subnet,), taken, node)
+        if found is None:
+            assert {str(one) for one in subnet.cidr.net.hosts()} <= {one.partition("/")[0] for one in taken}
+        else:
+            assert subnet.cidr.overlaps(found)
+            assert found not in taken
+            taken.append(found)
+
+
 def test_nodes_begin_at_different_places() -> None:
     large = Subnet(cidr=Prefix("10.0.0.0/8"))
     assert len({choose((large,), (), f"node-{at}") for at in range(100)}) > 95

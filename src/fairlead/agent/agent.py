@@ -180,6 +180,8 @@ class Agent:
         if broken := self._unreadable.find(plural, name):
             async with self._changing:
                 await self.policies.discard(broken)
+            if plural == Endpoint.plural:
+                self._ledger.release(broken.name)
             return broken
         if plural == Endpoint.plural:
             endpoint = self.endpoints.all.get(name)

@@ -199,8 +199,9 @@ class Blocks:
     def resume(self) -> None:
         """Give back single addresses that an earlier life claimed and gave to nobody: it ended between the two."""
         for network in self._networks.values():
+            held = {pool.cidr for pool in self._pools(network) if pool.holders}
             for block in self._own(network.name):
-                if _single(block) and not any(pool.used for pool in self._pools(network) if pool.cidr == block.spec.cidr):
+                if _single(block) and block.spec.cidr not in held:
                     self._later(self._release(block))
 
     async def tidy(self) -> None:
@@ -276,11 +277,15 @@ class Blocks:
         for cidr in _lost(before, now, self._me):
             self._leaving.discard(cidr)
             self._doubted.pop(cidr, None)
-        for network in {one.spec.network for one in (before, now) if one is not None}:
+        for network in {one.spec.network for one in (before, now) if one is not None and self._concerns(one)}:
             if of := self._networks.get(network):
                 self._follow(of, before, now)
         if now and now.spec.asked and now.spec.node == self._me:
             self._later(self._loans.answer(now.name))
+
+    def _concerns(self, block: Block) -> bool:
+        """Whether addresses of it are this node's to give out."""
+        return block.spec.node == self._me or self._me in block.spec.lent.values()
 
     def _follow(self, network: Network, before: Block | None, block: Block | None) -> None:
         try:

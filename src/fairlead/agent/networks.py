@@ -44,7 +44,7 @@ class Networks:
     def __init__(self, store: Store, node: Node, blocks: Blocks, host: Host, unreadable: Unreadable) -> None:
         self.all: dict[str, Network] = {}
         self.refused: dict[str, Problem] = {}
-        """Those that were stored at the start and cannot be beside an older one."""
+        """Those that are stored and cannot be beside others, which this node uses, and why."""
         self.on_change: Callable[[str], None] = lambda _: None
         self._unreadable = unreadable
         self._lent: dict[Prefix, float] = {}
@@ -115,6 +115,11 @@ class Networks:
 
     async def delete(self, name: str, users: Iterable[str]) -> Network:
         """Remove a network that nobody uses."""
+        if name in self.refused and name not in self.all:
+            (stored,) = await self._store.commit(Delete(Network.plural, ("", name)))
+            self.refused.pop(name, None)
+            if isinstance(stored, Network):
+                return stored
         network = self.get(name)
         if name in _BUILT_IN:
             raise Invalid(f"network {name} is built in and stays", field="metadata.name")
@@ -129,6 +134,7 @@ class Networks:
     async def hear(self, network: Network, *, gone: bool) -> None:
         """Another node made a network, changed it or removed it."""
         known = self.all.get(network.name)
+        self.refused.pop(network.name, None)
         if gone:
             if known is None:
                 return
@@ -139,7 +145,11 @@ class Networks:
             return
         if known is not None and known.metadata.resource_version == network.metadata.resource_version:
             return
-        self._refuse_overlap(network, self.all.values())
+        try:
+            self._refuse_overlap(network, self.all.values())
+        except Conflict as problem:
+            self.refused[network.name] = problem
+            raise
         self._blocks.define(network)
         self.all[network.name] = network
         await self._node.put(build.network_owner(network.name), build.network_rows(network, self._host.mtu()))
