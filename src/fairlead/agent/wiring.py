@@ -19,7 +19,7 @@ from fairlead.datapath.seen import Observer
 from fairlead.desired.state import Bridge
 from fairlead.docker import plugin
 from fairlead.flow.collect import Collector
-from fairlead.flow.enrich import Names
+from fairlead.flow.enrich import Names, Party
 from fairlead.ipam.ledger import Ledger
 from fairlead.kit import fault
 from fairlead.kit.metrics import Family
@@ -61,6 +61,7 @@ from .publish import Publish
 from .reports import Reports
 from .reservations import Reservations
 from .server import Server
+from .services import Services
 from .sync import Sync
 from .unreadable import Unreadable
 
@@ -99,6 +100,7 @@ class Wiring:
         self.peerings = Peerings(self.shared, self.unreadable, lambda: self._ground().machines)  # what people wrote about BGP
         self.bgp = Bgp(settings.run, self.node, self.peerings, self._ground)  # what is said by it, and heard
         self.cluster.on_reroute = self.bgp.want
+        self.services = Services(self.shared, self.unreadable)  # names under which containers are asked
         # What outsiders count on.
         self.reservations = Reservations(self.store, self.ledger, self.networks, self.host, self.unreadable)
         # Who may talk to whom.
@@ -176,6 +178,7 @@ class Wiring:
             blocks=self.blocks,
             unreadable=self.unreadable,
             bgp=self.bgp,
+            services=self.services,
             collector=self.collector,
         )
 
@@ -274,6 +277,7 @@ class Wiring:
             policies=self.policies,
             publish=self.publish,
             bgp=self.bgp,
+            services=self.services,
             pods=self.pods,
             orchestrated=self.orchestrated,
         )
@@ -298,9 +302,12 @@ class Wiring:
             self.cluster.machines.values,
             lambda: self.node.state,
             links,
-            elsewhere=self.cluster.holder,
+            elsewhere=self._elsewhere,
         )
         return Collector(self._observer(), names, rule=self.policies.rule)
+
+    def _elsewhere(self, address: str) -> Party | None:
+        return self.cluster.holder(address) or self.services.named(address)
 
     def _observer(self) -> Observer:
         if self.programs:
@@ -375,6 +382,7 @@ class Wiring:
             self.publish.node = self.cluster.machines.get(self.settings.node)
         self.policies.load(all_of, self.cluster.remotes.values())
         self.peerings.load(all_of)
+        self.services.load(all_of)
         fault.point("start.policies")
         await self.encryption.remember()
 
