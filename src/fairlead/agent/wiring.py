@@ -51,6 +51,7 @@ from .me import Me
 from .metrics import Listener, Metrics, flows, rules
 from .monitor import Monitor
 from .networks import Networks
+from .networkstatus import NetworkStatus
 from .node import Hands, Node
 from .orchestrated import Orchestrated
 from .others import Others
@@ -126,6 +127,7 @@ class Wiring:
         )
         self.ways: asyncio.Task[None] | None = None
         self.pods, self.orchestrated = self._kubernetes(shared)  # where Kubernetes runs the nodes
+        self.networkstatus = self._networkstatus(shared)  # what pods are told of their networks
         self.others = self._others(source)  # nodes that have the same store
         self.collector = self._collector()  # what the plane tells, by names
         self.garbage = Garbage(self.store, self.endpoints, settings.gc_grace)  # what ended without a word
@@ -157,6 +159,11 @@ class Wiring:
             moved=self._moved,
         )
         return pods, orchestrated
+
+    def _networkstatus(self, shared: Shared | None) -> NetworkStatus | None:
+        if self.pods is None or not isinstance(shared, Kubernetes) or not self.settings.network_status:
+            return None
+        return NetworkStatus(shared, self.pods, lambda: self.endpoints.all)
 
     def _agent(self) -> Agent:
         agent = self._made_agent()
@@ -259,6 +266,8 @@ class Wiring:
         self.publish.want()
         if self.pods:
             self.pods.want()
+        if self.networkstatus:
+            self.networkstatus.want()
 
     def labels(self) -> Mapping[str, str]:
         """The labels of this node."""
@@ -291,6 +300,7 @@ class Wiring:
             cluster=self.cluster,
             pods=self.pods,
             orchestrated=self.orchestrated,
+            networkstatus=self.networkstatus,
             encryption=self.encryption,
         )
 

@@ -9,8 +9,8 @@
 What is replaced keeps what others wrote into it and we do not know: finalizers, owners, a status. When an answer is lost, the
 object itself says whether the change happened: it is as we wanted it, and managedFields name this client.
 
-Of nodes, which are kubelet's, only the annotations that are ours are written, by server-side apply. Pods, Services and
-EndpointSlices are never written.
+Of nodes, which are kubelet's, only the annotations that are ours are written, by server-side apply. Services and EndpointSlices
+are never written, and of pods only annotations, where that is asked for.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ from .errors import Absent, Again, Stale, Taken, Unserved, Unsure
 from .objects import OURS, Reader, Tree, revision, written
 from .presence import Presence
 from .resources import Resource, resource
-from .status import Condition, report
+from .status import Condition, annotate, report
 from .watch import changes, until_served
 
 _TRIES = 16
@@ -199,6 +199,11 @@ class Kubernetes:
         """Write into an object's status what this node finds of it; ``Missing`` if there is no such object."""
         self._open()
         await report(self._client, resource(plural), key, conditions)
+
+    async def annotate(self, pod: Pod, annotations: Mapping[str, str]) -> None:
+        """Write annotations of a pod; ``Missing`` if it is no more. It takes a right that agents do not have by themselves."""
+        self._open()
+        await annotate(self._client, resource(pod.plural), pod.metadata, annotations)
 
     async def close(self) -> None:
         if not self._closed:
