@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from hashlib import blake2b
 
-from fairlead.model.address import Address, Prefix
+from msgspec.structs import replace
+
+from fairlead.model.address import Address, IPAddress, Prefix
 from fairlead.model.block import Block
-from fairlead.model.network import Subnet
+from fairlead.model.network import Range, Subnet
 
 from .pool import reserved, runs
-from .spans import Spans
+from .spans import Run, Spans
 
 _LOOK = 1 << 24
 """Blocks that are looked at before a subnet counts as taken: all of IPv4's."""
@@ -33,6 +35,19 @@ def choose(subnets: Iterable[Subnet], taken: Collection[Prefix], node: str, wish
             block = Prefix(str(ipaddress.ip_network((wish.ip, subnet.block_length), strict=False)))
             return None if _meets(block, taken) else block
     return None
+
+
+def narrowed(subnets: Iterable[Subnet], within: Spans | None) -> list[Subnet]:
+    """What is left of subnets of one family where only addresses of ``within`` are of use."""
+    if within is None:
+        return list(subnets)
+    left = ((one, runs(one) & within) for one in subnets)
+    return [replace(one, ranges=tuple(_range(one, run) for run in some)) for one, some in left if some.size]
+
+
+def _range(subnet: Subnet, run: Run) -> Range:
+    start, end = (_made(subnet)(number) for number in run)
+    return Range(start=Address(start), end=Address(end))
 
 
 def full(network: str, subnets: Sequence[Subnet], blocks: Iterable[Block]) -> str:
@@ -72,8 +87,11 @@ def _candidates(subnet: Subnet, node: str, count: int) -> Iterator[int]:
 
 
 def _block(subnet: Subnet, first: int) -> Prefix:
-    made = ipaddress.IPv4Address if subnet.family == 4 else ipaddress.IPv6Address
-    return Prefix(f"{made(first)}/{subnet.block_length}")
+    return Prefix(f"{_made(subnet)(first)}/{subnet.block_length}")
+
+
+def _made(subnet: Subnet) -> Callable[[int], IPAddress]:
+    return ipaddress.IPv4Address if subnet.family == 4 else ipaddress.IPv6Address
 
 
 def _meets(block: Prefix, others: Iterable[Prefix]) -> bool:
