@@ -6,6 +6,7 @@ As in ``test_kubernetes``: two nodes, an API server, real or standing in, and th
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import pytest
 
 from fairlead.api.schema import Flow
+from fairlead.model.meta import Object
+from fairlead.model.service import Service
 from tests.kernel.apis import api
 from tests.kernel.test_cluster import known
 from tests.kernel.test_cni import cni
@@ -229,9 +232,15 @@ def test_services_name_flows_and_are_explained(cluster: Cluster, containers: Con
     cluster.api.apply(service())
     cluster.api.apply(endpoints(_10_244_2_77=True, _10_244_2_78=False))
     agent = cluster.agents[0]
-    eventually(lambda: agent.client.objects("services") and agent.client.objects("endpointslices"), what="services are known")
-    (shown,) = agent.client.objects("services")
-    assert (shown.key, shown.addresses) == (("shop", "web"), (SERVICE,))  # type: ignore[attr-defined]
+
+    def shown(plural: str) -> list[Object]:
+        """Of the namespace: a real API server has a service of its own."""
+        return [one for one in agent.client.objects(plural) if one.metadata.namespace == "shop"]
+
+    eventually(lambda: shown("services") and shown("endpointslices"), what="services are known")
+    (known_as,) = shown("services")
+    assert isinstance(known_as, Service)
+    assert (known_as.name, known_as.addresses) == ("web", (SERVICE,))
     eventually(lambda: client.connects(SERVICE, 80), what="kube-proxy leads to the backend")
 
     def named() -> list[Flow]:
@@ -243,7 +252,7 @@ def test_services_name_flows_and_are_explained(cluster: Cluster, containers: Con
 
     def explained() -> tuple[bool, list[tuple[str, bool]]]:
         told = agent.client.explain(**{"from": "shop/client", "to": "svc:shop/web", "port": "http"})
-        assert all(one.agrees for backend in told.backends for one in backend.told.kernel)
+        assert all(one.agrees for each in (told, *(one.told for one in told.backends)) for one in each.kernel)
         return told.allowed, [(str(one.address), one.told.allowed) for one in told.backends]
 
     assert explained() == (True, [("10.244.2.77", True)])
@@ -253,5 +262,31 @@ def test_services_name_flows_and_are_explained(cluster: Cluster, containers: Con
     cluster.api.apply(endpoints(_10_244_2_77=True, _10_244_2_78=True))
     both = [("10.244.2.77", False), ("10.244.2.78", True)]
     eventually(lambda: explained() == (False, both), what="a backend that became ready")
+    egress_is_judged_by_the_address_of_the_service(cluster, client, explained)
     cluster.api.delete("Service", "web", "shop")
-    eventually(lambda: not agent.client.objects("services"), what="a service that is gone")
+    eventually(lambda: not shown("services"), what="a service that is gone")
+
+
+def egress_is_judged_by_the_address_of_the_service(
+    cluster: Cluster, client: Namespace, explained: Callable[[], tuple[bool, list[tuple[str, bool]]]]
+) -> None:
+    """As long as somebody else forwards, behind us: what is explained is what happens."""
+    cluster.api.apply(endpoints(_10_244_2_77=True))
+    cluster.policy("web", "shop", {"podSelector": {"matchLabels": {"app": "client"}}}, app="web")
+    eventually(lambda: client.connects(SERVICE, 80, deadline=0.3), what="it is let in again")
+    assert explained() == (True, [("10.244.2.77", True)])
+    out = [{"to": [{"podSelector": {"matchLabels": {"app": "web"}}}]}]
+    tree = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "out", "namespace": "shop"},
+        "spec": {"podSelector": {"matchLabels": {"app": "client"}}, "policyTypes": ["Egress"], "egress": out},
+    }
+    cluster.api.apply(tree)
+    eventually(lambda: explained() == (False, [("10.244.2.77", True)]), what="the pod itself may be asked, the service not")
+    assert client.connects("10.244.2.77", 80)
+    assert not client.connects(SERVICE, 80, deadline=0.3)
+    tree["spec"]["egress"] = [*out, {"to": [{"ipBlock": {"cidr": f"{SERVICE}/32"}}]}]  # type: ignore[index]
+    cluster.api.apply(tree)
+    eventually(lambda: client.connects(SERVICE, 80, deadline=0.3), what="with the address let through, it is")
+    assert explained() == (True, [("10.244.2.77", True)])

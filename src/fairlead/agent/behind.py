@@ -1,6 +1,8 @@
 """Who is behind a service that a question about policies names: each of them is asked about.
 
 Policies speak of containers, never of services, and whoever forwards may lead a connection to any backend that is ready.
+Where that is somebody beside us (kube-proxy), a connection begins with the address of the service, and egress is judged by
+that: so the address itself is asked about too, and must be let through as well.
 """
 
 from __future__ import annotations
@@ -39,9 +41,12 @@ async def _explained(directory: Directory, service: Service, query: Mapping[str,
     port = _port(service, query.get("port", ""), query.get("protocol", ""))
     found = directory.backends(service, port, _family(directory, service, query))
     backends = [await _one(query, port, each, explain) for each in found[:_MOST]]
+    front = await _front(directory, service, query, port, explain)
     allowed = sum(one.told.allowed for one in backends)
     said = f"{port.protocol.lower()} port {port.port}"
-    if not backends:
+    if front and not front.allowed:
+        verdict = f"service {title}, {said}: denied by egress to its own address"
+    elif not backends:
         verdict = f"service {title}, {said}: nobody behind it is ready"
     elif allowed == len(found):
         verdict = f"service {title}, {said}: allowed to each of {len(found)} behind it"
@@ -49,8 +54,22 @@ async def _explained(directory: Directory, service: Service, query: Mapping[str,
         verdict = f"service {title}, {said}: allowed to {allowed} of {len(found)} behind it"
     if len(found) > _MOST:
         verdict += f"; asked about {_MOST}"
-    whole = bool(backends) and allowed == len(found)
-    return Explained(allowed=whole, steps=(Explaining(text=verdict, allows=whole),), backends=tuple(backends))
+    whole = bool(backends) and allowed == len(found) and (front is None or front.allowed)
+    steps = (*(front.steps if front else ()), Explaining(text=verdict, allows=whole))
+    return Explained(allowed=whole, steps=steps, kernel=front.kernel if front else (), backends=tuple(backends))
+
+
+async def _front(
+    directory: Directory, service: Service, query: Mapping[str, str], port: ServicePort, explain: Explain
+) -> Explained | None:
+    """What egress says of the address of the service; None of one that has none."""
+    family = _family(directory, service, query)
+    word = query.get("to", "")
+    named = [one for one in service.cluster_addresses if one.family == family] if word.startswith(SERVICE) else [Address(word)]
+    if not named:
+        return None
+    asked = {"from": query.get("from", ""), "to": named[0], "protocol": port.protocol.lower(), "port": str(port.port)}
+    return await explain(asked)
 
 
 async def _one(query: Mapping[str, str], port: ServicePort, one: Behind, explain: Explain) -> Backend:
