@@ -222,6 +222,12 @@ def endpoints(**ready: bool) -> dict[str, Any]:
 
 
 @pytest.mark.deadline(180)
+@pytest.mark.parametrize(
+    "cluster",
+    [pytest.param(("--plane", "ebpf"), marks=pytest.mark.kernel("ebpf")), ("--plane", "nftables")],
+    indirect=True,
+    ids=["ebpf", "nftables"],
+)
 def test_services_name_flows_and_are_explained(cluster: Cluster, containers: Containers) -> None:
     client, web, other = (containers.new(name) for name in ("client", "web", "other"))
     cluster.run(1, client, "client", labels={"app": "client"})

@@ -93,6 +93,7 @@ class Reader:
     def __init__(self) -> None:
         self._pods = msgspec.json.Decoder(_Pod)
         self._shared = Shared()
+        self._shared_by_slices = Shared(1 << 12)  # apart, so that pods keep what they have in common
         self._shapes: dict[Resource, type[Any]] = {}
 
     def read(self, of: Resource, data: msgspec.Raw | bytes) -> Stored:
@@ -149,10 +150,10 @@ class Reader:
         )
 
     def _service(self, _of: Resource, data: msgspec.Raw | bytes) -> Stored:
-        return services.service(data, self._shared)
+        return services.service(data, self._shared_by_slices)
 
     def _slice(self, _of: Resource, data: msgspec.Raw | bytes) -> Stored:
-        return services.endpoints(data, self._shared)
+        return services.endpoints(data, self._shared_by_slices)
 
     _special: dict[type[Object], Callable[[Reader, Resource, msgspec.Raw | bytes], Stored]] = {
         Node: _node,
