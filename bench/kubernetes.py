@@ -130,7 +130,9 @@ def main() -> None:
             finally:
                 measured.agent.close()
             failures = node.failures
-    report = lib.Report("kubernetes", f"{NODES} nodes, {pods} pods and their services, {POLICIES} policies, from one node", ("agent", "Cilium"))
+    report = lib.Report(
+        "kubernetes", f"{NODES} nodes, {pods} pods and their services, {POLICIES} policies, from one node", ("agent", "Cilium")
+    )
     report.add("from the agent's start until it is ready", measured.synced, None, "s", lib.at_most("30 s", 30))
     report.add("processor time for that", measured.spent, None, "s")
     report.add("memory of the agent", memory, CILIUM, "MB", lib.at_most("300 MB", 300))
