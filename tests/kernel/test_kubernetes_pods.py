@@ -268,19 +268,17 @@ def test_services_name_flows_and_are_explained(cluster: Cluster, containers: Con
     cluster.api.apply(endpoints(_10_244_2_77=True, _10_244_2_78=True))
     both = [("10.244.2.77", False), ("10.244.2.78", True)]
     eventually(lambda: explained() == (False, both), what="a backend that became ready")
-    egress_is_judged_by_the_address_of_the_service(cluster, client, explained)
+    egress_goes_by_who_is_behind_it_or_by_its_address(cluster, client, explained)
     cluster.api.delete("Service", "web", "shop")
     eventually(lambda: not shown("services"), what="a service that is gone")
 
 
-def egress_is_judged_by_the_address_of_the_service(
+def egress_goes_by_who_is_behind_it_or_by_its_address(
     cluster: Cluster, client: Namespace, explained: Callable[[], tuple[bool, list[tuple[str, bool]]]]
 ) -> None:
-    """As long as somebody else forwards, behind us: what is explained is what happens."""
+    """kube-proxy forwards behind us: a service is judged as those behind it if these are alike, else by its address."""
     cluster.api.apply(endpoints(_10_244_2_77=True))
     cluster.policy("web", "shop", {"podSelector": {"matchLabels": {"app": "client"}}}, app="web")
-    eventually(lambda: client.connects(SERVICE, 80, deadline=0.3), what="it is let in again")
-    assert explained() == (True, [("10.244.2.77", True)])
     out = [{"to": [{"podSelector": {"matchLabels": {"app": "web"}}}]}]
     tree = {
         "apiVersion": "networking.k8s.io/v1",
@@ -289,10 +287,19 @@ def egress_is_judged_by_the_address_of_the_service(
         "spec": {"podSelector": {"matchLabels": {"app": "client"}}, "policyTypes": ["Egress"], "egress": out},
     }
     cluster.api.apply(tree)
-    eventually(lambda: explained() == (False, [("10.244.2.77", True)]), what="the pod itself may be asked, the service not")
+    eventually(lambda: not client.pings(cluster.nodes[1].v4), what="egress is isolated")
+    assert client.connects(SERVICE, 80), "as to the pod behind it"
+    assert explained() == (True, [("10.244.2.77", True)])
+    web = ["10.244.2.77"]
+    cluster.report(2, "web", web, labels={"app": "moved"})
+    eventually(lambda: not client.connects(SERVICE, 80, deadline=0.3), what="with other labels behind it, it is not")
+    cluster.report(2, "web", web, labels={"app": "web"})
+    eventually(lambda: client.connects(SERVICE, 80, deadline=0.3), what="with the old ones it is")
+    cluster.api.apply(endpoints(_10_244_2_77=True, _10_244_2_78=True))
+    both = [("10.244.2.77", True), ("10.244.2.78", False)]
+    eventually(lambda: explained() == (False, both), what="somebody else behind it, too")
+    eventually(lambda: not client.connects(SERVICE, 80, deadline=0.3), what="whom it is led to nobody knows")
     assert client.connects("10.244.2.77", 80)
-    assert not client.connects(SERVICE, 80, deadline=0.3)
     tree["spec"]["egress"] = [*out, {"to": [{"ipBlock": {"cidr": f"{SERVICE}/32"}}]}]  # type: ignore[index]
     cluster.api.apply(tree)
     eventually(lambda: client.connects(SERVICE, 80, deadline=0.3), what="with the address let through, it is")
-    assert explained() == (True, [("10.244.2.77", True)])

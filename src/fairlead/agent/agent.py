@@ -172,7 +172,9 @@ class Agent:
                 self.bgp.want()
                 return done
             if isinstance(thing, SERVICE_KINDS):
-                return await self.services.apply(thing)
+                done = await self.services.apply(thing)
+                await self.policies.hear(())  # who is judged as those behind it
+                return done
             if not isinstance(thing, Network):
                 raise Invalid(f"a {kind(thing)} is not made by apply; containers that are attached make it", field="kind")
             done = await self.networks.apply(thing, self._users(thing.name))
@@ -207,7 +209,9 @@ class Agent:
                 return said
         if plural in self.services.all:
             async with self._changing:
-                return await self.services.delete(plural, name)
+                deleted = await self.services.delete(plural, name)
+                await self.policies.hear(())
+                return deleted
         self.objects(plural)
         async with self._changing:
             gone = await self.networks.delete(name, self._users(name))

@@ -30,6 +30,8 @@ class Services:
 
     def __init__(self, store: Store, unreadable: Unreadable) -> None:
         self.directory = Directory()
+        self.on_change: Callable[[tuple[str, str]], None] = lambda _: None
+        """Is told which service is another, or somebody else's who stands behind it."""
         self._store, self._unreadable = store, unreadable
 
     @property
@@ -50,15 +52,22 @@ class Services:
     def hear(self, thing: Stored, *, gone: bool) -> None:
         """One is new, another or gone."""
         if isinstance(thing, KINDS):
-            (self.directory.drop if gone else self.directory.put)(thing)
+            self._change(thing, gone=gone)
             self._unreadable.replaced(thing)
         elif isinstance(thing, Broken):
             if (before := self._known(thing.plural, thing.key)) is not None:
-                self.directory.drop(before)
+                self._change(before, gone=True)
             if gone:
                 self._unreadable.replaced(thing)
             else:
                 self._unreadable.note((thing,))
+
+    def _change(self, thing: Thing, *, gone: bool) -> None:
+        before = self._known(thing.plural, thing.key)
+        (self.directory.drop if gone else self.directory.put)(thing)
+        for one in (before, thing):
+            if one is not None:
+                self.on_change(one.service if isinstance(one, EndpointSlice) else one.key)
 
     def named(self, address: str) -> str | None:
         """Whose address it is, as flows call him."""

@@ -96,7 +96,7 @@ class Sync:
                 judged.append((thing, gone))
             judged += self._steps
             self._steps.clear()
-        if judged:
+        if judged or self._policies.fronts.stale:
             await self._policies.hear(judged)
         if any(event.object.plural in self._told for event in events):
             self._bgp.want()

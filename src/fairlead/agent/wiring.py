@@ -101,9 +101,9 @@ class Wiring:
         self.peerings = Peerings(self.shared, self.unreadable, lambda: self._ground().machines)  # what people wrote about BGP
         self.bgp = Bgp(settings.run, self.node, self.peerings, self._ground)  # what is said by it, and heard
         self.cluster.on_reroute = self.bgp.want
-        self.services = Services(self.shared, self.unreadable)  # names under which containers are asked
         # What outsiders count on.
         self.reservations = Reservations(self.store, self.ledger, self.networks, self.host, self.unreadable)
+        self.services = Services(self.shared, self.unreadable)  # names under which containers are asked
         # Who may talk to whom.
         self.policies = Policies(
             settings.node,
@@ -114,6 +114,7 @@ class Wiring:
             unreadable=self.unreadable,
             metrics=self.metrics,
             endpoints=lambda: self.endpoints.all,
+            services=self.services,
         )
         self.endpoints = Endpoints(
             self.store,
@@ -390,9 +391,9 @@ class Wiring:
         self.cluster.adopt(all_of(Machine.plural), elsewhere)
         if self.orchestrated:
             self.publish.node = self.cluster.machines.get(self.settings.node)
+        self.services.load(all_of)
         self.policies.load(all_of, self.cluster.remotes.values())
         self.peerings.load(all_of)
-        self.services.load(all_of)
         fault.point("start.policies")
         await self.encryption.remember()
 

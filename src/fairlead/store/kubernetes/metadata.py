@@ -64,14 +64,14 @@ def about(of: Resource, meta: Metadata) -> Meta:
     )
 
 
-def brief(meta: Many, shared: Shared, annotations: Mapping[str, str] = NONE) -> Meta:
-    """As the model has it, with these annotations of it."""
+def brief(meta: Many, shared: Shared, annotations: Mapping[str, str] = NONE, uid: str = "") -> Meta:
+    """As the model has it, with these annotations of it. ``uid``: in place of its own, which says the same."""
     return Meta(
         name=meta.name,
         namespace=shared.one(meta.namespace),
         labels=shared.labels(meta.labels),
         annotations=dict(annotations) if annotations else NONE,
-        uid=meta.uid,
+        uid=uid or meta.uid,
         resource_version=meta.resource_version,
         creation_timestamp=shared.one(meta.creation_timestamp or ""),
         deletion_timestamp=meta.deletion_timestamp or "",

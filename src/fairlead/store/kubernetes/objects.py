@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from fairlead.model.address import Prefix
+from fairlead.model.address import ContainerID, Prefix
 from fairlead.model.broken import Broken
 from fairlead.model.codec import decode, to_tree
 from fairlead.model.endpointslice import EndpointSlice
@@ -137,7 +137,8 @@ class Reader:
         spec, one = found.spec, self._shared.one
         asked = {name: text for name, text in (found.metadata.annotations or NONE).items() if name.startswith(ASKED)}
         return Pod(
-            metadata=brief(found.metadata, self._shared, asked),
+            # As the id of the container that it is to policies: kept once, fifty thousand times.
+            metadata=brief(found.metadata, self._shared, asked, ContainerID(found.metadata.uid)),
             spec=one(
                 PodSpec(
                     node_name=one(spec.node_name),
