@@ -153,7 +153,7 @@ def _pod_status(template: str, number: int) -> Tree:
 
 
 def service(number: int) -> Tree:
-    """The service of one deployment."""
+    """The service of one deployment; of every other at the port that its pods have."""
     app = f"web-{number:05}"
     ip = str(ipaddress.IPv4Address("10.96.0.0") + 256 + number)
     return {
@@ -174,7 +174,7 @@ def service(number: int) -> Tree:
             "internalTrafficPolicy": "Cluster",
             "sessionAffinity": "None",
             "selector": {"app": app},
-            "ports": [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": "http"}],
+            "ports": [{"name": "http", "port": 8080 if number % 2 else 80, "protocol": "TCP", "targetPort": "http"}],
         },
         "status": {"loadBalancer": {}},
     }

@@ -117,7 +117,7 @@ def test_of_a_clusters_service_only_that_is_kept_which_is_used() -> None:
     found = read("services", tree)
     assert isinstance(found, Service)
     assert found.addresses == ("10.96.1.7",)
-    assert (found.spec.ports[0].port, found.spec.ports[0].target_port) == (80, "http")
+    assert (found.spec.ports[0].port, found.spec.ports[0].target_port) == (8080, "http")
     assert found.spec.selector == {"app": "web-00007"}
 
 
