@@ -12,6 +12,7 @@ import pytest
 import yaml
 from msgspec.structs import replace
 
+from fairlead.model.address import ContainerID
 from fairlead.model.errors import Forbidden, Missing, Problem
 from fairlead.model.meta import Meta
 from fairlead.model.pod import Pod
@@ -29,7 +30,7 @@ PLACES = {"v1": "/api/v1"}
 
 def about(tree: dict[str, Any]) -> Pod:
     meta = tree["metadata"]
-    return Pod(metadata=Meta(name=meta["name"], namespace=meta["namespace"], uid=meta["uid"]))
+    return Pod(metadata=Meta(name=meta["name"], namespace=meta["namespace"], uid=ContainerID(meta["uid"])))
 
 
 def another(tree: dict[str, Any]) -> Pod:

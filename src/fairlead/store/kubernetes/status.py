@@ -75,7 +75,7 @@ async def annotate(client: Client, of: Resource, about: Meta, annotations: Mappi
     By its status, which agents may be let write where the object itself they may not.
     """
     path = f"{of.path((about.namespace, about.name))}/status"
-    tree = {"metadata": {"uid": about.uid, "annotations": dict(annotations)}}
+    tree = {"metadata": {"uid": str(about.uid), "annotations": dict(annotations)}}
     try:
         await client.change("PATCH", path, msgspec.json.encode(tree), MERGE, {"fieldManager": MANAGER})
     except (Absent, Unserved, Stale, Invalid) as problem:
