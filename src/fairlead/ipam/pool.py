@@ -70,7 +70,7 @@ class Pool:
         self.gateway = None if routed else subnet.router
         self._remember = remember
         self.apart = apart
-        self._ends = _ends(subnet.cidr) | (_ends(block) if block and apart and Spans.of(block).size > _FEW else Spans(()))
+        self._ends = ends(subnet.cidr) | (ends(block) if block and apart and Spans.of(block).size > _FEW else Spans(()))
         self._reserved = reserved(subnet, self.gateway) | self._ends
         self._usable = runs(subnet) - self._reserved
         if block:
@@ -249,10 +249,10 @@ def runs(subnet: Subnet) -> Spans:
 def reserved(subnet: Subnet, gateway: Address | None) -> Spans:
     """What a subnet never gives out: its excludes and ``gateway``."""
     prefixes = [excluded(text) for text in subnet.exclude] + ([gateway.host()] if gateway else [])
-    return Spans(run for prefix in prefixes for run in Spans.of(prefix))
+    return Spans.of(*prefixes)
 
 
-def _ends(cidr: Prefix) -> Spans:
-    """The network's own address (IPv6: the subnet-router anycast address) and the broadcast address of IPv4."""
+def ends(cidr: Prefix) -> Spans:
+    """What nobody has: the network's own address (IPv6: the subnet-router anycast address), the broadcast address of IPv4."""
     first, last = int(cidr.net.network_address), int(cidr.net.broadcast_address)
     return Spans([(first, first), (last, last)] if cidr.family == 4 else [(first, first)])
