@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from fairlead.ipam import blocks
 from fairlead.ipam.ledger import Lacking, Ledger
-from fairlead.ipam.pool import Holder, Pool
+from fairlead.ipam.pool import Holder, Pool, runs
 from fairlead.model.address import Address, Family, Name, Prefix
 from fairlead.model.block import Block, BlockSpec, block_name
 from fairlead.model.endpoint import Endpoint
@@ -98,7 +98,7 @@ class Blocks:
                     self.on_change(known, None if gone else block)
         if self._me in changed:
             try:
-                self._ledger.define(network, self.mine(network.name))
+                self._tell(network)
             except Conflict as problem:
                 log.error("the podCIDRs of this node changed: %s", problem)  # noqa: TRY400  # a person reads this
 
@@ -120,11 +120,16 @@ class Blocks:
         """A network is new or another: have the ledger give out what this node has of it."""
         if self.shared(network):
             self._networks[network.name] = network
-            self._ledger.define(network, self.mine(network.name))
+            self._tell(network)
             for block in self.of(network.name):
                 self._loans.reserve(block)
         else:
             self._ledger.define(network)
+
+    def _tell(self, network: Network) -> None:
+        """Have the ledger give out what this node has of a network now."""
+        given = [one.spec.cidr for one in self._allotted.get(self._me, ()) if one.spec.network == network.name]
+        self._ledger.define(network, self.mine(network.name), apart=given)
 
     def check(self, network: Network) -> None:
         """Raise what ``define`` would, and ``Conflict`` where somebody has what would be a gateway."""
@@ -169,15 +174,21 @@ class Blocks:
             fitting = [one for one in network.spec.subnets if one.family == lacking.family and fits(one)]
             subnets = [one for one in fitting if self._takes(one)]
             self._refuse_unfit(network, fitting, subnets, wish)
-            if self._free(network, subnets, wish):
+            if self._free(network, subnets, lacking):
                 return  # somebody who waited before us got it
             self._refuse_allotted(network, subnets, wish)
-            if await self._claim(network, subnets, wish):
+            useful = blocks.narrowed(subnets, lacking.within)
+            if subnets and not useful:
+                raise Invalid(f"none of the addresses asked for is in {', '.join(one.cidr for one in subnets)}", field="ranges")
+            if await self._claim(network, useful, wish):
                 return
             if self._owed:  # what this node is about to give back may be it, whichever network's it was
                 await self.settle()
-                if await self._claim(network, subnets, wish):
+                if await self._claim(network, useful, wish):
                     return
+            subnets = [one for one in subnets if one.cidr in {each.cidr for each in useful}]
+            if any(runs(one) != runs(each) for one, each in zip(subnets, useful, strict=True)):
+                raise self._exhausted(network, useful, wish)  # what others lend may be any address
             within = [one.cidr for one in subnets]
             if await self._loans.recover(self._within(network, subnets), wish):
                 return
@@ -289,7 +300,7 @@ class Blocks:
 
     def _follow(self, network: Network, before: Block | None, block: Block | None) -> None:
         try:
-            self._ledger.define(network, self.mine(network.name))
+            self._tell(network)
         except Conflict as problem:
             # Somebody took away a block in which we have containers.
             log.error("%s; claiming it again", problem)  # noqa: TRY400  # a person reads this
@@ -322,10 +333,11 @@ class Blocks:
     def _pools(self, network: Network) -> list[Pool]:
         return list(self._ledger.pools(network.name))
 
-    def _free(self, network: Network, subnets: Iterable[Subnet], wish: Address | None) -> bool:
-        cidrs = [one.cidr for one in subnets]
+    def _free(self, network: Network, subnets: Iterable[Subnet], lacking: Lacking) -> bool:
+        cidrs, wish = [one.cidr for one in subnets], lacking.wish
         for pool in self._pools(network):
-            if pool.subnet.cidr in cidrs and (pool.cidr.holds(wish) and not pool.yields(wish) if wish else pool.free):
+            has = pool.cidr.holds(wish) and not pool.yields(wish) if wish else pool.has(lacking.within)
+            if pool.subnet.cidr in cidrs and has:
                 return True
         return False
 
@@ -442,7 +454,7 @@ class Blocks:
         self._doubted.pop(cidr, None)
         self._leaving.add(cidr)
         try:
-            self._ledger.define(network, self.mine(name))
+            self._tell(network)
             if block := next((one for one in self._own(name) if one.spec.cidr == cidr), None):
                 await self._deeds.erase(block)
             else:
@@ -454,7 +466,7 @@ class Blocks:
             self._doubted[cidr] = name
             return
         self._leaving.discard(cidr)
-        self._ledger.define(network, self.mine(name))
+        self._tell(network)
 
     def _later(self, act: Coroutine[Any, Any, object]) -> None:
         task = asyncio.create_task(_quietly(act))
