@@ -44,6 +44,7 @@ struct opening {
 	__u64 rule;
 	bool by_sender;
 	bool replace;		/* what is closed */
+	bool wait;		/* it is told of later */
 };
 
 static __always_inline struct tuple tuple_of(const struct packet *packet)
@@ -114,11 +115,13 @@ static __always_inline bool conntrack_open(const struct packet *packet, const st
 	struct connection fresh = connection_of(packet, end, opening->by_sender);
 	long failed;
 
-	fresh.rule = opening->rule;
-	if (fresh.outgoing)
+	if (fresh.outgoing) {
 		fresh.decided[SIDE_OPENER] = opening->stamp;
-	else
+		fresh.egress_rule = opening->rule;
+	} else {
 		fresh.decided[SIDE_RESPONDER] = opening->stamp;
+		fresh.ingress_rule = opening->rule;
+	}
 	failed = bpf_map_update_elem(&connections, tuple, &fresh, opening->replace ? BPF_ANY : BPF_NOEXIST);
 	if (failed) {
 		if (failed != -EEXIST)	/* another CPU was first; this packet goes uncounted */
@@ -127,7 +130,8 @@ static __always_inline bool conntrack_open(const struct packet *packet, const st
 	}
 	if (!opening->replace)
 		count(COUNTER_REMEMBERED);
-	flow_tell(EVENT_NEW, tuple, &fresh);
+	if (!opening->wait)
+		flow_tell(EVENT_NEW, tuple, &fresh);
 	return true;
 }
 

@@ -304,7 +304,7 @@ class Wiring:
 
     def _observer(self) -> Observer:
         if self.programs:
-            return ebpf_observe.Observer(self.programs)
+            return ebpf_observe.Observer(self.programs, lambda: self.node.state)
         return nftables_observe.Observer(lambda: self.node.state)
 
     def _listener(self) -> Listener | None:

@@ -238,7 +238,8 @@ class Flow(Value, frozen=True, kw_only=True):
     ``event``: new, active (went on since the last report), close (with its final amounts; by FIN, RST or silence), drop
     (a packet that was not let through; told once a second for each connection, ``source`` sent it), or lost:
     ``lost`` flows found no room on the way to this reader, and nothing else is set. ``midway``: the beginning was not seen, so
-    that who opened it is a guess. ``reason`` says why it was dropped, ``policy`` which policy and rule decided, if one did.
+    that who opened it is a guess. ``reason`` says why it was dropped, ``policy`` which policy and rule dropped it, if one did;
+    ``egress_policy`` and ``ingress_policy`` which let it out at the one end and in at the other, if they were asked there.
     """
 
     time: str
@@ -254,6 +255,8 @@ class Flow(Value, frozen=True, kw_only=True):
     midway: bool = False
     reason: str = ""
     policy: str = ""
+    egress_policy: str = ""
+    ingress_policy: str = ""
     lost: int = 0
 
 

@@ -96,7 +96,7 @@ def line(one: Flow, *, colour: bool = False) -> str:
         return f"{_clock(one.time)} {_paint(f'{one.lost} flows lost: this reader is too slow', 'lost', colour=colour)}"
     amounts = f" {_amounts(one)}" if one.event not in {"new", "drop"} else ""
     guess = " (begun before it was seen)" if one.midway else ""
-    why = "".join(f" ({clean(word)})" for word in (one.reason, one.policy) if word)
+    why = "".join(f" ({clean(word)})" for word in (one.reason, one.policy, one.egress_policy, one.ingress_policy) if word)
     what = f"{one.protocol} {one.event} {_paint(one.verdict.upper(), one.verdict, colour=colour)}{amounts}{guess}{why}"
     return f"{_clock(one.time)} {_who(one.source)} {_ARROWS.get(one.event, '->')} {_who(one.destination)} {what}"
 
@@ -113,7 +113,7 @@ def _table(found: Iterable[Flow]) -> None:
             o.verdict,
             size(o.sent.bytes),
             size(o.received.bytes),
-            clean(o.policy or o.reason),
+            clean(", ".join(word for word in (o.policy, o.egress_policy, o.ingress_policy) if word) or o.reason),
         ]
         for o in found
     ]
