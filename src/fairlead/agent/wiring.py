@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 
+from fairlead.api import wire
 from fairlead.cni import verbs
 from fairlead.datapath import choose
 from fairlead.datapath.base import Plane
@@ -354,7 +355,10 @@ class Wiring:
         await self._finish()
 
     async def _listen(self) -> None:
-        await self.server.start(self.settings.run / "agent.sock", self.settings.group)
+        paths = [self.settings.run / "agent.sock"]
+        if wire.node_sockets().is_dir():  # other nodes share it: here they can ask this one
+            paths.append(wire.node_socket(self.settings.node))
+        await self.server.start(*paths, group=self.settings.group)
 
     async def _load(self) -> None:
         """Take what is stored, each kind after those that it needs."""

@@ -270,8 +270,12 @@ class Explaining(Value, frozen=True, kw_only=True):
 
 
 class Asked(Value, frozen=True, kw_only=True):
-    """What the kernel says of one end, asked for the first packet. ``rule``: what decided; ``agrees``: with the explanation."""
+    """What the kernel says of one end, asked for the first packet. ``rule``: what decided; ``agrees``: with the explanation.
 
+    ``node`` has that kernel; empty: the node that was asked.
+    """
+
+    node: str = ""
     direction: str
     link: str
     allowed: bool
@@ -280,15 +284,26 @@ class Asked(Value, frozen=True, kw_only=True):
     agrees: bool
 
 
+class Elsewhere(Value, frozen=True, kw_only=True):
+    """An end on another node, whose kernel this one cannot ask. ``query`` is how its agent is asked, ``why`` it was not yet."""
+
+    node: str
+    direction: str
+    query: dict[str, str]
+    why: str = ""
+
+
 class Explained(Value, frozen=True, kw_only=True):
     """Whether one may open a connection to another, and why. Each direction ends with its verdict, all with the whole.
 
     ``kernel`` has an end only if the kernel decides there: a container of this node, under policies that are enforced.
+    ``elsewhere`` has the ends that are containers of other nodes.
     """
 
     allowed: bool
     steps: tuple[Explaining, ...] = ()
     kernel: tuple[Asked, ...] = ()
+    elsewhere: tuple[Elsewhere, ...] = ()
 
 
 class Proposal(Value, frozen=True, kw_only=True):
