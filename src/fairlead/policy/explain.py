@@ -145,7 +145,7 @@ def _narrate(asked: Asked) -> Iterator[Step]:
             yield from _layer(asked, layer, here)
     meant = [clause for one in policies for clause in one.directions[asked.direction].clauses if _means(clause, asked.peer)]
     isolated = any(one.layer is Layer.NETWORK for one in policies)
-    found = spans((Said.by(clause, asked.named) for clause in meant), isolated=isolated)
+    found = spans(tuple(Said.by(clause, asked.named) for clause in meant), isolated=isolated)
     if asked.whole:
         reached = reach.of(found)
         yield Step(way, f"{subject.name} allows {reached}", allows=bool(reached), reach=reached)
