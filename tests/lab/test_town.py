@@ -49,7 +49,7 @@ spec: {podSelector: {matchLabels: {node: node2}}, ingress: [{from: [{podSelector
         assert one.misses(other)
         assert beside.reaches(other)
         dropped = town.fairlead("node2", "flows", "--verdict", "dropped", "--from", one.name, "--to", other.name)
-        assert "DROPPED (denied by policy) (default deny)" in dropped
+        assert "DROPPED (denied by policy) (ingress default deny)" in dropped
         explained = town.fairlead("node2", "policy", "explain", one.name, f"{other.name}:80")
         said = explained.partition("kernel\n")[2].splitlines()
         assert [line.split()[:3] for line in said[:2]] == [["✓", "egress", "on"], ["✗", "ingress", "on"]]

@@ -224,7 +224,7 @@ def test_a_line_for_people() -> None:
     ruled = record()._replace(egress_policy="shop/b egress[1]", ingress_policy="shop/a ingress[0]")
     assert line(ruled.flow()).endswith("tcp new FORWARDED (shop/b egress[1]) (shop/a ingress[0])")
     dropped = record(kind=Kind.DROP, reason=Reason.POLICY)
-    assert line(dropped.flow()).endswith("tcp drop DROPPED (denied by policy) (default deny)")
+    assert line(dropped.flow()).endswith("tcp drop DROPPED (denied by policy) (egress default deny)")
     dropped = dropped._replace(ingress_policy="Admin/a ingress[2]")
     assert (dropped.flow().policy, dropped.flow().ingress_policy) == ("Admin/a ingress[2]", "")
     assert "\033[32m" in line(record().flow(), colour=True)

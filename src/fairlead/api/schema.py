@@ -232,6 +232,10 @@ class Peer(Value, frozen=True, kw_only=True):
     port: int = 0
 
 
+DEFAULT_DENY = "default deny"
+"""What is said in the place of a rule where policies isolate an end and none of their rules allows it."""
+
+
 class Flow(Value, frozen=True, kw_only=True):
     """Something about one connection. ``source`` opened it, ``direction`` is the container's at which it was seen.
 

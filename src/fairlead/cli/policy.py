@@ -191,8 +191,8 @@ def _why(one: Elsewhere) -> str:
 
 
 def _said(one: Asked) -> str:
-    by = f"by {one.rule}" if one.rule else ""
-    words = f"passes {by}".rstrip() if one.allowed else f"{one.reason} {by}".rstrip()
+    by = f" by {one.rule}" if one.rule else ""
+    words = f"passes{by}" if one.allowed else f"denied{by}" if by else one.reason
     return words if one.agrees else f"{words}, against the above"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from fairlead.api.schema import Amount, Flow, Peer
+from fairlead.api.schema import DEFAULT_DENY, Amount, Flow, Peer
 from fairlead.datapath.seen import (
     DENIED_AT,
     EGRESS_AT,
@@ -30,7 +30,6 @@ PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp"}
 WITHOUT_PORTS = {0, 1, 58}
 _EVENTS = {Kind.NEW: "new", Kind.CLOSE: "close", Kind.ACTIVE: "active", Kind.DROP: "drop"}
 FORWARDED, DROPPED = "forwarded", "dropped"
-_DEFAULT = "default deny"
 _HEADER = 8
 _AT_ONCE = 50_000_000
 """Nanoseconds within which a packet has passed both ends, or one."""
@@ -77,7 +76,7 @@ class Record(NamedTuple):
 
     @property
     def _dropped_by(self) -> str:
-        return self.egress_policy or self.ingress_policy or (_DEFAULT if self.seen.reason == Reason.POLICY else "")
+        return self.egress_policy or self.ingress_policy or (DEFAULT_DENY if self.seen.reason == Reason.POLICY else "")
 
     def _reason(self, seen: Seen) -> str:
         """In words, with the address that was claimed where it is not one of the container's."""
