@@ -385,8 +385,10 @@ class FlowStatus(Value, frozen=True, kw_only=True):
     not_tracked: int = 0
     fragments_unmatched: int = 0
     table_full: int = 0
+    drops: int = 0
+    """Dropped packets, but those of which nobody is told: what comes by itself at every start of a container."""
     dropped: dict[str, int] = {}
-    """Packets by reason."""
+    """All dropped packets, by reason."""
 
 
 class Narrow(Value, frozen=True, kw_only=True):

@@ -52,8 +52,7 @@ def facts(now: Status, containers: int) -> list[tuple[str, str]]:
 
 
 def _flows(of: FlowStatus) -> str:
-    dropped = sum(of.dropped.values())
-    return f"{of.seen} seen, {of.lost + of.missed} lost" + (f", {dropped} packets dropped" if dropped else "")
+    return f"{of.seen} seen, {of.lost + of.missed} lost" + (f", {of.drops} packets dropped" if of.drops else "")
 
 
 def _rich(now: Status, containers: int) -> None:

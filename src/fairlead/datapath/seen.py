@@ -91,6 +91,10 @@ REASONS = {
 """Why a packet is dropped, in words."""
 
 
+UNTOLD = frozenset((Reason.MEMBERSHIP, Reason.NOT_ADDRESSED))
+"""What comes by itself at every start of a container, or to every link: it is counted, and not told."""
+
+
 class Seen(NamedTuple):
     """What was seen of one connection. Addresses are 16 bytes, ports two, in network order; times are of CLOCK_MONOTONIC.
 

@@ -63,7 +63,7 @@ def refusal(problem: msgspec.ValidationError, field: str = "", to: Any = None, t
 
 
 def _keyed(path: str, tree: Any, got: str = "") -> str:
-    """The path with a mapping's key in place of msgspec's ``[...]``: the only one, or one whose value is of the type ``got``."""
+    """The path with a mapping's key in place of msgspec's ``[...]``: the only one, or one that has a ``got``."""
     before, some, after = path.partition("[...]")
     there = _at(tree, before)
     if not some or not isinstance(there, dict):
