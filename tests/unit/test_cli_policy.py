@@ -166,7 +166,7 @@ def test_hits_are_listed_with_the_rules_that_never_were(fairlead: Run, agent: Fa
     rows = [line.split("  ") for line in fairlead("policy", "hits").out.splitlines()]
     shown = [[cell.strip() for cell in row if cell] for row in rows[1:]]
     assert shown == [
-        ["Admin/guard", "egress[2] no db", "Deny", "0", "4", f"{age(now)} ago"],
+        ["Admin/guard", 'egress[2] "no db"', "Deny", "0", "4", f"{age(now)} ago"],
         ["shop/db", "ingress[0]", "Accept", "17", "0", "never"],
         ["(default deny)", "-", "Deny", "0", "2", f"{age(now)} ago"],
     ]

@@ -143,7 +143,7 @@ def hits(
 
 
 def _rule(one: RuleHits) -> str:
-    return f"{one.direction}[{one.index}]" + (f" {one.name}" if one.name else "") if one.policy else ""
+    return f"{one.direction}[{one.index}]" + (f' "{one.name}"' if one.name else "") if one.policy else ""
 
 
 _HITS: Listing[RuleHits] = Listing(
