@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from fairlead.desired.state import Judgement, Peer, Row, Ruling, Span
@@ -125,11 +126,11 @@ class Index:
         found = segments(Segment(*_ends(spot), self.judged(own, peer)) for spot, peer in inside.items())
         return [one for one in found if one.label != rest]
 
-    def touched(self, add: Iterable[Row], remove: Iterable[Row]) -> Touched:
-        """What ``apply`` with the same rows will alter at most."""
+    def touched(self, add: Iterable[Row], remove: Iterable[Row], live: AbstractSet[int]) -> Touched:
+        """What ``apply`` with the same rows will alter at most of the sets that are ``live``."""
         found = Touched({}, set(), set())
         came: dict[int, set[int]] = {}
-        judgements = [row for row in (*add, *remove) if isinstance(row, Judgement)]
+        judgements = [row for row in (*add, *remove) if isinstance(row, Judgement) and row.policy in live]
         for row in judgements:
             came.setdefault(row.peer, set()).add(row.policy)
             found.judged.add(row.policy)

@@ -82,7 +82,7 @@ class Model:
     def change(self, add: Iterable[Row], remove: Iterable[Row]) -> Change:
         """Policies say something else."""
         add, remove = list(add), list(remove)
-        hosts, judged, broad = self._index.touched(add, remove)
+        hosts, judged, broad = self._index.touched(add, remove, {use.policy for use in self._live})
         whole = {use for use in self._live if use.policy in broad or (use.policy in judged and not self._users[use])}
         some = {use for use in self._live if use.policy in hosts} - whole
         told = {use for use in self._live if use.policy in judged} | whole

@@ -214,6 +214,7 @@ def decode(data: bytes) -> Rule:
     return tuple(_expression(parse(one)) for _, one in each(data))
 
 
+@lru_cache(maxsize=_MANY)
 def encode_verdict(one: Verdict) -> bytes:
     """A verdict as data of a map or an expression."""
     chain = text(_CHAIN, one.chain) if one.chain else b""
