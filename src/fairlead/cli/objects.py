@@ -89,7 +89,7 @@ def delete(
 def _deleted(thing: Object | Broken) -> str:
     """How what was removed is called, whether it could be read or not."""
     if isinstance(thing, Broken):
-        return f"{kind(kinds.parse(thing.plural)).lower()}/{thing.name}"
+        return f"{kind(kinds.parse(thing.plural)).lower()}/{'/'.join(filter(None, thing.key))}"
     return kinds.label(thing)
 
 

@@ -166,7 +166,7 @@ def _layer(asked: Asked, layer: Layer, policies: Sequence[Prepared]) -> Iterator
 
 def _about(asked: Asked, policy: Prepared) -> Step:
     if policy.wrong:
-        text = f"policy {policy.title} cannot be read ({policy.wrong}): {asked.subject.name} may nothing that it may not deny"
+        text = f"policy {policy.title} cannot be read ({policy.wrong}): what is not understood allows nothing"
     elif policy.directions[asked.direction].clauses:
         text = f"policy {policy.title} selects {asked.subject.name}"
     else:
