@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from lib import BUILD, ROOT
 from node import Agent, Broken, Node, compiled, places
 
 LOAD = ROOT / "bench" / "load.c"
+SHORTEST = ROOT / "bench" / "shortest.bpf.c"
 PORT = 7000
 _STREAM, _ASK, _CONNECT = PORT, PORT + 1, PORT + 2
 _CLIENT_CPU, _SERVER_CPU = 0, 1
@@ -129,6 +131,51 @@ done
 """
 
 
+@contextmanager
+def shortest_way(scratch: Path) -> Iterator[Pair]:
+    """Two namespaces joined by a program that sends everything on to the other and does nothing else."""
+    scratch.mkdir()
+    with Node(scratch, 2) as node:
+        node.do("sh", "-ec", _SHORTEST)
+        headers = sysconfig.get_config_var("MULTIARCH") or "x86_64-linux-gnu"
+        for at in range(2):
+            to = node.do("cat", f"/sys/class/net/p{1 - at}/ifindex").strip()
+            program = str(scratch / f"to-{to}.o")
+            flags = ["-target", "bpf", "-O2", "-g", f"-I/usr/include/{headers}", f"-DTO={to}"]
+            subprocess.run(["clang", *flags, "-c", str(SHORTEST), "-o", program], check=True)
+            node.do("tc", "qdisc", "add", "dev", f"p{at}", "clsact")
+            node.do(
+                "tc",
+                "filter",
+                "add",
+                "dev",
+                f"p{at}",
+                "ingress",
+                "bpf",
+                "direct-action",
+                "object-file",
+                program,
+                "section",
+                "tc",
+            )
+        pair = Pair(node, "c0", "c1", "10.97.0.3")
+        try:
+            yield pair
+        finally:
+            pair.close()
+
+
+_SHORTEST = f"""
+for at in 0 1; do
+    ip link add p$at mtu {_MTU} type veth peer name eth0 mtu {_MTU} netns c$at
+    ip link set p$at up
+    ip netns exec c$at ip address add 10.97.0.$((at + 2))/24 dev eth0
+    ip netns exec c$at ip link set lo up
+    ip netns exec c$at ip link set eth0 up
+done
+"""
+
+
 @dataclass
 class Ours:
     """Our side: the agent, and what it attached."""
@@ -139,13 +186,13 @@ class Ours:
 
 
 @contextmanager
-def our_pair(scratch: Path, *, isolated: bool = True, options: tuple[str, ...] = ()) -> Iterator[Ours]:
-    """An agent with flows; both containers isolated in both directions, each allowed to reach the other."""
+def our_pair(scratch: Path, *, isolated: bool = True, big: bool = False, options: tuple[str, ...] = ()) -> Iterator[Ours]:
+    """An agent with flows; both containers isolated in both directions, each allowed to reach the other. ``big``: BIG TCP."""
     scratch.mkdir()
     with Node(scratch, 2, places(scratch)) as node, Agent(node, scratch, *options) as agent:
         for file in ("iptables", "ip6tables", "arptables"):
             node.do("sh", "-c", f"echo 0 >/proc/sys/net/bridge/bridge-nf-call-{file}")
-        agent.ask("PUT", "/v1/objects", network(_MTU))
+        agent.ask("PUT", "/v1/objects", network(_MTU, big=big))
         if isolated:
             agent.ask("PUT", "/v1/objects", friends())
         made = [attach(agent, f"c{at}") for at in range(2)]
@@ -157,13 +204,13 @@ def our_pair(scratch: Path, *, isolated: bool = True, options: tuple[str, ...] =
             pair.close()
 
 
-def network(mtu: int = 0) -> dict[str, object]:
+def network(mtu: int = 0, *, big: bool = False) -> dict[str, object]:
     """The network that our containers are on."""
     return {
         "apiVersion": "fairlead.dev/v1",
         "kind": "Network",
         "metadata": {"name": "bench"},
-        "spec": {"subnets": [{"cidr": "10.96.0.0/16"}], **({"mtu": mtu} if mtu else {})},
+        "spec": {"subnets": [{"cidr": "10.96.0.0/16"}], **({"mtu": mtu} if mtu else {}), **({"bigTcp": True} if big else {})},
     }
 
 

@@ -26,9 +26,17 @@ from pathlib import Path
 
 from lib import ROOT, Report, at_least, at_most, confine, median, missing, per, percentile, progress, turns, warn_if_busy
 from node import Agent, Broken, Node, places
-from pair import Ours, Pair, attach, neighbours, network, our_pair, plain_bridge, policy
+from pair import Ours, Pair, attach, neighbours, network, our_pair, plain_bridge, policy, shortest_way
 
-NEEDS = {"ip": "iproute2", "cc": "gcc", "setpriv": "util-linux", "taskset": "util-linux", "nft": "nftables", "clang": "clang"}
+NEEDS = {
+    "ip": "iproute2",
+    "cc": "gcc",
+    "setpriv": "util-linux",
+    "taskset": "util-linux",
+    "nft": "nftables",
+    "clang": "clang",
+    "tc": "iproute2",
+}
 FEW, MANY = 10, 10_000
 """Rules that the cost of a packet is compared with."""
 RATE = 100_000 / 60
@@ -93,6 +101,8 @@ class Measured:
 
     ours: Traffic = field(default_factory=Traffic)
     peer: Traffic = field(default_factory=Traffic)
+    big: Traffic = field(default_factory=Traffic)
+    shortest: Traffic = field(default_factory=Traffic)
     rules: dict[str, Traffic] = field(default_factory=dict)
     changes: list[float] = field(default_factory=list)
     resident: float = 0
@@ -103,13 +113,18 @@ class Measured:
 
 
 def side_by_side(scratch: Path, sizes: Sizes, run: Measured, step: Step) -> None:
-    """Both sides in turns, measure by measure: what is compared lies a moment apart."""
-    with plain_bridge(scratch / "bridge") as bare, our_pair(scratch / "ours") as ours:
-        sides = [(run.peer, bare), (run.ours, ours.pair)]
+    """All sides in turns, measure by measure: what is compared lies a moment apart."""
+    with ExitStack() as stack:
+        bridge = stack.enter_context(plain_bridge(scratch / "bridge"))
+        ours = stack.enter_context(our_pair(scratch / "ours"))
+        big = stack.enter_context(our_pair(scratch / "big", big=True))
+        shortest = stack.enter_context(shortest_way(scratch / "shortest"))
+        sides = [(run.peer, bridge), (run.ours, ours.pair), (run.big, big.pair), (run.shortest, shortest)]
         for order in turns(sides, sizes.rounds):
             for measure in (Traffic.stream, Traffic.ask, Traffic.open):
                 for traffic, pair in order:
-                    measure(traffic, pair, sizes.seconds)
+                    if traffic is not run.big or measure is Traffic.stream:
+                        measure(traffic, pair, sizes.seconds)
             step()
         steady(ours, sizes.steady, run)
         step()
@@ -217,10 +232,13 @@ def report(run: Measured, sizes: Sizes) -> Report:
     rows = Report("policy", "Policy: Fairlead beside a plain bridge without rules", ("Fairlead", "bridge"))
     ours, peer = run.ours, run.peer
     rows.add("TCP throughput", median(ours.streams), median(peer.streams), "Gbit/s", at_least("1.15", 1.15, "ratio"))
+    big = median(run.big.streams)
+    rows.add("TCP throughput, bigTcp", big, median(peer.streams), "Gbit/s", at_least("1.15", 1.15, "ratio"))
     rows.add("request and answer, p50", median(ours.asks), median(peer.asks), "us", at_most("1", 1, "ratio"))
     rows.add("request and answer, CPU of both ends", median(ours.ask_cpu), median(peer.ask_cpu), "us")
     rows.add("new connections", median(ours.opens), median(peer.opens), "/s", at_least("1", 1, "ratio"))
     rows.add("new connection, CPU of both ends", median(ours.open_cpu), median(peer.open_cpu), "us")
+    add_shortest(rows, run)
     add_growth(rows, run)
     what = f"policy changed, of {sizes.pods} with {sizes.pods} containers"
     rows.add(f"{what}, p50", percentile(run.changes, 50), None, "ms")
@@ -232,6 +250,14 @@ def report(run: Measured, sizes: Sizes) -> Report:
     rows.add("100,000 new connections a minute, agent's CPU", run.busy, None, "%")
     rows.add(f"the same, events lost of {run.told + run.lost:,.0f}", run.lost, None, "", at_most("0", 0))
     return rows
+
+
+def add_shortest(rows: Report, run: Measured) -> None:
+    """How far below the bridge a program can get on this machine: in the place of Fairlead, one that asks nothing."""
+    least, peer = run.shortest, run.peer
+    rows.add("for comparison, bpf_redirect_peer alone: TCP", median(least.streams), median(peer.streams), "Gbit/s")
+    rows.add("the same: request and answer, p50", median(least.asks), median(peer.asks), "us")
+    rows.add("the same: new connections", median(least.opens), median(peer.opens), "/s")
 
 
 def add_growth(rows: Report, run: Measured) -> None:

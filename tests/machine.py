@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from fairlead.kernel import features
 from fairlead.kernel.wireguard import choose
 
 NEED_ROOT = ("kernel", "bpf", "lab", "runtimes")
@@ -26,10 +27,15 @@ def _wireguard() -> bool:
     return os.geteuid() == 0 and not choose.in_kernel()
 
 
+def _big_tcp() -> bool:
+    return os.geteuid() == 0 and features.probe("BIG TCP")[0].ok
+
+
 FEATURES: dict[str, Callable[[], bool]] = {
     "ipv6": lambda: Path("/proc/net/if_inet6").exists(),
     "sctp": _sctp,
     "wireguard": _wireguard,
+    "big tcp": _big_tcp,
     "ebpf": lambda: Path("/proc/sys/kernel/unprivileged_bpf_disabled").exists(),
 }
 
@@ -45,7 +51,7 @@ def lacking_programs(programs: Iterable[str]) -> str | None:
     return f"not installed: {', '.join(absent)} (make setup-test)" if absent else None
 
 
-def lacking_features(features: Iterable[str]) -> str | None:
+def lacking_features(names: Iterable[str]) -> str | None:
     """Which features the running kernel does not have."""
-    absent = [feature for feature in features if not FEATURES[feature]()]
+    absent = [name for name in names if not FEATURES[name]()]
     return f"the kernel lacks {', '.join(absent)}" if absent else None

@@ -42,8 +42,8 @@ struct {
 struct opening {
 	__u64 stamp;		/* 0: this side has not decided */
 	__u64 rule;
+	struct connection *closed;	/* in whose place it begins, if in any */
 	bool by_sender;
-	bool replace;		/* what is closed */
 	bool wait;		/* it is told of later */
 };
 
@@ -108,12 +108,33 @@ static __always_inline struct connection connection_of(const struct packet *pack
 	return connection;
 }
 
+/* A new entry. Whether there is one: another CPU may have been first, then this packet goes uncounted. */
+static __always_inline bool conntrack_add(const struct tuple *tuple, const struct connection *fresh)
+{
+	long failed = bpf_map_update_elem(&connections, tuple, fresh, BPF_NOEXIST);
+
+	if (failed && failed != -EEXIST)
+		count(COUNTER_TABLE_FULL);
+	if (failed)
+		return false;
+	count(COUNTER_REMEMBERED);
+	return true;
+}
+
+/* The entry of a connection that is over, used again where it lies: a new one would cost as much as all else about the packet. */
+static __always_inline bool conntrack_reuse(struct connection *closed, const struct connection *fresh)
+{
+	if (__sync_val_compare_and_swap(&closed->state, STATE_CLOSED, STATE_OPENING) != STATE_CLOSED)
+		return false;
+	*closed = *fresh;
+	return true;
+}
+
 /* Remember the connection that the packet begins, which this side has let pass because of rule; whether it is remembered. */
 static __always_inline bool conntrack_open(const struct packet *packet, const struct end *end, const struct tuple *tuple,
 					   const struct opening *opening)
 {
 	struct connection fresh = connection_of(packet, end, opening->by_sender);
-	long failed;
 
 	if (fresh.outgoing) {
 		fresh.decided[SIDE_OPENER] = opening->stamp;
@@ -122,14 +143,8 @@ static __always_inline bool conntrack_open(const struct packet *packet, const st
 		fresh.decided[SIDE_RESPONDER] = opening->stamp;
 		fresh.ingress_rule = opening->rule;
 	}
-	failed = bpf_map_update_elem(&connections, tuple, &fresh, opening->replace ? BPF_ANY : BPF_NOEXIST);
-	if (failed) {
-		if (failed != -EEXIST)	/* another CPU was first; this packet goes uncounted */
-			count(COUNTER_TABLE_FULL);
+	if (opening->closed ? !conntrack_reuse(opening->closed, &fresh) : !conntrack_add(tuple, &fresh))
 		return false;
-	}
-	if (!opening->replace)
-		count(COUNTER_REMEMBERED);
 	if (!opening->wait)
 		flow_tell(EVENT_NEW, tuple, &fresh);
 	return true;
@@ -155,7 +170,7 @@ static __always_inline void conntrack_close(struct connection *connection, const
 
 static __always_inline void conntrack_advance(struct connection *connection, enum way way)
 {
-	if (way == WAY_BACK)
+	if (way == WAY_BACK && connection->state == STATE_OPENING)
 		__sync_val_compare_and_swap(&connection->state, STATE_OPENING, STATE_ESTABLISHED);
 	if (connection->tcp_flags[WAY_FORTH] & connection->tcp_flags[WAY_BACK] & TCP_FIN)
 		__sync_val_compare_and_swap(&connection->state, STATE_ESTABLISHED, STATE_CLOSING);
@@ -192,7 +207,8 @@ static __always_inline void conntrack_see(struct connection *connection, const s
 	__sync_fetch_and_add(&connection->amount[way].bytes, amount.bytes);
 	if (packet->related || packet->later_fragment)
 		return;
-	connection->tcp_flags[way] |= packet->tcp_flags;
+	if (packet->tcp_flags & ~connection->tcp_flags[way])
+		connection->tcp_flags[way] |= packet->tcp_flags;
 	conntrack_advance(connection, way);
 	if ((packet->tcp_flags & TCP_RST) || (closing && !(packet->tcp_flags & TCP_FIN)))
 		conntrack_close(connection, tuple);

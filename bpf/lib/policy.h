@@ -204,20 +204,20 @@ static __always_inline struct verdict policy_untracked(const struct end *end, en
 	return (struct verdict){ .reason = is_isolated(endpoint) ? reason : REASON_NONE };
 }
 
-/* The packet belongs to no connection that is known, or begins one anew. */
+/* The packet belongs to no connection that is known, or begins one in place of one that is closed. */
 static __always_inline struct verdict policy_begin(const struct packet *packet, struct decision *decision,
-						   const struct moment *moment, bool replace)
+						   const struct moment *moment, struct connection *closed)
 {
 	const struct end *end = &decision->end;
 	struct endpoint *endpoint = policy_endpoint(end);
 	bool begins = !packet->related && !packet->later_fragment && !(packet->tcp_flags & (TCP_FIN | TCP_RST));
 	bool exempt = policy_exempt(end, &moment->config);
-	struct opening opening = { .stamp = stamp_of(moment, end), .replace = replace };
+	struct opening opening = { .stamp = stamp_of(moment, end), .closed = closed };
 	struct verdict verdict = { .reason = REASON_NONE };
 
 	if (!endpoint)
 		return (struct verdict){ .reason = REASON_NO_ENDPOINT };
-	opening.by_sender = is_isolated(endpoint) || replace || sent_by_opener(packet);
+	opening.by_sender = is_isolated(endpoint) || closed || sent_by_opener(packet);
 	if (is_isolated(endpoint) && !exempt && !is_to_itself(packet)) {
 		if (packet->related)
 			return (struct verdict){ .reason = REASON_RELATED_UNKNOWN };

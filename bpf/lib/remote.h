@@ -6,7 +6,9 @@
  *	from_pod   the way is the kernel's own (bpf_fib_lookup), and so is the neighbour's MAC (bpf_redirect_neigh)
  *	from_net   as the short way within a node: decided for the container's link, put into its namespace (lib/local.h)
  *
- * Whatever has to be answered, cut or resolved is left to the stack: too old, too large, no way, no neighbour yet, IP options, fragments.
+ * Whatever has to be answered or cut is left to the stack: too old, too large, no way, IP options, fragments. A neighbour that is not
+ * known yet is not: bpf_redirect_neigh asks for it, and an answer whose question did not pass the stack is invalid to its connection
+ * tracking, which rules of others may drop (kube-proxy's do).
  * User space gives no realm to networks that are encrypted, or whose containers may not reach each other; nor to prefixes that less gets
  * to than the device carries.
  */
@@ -87,7 +89,7 @@ static __always_inline bool remote_is_simple(struct __sk_buff *skb, const struct
 }
 
 /*
- * To the next hop on the way, if the kernel knows it and may send there at once; else on to the stack, which finds out, or says why not.
+ * To the next hop on the way, if the kernel knows it and may send there; else on to the stack, which says why not.
  * A function of its own for the verifier, who looks at it once.
  */
 __noinline int remote_send(struct __sk_buff *skb, const struct packet *packet)
@@ -95,6 +97,7 @@ __noinline int remote_send(struct __sk_buff *skb, const struct packet *packet)
 	struct bpf_fib_lookup way = { .ifindex = skb->ifindex };
 	struct bpf_redir_neigh next = { 0 };
 	__u32 piece;
+	long found;
 
 	if (!packet || !remote_is_simple(skb, packet, &way))
 		return TCX_NEXT;
@@ -105,7 +108,8 @@ __noinline int remote_send(struct __sk_buff *skb, const struct packet *packet)
 	way.l4_protocol = packet->protocol;
 	way.sport = packet->source_port;
 	way.dport = packet->destination_port;
-	if (bpf_fib_lookup(skb, &way, sizeof(way), 0) != BPF_FIB_LKUP_RET_SUCCESS || !bpf_map_lookup_elem(&uplinks, &way.ifindex))
+	found = bpf_fib_lookup(skb, &way, sizeof(way), 0);
+	if ((found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH) || !bpf_map_lookup_elem(&uplinks, &way.ifindex))
 		return TCX_NEXT;
 	next.nh_family = way.family;
 	__builtin_memcpy(next.ipv6_nh, way.ipv6_dst, sizeof(next.ipv6_nh));	/* or the IPv4 address, which lies in the same place */

@@ -251,7 +251,7 @@ def _with_options(a: Side, b: Side) -> bytes:
 
 
 def _leaves(short: Between) -> Iterator[tuple[str, Callable[[], object]]]:
-    """What must be left to the stack, by name, and what makes it so."""
+    """What must be left to the stack, but for the first two: by name, and what makes it so."""
 
     def nothing() -> None:
         pass
@@ -265,12 +265,12 @@ def _leaves(short: Between) -> Iterator[tuple[str, Callable[[], object]]]:
 
     kernel, at = short.kernel, short.kernel.other
     yield "nothing else", nothing
+    yield "but no neighbour, whom the kernel asks for", netlink(*(route.del_neighbour(at, hop) for hop in HOPS.values()))
     yield "another network's addresses", lambda: kernel.put(realm("red"))
     yield "encrypted", lambda: kernel.change([realm(encrypted=True)], [realm()])
     yield "kept apart", lambda: kernel.change([realm(inter_container=False)], [realm()])
     yield "a limit, or another's addresses", lambda: kernel.change([guard("")], [local(0, routed=True)])
     yield "a device that leads nowhere", lambda: kernel.loaded.maps["uplinks"].delete(INDEX.pack(at))
-    yield "no neighbour", netlink(*(route.del_neighbour(at, hop) for hop in HOPS.values()))
     yield "no way", netlink(*(route.del_route(f"{one.address}/{32 if n == 4 else 128}") for n, one in THERE.items()))
     narrow = [Path(dst=Prefix(one), mtu=1300) for one in ("10.0.0.8/29", "fd00::8/125")]
     yield "less gets there", lambda: kernel.change(narrow, ())
@@ -281,7 +281,7 @@ def _leaves(short: Between) -> Iterator[tuple[str, Callable[[], object]]]:
 def test_what_is_left_to_the_stack_on_the_way_out(short: Between, family: int, what: int) -> None:
     name, change = list(_leaves(short))[what]
     change()
-    assert short.out(tcp(HERE[family], THERE[family], SYN)) == (REDIRECT if name == "nothing else" else NEXT), name
+    assert short.out(tcp(HERE[family], THERE[family], SYN)) == (REDIRECT if what < 2 else NEXT), name
 
 
 @each_family

@@ -9,6 +9,7 @@ import pytest
 
 from fairlead.cni import verbs
 from fairlead.model.address import Interface
+from fairlead.model.endpoint import Bandwidth
 from tests.contracts.cni_calls import PREVIOUS, VERSIONS, call, conf, refused, success
 from tests.contracts.fake_door import FakeDoor, network
 
@@ -182,6 +183,29 @@ def test_every_capability_reaches_the_agent() -> None:
     assert (asked.namespace, asked.display, asked.owner) == ("shop", "db-0", "cni")
     assert asked.named_ports == {"sql": "5432/tcp", "dns": "53/udp"}
     assert asked.labels == {"app": "db", "fairlead.dev/pod-uid": "a-b", "fairlead.dev/cni-network": "mynet"}
+
+
+def test_capabilities_as_containerd_writes_them() -> None:
+    """Its structs name no JSON fields, so Go writes their own names; and a burst that no annotation can say is the largest."""
+    door, most = FakeDoor(), 2**32 - 1
+    runtime = {
+        "portMappings": [{"HostPort": 8080, "ContainerPort": 80, "Protocol": "tcp", "HostIP": ""}],
+        "bandwidth": {"IngressRate": 8000, "IngressBurst": most, "EgressRate": 9000, "EgressBurst": most},
+        "dns": {"Servers": ["10.96.0.10"], "Searches": ["shop.svc.cluster.local"], "Options": ["ndots:5"]},
+        "ipRanges": [[{"Subnet": "10.88.0.0/24", "RangeStart": "10.88.0.8", "RangeEnd": "10.88.0.15", "Gateway": ""}]],
+        "aliases": {"Mynet": ["other"], "mynet": ["db"]},
+    }
+    status, answer = call(door, "ADD", conf(runtimeConfig=runtime))
+    assert status == 0, answer
+    asked = door.asked[-1]
+    assert [str(one) for one in asked.ports] == ["8080->80/tcp"]
+    assert asked.bandwidth == Bandwidth(ingress_rate=8000, egress_rate=9000)
+    assert [(s.cidr, s.ranges[0].start) for s in asked.ranges] == [("10.88.0.0/24", "10.88.0.8")]
+    assert asked.aliases == ("db",)
+    assert answer["dns"]["nameservers"] == ["10.96.0.10"]
+    status, answer = call(door, "ADD", conf(runtimeConfig={"portMappings": [{"HostPort": 0, "ContainerPort": 80}]}))
+    assert (status, answer["code"]) == (1, 7)
+    assert "portMappings[0].hostPort" in answer["msg"]
 
 
 def test_older_places_count_when_newer_are_silent() -> None:

@@ -23,6 +23,7 @@ from typing import Any
 from fairlead.cni.install import available
 from fairlead.desired import names
 from fairlead.links.mark import DOOMED, GROUP
+from fairlead.model.block import block_name
 from fairlead.model.endpoint import Endpoint, endpoint_name
 from fairlead.model.network import Network
 from tests.kernel.agents import Agent
@@ -179,6 +180,12 @@ class World:
         whole = self.node.run("ip", "route", "show", "proto", "102", "type", "unreachable")
         return {names.tunnel(network) in tunnels, bool(whole)}
 
+    def given_back(self) -> None:
+        """Wait until no single address is claimed any more, or the agent is dead."""
+        assert self.agent._process
+        process = self.agent._process
+        eventually(lambda: process.poll() is not None or not self.stored("blocks"), deadline=PATIENCE)
+
     def made_up_for(self) -> None:
         """Wait until no DEL is left that came while the agent was away, or the agent is dead."""
         assert self.agent._process
@@ -214,7 +221,9 @@ class World:
         for pool in status.pools:
             held = [one for one in _own(endpoints) if one.spec.network == pool.network]
             assert pool.used == len(held), f"{pool.cidr} counts {pool.used}, but {len(held)} containers are there"
-        self._links(endpoints, networks, links, queues)
+        joined = [one for one in endpoints if one.spec.network in {each.name for each in networks if each.spec.parent}]
+        assert self.stored("blocks") == {block_name(at.address.host()) for one in joined for at in one.spec.addresses}
+        self._links([one for one in endpoints if one not in joined], networks, links, queues)
         self._rules(endpoints, networks, tables)
         for one, listed in zip(_own(endpoints), inside, strict=True):
             have = {f"{at['local']}/{at['prefixlen']}" for at in listed[0]["addr_info"] if at["scope"] == "global"}

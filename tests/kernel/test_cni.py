@@ -29,9 +29,10 @@ def cni(
     **env: str,
 ) -> tuple[int, dict[str, Any]]:
     """One execution of a plugin on ``node``: exit status, and what it printed."""
-    words = {"CNI_COMMAND": command, "CNI_PATH": f"{node.run_dir.parent}/bin:{PEERS}", **env}
+    words = {"CNI_COMMAND": command, "CNI_PATH": f"{node.run_dir.parent}/bin:{PEERS}"}
     if one:
         words |= {"CNI_CONTAINERID": one.name, "CNI_NETNS": str(one.path), "CNI_IFNAME": ifname}
+    words |= env
     assigned = [f"{key}={value}" for key, value in words.items()]
     done = node.attempt("env", *assigned, plugin or available(), stdin=json.dumps(conf))
     return done.returncode, json.loads(done.stdout) if done.stdout.strip() else {}
@@ -80,6 +81,33 @@ def test_check_really_checks(agent: Agent, node: Node, containers: Containers) -
     assert "0.0.0.0/0" in said["msg"] + said.get("details", "")
     status, said = cni(node, "CHECK", containers.new("stranger"), conf(prevResult=result))
     assert (status, said["code"]) == (1, 3)
+
+
+def test_loopback_needs_no_agent(node: Node, containers: Containers, tmp_path: Path) -> None:
+    """As containerd executes it, before any network's plugin and in a version of its own."""
+    plugin = tmp_path / "loopback"
+    plugin.symlink_to(available())
+    one, used = containers.new("one"), {"cniVersion": "0.3.1", "name": "cni-loopback", "type": "loopback"}
+
+    def call(command: str, **more: Any) -> tuple[int, dict[str, Any]]:
+        return cni(node, command, one, {**used, **more}, plugin=plugin, ifname="lo")
+
+    one.run("ip", "link", "set", "lo", "down")
+    status, said = call("CHECK")
+    assert (status, said["code"], said["msg"]) == (1, 110, "lo is down")
+    status, result = call("ADD")
+    assert (status, result["cniVersion"]) == (0, "0.3.1")
+    assert result["interfaces"] == [{"name": "lo", "mac": "00:00:00:00:00:00", "sandbox": str(one.path)}]
+    assert one.pings("127.0.0.1")
+    for command in ("ADD", "CHECK", "DEL", "DEL"):
+        assert call(command)[0] == 0
+    status, said = call("ADD", prevResult={})
+    assert (status, said["code"]) == (1, 7)
+    assert "prevResult" in said["msg"]
+    for wrong in ("/", "/no/such", "relative", '/run/"'):
+        status, said = cni(node, "ADD", one, used, plugin=plugin, ifname="lo", CNI_NETNS=wrong)
+        assert (status, said["code"]) == (1, 4), wrong
+        assert "CNI_NETNS" in said["msg"]
 
 
 def test_del_while_the_agent_is_down_is_finished_when_it_starts(agent: Agent, node: Node, containers: Containers) -> None:

@@ -262,7 +262,7 @@ def test_what_comes_in_the_clear_is_not_taken(scene: Scene) -> None:
     for family in ("-4", "-6"):
         node.run("ip", family, "rule", "del", "pref", "26220")
         node.run("ip", family, "route", "flush", "proto", "102", "dev", devices(node)[0])
-    node.run("nft", "delete", "table", "inet", "fairlead")
+    node.run("nft", "delete table inet fairlead; delete table inet fairlead-sealing")
     for family, via in ((4, scene.here_node.v4), (6, scene.here_node.v6)):
         node.run("ip", f"-{family}", "route", "replace", scene.from_[family], "via", via)
     with heard(scene.here) as hears:
@@ -348,6 +348,35 @@ def test_a_strict_reverse_path_filter(scene: Scene) -> None:
     assert not scene.tap.leaks()
     for node in scene.town.nodes:
         node.run("sysctl", "-q", "-w", *(f"{one}=0" for one in switches))
+
+
+def test_only_encrypted_networks_are_watched_over(fresh: MakeScene) -> None:
+    """The table that keeps them so is dormant without any; somebody who puts it to sleep is not obeyed."""
+    made, table = fresh(), ("nft", "list", "table", "inet", "fairlead-sealing")
+
+    def dormant() -> bool:
+        return "flags dormant" in made.here_node.run(*table)
+
+    made.create("open", encrypt=False)
+    assert dormant()
+    made.remove("open")
+    made.create()
+    assert not dormant(), "before any container is there"
+    made.attach()
+    made.works()
+    made.here_node.run("nft", "add", "table", "inet", "fairlead-sealing", "{ flags dormant; }")
+    eventually(lambda: not dormant(), what="it is woken")
+    assert not made.one.drift()
+    made.one.stop()
+    made.here_node.run("nft", "add", "table", "inet", "fairlead-sealing", "{ flags dormant; }")
+    made.one.start()
+    assert not dormant()
+    made.detach()
+    made.remove("farm")
+    assert not made.one.drift()
+    made.here_node.run("nft", "add", "rule", "inet", "fairlead", "forward", "accept")
+    eventually(dormant, what="it sleeps once all has been compared")
+    assert not made.one.drift()
 
 
 def test_nothing_is_left(fresh: MakeScene) -> None:

@@ -139,6 +139,35 @@ def test_own_transactions_are_told_from_others(events: Events, nft_nl: Netlink) 
     assert [(e.name, e.ours, e.deleted) for e in events.read()] == [("inet t", False, True)]
 
 
+def test_programs_that_are_taken_off(events: Events, nl: Netlink) -> None:
+    """What comes is none: it is there, or the next comparison finds that it is not."""
+    nl.do(*route.new_ifb("ifb5"))
+    index = route.link(nl, "ifb5").index
+    nl.do(route.new_clsact(index))
+    run("tc", "filter", "add", "dev", "ifb5", "ingress", "pref", "7", "u32", "match", "u32", "0", "0")
+    run("tc", "filter", "add", "dev", "ifb5", "ingress", "pref", "8", "bpf", "bytecode", "1,6 0 0 0")
+    assert not [e for e in events.read() if e.kind == "program"]
+    for pref in (7, 8):
+        run("tc", "filter", "del", "dev", "ifb5", "ingress", "pref", str(pref))
+    run("tc", "qdisc", "del", "dev", "ifb5", "clsact")
+    seen = [e for e in events.read() if e.kind == "program"]
+    assert [(e.index, e.name, e.deleted) for e in seen] == [(index, "bpf", True), (index, "clsact", True)]
+
+
+def test_who_is_behind_a_tunnel(events: Events, nl: Netlink) -> None:
+    nl.do(*route.new_vxlan("vx0", route.Vxlan(7, 4789, "192.0.2.1"), mac="02:00:00:00:00:01", mtu=1400, group=7))
+    index = route.link(nl, "vx0").index
+    events.read()
+    run("bridge", "fdb", "append", "02:00:5e:00:53:01", "dev", "vx0", "dst", "192.0.2.99")
+    (event,) = (e for e in events.read() if e.kind == "neighbour")
+    assert event.neighbour.remote
+    assert (event.index, event.neighbour.address, event.deleted) == (index, "192.0.2.99", False)
+    assert route.name_of(index) == "vx0"
+    run("bridge", "fdb", "delete", "02:00:5e:00:53:01", "dev", "vx0", "dst", "192.0.2.99")
+    assert [e.deleted for e in events.read() if e.kind == "neighbour"] == [True]
+    assert not route.name_of(99999)
+
+
 @pytest.mark.usefixtures("room")
 def test_a_refused_transaction_is_no_event(events: Events) -> None:
     done = subprocess.run(["nft", "add table inet t; delete table inet none"], check=False, capture_output=True)

@@ -325,6 +325,25 @@ def test_the_fingerprint_passes_over_what_changes_by_itself(nft_nl: Netlink, tab
     assert nft.fingerprint(nft_nl, "inet", table) == before
 
 
+def test_a_table_sleeps_and_wakes_with_its_elements(nft_nl: Netlink, table: str) -> None:
+    before = nft.fingerprint(nft_nl, "inet", table), nft.fingerprint(nft_nl, "inet", table, flags=False)
+    assert not nft.sleeps(nft_nl, "inet", table)
+    nft.change(nft_nl, [], nft.lull("inet", table, asleep=True))
+    assert nft.sleeps(nft_nl, "inet", table)
+    assert "flags dormant" in run("nft", "list", "table", "inet", table)
+    assert nft.fingerprint(nft_nl, "inet", table) != before[0]
+    assert nft.fingerprint(nft_nl, "inet", table, flags=False) == before[1]
+    element = Element(_packed(4, 1))
+    with pytest.raises(KernelError):
+        nft.change(nft_nl, [nft.Change("inet", table, "none", {element})], nft.lull("inet", table, asleep=False))
+    assert nft.sleeps(nft_nl, "inet", table), "all or nothing"
+    for _ in range(2):
+        nft.change(nft_nl, [nft.Change("inet", table, "plain4", {element})], nft.lull("inet", table, asleep=False))
+    assert not nft.sleeps(nft_nl, "inet", table)
+    assert nft.elements(nft_nl, "inet", table, "plain4") == {element}
+    assert nft.fingerprint(nft_nl, "inet", table) == before[0]
+
+
 def test_the_fingerprint_of_the_same_table_made_again_is_the_same(nft_nl: Netlink, table: str) -> None:
     before = nft.fingerprint(nft_nl, "inet", table)
     nft.run(f"delete table inet t\n{TABLE}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import statistics
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from fairlead.model import codec
 from tests.kernel.agents import address
-from tests.kernel.test_cluster import FRIENDS, Town, known
+from tests.kernel.test_cluster import FRIENDS, Town, Watch, known
 from tests.kernel.traffic import Traffic
 from tests.net import Containers, Node
 from tests.wait import eventually
@@ -57,6 +58,14 @@ def forwarded(node: Node) -> int:
     six = re.search(r"Ip6OutForwDatagrams\s+(\d+)", node.run("cat", "/proc/net/snmp6"))
     assert six
     return int(dict(zip(*four, strict=True))["ForwDatagrams"]) + int(six[1])
+
+
+def compared(node: Node) -> int:
+    """How often the agent has compared the kernel."""
+    ask = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9345/metrics').read().decode())"
+    said = re.search(r"^fairlead_reconcile_duration_seconds_count (\d+)", node.run("python3", "-c", ask), re.MULTILINE)
+    assert said
+    return int(said[1])
 
 
 def hooked(node: Node, device: str) -> str:
@@ -113,6 +122,20 @@ def test_published_ports_are_answered_by_who_was_asked(pair: Make) -> None:
             assert both.here.connects(both.at[4], port, protocol), (protocol, "itself")
 
 
+@pytest.mark.needs("iptables", "ip6tables")
+def test_an_answer_does_not_wait_for_a_neighbour_on_the_long_way(pair: Make) -> None:
+    """Its beginning never passed the stack, where connection tracking takes it for invalid: kube-proxy's rule drops that."""
+    both = pair(driver="host-gw")
+    both.there.serve("tcp", 80)
+    for node in both.town.nodes:
+        for program in ("iptables", "ip6tables"):
+            node.run(program, "-A", "FORWARD", "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP")
+    for family, at in both.at.items():
+        for node in both.town.nodes:
+            node.run("ip", f"-{family}", "neighbour", "flush", "dev", "eth0")
+        assert both.here.connects(at, 80, deadline=2.0), f"IPv{family}"
+
+
 def test_policies_decide_and_are_told_of(pair: Make) -> None:
     """Flows name who was not let in."""
     both = pair(driver="vxlan")
@@ -151,6 +174,32 @@ def test_a_node_is_cut_off_and_comes_back(pair: Make) -> None:
     both.town.switch.run("ip", "link", "set", "port2", "up")
     eventually(lambda: both.here.pings(both.at[4], deadline=0.3), deadline=15, what="the way is there again")
     eventually(lambda: max(both.pings(4)) <= 4, deadline=15, what="and is the short one")
+
+
+def test_what_is_taken_off_is_put_back_at_once(pair: Make, record_figures: list[str]) -> None:
+    """By what the kernel tells: the timer is a minute away. What the agent puts back leads to no other comparison."""
+    both = pair("--metrics", "127.0.0.1:9345", driver="vxlan", direct=True, interval=60)
+    node = both.town.nodes[0]
+    eventually(lambda: hooked(node, "eth0") and not both.one.drift())
+    (host,) = (name for name in node.run("ls", "/sys/class/net").split() if name.startswith("flv"))
+    took = {}
+    for words in (
+        f"filter delete dev eth0 ingress pref {0x666D}",
+        f"filter delete dev flx-farm ingress pref {0x666D}",
+        f"filter delete dev {host} egress pref 1",
+        "filter delete dev eth0 ingress",
+        "qdisc delete dev eth0 clsact",
+        f"qdisc delete dev {host} clsact",
+    ):
+        before = compared(node)
+        node.run("tc", *words.split())
+        took[words] = Watch().until(lambda: not both.one.drift(), f"repaired after {words}", deadline=8)
+        assert compared(node) - before <= 2, "the repair leads to no other"
+    assert statistics.median(took.values()) < 1, took
+    record_figures.append(
+        f"{len(took)} ways to take programs off: put back after {statistics.median(took.values()):.2f} s (median), "
+        f"{max(took.values()):.2f} s (worst)"
+    )
 
 
 def test_an_uplink_is_the_user_s(pair: Make) -> None:
@@ -194,3 +243,29 @@ def test_an_uplink_is_the_user_s(pair: Make) -> None:
     both.one.client.purge()
     assert not hooked(node, "eth0")
     assert "pref 7" in node.run("tc", "filter", "show", "dev", "eth0", "ingress")
+
+
+def test_the_place_of_our_program_is_removed_with_it(pair: Make) -> None:
+    """If we made it and nobody else has anything there: with the last network that needs it, and with a purge."""
+    both = pair(driver="host-gw", interval=60)
+    (node, theirs), place = both.town.nodes, ("tc", "qdisc", "show", "dev", "eth0")
+    assert "clsact" in node.run(*place)
+    both.one.kill()
+    both.one.start()
+    both.one.detach(both.here)
+    both.two.detach(both.there)
+    both.one.client.delete("networks", "farm")
+    for one in both.town.nodes:
+        eventually(lambda one=one: "clsact" not in one.run(*place), what="it goes with the network")
+    theirs.run("tc", "qdisc", "add", "dev", "eth0", "clsact")
+    assert not both.one.drift()
+    both.one.network("farm", "10.60.0.0/16", "fd60::/64", driver="host-gw")
+    both.one.attach(both.here, "farm")
+    both.two.attach(both.there, "farm")
+    eventually(lambda: hooked(node, "eth0"), what="it comes with the next")
+    eventually(lambda: hooked(theirs, "eth0"), what="it is put where there is a place already")
+    both.one.client.purge()
+    both.two.client.purge()
+    assert "clsact" not in node.run(*place)
+    assert not hooked(theirs, "eth0")
+    assert "clsact" in theirs.run(*place), "one that somebody else made stays, empty or not"

@@ -79,6 +79,67 @@ def test_what_it_cannot_give_is_said(agent: Agent, containers: Containers) -> No
         agent.network("no", "10.1.0.0/24", driver="macvlan", parent="eth0", mode="l2")
 
 
+def _shares(agent: Agent, name: str, first: int, last: int, gateway: str = Outside.v4, **subnet: object) -> None:
+    """A network whose addresses are agreed on one by one, so that others may have them in their ranges too."""
+    run = {"start": f"203.0.113.{first}", "end": f"203.0.113.{last}"}
+    given = {"cidr": LAN4, "gateway": gateway, "ranges": [run], "blockSize": 32, **subnet}
+    agent.network(name, driver="macvlan", parent="eth0", subnets=[given])
+
+
+def test_networks_share_a_range_and_no_address_is_held_twice(agent: Agent, containers: Containers) -> None:
+    _shares(agent, "lan", 50, 53)
+    _shares(agent, "cam", 52, 55)
+    on = {containers.new(f"{of}{at}"): of for of, count in (("lan", 4), ("cam", 2)) for at in range(count)}
+    at = {one: address(agent.attach(one, of)) for one, of in on.items()}
+    assert sorted(at.values()) == [f"203.0.113.{last}" for last in range(50, 56)]
+    first, *_, last = at
+    last.serve("tcp", 80)
+    assert first.connects(at[last], 80), "they are neighbours"
+
+    more = containers.new("more")
+    with pytest.raises(
+        errors.Exhausted, match=r"network cam: every address .* is taken; by node: (\S+) 2; for network lan, .* 4"
+    ):
+        agent.attach(more, "cam")
+    with pytest.raises(errors.Conflict, match=rf"{at[first]} is the address of lan0 .* on network lan, whose range has it too"):
+        agent.attach(more, "cam", addresses=[at[first]])
+    pools = {one.network: one for one in agent.client.status().pools}
+    assert [(pools[of].used, pools[of].elsewhere, pools[of].size, pools[of].left) for of in ("lan", "cam")] == [
+        (4, 0, 4, 0),
+        (2, 2, 4, 0),
+    ]
+    told = next(one for one in agent.client.doctor().findings if "of network cam is exhausted" in one.message)
+    assert "2 of 4 in use, 2 elsewhere (fairlead get blocks)" in told.message
+
+    agent.kill()
+    agent.start()
+    agent.detach(first)
+    assert address(agent.attach(more, "cam", addresses=[at[first]])) == at[first], "it is free for both"
+    assert not agent.drift()
+
+
+def test_what_cannot_share_a_range_is_told_why(agent: Agent, containers: Containers) -> None:
+    _shares(agent, "lan", 50, 53)
+    for spec, why in (
+        ({"driver": "vxlan"}, r"203.0.113.0/24 of network lan; hosts tell containers of network red \(driver vxlan\) by"),
+        (
+            {"driver": "macvlan", "parent": "eth0"},
+            r"of network lan; to share its range, set spec.subnets\[0\].blockSize: 32, or",
+        ),
+    ):
+        with pytest.raises(errors.Conflict, match=why):
+            agent.network("red", LAN4, **spec)
+    one = containers.new("one")
+    held = address(agent.attach(one, "lan"))
+    with pytest.raises(errors.Conflict, match=rf"gateway: {held} is an address of network lan on node .* choose another"):
+        _shares(agent, "red", 50, 53, gateway=held)
+    _shares(agent, "red", 50, 53, gateway="203.0.113.52")
+    with pytest.raises(errors.Invalid, match=r"203.0.113.52 is the gateway of network red; choose another address"):
+        agent.attach(containers.new("two"), "lan", addresses=["203.0.113.52"])
+    given = {address(agent.attach(containers.new(f"more{at}"), "lan")) for at in range(2)}
+    assert {held, *given} == {"203.0.113.50", "203.0.113.51", "203.0.113.53"}
+
+
 def test_ipvlan_or_what_the_kernel_lacks(agent: Agent, outside: Outside, containers: Containers) -> None:
     spec = {"driver": "ipvlan", "parent": "eth0", "subnets": [{"cidr": LAN4, "gateway": Outside.v4, "exclude": [Node.v4]}]}
     one = containers.new("one")

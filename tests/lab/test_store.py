@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
 from fairlead.lab import lab as acts
 from fairlead.lab import pods, shape, store
 from fairlead.lab.topology import Store, StoreDriver
-from fairlead.model.errors import Unsupported
+from fairlead.model.errors import Failed, Unsupported
 from tests.lab.conftest import Labs
 from tests.lab.town import Town
 from tests.wait import eventually
@@ -69,6 +71,58 @@ class TestEtcd:
             town.heal()
         assert town.pod(1).reaches(town.pod("cut-2"))
         assert town.pod("cut-1").reaches(town.pod("cut-2"))
+
+    def test_networks_of_one_range_hold_no_address_twice(self, town: Town) -> None:
+        """Four addresses, two networks, two nodes, each address claimed by itself: whoever comes fifth is told who has them."""
+        for at, name in enumerate(("lan", "cam")):
+            options = (
+                "--driver",
+                "macvlan",
+                "--parent",
+                "eth0",
+                "--subnet",
+                "10.90.0.0/29",
+                "--ip-range",
+                "10.90.0.2-10.90.0.5",
+            )
+            town.fairlead(f"node{at + 1}", "network", "create", name, *options)
+        crowd = [(home, name) for home in ("node1", "node2") for name in ("lan", "cam")]
+        for home, name in crowd:
+            eventually(lambda home=home, name=name: f"network/{name}" in town.fairlead(home, "network", "ls", "-o", "name"))
+        try:
+            for home, name in crowd:
+                _idle(town, home, name)
+            eventually(lambda: len(_singles(town)) == len(crowd))
+            blocks = _singles(town)
+            assert sorted(blocks) == [f"10.90.0.{last}/32" for last in range(2, 6)]
+            assert sorted(blocks.values()) == sorted((name, home) for home, name in crowd)
+            refusal = r"network cam: every address of 10.90.0.0/29 is taken; by node: .*; for network lan, by node: .*node2 1"
+            with pytest.raises(Failed, match=refusal):
+                _idle(town, "node1", "cam", "late")
+            (cam,) = (line for line in town.fairlead("node1", "network", "ls").splitlines() if line.startswith("cam "))
+            assert "1/4 (3 elsewhere)" in cam
+            town.fairlead("node2", "rm", "-f", "-t", 0, "lan-node2")
+            eventually(lambda: len(_singles(town)) == len(crowd) - 1)
+            _idle(town, "node1", "cam", "late")
+        finally:
+            for home in ("node1", "node2"):
+                for name in ("lan", "cam", "late"):
+                    with suppress(Failed):
+                        town.fairlead(home, "rm", "-f", "-t", 0, name if name == "late" else f"{name}-{home}")
+        eventually(lambda: not _singles(town), what="what nobody needs went back")
+        for name in ("lan", "cam"):
+            town.fairlead("node1", "network", "rm", name)
+
+
+def _idle(town: Town, home: str, network: str, name: str = "") -> None:
+    """A container that does nothing."""
+    town.fairlead(home, "run", "-d", "--name", name or f"{network}-{home}", "--network", network, "--", "sleep", "600")
+
+
+def _singles(town: Town) -> dict[str, tuple[str, str]]:
+    """Network and node of each single address that is held."""
+    rows = (line.split()[:3] for line in town.fairlead("node1", "get", "blocks").splitlines() if "/32 " in line)
+    return {cidr: (network, node) for cidr, network, node in rows}
 
 
 def test_etcd_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
 from tests.lab.conftest import Labs
@@ -71,6 +73,18 @@ def way(town: Town, node: str, pod: str, family: int) -> str:
     return town.run(node, "ip", "route", "get", "fibmatch", town.pod(pod).address(family))  # type: ignore[arg-type]
 
 
+def within(pod: str, town: Town, *words: str) -> subprocess.CompletedProcess[str]:
+    """A command inside a pod."""
+    inside = town.pod(pod)
+    return subprocess.run(["nsenter", f"--net={inside.path}", *words], capture_output=True, text=True, check=False, timeout=30)
+
+
+def refused(town: Town, target: object, size: int) -> str:
+    """What ping on direct-a says of one packet that may not be cut; empty if it was answered."""
+    done = within("direct-a", town, "ping", "-n", "-c", "1", "-W", "1", "-M", "do", "-s", str(size), str(target))
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
 @pytest.mark.needs("bird")
 @pytest.mark.parametrize("families", [(4,), (6,)], ids=["IPv4 alone", "IPv6 alone"])
 class TestBeside:
@@ -134,6 +148,29 @@ class TestMixed:
         assert near.reaches(one)
         assert near.reaches(far)
         assert far.reaches(near)
+
+    @pytest.mark.parametrize("other", ["b", "c"], ids=["within a subnet", "across"])
+    def test_direct_carries_the_same_wherever_the_other_is(self, town: Town, other: str) -> None:
+        """To the byte; who sends more all the same is told by its node, or by the other's."""
+        pod, there = town.pod("direct-a"), town.pod(f"direct-{other}")
+        for family, heads in ((4, 28), (6, 48)):
+            target = there.address(family)  # type: ignore[arg-type]
+            assert pod.reaches(there)
+            assert not refused(town, target, 1450 - heads)
+            assert "message too long" in refused(town, target, 1451 - heads).lower()
+        device = town.run("a", "ip", "route", "get", pod.address(4)).split(" dev ")[1].split()[0]
+        town.run("a", "sh", "-c", "kill -STOP $(cat /run/fairlead/agent.pid)")  # which would put it right
+        try:
+            town.run("a", "ip", "link", "set", device, "mtu", 1500)
+            within("direct-a", town, "ip", "link", "set", "eth0", "mtu", "1500")
+            for family, heads in ((4, 28), (6, 48)):
+                said = refused(town, there.address(family), 1451 - heads)  # type: ignore[arg-type]
+                assert "mtu = 1450" in said.replace("mtu=", "mtu = "), said
+                assert not refused(town, there.address(family), 1450 - heads)  # type: ignore[arg-type]
+        finally:
+            within("direct-a", town, "ip", "link", "set", "eth0", "mtu", "1450")
+            town.run("a", "ip", "link", "set", device, "mtu", 1450)
+            town.run("a", "sh", "-c", "kill -CONT $(cat /run/fairlead/agent.pid)")
 
     def test_host_gw_says_whom_it_cannot_reach(self, town: Town) -> None:
         assert town.pod("near-a").reaches(town.pod("near-b"))

@@ -15,9 +15,9 @@ from tests.wait import eventually
 class Agent:
     """``python -m fairlead.agent`` on a host; ``start``, ``stop`` and ``kill`` as often as a test likes."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, *options: str) -> None:
         self._host = host
-        self.daemon = host.daemon(sys.executable, "-m", "fairlead.agent")
+        self.daemon = host.daemon(sys.executable, "-m", "fairlead.agent", *options)
         self.client = Client(host.run_dir / "agent.sock")
 
     @property

@@ -26,8 +26,8 @@ BUSYBOX = "/opt/busybox"
 
 UNSHARE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation=private")
 
-_PARENTS = ("default", "docker", "libpod_parent", "machine.slice")
-"""Where containerd, Docker and podman put their containers' control groups."""
+_PARENTS = ("default", "docker", "k8s.io", "libpod_parent", "machine.slice")
+"""Where containerd (for CRI too), Docker and podman put their containers' control groups."""
 
 
 class Host(Node):

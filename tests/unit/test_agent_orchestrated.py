@@ -44,6 +44,7 @@ class World:
         self.blocks = Blocks(store, self.ledger, "n1", dict, clustered=True)
         self.machines: dict[str, Node] = {}
         self.all: dict[str, Network] = {}
+        self.refused: dict[str, Conflict] = {}
         self.heard: list[frozenset[str]] = []
         self.completed: list[str] = []
         self.reported: list[tuple[str, str, Condition]] = []

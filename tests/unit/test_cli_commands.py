@@ -320,7 +320,7 @@ class TestNode:
         said = fairlead("status")
         assert said.status == 0
         assert {"state: ready", "pid: 1234", "uptime: 66m", "memory: 47.0 MiB", "endpoints: 2"} <= set(said.out.splitlines())
-        assert ["front", "10.20.0.0/24", "1", "254"] in [line.split() for line in said.out.splitlines()]
+        assert ["front", "10.20.0.0/24", "1", "254", "0"] in [line.split() for line in said.out.splitlines()]
         assert json.loads(fairlead("status", "-o", "json").out)["plane"] == "nftables"
 
     def test_status_of_an_agent_that_is_not_ready(self, fairlead: Run, agent: FakeAgent) -> None:
@@ -387,7 +387,7 @@ class TestCni:
         where = ("--bin-dir", str(tmp_path / "bin"), "--conf-dir", str(tmp_path / "conf"), "--network", "front")
         assert fairlead("cni", "status", *where).status == 1
         said = fairlead("cni", "install", *where)
-        assert (said.status, len(said.out.splitlines())) == (0, 3)
+        assert (said.status, len(said.out.splitlines())) == (0, 4)
         assert "everything is in place" in fairlead("cni", "install", *where).err
         assert fairlead("cni", "status", *where).status == 0
         (conflist,) = (tmp_path / "conf").iterdir()
@@ -397,7 +397,7 @@ class TestCni:
         assert said.err.endswith("Try: fairlead cni install --force\n")
         assert "is otherwise than this version would write it" in fairlead("cni", "status", *where).out
         assert fairlead("cni", "install", *where, "--force").status == 0
-        assert len(fairlead("cni", "uninstall", *where[:4]).out.splitlines()) == 3
+        assert len(fairlead("cni", "uninstall", *where[:4]).out.splitlines()) == 4
 
     def test_status_names_what_is_missing(self, fairlead: Run, tmp_path: Path) -> None:
         said = fairlead("cni", "status", "--bin-dir", str(tmp_path), "--conf-dir", str(tmp_path))

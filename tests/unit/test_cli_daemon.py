@@ -39,6 +39,14 @@ def test_the_unit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "WantedBy=multi-user.target" in lines
 
 
+def test_whose_service_it_is() -> None:
+    """The one that ``fairlead up`` writes, or another that a package brought."""
+    assert daemon.service("0::/system.slice/fairlead-kubernetes.service\n") == "fairlead-kubernetes.service"
+    assert daemon.service("9:memory:/\n1:name=systemd:/system.slice/fairlead.service\n0::/\n") == "fairlead.service"
+    assert daemon.service("0::/user.slice/user-0.slice/session-3.scope\n") == ""
+    assert daemon.service("0::/system.slice/cron.service\n") == "", "whoever typed fairlead up is not the agent's"
+
+
 @pytest.fixture
 def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A machine that systemd runs, as far as the command line can see; what systemctl was told."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
+from fairlead.api.schema import Pool
 from fairlead.cli import kinds, out
 from fairlead.cli.container import names
 from fairlead.cli.out import Column, Format, Listing
@@ -42,6 +44,10 @@ def test_ages() -> None:
 
 def test_sizes_and_counts() -> None:
     assert [out.size(n) for n in (12, 2048, 47 << 20, 3 << 30)] == ["12 B", "2.0 KiB", "47.0 MiB", "3.0 GiB"]
+    pool = Pool(network="lan", cidr="10.1.0.0/24", size=254, used=3)
+    assert kinds.used(pool) == "3/254"
+    assert kinds.used(replace(pool, elsewhere=5), " of ") == "3 of 254 (5 elsewhere)"
+    assert [replace(pool, elsewhere=n).left for n in (0, 5, 251, 252)] == [251, 246, 0, 0]
     assert [kinds.count(n) for n in (254, 65534, 2**64 - 2, 2**64)] == ["254", "65534", "2^64", "2^64"]
 
 

@@ -27,16 +27,16 @@ def places(tmp_path: Path, program: Path) -> tuple[Path, Path]:
 
 def test_install_writes_the_configuration_last(places: tuple[Path, Path]) -> None:
     written = cni.install(*places)
-    assert [path.name for path in written] == ["fairlead-ipam", "fairlead", "10-fairlead.conflist"]
-    assert all(path.stat().st_mode & 0o777 == 0o755 for path in written[:2])
-    conf = json.loads(written[2].read_bytes())
+    assert [path.name for path in written] == ["loopback", "fairlead-ipam", "fairlead", "10-fairlead.conflist"]
+    assert all(path.stat().st_mode & 0o777 == 0o755 for path in written[:3])
+    conf = json.loads(written[3].read_bytes())
     assert (conf["cniVersion"], conf["name"]) == ("1.0.0", "fairlead")
     assert "1.1.0" in conf["cniVersions"]
     (plugin,) = conf["plugins"]
     assert (plugin["type"], plugin["network"]) == ("fairlead", "default")
     assert all(plugin["capabilities"][one] for one in ("portMappings", "ips", "mac", "bandwidth", "dns", "ipRanges", "aliases"))
     assert cni.install(*places) == ()
-    assert [path.name for path in cni.uninstall(*places)] == ["10-fairlead.conflist", "fairlead", "fairlead-ipam"]
+    assert [path.name for path in cni.uninstall(*places)] == ["10-fairlead.conflist", "fairlead", "fairlead-ipam", "loopback"]
     assert cni.uninstall(*places) == ()
     assert not any(one.is_file() for folder in places for one in folder.iterdir())
 
@@ -44,7 +44,17 @@ def test_install_writes_the_configuration_last(places: tuple[Path, Path]) -> Non
 def test_upgrade_replaces_our_own_program(places: tuple[Path, Path], program: Path) -> None:
     cni.install(*places)
     program.write_bytes(b"\x7fELF two Host: fairlead\r\n")
-    assert {path.name for path in cni.install(*places)} == {"fairlead", "fairlead-ipam"}
+    assert {path.name for path in cni.install(*places)} == {"fairlead", "fairlead-ipam", "loopback"}
+
+
+def test_a_loopback_plugin_of_others_stays(places: tuple[Path, Path]) -> None:
+    path = places[0] / "loopback"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"\x7fELF containernetworking")
+    written = cni.install(*places, force=True)
+    assert [one.name for one in written] == ["fairlead-ipam", "fairlead", "10-fairlead.conflist"]
+    assert path not in cni.uninstall(*places, force=True)
+    assert path.read_bytes() == b"\x7fELF containernetworking"
 
 
 @pytest.mark.parametrize("name", ["fairlead", "10-fairlead.conflist"])
@@ -66,7 +76,7 @@ def test_an_edited_configuration_is_left_alone(places: tuple[Path, Path]) -> Non
     with pytest.raises(errors.Conflict, match="otherwise"):
         cni.install(*places, network="blue")
     assert cni.install(*places, network="blue", force=True) == (places[1] / "10-fairlead.conflist",)
-    assert len(cni.uninstall(*places)) == 3
+    assert len(cni.uninstall(*places)) == 4
 
 
 def test_wrong_names_and_places(places: tuple[Path, Path], program: Path, tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ NETWORKS = st.builds(
         inter_container=st.booleans(),
         masquerade=st.booleans(),
         anti_spoofing=st.booleans(),
+        big_tcp=st.booleans(),
         dns=st.lists(st.ip_addresses().map(Address), max_size=2).map(tuple),
         options=st.dictionaries(STRINGS, STRINGS, max_size=3),
     )

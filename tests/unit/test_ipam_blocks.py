@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlead.ipam.blocks import choose, full
+from fairlead.ipam.blocks import choose, fill, full
 from fairlead.ipam.ledger import Lacking, Ledger
 from fairlead.ipam.pool import Holder
-from fairlead.model.address import Address, Prefix
+from fairlead.model.address import Address, Name, Prefix
 from fairlead.model.block import Block, BlockSpec, block_name
 from fairlead.model.errors import Conflict, Invalid
 from fairlead.model.meta import Meta
@@ -22,8 +22,8 @@ def network(*subnets: Subnet) -> Network:
     return Network(metadata=Meta(name="farm"), spec=NetworkSpec(driver=Driver.VXLAN, subnets=subnets))
 
 
-def block(cidr: str, node: str) -> Block:
-    return Block(metadata=Meta(name=block_name(Prefix(cidr))), spec=BlockSpec(network="farm", cidr=Prefix(cidr), node=node))
+def block(cidr: str, node: str, of: str = "farm") -> Block:
+    return Block(metadata=Meta(name=block_name(Prefix(cidr))), spec=BlockSpec(network=Name(of), cidr=Prefix(cidr), node=node))
 
 
 @given(st.lists(st.sampled_from(["a", "b", "c", "d"]), min_size=16, max_size=16))
@@ -52,6 +52,25 @@ def test_ipv6_has_more_blocks_than_anybody_looks_at() -> None:
     assert choose((wide,), (found,), "a") != found
 
 
+def test_a_few_addresses_of_a_large_subnet_are_found() -> None:
+    run = Range(start=Address("fd00::ffff:0:0:10"), end=Address("fd00::ffff:0:0:12"))
+    few = Subnet(cidr=Prefix("fd00::/48"), block_size=128, ranges=(run,), exclude=("fd00::ffff:0:0:11",))
+    first = choose((few,), (), "a")
+    assert first
+    second = choose((few,), (first,), "a")
+    assert second
+    assert {first, second} == {"fd00::ffff:0:0:10/128", "fd00::ffff:0:0:12/128"}
+    assert choose((few,), (first, second), "a") is None
+
+
+def test_no_block_is_taken_for_what_nobody_may_have() -> None:
+    tiny = Subnet(cidr=Prefix("10.60.0.0/30"), block_size=32)
+    taken: list[Prefix] = []
+    while found := choose((tiny,), taken, "a"):
+        taken.append(found)
+    assert sorted(taken) == ["10.60.0.1/32", "10.60.0.2/32"]
+
+
 def test_a_wish_is_for_the_block_that_holds_it() -> None:
     assert choose((FARM,), (), "a", Address("10.60.0.33")) == "10.60.0.32/28"
     assert choose((FARM,), (Prefix("10.60.0.32/28"),), "a", Address("10.60.0.33")) is None
@@ -69,6 +88,21 @@ def test_blocks_without_an_address_are_passed_over() -> None:
 def test_who_has_them() -> None:
     said = full("farm", (FARM,), [block("10.60.0.0/28", "a"), block("10.60.0.16/28", "a"), block("10.60.0.32/28", "b")])
     assert said == "network farm: every /28 block of 10.60.0.0/24 is taken; by node: a 2, b 1"
+
+
+def test_who_has_them_for_another_network() -> None:
+    single = Subnet(cidr=Prefix("10.60.0.0/29"), block_size=32)
+    mine, theirs = (
+        [block(f"10.60.0.{at}/32", "a") for at in (1, 2)],
+        [block(f"10.60.0.{at}/32", "b", "cam") for at in (3, 4, 5)],
+    )
+    assert full("farm", (single,), [*mine, *theirs, block("10.61.0.1/32", "c")]) == (
+        "network farm: every address of 10.60.0.0/29 is taken; by node: a 2; for network cam, by node: b 3"
+    )
+    assert full("lan", (single,), mine) == (
+        "network lan: every address of 10.60.0.0/29 is taken; by node: none; for network farm, by node: a 2"
+    )
+    assert fill(single, theirs, [Address("10.60.0.6"), Address("10.61.0.1")]) == (5, 3)
 
 
 def test_a_ledger_gives_out_addresses_of_its_blocks_alone() -> None:

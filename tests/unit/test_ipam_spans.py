@@ -25,6 +25,8 @@ def test_spans_are_sets(left: list[Run], right: list[Run]) -> None:
         assert members(list(spans)) == numbers
         assert spans.size == len(numbers)
         assert [number for number in range(-1, 62) if number in spans] == sorted(numbers)
+        assert [spans.nth(at) for at in range(spans.size)] == sorted(numbers)
+        assert list(spans.around(30)) == sorted(numbers, key=lambda one: (one < 30, one))
         for number in range(62):
             assert spans.after(number) == min((one for one in numbers if one >= number), default=None)
 

@@ -102,7 +102,9 @@ def test_a_namespace_that_is_not_known_yet_is_shared_by_nobody() -> None:
 def test_every_set_is_declared_once_and_as_its_layout_says() -> None:
     declared = [name for table in TABLES for name in re.findall(r"^    (?:set|map) (\w+) ", table.body, re.MULTILINE)]
     assert declared == [name for table in TABLES for name in table.sets]
-    assert len(declared) == len(set(declared))
+    for table in TABLES:
+        assert len(table.sets) == len(set(table.sets)) == len(re.findall(r"^    (?:set|map) ", table.body, re.MULTILINE))
+        assert all(table.sets[name] == other.sets[name] for other in TABLES for name in table.sets if name in other.sets)
 
 
 def test_the_page_names_every_kind_of_drop() -> None:

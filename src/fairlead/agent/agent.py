@@ -382,8 +382,8 @@ class Agent:
         for name, depth in self.cluster.sounding.narrow().items():
             yield Narrow(node=name, address=depth.address, mine=mine, claimed=depth.claimed, found=depth.found)
 
-    def _pools(self) -> list[Pool]:
-        return [
-            Pool(network=pool.network, cidr=pool.cidr, size=min(pool.size, _COUNTABLE), used=pool.used)
-            for pool in self._ledger.pools()
-        ]
+    def _pools(self) -> Iterator[Pool]:
+        for network in self.networks.all.values():
+            for cidr, *counted in self.blocks.fill(network):
+                size, used, elsewhere = (min(one, _COUNTABLE) for one in counted)
+                yield Pool(network=network.name, cidr=cidr, size=size, used=used, elsewhere=elsewhere)

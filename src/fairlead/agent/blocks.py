@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
@@ -41,6 +41,15 @@ Fits = Callable[[Subnet], bool]
 _TRIES = 64
 
 
+class Fill(NamedTuple):
+    """How many addresses a pool has, how many of them this node has given out, and how many others have."""
+
+    cidr: Prefix
+    size: int
+    used: int
+    elsewhere: int = 0
+
+
 class Blocks:
     """What this node may give out of networks that it shares with others."""
 
@@ -51,6 +60,7 @@ class Blocks:
         self.on_change: Callable[[Block | None, Block | None], None] = lambda *_: None
         self.others: Callable[[], Iterable[Endpoint]] = tuple
         """Answers with the containers of other nodes, as far as they are known."""
+        self._store = store
         self._deeds = Deeds(store)
         self._deeds.heard = self._heard
         self._loans = Loans(self._deeds, ledger, me)
@@ -60,6 +70,7 @@ class Blocks:
         self._idle: set[str] = set()
         self._allotted: dict[str, tuple[Block, ...]] = {}  # by node: what the cluster gave each, which nobody stores
         self._leaving: set[Prefix] = set()
+        self._doubted: dict[Prefix, str] = {}  # of these the network: the store did not say whether it has them back
         self._owed: set[asyncio.Task[None]] = set()
 
     @property
@@ -116,8 +127,18 @@ class Blocks:
             self._ledger.define(network)
 
     def check(self, network: Network) -> None:
-        """Raise what ``define`` would."""
-        self._ledger.check(network, self.mine(network.name) if self.shared(network) else None)
+        """Raise what ``define`` would, and ``Conflict`` where somebody has what would be a gateway."""
+        if not self.shared(network):
+            self._ledger.check(network)
+            return
+        self._ledger.check(network, self.mine(network.name))
+        for at, subnet in enumerate(network.spec.subnets):
+            if not network.spec.routed and (taken := self.all.get(block_name(subnet.router.host()))):
+                raise Conflict(
+                    f"{subnet.router} is an address of network {taken.spec.network} on node {taken.spec.node}, and cannot be "
+                    f"the gateway of network {network.name}; choose another",
+                    field=f"spec.subnets[{at}].gateway",
+                )
 
     def drop(self, network: str) -> None:
         """A network is no more; so are this node's blocks of it."""
@@ -153,13 +174,17 @@ class Blocks:
             self._refuse_allotted(network, subnets, wish)
             if await self._claim(network, subnets, wish):
                 return
+            if self._owed:  # what this node is about to give back may be it, whichever network's it was
+                await self.settle()
+                if await self._claim(network, subnets, wish):
+                    return
             within = [one.cidr for one in subnets]
             if await self._loans.recover(self._within(network, subnets), wish):
                 return
-            holder = self._holder(network, wish) if wish else None
-            if holder is None and await self._loans.borrow(network, within, wish):
+            held = wish and self._holder(self._at(network, wish), wish)
+            if not held and await self._loans.borrow(network, within, wish):
                 return
-            raise self._exhausted(network, subnets, wish, holder)
+            raise self._exhausted(network, subnets, wish)
 
     def _refuse_allotted(self, network: Network, subnets: Iterable[Subnet], wish: Address | None) -> None:
         """Where the cluster gives nodes their addresses, a node has what it was given."""
@@ -171,19 +196,28 @@ class Blocks:
                 what = f"{wish} is not in" if wish else "no address is left in"
                 raise Exhausted(f"network {network.name}: {what} this node's podCIDR {mine or '(it has none)'}")
 
+    def resume(self) -> None:
+        """Give back single addresses that an earlier life claimed and gave to nobody: it ended between the two."""
+        for network in self._networks.values():
+            for block in self._own(network.name):
+                if _single(block) and not any(pool.used for pool in self._pools(network) if pool.cidr == block.spec.cidr):
+                    self._later(self._release(block))
+
     async def tidy(self) -> None:
         """Give back what has been of no use since the last call, and offer what others may need. Harmless to repeat."""
-        idle = {name for network in self._networks.values() for name in self._unused(network)}
+        for cidr, network in list(self._doubted.items()):
+            await self._leave(network, cidr)
+        idle = {name for network in self._networks.values() for name in self._unused(network)} | {*self._ownerless()}
         for name in idle & self._idle:
             await self._let_go(name)
         self._idle = idle
-        for network in list(self._networks.values()):
-            mine = self._own(network.name)
+        for each in list(self._networks.values()):
+            mine = self._own(each.name)
             for one in mine:
                 await self._loans.answer(one.name)
-            for family in network.spec.families:
+            for family in each.spec.families:
                 of = [one for one in mine if one.spec.cidr.family == family]
-                await self._loans.offer(of, exhausted=self._is_exhausted(network, family))
+                await self._loans.offer(of, exhausted=self._is_exhausted(each, family))
 
     async def collect(self, nodes: Collection[str]) -> list[Block]:
         """Free the blocks of nodes that are in none of ``nodes``, which the caller has confirmed; return them."""
@@ -207,7 +241,7 @@ class Blocks:
         borrowed = self._loans.borrowed(network)
         for address in addresses:
             if address in borrowed:
-                await self._return(network, address)
+                await self._leave(network, address.host())
             elif (block := self.all.get(block_name(address.host()))) and block.spec.network == network:
                 await self._release(block)
 
@@ -216,10 +250,32 @@ class Blocks:
         while self._owed:
             await asyncio.wait(self._owed)
 
+    def fill(self, network: Network) -> Iterator[Fill]:
+        """How full the subnets of a network are; where the cluster gives nodes blocks, these."""
+        pools = self._pools(network)
+        if not self.shared(network):
+            yield from (Fill(one.cidr, one.size, one.used) for one in pools)
+            return
+        given = [block for some in self._allotted.values() for block in some if block.spec.network == network.name]
+        own = {one.spec.cidr for one in self.of(network.name) if one.spec.node == self._me}
+        for subnet in network.spec.subnets:
+            here = [one for one in pools if one.subnet.cidr == subnet.cidr]
+            if any(subnet.cidr.overlaps(one.spec.cidr) for one in given):
+                yield from (Fill(one.cidr, one.size, one.used) for one in here)
+                continue
+            there = [one for one in self.all.values() if one.spec.cidr not in own and subnet.cidr.overlaps(one.spec.cidr)]
+            size, theirs = blocks.fill(subnet, there, [router for _, router in self._routers()])
+            offered = sum(len(one.spec.spare) for one in there)
+            borrowed = sum(one.size for one in here if one.cidr not in own)
+            yield Fill(subnet.cidr, size, sum(one.used for one in here), theirs - offered - borrowed)
+
     # ---- what is known ----
 
     def _heard(self, before: Block | None, now: Block | None) -> None:
         self.on_change(before, now)
+        for cidr in _lost(before, now, self._me):
+            self._leaving.discard(cidr)
+            self._doubted.pop(cidr, None)
         for network in {one.spec.network for one in (before, now) if one is not None}:
             if of := self._networks.get(network):
                 self._follow(of, before, now)
@@ -250,9 +306,13 @@ class Blocks:
             said = ", ".join(f"{key}={value}" for key, value in sorted(self._labels().items()))
             shown = ", ".join(one.cidr for one in asked)
             raise Invalid(f"network {network.name}: {shown} is not for node {self._me} (its labels: {said})", field="network")
-        if wish is not None:
-            for one in asked:
-                Pool(network.name, one, wish.host(), routed=network.spec.routed).wish(wish, Holder(""))
+        if wish is None:
+            return
+        for one in asked:
+            Pool(network.name, one, wish.host(), routed=network.spec.routed).wish(wish, Holder(""))
+        for other, router in self._routers():
+            if router == wish:
+                raise Invalid(f"{wish} is the gateway of network {other}; choose another address", field="addresses")
 
     def _pools(self, network: Network) -> list[Pool]:
         return list(self._ledger.pools(network.name))
@@ -274,43 +334,64 @@ class Blocks:
         used = {cidr for cidr, pool in pools.items() if cidr in mine and pool.used > len(mine[cidr].spec.spare)}
         kept = {cidr.family for cidr in used}
         for cidr, block in mine.items():
-            if cidr in used or cidr not in pools:
+            if cidr in used or cidr in self._leaving:
                 continue
-            if cidr.family in kept or cidr.length == pools[cidr].subnet.bits:
+            if cidr.family in kept or _single(block) or cidr not in pools:  # of a subnet that the network has no more
                 yield block.name
             kept.add(cidr.family)
         for address, name in self._loans.borrowed(network.name).items():
             if (pool := pools.get(address.host())) and not pool.holders:
                 yield f"{name}/{address}"
 
+    def _ownerless(self) -> Iterator[str]:
+        """Blocks of this node whose network went while nobody could be told that they are free."""
+        for one in self.all.values():
+            if one.spec.node == self._me and one.spec.network not in self._networks and not self._given(one):
+                yield one.name
+
     def _is_exhausted(self, network: Network, family: Family) -> bool:
         return blocks.choose([one for one in network.spec.subnets if one.family == family], self._taken(), self._me) is None
 
     def _taken(self) -> list[Prefix]:
         """What no block can be made of: others, and the routers of networks that joined a parent's."""
-        routers = [one.router.host() for each in self._networks.values() if not each.spec.routed for one in each.spec.subnets]
-        return [*(one.spec.cidr for one in self.all.values()), *routers]
+        return [*(one.spec.cidr for one in self.all.values()), *(router.host() for _, router in self._routers())]
+
+    def _routers(self) -> Iterator[tuple[str, Address]]:
+        """The routers of networks that joined a parent's, by network."""
+        for each in self._networks.values():
+            if not each.spec.routed:
+                yield from ((each.name, one.router) for one in each.spec.subnets)
 
     def _within(self, network: Network, subnets: list[Subnet]) -> list[Block]:
         cidrs = [one.cidr for one in subnets]
         return [one for one in self.of(network.name) if any(cidr.overlaps(one.spec.cidr) for cidr in cidrs)]
 
-    def _holder(self, network: Network, address: Address) -> Endpoint | None:
-        """The container of another node that has an address."""
-        there = (one for one in self.others() if one.spec.network == network.name)
-        return next((one for one in there if any(each.address == address for each in one.spec.addresses)), None)
+    def _at(self, network: Network, address: Address) -> Block | None:
+        """The block that has an address: of the network, or of any if it is of that address alone."""
+        alone = self.all.get(block_name(address.host()))
+        return alone or next((one for one in self.of(network.name) if one.spec.cidr.holds(address)), None)
 
-    def _exhausted(self, network: Network, subnets: list[Subnet], wish: Address | None, holder: Endpoint | None) -> Problem:
+    def _holder(self, block: Block | None, address: Address) -> tuple[str, str] | None:
+        """The container that has an address of a block, as people know it, and its node."""
+        there = (one for one in self.others() if any(each.address == address for each in one.spec.addresses))
+        if found := next((one for one in there if block and one.spec.network == block.spec.network), None):
+            return found.display, found.spec.node
+        pools = self._ledger.pools(block.spec.network) if block and block.spec.network in self._networks else ()
+        here = (pool.holders[address] for pool in pools if pool.cidr == address.host() and address in pool.holders)
+        return next(((str(one), self._me) for one in here), None)
+
+    def _exhausted(self, network: Network, subnets: list[Subnet], wish: Address | None) -> Problem:
         if wish is None:
-            return Exhausted(blocks.full(network.name, subnets, self.of(network.name)), field="network")
-        if holder:
-            return Conflict(f"{wish} is the address of {holder.display} on node {holder.spec.node}", field="addresses")
-        block = next((one for one in self.of(network.name) if one.spec.cidr.holds(wish)), None)
+            return Exhausted(blocks.full(network.name, subnets, self.all.values()), field="network")
+        block = self._at(network, wish)
         if block is None:
             return Conflict(f"{wish} has just been taken by another node", field="addresses")
+        of = "" if block.spec.network == network.name else f" on network {block.spec.network}, whose range has it too"
+        if holder := self._holder(block, wish):
+            return Conflict(f"{wish} is the address of {holder[0]} on node {holder[1]}{of}", field="addresses")
         node = block.spec.lent.get(wish, block.spec.node)
         alone = wish in block.spec.lent or block.spec.cidr == wish.host()
-        where = f"node {node} has {'it' if alone else block.spec.cidr}"
+        where = f"node {node} has {'it' if alone else block.spec.cidr}{of}"
         return Conflict(f"{wish} cannot be had: {where}, and does not lend it", field="addresses")
 
     # ---- what is done about it ----
@@ -332,33 +413,43 @@ class Blocks:
         """Give back a block, or an address of one that was borrowed."""
         name, _, address = name.partition("/")
         block = self.all.get(name)
-        if block and address:
-            await self._return(block.spec.network, Address(address))
-        elif block and not address and (not block.spec.spare or await self._deeds.swap(block, spare=())):
+        if block and block.spec.network not in self._networks:
+            if await self._store.get(Network.plural, ("", block.spec.network)) is None:
+                await self._deeds.erase(block)
+        elif block and address:
+            await self._leave(block.spec.network, Address(address).host())
+        elif block and (not block.spec.spare or await self._deeds.swap(block, spare=())):
             await self._release(self.all[name])
 
     async def _release(self, block: Block) -> None:
-        """Give a block back: from now on nobody gets an address of it, whether the store has heard of it yet or not."""
+        """Give back a block of this node."""
         if block.spec.node == self._me:
-            await self._leave(block.spec.network, block.spec.cidr, lambda: self._deeds.erase(block))
+            await self._leave(block.spec.network, block.spec.cidr)
 
-    async def _return(self, network: str, address: Address) -> None:
-        """Give back what was borrowed; the same holds for it."""
-        await self._leave(network, address.host(), lambda: self._loans.give_back(network, address))
+    async def _leave(self, name: str, cidr: Prefix) -> None:
+        """Give back a block, or an address that was borrowed: from now on nobody here gets an address of it.
 
-    async def _leave(self, name: str, cidr: Prefix, act: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        Where the store does not answer, that stays so until it does: it may have it back already, and another node have it.
+        """
         network = self._networks.get(name)
-        if network is None or cidr in self._leaving:
+        if network is None or (cidr in self._leaving and cidr not in self._doubted):
             return
+        self._doubted.pop(cidr, None)
         self._leaving.add(cidr)
         try:
             self._ledger.define(network, self.mine(name))
-            await act()
+            if block := next((one for one in self._own(name) if one.spec.cidr == cidr), None):
+                await self._deeds.erase(block)
+            else:
+                await self._loans.give_back(name, Address(cidr.partition("/")[0]))
         except Conflict:
             pass  # somebody here has an address of it again
-        finally:
-            self._leaving.discard(cidr)
-            self._ledger.define(network, self.mine(name))
+        except Problem as problem:
+            log.warning("network %s: %s is not given back yet: %s", name, cidr, problem)
+            self._doubted[cidr] = name
+            return
+        self._leaving.discard(cidr)
+        self._ledger.define(network, self.mine(name))
 
     def _later(self, act: Coroutine[Any, Any, object]) -> None:
         task = asyncio.create_task(_quietly(act))
@@ -374,6 +465,20 @@ def _has(network: Network, cidr: Prefix) -> bool:
 def _allotted(network: Network, node: str, cidr: Prefix) -> Block:
     spec = BlockSpec(network=Name(network.name), cidr=cidr, node=node)
     return Block(metadata=Meta(name=block_name(cidr)), spec=spec)
+
+
+def _single(block: Block) -> bool:
+    return block.spec.cidr.length == (32 if block.spec.cidr.family == 4 else 128)
+
+
+def _lost(before: Block | None, now: Block | None, me: str) -> Iterator[Prefix]:
+    """What a node has no more: a block that is nobody's now, addresses that it had borrowed of one."""
+    if before is not None and now is None:
+        yield before.spec.cidr
+    left = now.spec.lent if now else {}
+    for text, node in before.spec.lent.items() if before else ():
+        if node == me != left.get(text):
+            yield Address(text).host()
 
 
 async def _quietly(act: Coroutine[Any, Any, object]) -> None:

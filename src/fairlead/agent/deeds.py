@@ -6,16 +6,14 @@ What this node wrote itself it knows before the store's events tell of what was 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable
 
 from msgspec.structs import replace
 
+from fairlead.kit import fault
 from fairlead.model.block import Block
-from fairlead.model.errors import Conflict, Missing, Unavailable
+from fairlead.model.errors import Conflict, Missing
 from fairlead.store.base import Delete, Put, Store, Stored
-
-log = logging.getLogger(__name__)
 
 
 class Deeds:
@@ -81,6 +79,7 @@ class Deeds:
         except Conflict:
             await self._look(made)
             return None
+        fault.point("block.claimed")
         assert isinstance(stored, Block)
         self.learn(stored, gone=False)
         return stored
@@ -106,9 +105,7 @@ class Deeds:
         except Conflict:
             await self._look(block)
             return False
-        except Unavailable as problem:
-            log.warning("block %s is not given back yet: %s", block.spec.cidr, problem)
-            return False
+        fault.point("block.erased")
         self.learn(gone if isinstance(gone, Block) else block, gone=True)
         return True
 

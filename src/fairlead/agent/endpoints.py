@@ -83,8 +83,8 @@ class Endpoints:
         self._unreadable.note(listing.broken)
         for thing in listing.objects:
             assert isinstance(thing, Endpoint)
-            if self._unreadable.find(Network.plural, thing.spec.network):
-                log.error("%s has no network until %s can be read", thing.display, thing.spec.network)
+            if self._unreadable.find(Network.plural, thing.spec.network) or thing.spec.network in self._networks.refused:
+                log.error("%s has no network until %s can be read and used", thing.display, thing.spec.network)
                 continue
             network = self._networks.all.get(thing.spec.network)
             if network is None or thing.spec.boot != self._host.boot:

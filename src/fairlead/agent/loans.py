@@ -44,19 +44,25 @@ class Loans:
     def __init__(self, deeds: Deeds, ledger: Ledger, me: str) -> None:
         self._deeds, self._ledger, self._me = deeds, ledger, me
         self._answering = asyncio.Lock()
+        self._pledged: dict[str, int] = {}  # what is being written: the revision of the block that it is to come after
 
     # ---- whose block it is ----
 
     def reserve(self, block: Block) -> None:
-        """Have the ledger keep from everybody what this node offers of a block, and what others have borrowed of it."""
+        """Have the ledger keep from everybody what this node offers of a block, and what others have borrowed of it.
+
+        What is being written stays kept until the block is another: then it was written, or cannot be any more.
+        """
         pool = self._pool(block)
         if pool is None:
             return
         wanted = {f"{_SPARE}{one}": one for one in block.spec.spare}
         wanted |= {f"{_LENT}{one}": Address(one) for one in block.spec.lent}
         for address, holder in pool.holders.items():
-            if holder.name.startswith((_SPARE, _LENT)) and wanted.get(holder.name) != address:
+            ours = holder.name.startswith((_SPARE, _LENT)) and wanted.get(holder.name) != address
+            if ours and self._pledged.get(holder.name, 0) < _revision(block):
                 self._ledger.release(holder.name)
+                self._pledged.pop(holder.name, None)
         for name, address in wanted.items():
             try:
                 self._keep(block, name, address, block.spec.lent.get(address, ""))
@@ -84,11 +90,11 @@ class Loans:
                 return
             lent, spare = dict(block.spec.lent), list(block.spec.spare)
             for node, text in sorted(block.spec.asked.items()):
-                if address := self._found(pool, spare, text):
+                if (address := self._found(pool, spare, text)) and address not in lent:
                     if address in spare:
                         spare.remove(address)
                         self._ledger.release(f"{_SPARE}{address}")
-                    self._keep(block, f"{_LENT}{address}", address, node)
+                    self._pledge(block, f"{_LENT}{address}", address, node)
                     lent[address] = node
             if not await self._deeds.swap(block, asked={}, lent=lent, spare=tuple(spare)) and name in self._deeds.all:
                 self.reserve(self._deeds.all[name])  # what it is now is answered when the store tells of it
@@ -140,7 +146,7 @@ class Loans:
         fresh = []
         for _ in range(count):
             address = pool.pick()
-            self._keep(block, f"{_SPARE}{address}", address)
+            self._pledge(block, f"{_SPARE}{address}", address)
             fresh.append(address)
         if not await self._deeds.swap(block, spare=(*block.spec.spare, *fresh)):
             for address in fresh:
@@ -207,6 +213,15 @@ class Loans:
         except Problem:
             return None
 
+    def _pledge(self, block: Block, name: str, address: Address, borrower: str = "") -> None:
+        """Keep what is about to be written into a block."""
+        self._pledged[name] = _revision(block)
+        self._keep(block, name, address, borrower)
+
     def _keep(self, block: Block, name: str, address: Address, borrower: str = "") -> None:
         holder = Holder(name, f"node {borrower}" if borrower else name, yields=name.startswith(_SPARE))
         self._ledger.hold(block.spec.network, address, holder)
+
+
+def _revision(block: Block) -> int:
+    return int(block.metadata.resource_version or 0)

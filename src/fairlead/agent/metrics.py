@@ -75,6 +75,11 @@ class Metrics:
         yield gauge(
             "fairlead_pool_used_addresses", "Addresses of a pool that are in use.", [(at, one.used) for at, one in pools]
         )
+        yield gauge(
+            "fairlead_pool_elsewhere_addresses",
+            "Addresses of a pool that other nodes have, or other networks of the same range.",
+            [(at, one.elsewhere) for at, one in pools],
+        )
         filled = [({"map": name}, *of) for name, of in maps.items()]
         yield gauge("fairlead_policy_map_entries", "Entries of a map of policies.", [(at, used) for at, used, _ in filled])
         yield gauge("fairlead_policy_map_max_entries", "Room of a map of policies.", [(at, most) for at, _, most in filled])

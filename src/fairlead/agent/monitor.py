@@ -23,7 +23,7 @@ from fairlead.desired import names
 from fairlead.desired.state import Bridge, Inside, Limit, Link, Sub
 from fairlead.desired.ways import Crypt, Tunnel, Vtep
 from fairlead.kernel.events import Event, Events
-from fairlead.kernel.route.neighbour import NeighbourInfo
+from fairlead.kernel.route import NeighbourInfo, name_of
 from fairlead.links import inside
 from fairlead.model.errors import Problem
 
@@ -111,6 +111,8 @@ class Monitor:
     def _differs_on_host(self, event: Event) -> bool:
         if event.neighbour is not None:
             return self._differs_behind(event.neighbour, gone=event.deleted)
+        if event.kind == "program":
+            return self._node.holds(event.index)
         if event.link is None:
             return event.deleted
         state = self._node.state
@@ -133,12 +135,14 @@ class Monitor:
         return event.deleted or not link.up or link.mtu != row.mtu or altered
 
     def _differs_behind(self, near: NeighbourInfo, *, gone: bool) -> bool:
-        """Whether what was told of a tunnel's other end is gone, or is now another thing."""
+        """Whether what was told of a tunnel's other end is gone, is now another thing, or leads where there is none."""
         ends = {row.key: row for row in (*self._ends(str(near.mac)), *self._ends(str(near.address)))}.values()
         places = {(row.mac, place) for row in ends for place in (row.remote, row.mac.link_local)}
         if gone:
             return any(near.address == place for _, place in places)
-        return bool(ends) and (near.mac, near.address) not in places
+        if not ends:
+            return near.remote and name_of(near.index) in self._node.state.table(Tunnel)
+        return (near.mac, near.address) not in places
 
     def _ends(self, word: str) -> list[Vtep]:
         """The tunnels' other ends of a MAC, or of the link-local address that it makes. There is one for each other node."""

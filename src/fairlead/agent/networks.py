@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -11,10 +12,11 @@ from msgspec.structs import replace
 
 from fairlead.api.schema import Applied
 from fairlead.desired import build, names
+from fairlead.ipam import overlaps
 from fairlead.kit import fault
 from fairlead.model.address import Family, Prefix
 from fairlead.model.broken import Broken
-from fairlead.model.errors import Conflict, Exhausted, Invalid, Missing, Unsupported
+from fairlead.model.errors import Conflict, Exhausted, Invalid, Missing, Problem, Unsupported
 from fairlead.model.meta import Meta
 from fairlead.model.network import CLUSTER, MTU_MIN_IPV6, SUBS, VNI_MAX, Driver, Network, NetworkSpec, Subnet
 from fairlead.store.base import Delete, Put, Store, Stored
@@ -23,6 +25,8 @@ from .blocks import Blocks
 from .host import Host
 from .node import Node
 from .unreadable import Unreadable
+
+log = logging.getLogger(__name__)
 
 POOL = ipaddress.IPv4Network("10.208.0.0/12")
 """From where networks get IPv4 subnets that name none: the default network its first /16, one that reaches over nodes
@@ -39,6 +43,8 @@ class Networks:
 
     def __init__(self, store: Store, node: Node, blocks: Blocks, host: Host, unreadable: Unreadable) -> None:
         self.all: dict[str, Network] = {}
+        self.refused: dict[str, Problem] = {}
+        """Those that were stored at the start and cannot be beside an older one."""
         self.on_change: Callable[[str], None] = lambda _: None
         self._unreadable = unreadable
         self._lent: dict[Prefix, float] = {}
@@ -46,12 +52,17 @@ class Networks:
 
     def load(self, stored: Iterable[Stored]) -> None:
         """Take the networks that are stored, put their pools and rows in place; the kernel follows with ``Node.apply``."""
-        for thing in stored:
-            if isinstance(thing, Network):
-                if whole(thing):
-                    self._adopt(thing)
-            elif isinstance(thing, Broken):
-                self._unreadable.note((thing,))
+        found = list(stored)
+        self._unreadable.note(one for one in found if isinstance(one, Broken))
+        networks = [one for one in found if isinstance(one, Network) and whole(one)]
+        for one in sorted(networks, key=lambda each: (each.metadata.creation_timestamp, each.name)):
+            try:
+                self._refuse_overlap(one, self.all.values())
+            except Conflict as problem:
+                log.error("network %s is not used: %s", one.name, problem)  # noqa: TRY400  # what is wrong is in the store
+                self.refused[one.name] = problem
+            else:
+                self._adopt(one)
 
     async def ensure_defaults(self, *, ipv6: bool, cluster: bool = False) -> None:
         """Create what exists after the first start: ``host``, ``none``, and ``default``, unless a ``cluster`` makes its own."""
@@ -93,8 +104,7 @@ class Networks:
         if before:
             wanted = replace(wanted, spec=_keep_given(before.spec, wanted.spec))
             _refuse_change(before, wanted, list(users))
-        if wanted.spec.driver in SUBS:
-            await self._refuse_unable(wanted.spec)
+        await self._refuse_unable(wanted.spec)
         if wanted.spec.connects:
             wanted = replace(wanted, spec=self._complete(wanted))
             self._refuse_collision(wanted)
@@ -129,6 +139,7 @@ class Networks:
             return
         if known is not None and known.metadata.resource_version == network.metadata.resource_version:
             return
+        self._refuse_overlap(network, self.all.values())
         self._blocks.define(network)
         self.all[network.name] = network
         await self._node.put(build.network_owner(network.name), build.network_rows(network, self._host.mtu()))
@@ -157,6 +168,7 @@ class Networks:
             return stored
         fault.point("network.committed")
         try:
+            await self._refuse_late(stored)
             await self._node.put(build.network_owner(wanted.name), build.network_rows(stored, self._host.mtu()))
         except BaseException:
             undo = Put(before) if before else Delete(Network.plural, stored.key)
@@ -226,30 +238,38 @@ class Networks:
 
     def _refuse_collision(self, wanted: Network) -> None:
         mine = wanted.spec.parent or names.bridge(wanted)
+        self._refuse_overlap(wanted, self.all.values())
         for at, subnet in enumerate(wanted.spec.subnets):
-            field = f"spec.subnets[{at}].cidr"
-            for other in self.all.values():
-                if other.name != wanted.name:
-                    for theirs in other.spec.subnets:
-                        if subnet.cidr.overlaps(theirs.cidr):
-                            raise Conflict(f"{subnet.cidr} overlaps {theirs.cidr} of network {other.name}", field=field)
             for route in self._host.routes():
                 if route.device != mine and not route.learned and subnet.cidr.overlaps(route.dst):
                     raise Conflict(
                         f"{subnet.cidr} collides with the host's route {route.dst} on {route.device}; choose another",
-                        field=field,
+                        field=f"spec.subnets[{at}].cidr",
                     )
         for other in self.all.values():
             bridges = {one.spec.driver for one in (wanted, other)} == {Driver.BRIDGE}
             if other.name != wanted.name and bridges and names.bridge(other) == mine:
                 raise Conflict(f"bridge {mine} belongs to network {other.name}", field="spec.bridge")
 
+    @staticmethod
+    def _refuse_overlap(wanted: Network, there: Iterable[Network]) -> None:
+        for other in there:
+            if other.name != wanted.name:
+                overlaps.refuse(wanted, other)
+
+    async def _refuse_late(self, stored: Network) -> None:
+        """Of two that were made on two nodes at once, and cannot be beside each other, the one that was stored later goes."""
+        there = (one for one in (await self._store.list(Network.plural)).objects if isinstance(one, Network))
+        self._refuse_overlap(stored, (one for one in there if _revision(one) < _revision(stored)))
+
     async def _refuse_unable(self, spec: NetworkSpec) -> None:
-        """Before anything is stored: whether this kernel has the driver, and the host the parent."""
-        for one in await self._host.capabilities():
-            if one.name == spec.driver and not one.ok:
-                raise Unsupported(f"this kernel has no {spec.driver}; it needs {one.needs}", field="spec.driver")
-        if not self._host.device(str(spec.parent)):
+        """Before anything is stored: whether this kernel has what is asked of it, and the host the parent."""
+        asked = {str(spec.driver): "spec.driver"} if spec.driver in SUBS else {}
+        asked |= {"BIG TCP": "spec.bigTcp"} if spec.big_tcp else {}
+        for one in await self._host.capabilities() if asked else ():
+            if one.name in asked and not one.ok:
+                raise Unsupported(f"this kernel has no {one.name}; it needs {one.needs}", field=asked[one.name])
+        if spec.parent and not self._host.device(str(spec.parent)):
             raise Invalid(f"this host has no interface {spec.parent}", field="spec.parent")
 
     def _warnings(self, network: Network) -> Iterator[str]:
@@ -258,6 +278,10 @@ class Networks:
             yield f"spec.mtu: {network.spec.mtu} is more than the uplink's {uplink}: large packets are fragmented"
         if network.spec.driver is Driver.HOST:
             yield "host: containers share the host's interfaces, ports and firewall; nothing is isolated"
+
+
+def _revision(network: Network) -> int:
+    return int(network.metadata.resource_version or 0)
 
 
 def whole(network: Network) -> bool:

@@ -249,6 +249,10 @@ class Node:
         """The link whose host side has this name."""
         return self._hosts.get(host)
 
+    def holds(self, index: int) -> bool:
+        """Whether programs of ours are to stand at this interface of the host."""
+        return self._hands.plane.holds(index)
+
     async def ask(self, question: Question) -> Answer | None:
         """What the kernel would do with the first packet of a connection; None: it cannot be asked."""
         if question.host not in self._hosts:

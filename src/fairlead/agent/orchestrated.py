@@ -92,6 +92,7 @@ class Orchestrated:
     def load(self, machines: Iterable[Stored], networks: Iterable[Stored]) -> None:
         """Take the nodes there are at a start, before the kernel follows, and the networks that are not whole."""
         self._bare = {one.name: one for one in networks if isinstance(one, Network) and not whole(one)}
+        self._refused = dict(self._networks.refused)
         known = [one for one in machines if isinstance(one, Machine)]
         for one in known:
             if one.name == self._me.name:

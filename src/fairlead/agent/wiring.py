@@ -327,7 +327,7 @@ class Wiring:
         await self._load()
         await self.node.apply()  # restart, repair and upgrade are this one call
         if not self.programs and programs.present(self.settings.run):  # the last agent's plane
-            ebpf.detach()
+            ebpf.detach(self.settings.run)
             programs.remove(self.settings.run)
         if self.programs and nftables.present():
             nftables.remove(self.node.state.table(Bridge).values())
@@ -336,6 +336,7 @@ class Wiring:
         fault.point("start.defaults")
         await self.garbage.reap()  # containers that ended while nobody looked
         await self.endpoints.resume()  # ports that were passing from one attachment to another
+        self.blocks.resume()  # addresses that were claimed, and given to nobody
         fault.point("start.reaped")
         await self.monitor.start()  # from here on a change of the kernel is heard
         self.collector.start()
@@ -347,8 +348,7 @@ class Wiring:
         self.agent.ready = True
         if not self.orchestrated:
             await self._listen()
-        if path := plugin.socket():
-            await self.docker.start(path)
+        await self._listen_to_docker()
         if self.listener:
             await self.listener.start()
         fault.point("start.listening")
@@ -359,6 +359,14 @@ class Wiring:
         if wire.node_sockets().is_dir():  # other nodes share it: here they can ask this one
             paths.append(wire.node_socket(self.settings.node))
         await self.server.start(*paths, group=self.settings.group)
+
+    async def _listen_to_docker(self) -> None:
+        """Where Docker looks, if it looks. That nobody can be heard there is no reason to serve nobody at all."""
+        if path := plugin.socket():
+            try:
+                await self.docker.start(path)
+            except OSError as problem:
+                log.error("Docker does not find this agent: %s: %s", path, problem.strerror)  # noqa: TRY400  # that is all of it
 
     async def _load(self) -> None:
         """Take what is stored, each kind after those that it needs."""

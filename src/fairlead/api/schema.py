@@ -204,12 +204,21 @@ class Report(Value, frozen=True, kw_only=True):
 
 
 class Pool(Value, frozen=True, kw_only=True):
-    """How full one subnet is."""
+    """How full one subnet is. ``used``: by this node; ``elsewhere``: not its to give out, for other nodes have it.
+
+    Or other networks, whose ranges share addresses with it.
+    """
 
     network: str
     cidr: str
     size: int
     used: int
+    elsewhere: int = 0
+
+    @property
+    def left(self) -> int:
+        """How many this node can still give out."""
+        return max(0, self.size - self.used - self.elsewhere)
 
 
 class Amount(Value, frozen=True, kw_only=True):

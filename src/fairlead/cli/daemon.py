@@ -114,14 +114,20 @@ def stop(client: Client) -> None:
     """End the agent and wait until it is gone."""
     pid = client.pid()
     with os.fdopen(os.pidfd_open(pid), "rb") as fd:
-        if systemd() and UNIT.exists():
-            _systemctl("stop", UNIT.name)
+        if systemd() and (name := service(Path(f"/proc/{pid}/cgroup").read_text())):
+            _systemctl("stop", name)
         else:
             signal.pidfd_send_signal(fd.fileno(), signal.SIGTERM)
         waiting = select.poll()
         waiting.register(fd.fileno(), select.POLLIN)
         if not waiting.poll(DEADLINE * 1000):
             raise remedy(Failed(f"the agent (pid {pid}) has not ended within {DEADLINE:g} s"), f"kill -KILL {pid}")
+
+
+def service(groups: str) -> str:
+    """The agent's own systemd service, by its control groups; empty if it has none. What is only killed systemd starts anew."""
+    names = (line.rpartition("/")[2] for line in groups.splitlines())
+    return next((name for name in names if name.startswith("fairlead") and name.endswith(".service")), "")
 
 
 def unit(how: Start) -> str:

@@ -118,9 +118,9 @@ def listing(of: type[Object], pools: Sequence[Pool] = ()) -> Listing[Any]:
 def networks(pools: Sequence[Pool]) -> Listing[Network]:
     """Networks, with how full each is."""
 
-    def used(one: Network) -> list[str]:
+    def filled(one: Network) -> list[str]:
         mine = {pool.cidr: pool for pool in pools if pool.network == one.name}
-        return [f"{mine[s.cidr].used}/{count(mine[s.cidr].size)}" if s.cidr in mine else "" for s in one.spec.subnets]
+        return [used(mine[s.cidr]) if s.cidr in mine else "" for s in one.spec.subnets]
 
     return Listing(
         columns=(
@@ -128,7 +128,7 @@ def networks(pools: Sequence[Pool]) -> Listing[Network]:
             Column("DRIVER", lambda one: str(one.spec.driver)),
             Column("SUBNETS", lambda one: [subnet.cidr for subnet in one.spec.subnets], style="cyan"),
             Column("GATEWAYS", lambda one: [one.spec.gateway(subnet) for subnet in one.spec.subnets], wide=True),
-            Column("USED", used, right=True),
+            Column("USED", filled, right=True),
             Column("MODE", mode),
             Column(
                 "MTU",
@@ -161,7 +161,14 @@ def mode(one: Network) -> str:
     words += [] if spec.isolated else ["not isolated"]
     words += [] if spec.inter_container else ["no icc"]
     words += [] if spec.anti_spoofing else ["no anti-spoofing"]
+    words += ["big tcp"] if spec.big_tcp else []
     return ", ".join(words)
+
+
+def used(pool: Pool, of: str = "/") -> str:
+    """``3/254``; where others have addresses of it, ``3/254 (5 elsewhere)``."""
+    elsewhere = f" ({count(pool.elsewhere)} elsewhere)" if pool.elsewhere else ""
+    return f"{pool.used}{of}{count(pool.size)}{elsewhere}"
 
 
 def count(number: int) -> str:

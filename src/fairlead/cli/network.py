@@ -57,6 +57,9 @@ def create(
     no_anti_spoofing: Annotated[
         bool, options.flag("--no-anti-spoofing", help="Let its containers send with any address: for routers and the like.")
     ] = False,
+    big_tcp: Annotated[
+        bool, options.flag("--big-tcp", help="TCP in pieces of up to 192 KiB: for what stays on one node.")
+    ] = False,
     bridge: Annotated[str, options.text("--bridge", metavar="IFNAME", help="Name of the Linux bridge.")] = "",
     parent: Annotated[
         str, options.text("--parent", metavar="IFNAME", help="Of macvlan and ipvlan: the host's interface.")
@@ -88,6 +91,7 @@ def create(
         inter_container=not no_icc,
         masquerade=not no_masquerade,
         anti_spoofing=not no_anti_spoofing,
+        big_tcp=big_tcp,
         dns=parse.values(Address, dns or (), "dns"),
         options=driver_options,
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fairlead.api.schema import FlowStatus, Pool, Status
 
-from .kinds import count
+from .kinds import used
 from .out import clean, duration, plain, size, terminal, write
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ def show(now: Status, containers: int) -> None:
         _rich(now, containers)
         return
     lines = "\n".join(f"{key}: {value}" for key, value in facts(now, containers))
-    pools = [[pool.network, pool.cidr, str(pool.used), str(pool.size)] for pool in now.pools]
-    write(lines + ("\n\n" + plain([["NETWORK", "POOL", "USED", "SIZE"], *pools]) if pools else ""))
+    pools = [[one.network, one.cidr, str(one.used), str(one.size), str(one.elsewhere)] for one in now.pools]
+    write(lines + ("\n\n" + plain([["NETWORK", "POOL", "USED", "SIZE", "ELSEWHERE"], *pools]) if pools else ""))
 
 
 def facts(now: Status, containers: int) -> list[tuple[str, str]]:
@@ -84,9 +84,9 @@ def _pools(pools: Sequence[Pool]) -> Table:
 
     table = Table.grid(padding=(0, 2))
     for pool in pools:
-        part = pool.used / pool.size if pool.size else 1.0
+        part = 1.0 - pool.left / pool.size if pool.size else 1.0
         colour = "red" if part >= _NEARLY_FULL else "yellow" if part >= _FILLING else "green"
-        full = min(_BAR, max(round(part * _BAR), 1 if pool.used else 0))
+        full = min(_BAR, max(round(part * _BAR), 1 if pool.left < pool.size else 0))
         bar = Text.assemble(
             ("\N{BOX DRAWINGS HEAVY HORIZONTAL}" * full, colour),
             ("\N{BOX DRAWINGS HEAVY HORIZONTAL}" * (_BAR - full), "bright_black"),
@@ -95,6 +95,6 @@ def _pools(pools: Sequence[Pool]) -> Table:
             Text(clean(pool.network), style="bold"),
             Text(pool.cidr, style="cyan"),
             bar,
-            Text(f"{pool.used} of {count(pool.size)}", justify="right"),
+            Text(used(pool, " of "), justify="right"),
         )
     return table

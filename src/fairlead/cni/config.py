@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
+from msgspec.structs import replace
 
 from fairlead.model import codec
 from fairlead.model.address import Address, ContainerID, InterfaceName, Mac, NamedPort, Prefix
@@ -164,9 +165,15 @@ class Config(Part, frozen=True, kw_only=True):
     def limits(self) -> Bandwidth | None:
         """The capability bandwidth, if it limits anything."""
         asked = self.runtime_config.bandwidth
-        return asked if asked and (asked.ingress_rate or asked.egress_rate) else None
+        if asked is None or not (asked.ingress_rate or asked.egress_rate):
+            return None
+        return replace(asked, ingress_burst=_burst(asked.ingress_burst), egress_burst=_burst(asked.egress_burst))
 
 
+_UNSAID_BURST = 2**32 - 1
+"""What containerd and CRI-O write beside a pod's rate, for which it has no annotation: half a gigabyte would pass unlimited."""
+_GO = ("portMappings", "ipRanges", "bandwidth", "dns")
+"""Capabilities that containerd writes from structs without names for JSON."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _DELEGATES = ("", "host-local", "fairlead-ipam")
 
@@ -209,7 +216,7 @@ def decode(found: dict[str, Any]) -> Config:
         if isinstance(part, dict):
             _refuse_unknown(part, known, path[0] if path else "")
     try:
-        config = codec.from_tree(found, Config)
+        config = codec.from_tree(_written_by_go(found), Config)
     except Invalid as problem:
         raise Refused(Code.CONFIG, str(problem)) from None
     except RecursionError:
@@ -246,6 +253,26 @@ def present(value: Any) -> Any:
     if isinstance(value, list):
         return [present(inner) for inner in value]
     return value
+
+
+def _written_by_go(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    runtime = found.get("runtimeConfig")
+    if not isinstance(runtime, dict):
+        return found
+    return {**found, "runtimeConfig": {key: _uncapitalized(value) if key in _GO else value for key, value in runtime.items()}}
+
+
+def _uncapitalized(value: Any) -> Any:
+    """``value`` with the keys of CNI where Go wrote the names of its fields: HostPort. Go itself reads either."""
+    if isinstance(value, dict):
+        return {key[:1].lower() + key[1:]: _uncapitalized(inner) for key, inner in value.items() if inner != ""}
+    if isinstance(value, list):
+        return [_uncapitalized(inner) for inner in value]
+    return value
+
+
+def _burst(asked: int) -> int:
+    return 0 if asked == _UNSAID_BURST else asked
 
 
 def _refuse_unknown(part: Mapping[str, Any], known: type[Part], path: str) -> None:

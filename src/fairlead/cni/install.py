@@ -5,6 +5,9 @@ be there before it. Files of others are never overwritten without ``force``; eve
 
 The configuration says 1.0.0, which is what Debian 12's podman and containerd speak (their libcni is 1.1), and offers more
 in ``cniVersions``: a libcni of 1.2 or later takes the newest that it knows, and with 1.1.0 come GC and STATUS.
+
+containerd executes a plugin ``loopback`` for every pod, whoever's network that is on. kubeadm's packages bring one, Debian's
+containerd does not: where there is none, ours is put in its place, and one of others is left alone.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from .call import IPAM
 BIN_DIR = Path("/opt/cni/bin")
 CONF_DIR = Path("/etc/cni/net.d")
 PLUGIN = "fairlead"
+LOOPBACK = "loopback"
 VERSION = "1.0.0"
 OFFERED = ("0.4.0", "1.0.0", "1.1.0")
 CAPABILITIES = ("portMappings", "ips", "mac", "bandwidth", "dns", "ipRanges", "aliases")
@@ -72,10 +76,12 @@ def uninstall(
 ) -> tuple[Path, ...]:
     """Remove what ``install`` wrote, the configuration first; the files that were removed."""
     paths = [_conflist_path(conf_dir, name), bin_dir / PLUGIN, bin_dir / IPAM]
-    there = [path for path in paths if path.is_symlink() or path.exists()]
+    there = [path for path in paths if _exists(path)]
     for path in there:
         if not force and not _is_ours(path):
             raise Conflict(f"{path} is not Fairlead's; nothing was removed; remove it yourself, or force it")
+    if _is_ours(bin_dir / LOOPBACK):
+        there.append(bin_dir / LOOPBACK)
     for path in there:
         try:
             path.unlink()
@@ -92,7 +98,10 @@ def contents(bin_dir: Path, conf_dir: Path, network: str, name: str) -> dict[Pat
         except ValueError as problem:
             raise Invalid(str(problem), field=field) from None
     program = available().read_bytes()
-    return {bin_dir / IPAM: program, bin_dir / PLUGIN: program, _conflist_path(conf_dir, name): conflist(network, name)}
+    loopback = bin_dir / LOOPBACK
+    beside = {} if _exists(loopback) and not _is_ours(loopback) else {loopback: program}
+    own = {bin_dir / IPAM: program, bin_dir / PLUGIN: program}
+    return {**beside, **own, _conflist_path(conf_dir, name): conflist(network, name)}
 
 
 def _conflist_path(conf_dir: Path, name: str) -> Path:
@@ -102,11 +111,15 @@ def _conflist_path(conf_dir: Path, name: str) -> Path:
 
 def _refuse_foreign(path: Path) -> None:
     """Raise unless ``path`` is free, or an older program of ours. A configuration that was edited belongs to its editor."""
-    if not (path.is_symlink() or path.exists()):
+    if not _exists(path):
         return
     if path.suffix == ".conflist" or not _is_ours(path):
         what = "is otherwise than it would be written" if _is_ours(path) else "is not Fairlead's"
         raise Conflict(f"{path} exists and {what}; nothing was written; move it away, or force it")
+
+
+def _exists(path: Path) -> bool:
+    return path.is_symlink() or path.exists()
 
 
 def _is_ours(path: Path) -> bool:

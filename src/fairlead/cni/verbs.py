@@ -173,8 +173,8 @@ async def _status(door: Door, config: Config) -> bytes:
     pools = [pool for pool in status.pools if pool.network == network.name]
     for family in {":" in pool.cidr for pool in pools}:
         same = [pool for pool in pools if (":" in pool.cidr) is family]
-        if all(pool.used >= pool.size for pool in same):
-            shown = ", ".join(f"{pool.cidr} ({pool.used} of {pool.size})" for pool in same)
+        if not any(pool.left for pool in same):
+            shown = ", ".join(f"{pool.cidr} ({pool.used + pool.elsewhere} of {pool.size})" for pool in same)
             raise Refused(Code.NOT_AVAILABLE, f"network {network.name} has no address left: {shown}")
     return b""
 

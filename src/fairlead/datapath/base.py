@@ -81,6 +81,9 @@ class Plane(Protocol):
     def lead(self, state: NodeState, rows: Iterable[Row]) -> None:
         """``rows`` have come or gone, and now it is ``state``: see to the devices over which ways lead to other nodes."""
 
+    def holds(self, index: int) -> bool:
+        """Whether programs of ours are to stand at this interface, by what was last done. From memory, for any thread."""
+
     def ask(self, question: Question) -> Answer | None:
         """Have the kernel answer, as it would for a packet; nothing is remembered or reported. None: it cannot be asked."""
 

@@ -154,6 +154,7 @@ def _link(endpoint: Endpoint, network: Network) -> Link:
         gateways=tuple(GATEWAYS[family] for family in dict.fromkeys(one.family for one in addresses)) if routed else (),
         alone=not network.spec.inter_container and not routed,
         hairpin=bool(spec.ports) and not routed,
+        big_tcp=network.spec.big_tcp,
         handover=spec.handover,
     )
 

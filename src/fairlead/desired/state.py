@@ -11,9 +11,9 @@ owner and nothing else, so that the cost of a change does not grow with the size
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import TypeVar
 
+from fairlead.kit.table import Table
 from fairlead.model.address import Address, Family, Interface, InterfaceName, Mac, Prefix
 from fairlead.model.endpoint import Bandwidth, Protocol
 from fairlead.model.errors import Conflict
@@ -69,6 +69,8 @@ class Link(Value, frozen=True, kw_only=True):
     hairpin: bool = False
     """The bridge may send a frame back where it came from. Where bridged frames pass through netfilter
     (net.bridge.bridge-nf-call-iptables), a container's packet to its own published port is translated inside the bridge."""
+    big_tcp: bool = False
+    """TCP may hand on larger pieces than the 64 KiB that every device takes."""
     handover: bool = False
     """Who asked moves the far end from the host into the namespace at ``path`` (empty: not yet known), names it and sets it up;
     ``name`` is what the name begins with. Only when the pair was destroyed is a new far end set up here."""
@@ -361,7 +363,7 @@ Inside = Link | Sub
 
 
 class NodeState:
-    """Every row, by table and key. Immutable: ``replace`` makes a new one that shares all tables it does not change."""
+    """Every row, by table and key. Immutable: ``replace`` makes a new one that shares all that it does not change."""
 
     __slots__ = ("_owners", "_tables")
 
@@ -395,12 +397,12 @@ class NodeState:
     )
 
     def __init__(self) -> None:
-        self._owners: Mapping[str, Rows] = {}
-        self._tables: Mapping[type[Row], Mapping[object, Row]] = {table: {} for table in self.TABLES}
+        self._owners: Table[str, Rows] = Table()
+        self._tables: Mapping[type[Row], Table[object, Row]] = {table: Table() for table in self.TABLES}
 
     def table(self, of: type[R]) -> Mapping[object, R]:
         """One table, keyed."""
-        return MappingProxyType(self._tables[of])  # type: ignore[arg-type]  # a table holds rows of its own type
+        return self._tables[of]  # type: ignore[return-value]  # a table holds rows of its own type
 
     def version(self, of: type[Row]) -> object:
         """Another object after every change of a table, and the same as long as there is none."""
@@ -417,7 +419,7 @@ class NodeState:
 
     def owners(self) -> Mapping[str, Rows]:
         """Rows by owner."""
-        return MappingProxyType(dict(self._owners))
+        return self._owners
 
     def replace(self, owner: str, rows: Rows) -> NodeState:
         """The state with ``rows`` in place of what ``owner`` brought before. No rows: the owner is gone.
@@ -431,21 +433,19 @@ class NodeState:
         changes = {owner: rows for owner, rows in changes.items() if self.owned(owner) != rows}
         if not changes:
             return self
-        gone = [row for owner in changes for row in self.owned(owner)]
+        laid: dict[type[Row], dict[object, Row | None]] = {}
+        for owner in changes:
+            for row in self.owned(owner):
+                laid.setdefault(type(row), {})[row.key] = None
         new = NodeState()
-        new._owners = owned = {**self._owners, **changes}  # a copy at the speed of C, for there can be many
-        for owner in [owner for owner, rows in changes.items() if not rows]:
-            del owned[owner]
-        touched = {type(row) for row in gone} | {type(row) for rows in changes.values() for row in rows}
-        fresh = {of: dict(self._tables[of]) for of in touched}
-        for row in gone:
-            del fresh[type(row)][row.key]
+        new._owners = self._owners.over({owner: rows or None for owner, rows in changes.items()})
         for owner, rows in changes.items():
             for row in rows:
-                if held := fresh[type(row)].get(row.key):
+                fresh = laid.setdefault(type(row), {})
+                if held := fresh[row.key] if row.key in fresh else self._tables[type(row)].get(row.key):
                     raise Conflict(f"{type(row).__name__} {row.key} of {owner} is already held by {new._holder(held)}")
-                fresh[type(row)][row.key] = row
-        new._tables = {**self._tables, **fresh}
+                fresh[row.key] = row
+        new._tables = {**self._tables, **{of: self._tables[of].over(rows) for of, rows in laid.items()}}
         return new
 
     def _holder(self, row: Row) -> str:

@@ -98,13 +98,13 @@ class Plugin:
         return [web.post(f"/{name}", self._handler(name)) for name in self._calls]
 
     async def start(self, path: Path) -> None:
-        """Listen at ``path``, for root alone; its folder is made if it is not there."""
+        """Listen at ``path``, for root alone; its folder is made if it is not there. ``OSError`` says why that cannot be."""
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)  # once, before anybody is served
+        path.unlink(missing_ok=True)  # noqa: ASYNC240  # likewise
         app = web.Application(client_max_size=MAX_BODY, middlewares=[_guard])
         app.add_routes(self.routes())
         self._runner, self._path = web.AppRunner(app, access_log=None, handle_signals=False), path
         await self._runner.setup()
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)  # once, before anybody is served
-        path.unlink(missing_ok=True)  # noqa: ASYNC240  # likewise
         before = os.umask(0o177)
         try:
             await web.UnixSite(self._runner, str(path), backlog=512).start()

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from hashlib import blake2b
 
 from fairlead.model.address import Address, Prefix
 from fairlead.model.block import Block
 from fairlead.model.network import Subnet
 
-from .pool import reserved, runs
+from .pool import ends, reserved, runs
 from .spans import Spans
 
-_LOOK = 1 << 24
-"""Blocks that are looked at before a subnet counts as taken: all of IPv4's."""
 _NAMED = 10
 
 
@@ -36,39 +34,52 @@ def choose(subnets: Iterable[Subnet], taken: Collection[Prefix], node: str, wish
 
 
 def full(network: str, subnets: Sequence[Subnet], blocks: Iterable[Block]) -> str:
-    """The words for having no block left: subnets, and who has how many blocks of them."""
-    holders = Counter(one.spec.node for one in blocks if any(one.spec.cidr.overlaps(subnet.cidr) for subnet in subnets))
+    """The words for having no block left: subnets, and who has how many blocks of them, for this network or another."""
+    holders: dict[str, Counter[str]] = {network: Counter()}
+    for one in blocks:
+        if any(one.spec.cidr.overlaps(subnet.cidr) for subnet in subnets):
+            holders.setdefault(one.spec.network, Counter())[one.spec.node] += 1
+    shown = ", ".join(subnet.cidr for subnet in subnets) or "no subnet"
+    what = ", ".join(dict.fromkeys("address" if one.single else f"/{one.block_length} block" for one in subnets)) or "block"
+    said = f"network {network}: every {what} of {shown} is taken; by node: {_counted(holders.pop(network))}"
+    return said + "".join(f"; for network {name}, by node: {_counted(of)}" for name, of in sorted(holders.items())[:_NAMED])
+
+
+def fill(subnet: Subnet, taken: Iterable[Block], routers: Iterable[Address]) -> tuple[int, int]:
+    """How many addresses a subnet has to give out, without those of routers, and how many of them ``taken`` have."""
+    usable = runs(subnet) - reserved(subnet, None) - ends(subnet)
+    usable -= Spans.of(*(one.host() for one in routers if subnet.cidr.holds(one)))
+    return usable.size, (usable & Spans.of(*(one.spec.cidr for one in taken))).size
+
+
+def _counted(holders: Counter[str]) -> str:
+    """``a 2, b 1 and 3 more nodes``, those that have most first."""
     some = [f"{node} {count}" for node, count in holders.most_common(_NAMED)]
     more = f" and {len(holders) - _NAMED} more nodes" if len(holders) > _NAMED else ""
-    shown = ", ".join(subnet.cidr for subnet in subnets) or "no subnet"
-    sizes = ", ".join(dict.fromkeys(f"/{subnet.block_length}" for subnet in subnets))
-    return f"network {network}: every {sizes} block of {shown} is taken; by node: {', '.join(some) or 'none'}{more}"
+    return f"{', '.join(some) or 'none'}{more}"
 
 
 def _next(subnet: Subnet, taken: Iterable[Prefix], node: str) -> Prefix | None:
-    """The first free block from the place that the node's name gives."""
-    near = [one for one in taken if subnet.cidr.overlaps(one)]
-    same = {int(one.net.network_address) for one in near if one.length == subnet.block_length}
-    odd = [one for one in near if one.length != subnet.block_length]
-    count = 1 << (subnet.block_length - subnet.cidr.length)
-    if len(same) == count:
-        return None
-    usable = runs(subnet) - reserved(subnet, None)
-    for first in _candidates(subnet, node, count):
-        if first not in same:
-            block = _block(subnet, first)
-            if (usable & Spans.of(block)).size and not _meets(block, odd):
-                return block
-    return None
+    """The first free block from the place that the node's name gives.
 
-
-def _candidates(subnet: Subnet, node: str, count: int) -> Iterator[int]:
-    """The first address of every block, each once; of IPv6, of as many as anybody would look at."""
+    Blocks are numbered in runs: what may be given out may be a few addresses of an IPv6 subnet, which nobody could find one by
+    one. Nor are there often many taken ones between a free one and any place.
+    """
     size = 1 << (subnet.bits - subnet.block_length)
-    first = int(subnet.cidr.net.network_address)
-    begin = int.from_bytes(blake2b(node.encode(), digest_size=8).digest(), "big") % count
-    for step in range(min(count, _LOOK)):
-        yield first + (begin + step) % count * size
+    usable = _numbers(runs(subnet) - reserved(subnet, None) - ends(subnet), size)
+    near = [one.run for one in taken if subnet.cidr.overlaps(one)]
+    same = {first // size for first, last in near if last - first < size}
+    odd = _numbers(Spans(run for run in near if run[1] - run[0] >= size), size)
+    if not usable.size:
+        return None
+    begin = usable.nth(int.from_bytes(blake2b(node.encode(), digest_size=8).digest(), "big") % usable.size)
+    number = next((one for one in (usable - odd).around(begin) if one not in same), None)
+    return None if number is None else _block(subnet, number * size)
+
+
+def _numbers(addresses: Spans, size: int) -> Spans:
+    """The blocks, by number, in which some of these addresses are."""
+    return Spans((start // size, end // size) for start, end in addresses)
 
 
 def _block(subnet: Subnet, first: int) -> Prefix:

@@ -56,7 +56,7 @@ class Pool:
         self.cidr = block or subnet.cidr
         self.gateway = None if routed else subnet.router
         self._remember = remember
-        self._reserved = reserved(subnet, self.gateway) | _ends(subnet)
+        self._reserved = reserved(subnet, self.gateway) | ends(subnet)
         self._usable = runs(subnet) - self._reserved
         if block:
             self._usable = self._usable & Spans.of(block)
@@ -225,17 +225,17 @@ def runs(subnet: Subnet) -> Spans:
 def reserved(subnet: Subnet, gateway: Address | None) -> Spans:
     """What a subnet never gives out: its excludes and ``gateway``."""
     prefixes = [excluded(text) for text in subnet.exclude] + ([gateway.host()] if gateway else [])
-    return Spans(run for prefix in prefixes for run in Spans.of(prefix))
+    return Spans.of(*prefixes)
 
 
-def _ends(subnet: Subnet) -> Spans:
-    """The network's own address (IPv6: the subnet-router anycast address) and the broadcast address of IPv4."""
+def ends(subnet: Subnet) -> Spans:
+    """What nobody has: the network's own address (IPv6: the subnet-router anycast address), the broadcast address of IPv4."""
     first, last = int(subnet.cidr.net.network_address), int(subnet.cidr.net.broadcast_address)
     return Spans([(first, first), (last, last)] if subnet.family == 4 else [(first, first)])
 
 
 def _why(subnet: Subnet, address: Address) -> str:
-    if int(address.ip) not in _ends(subnet):
+    if int(address.ip) not in ends(subnet):
         return "it is excluded"
     if address.ip != subnet.cidr.net.network_address:
         return "it is the broadcast address"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from fairlead.model.address import Prefix
 
@@ -29,10 +29,9 @@ class Spans:
         self.size = sum(ends) - sum(starts) + len(starts)
 
     @classmethod
-    def of(cls, prefix: Prefix) -> Spans:
-        """Every address of a prefix."""
-        net = prefix.net
-        return cls([(int(net.network_address), int(net.broadcast_address))])
+    def of(cls, *prefixes: Prefix) -> Spans:
+        """Every address of some prefixes, which are of one family."""
+        return cls(one.run for one in prefixes)
 
     def __iter__(self) -> Iterator[Run]:
         return zip(self._starts, self._ends, strict=True)
@@ -48,7 +47,7 @@ class Spans:
         return at >= 0 and number <= self._ends[at]
 
     def __and__(self, other: Spans) -> Spans:
-        return Spans((max(a, c), min(b, d)) for a, b in self for c, d in other if a <= d and c <= b)
+        return Spans(_common(tuple(self), tuple(other)))
 
     def __or__(self, other: Spans) -> Spans:
         return Spans((*self, *other))
@@ -63,8 +62,36 @@ class Spans:
             return number
         return self._starts[at] if at < len(self._starts) else None
 
+    def around(self, number: int) -> Iterator[int]:
+        """Every member, those that are not below ``number`` first."""
+        for start, end in self:
+            yield from range(max(start, number), end + 1)
+        for start, end in self:
+            yield from range(start, min(end + 1, number))
+
+    def nth(self, count: int) -> int:
+        """The member that ``count`` smaller ones come before."""
+        for start, end in self:
+            if start + count <= end:
+                return start + count
+            count -= end - start + 1
+        raise IndexError(count)
+
     def _outside(self) -> Spans:
         """What lies around the runs, as far as addresses go."""
         return Spans(
             zip((0, *(end + 1 for end in self._ends)), (*(start - 1 for start in self._starts), 1 << 128), strict=True)
         )
+
+
+def _common(one: Sequence[Run], other: Sequence[Run]) -> Iterator[Run]:
+    """What two sorted sequences of runs share, each looked at once: in one step the run that ends first is passed."""
+    at = beside = 0
+    while at < len(one) and beside < len(other):
+        (a, b), (c, d) = one[at], other[beside]
+        if a <= d and c <= b:
+            yield max(a, c), min(b, d)
+        if b < d:
+            at += 1
+        else:
+            beside += 1

@@ -4,7 +4,8 @@ Three sockets that never block. Give their ``filenos`` to an event loop and call
 
     rtnetlink   links, addresses, routes of the main table, of this namespace and of each one that has a number here
                 (the kernel numbers a namespace by itself when a veth leads into it; ``route.new_nsid`` does it for any other)
-    rtnetlink   what somebody told for good of neighbours and of who is behind a port, and what of it is gone; of this namespace
+    rtnetlink   what somebody told for good of neighbours and of who is behind a port, and what of it is gone; programs and
+                their places that were taken off an interface; of this namespace
     nfnetlink   one event for each table that a transaction touched, and who did it
 
 An event says that something changed, not what is now: who acts on it asks the kernel. Nothing is lost silently: where the
@@ -28,14 +29,15 @@ from fairlead.kernel.route.address import parse_address
 from fairlead.kernel.route.link import LinkInfo, parse_link
 from fairlead.kernel.route.neighbour import FAILED, NOARP, PERMANENT, NeighbourInfo, parse_neighbour
 from fairlead.kernel.route.path import parse_route
+from fairlead.kernel.route.program import parse_place
 from fairlead.kernel.route.text import AF_BRIDGE
 
-Kind = Literal["link", "address", "route", "neighbour", "nft", "overrun"]
+Kind = Literal["link", "address", "route", "neighbour", "program", "nft", "overrun"]
 
 _SOL_NETLINK = 270
 _ADD_MEMBERSHIP, _LISTEN_ALL_NSID = 1, 8
 _ROUTE_GROUPS = (1, 5, 7, 9, 11)  # link, IPv4 address, IPv4 route, IPv6 address, IPv6 route
-_NEIGHBOUR_GROUP = 3
+_NEIGHBOUR_GROUP, _TRAFFIC_GROUP = 3, 4
 _NFTABLES_GROUP = 7
 _SO_RCVBUFFORCE = 33
 _BUFFER = 8 << 20
@@ -43,6 +45,8 @@ _RECEIVE = 65536
 _ANCILLARY = socket.CMSG_SPACE(4)
 _NEW_LINK, _DEL_LINK, _NEW_ADDRESS, _DEL_ADDRESS, _NEW_ROUTE, _DEL_ROUTE = 16, 17, 20, 21, 24, 25
 _NEW_NEIGHBOUR, _DEL_NEIGHBOUR = 28, 29
+_DEL_QDISC, _DEL_FILTER = 37, 45
+_PROGRAM_KINDS = {"bpf", "clsact", "ingress"}
 _MAIN, _CLONED = 254, 0x200
 _flags = struct.Struct("=I")
 _NFT = 10
@@ -56,8 +60,9 @@ _NFT_FAMILY = {number: name for name, number in FAMILIES.items()}
 class Event:
     """One change. ``nsid`` is None in this namespace, else the number of the one where it happened.
 
-    ``index`` is the interface's, ``name`` says what it concerns: the interface's name, the address, the route's destination, or
-    ``inet TABLE``. ``pid`` is who did it: of an nft event the thread's id, of the others the port of its netlink socket or 0.
+    ``index`` is the interface's, ``name`` says what it concerns: the interface's name, the address, the route's destination,
+    the kind of program or place that was taken off, or ``inet TABLE``. ``pid`` is who did it: of an nft event the thread's id,
+    of the others the port of its netlink socket or 0.
     ``ours``: an nft transaction of this process.
     """
 
@@ -81,7 +86,7 @@ class Events:
         self._sockets: list[socket.socket] = []
         try:
             self._route = self._open(netlink.ROUTE, netns, *_ROUTE_GROUPS, everywhere=True)
-            self._near = self._open(netlink.ROUTE, netns, _NEIGHBOUR_GROUP)
+            self._near = self._open(netlink.ROUTE, netns, _NEIGHBOUR_GROUP, _TRAFFIC_GROUP)
             self._nft = self._open(netlink.NETFILTER, netns, _NFTABLES_GROUP)
         except KernelError:
             self.close()
@@ -175,6 +180,9 @@ def _route_event(reply: netlink.Reply, nsid: int | None) -> Event | None:
         if not gone and not near.state & (PERMANENT | NOARP):
             return None  # learnt by itself
         return Event("neighbour", gone, nsid, near.index, near.mac, pid, neighbour=near)
+    if reply.type in {_DEL_QDISC, _DEL_FILTER}:
+        index, kind = parse_place(body)
+        return Event("program", True, nsid, index, kind, pid) if kind in _PROGRAM_KINDS else None
     # What the kernel derives from addresses, and its caches, follow from other events.
     if reply.type in {_NEW_ROUTE, _DEL_ROUTE} and body[4] == _MAIN and not _flags.unpack_from(body, 8)[0] & _CLONED:
         route = parse_route(body)

@@ -74,6 +74,14 @@ def _bridge(room: _Room) -> None:
     room.nl.do(route.new_bridge("bridge0"))
 
 
+def _big_tcp(room: _Room) -> None:
+    room.nl.do(*route.new_veth("big0", "big1", room.fd))
+    room.nl.do(route.set_link("big0", segment=route.BIG))
+    link = route.link(room.nl, "big0")
+    if link is None or link.segment != route.BIG:
+        raise Unsupported(errno.EOPNOTSUPP, "let TCP hand on larger pieces", "the kernel ignored it")
+
+
 def _isolation(room: _Room) -> None:
     room.nl.do(route.new_bridge("bridge1"))
     room.nl.do(*route.new_veth("port0", "port1", room.fd, master=room.index("bridge1"), isolated=True))
@@ -145,6 +153,7 @@ _ATTEMPTS: tuple[tuple[str, str, Callable[[_Room], None]], ...] = (
     ("veth", "CONFIG_VETH", _veth),
     ("bridge", "CONFIG_BRIDGE", _bridge),
     ("bridge port isolation", "Linux 4.18", _isolation),
+    ("BIG TCP", "Linux 6.3", _big_tcp),
     ("nftables", "Linux 5.2 with CONFIG_NF_TABLES_INET and CONFIG_NFT_NAT, and the package libnftables1", _nftables),
     ("nftables concatenated intervals", "Linux 5.6", _intervals),
     ("ifb", "CONFIG_IFB", _ifb),

@@ -13,9 +13,10 @@ from errno import EEXIST
 from fairlead.api.schema import Drift
 from fairlead.desired import names
 from fairlead.desired.state import Hop, Link, Sub
-from fairlead.kernel import netns, route, sysctl
+from fairlead.kernel import features, netns, route, sysctl
 from fairlead.kernel.errors import KernelError
 from fairlead.kernel.netlink import Netlink
+from fairlead.kernel.route import LinkInfo
 from fairlead.kit import fault
 from fairlead.model.address import Address, Mac
 from fairlead.model.errors import Missing
@@ -55,7 +56,10 @@ def _check(inside: Netlink, row: Link | Sub) -> list[Drift]:
     if far is None:
         return [Drift(table=TABLE, key=row.key, kind="missing", want=f"interface {row.name} in the container")]
     want = {"up": True, "mtu": row.mtu, "mac": str(row.mac or far.mac)}
-    drift = differences(row.key, f"{row.name} ", want, {"up": far.up, "mtu": far.mtu, "mac": far.mac})
+    have = {"up": far.up, "mtu": far.mtu, "mac": far.mac}
+    if isinstance(row, Link):
+        want["big TCP"], have["big TCP"] = has_big_tcp(row), far.big_tcp
+    drift = differences(row.key, f"{row.name} ", want, have)
     lost = [f"address {one}" for one in _lost_addresses(inside, row, far.index)]
     lost += [f"route {hop.dst}" for hop in _lost_routes(inside, row)]
     lost += [f"gateway {one}" for one in _lost_gateways(inside, row, far.index)]
@@ -71,6 +75,18 @@ def differences(key: str, prefix: str, want: Mapping[str, object], have: Mapping
     ]
 
 
+def has_big_tcp(row: Link) -> bool:
+    """Whether TCP is to hand on larger pieces, where this kernel can: of several nodes one may be older."""
+    return row.big_tcp and features.probe("BIG TCP")[0].ok
+
+
+def segment(row: Link | Sub, have: LinkInfo) -> int:
+    """What ``set_link`` must be told for TCP's pieces to be as the row says; 0: nothing. A child of a parent is as that."""
+    if isinstance(row, Sub) or has_big_tcp(row) == have.big_tcp:
+        return 0
+    return route.BIG if row.big_tcp else route.ORDINARY
+
+
 def furnish(row: Link | Sub, fd: int) -> None:
     """Bring up what is inside: loopback, interface, addresses, routes."""
     six = any(one.family == 6 for one in row.addresses)
@@ -84,7 +100,14 @@ def furnish(row: Link | Sub, fd: int) -> None:
             raise Missing(f"interface {row.name} vanished from the container", field="interface")
         inside.do(
             route.set_link(_LOOPBACK, up=True),
-            route.set_link(far.index, mac=None if row.mac == far.mac else row.mac, mtu=row.mtu, link_local=six, up=True),
+            route.set_link(
+                far.index,
+                mac=None if row.mac == far.mac else row.mac,
+                mtu=row.mtu,
+                link_local=six,
+                up=True,
+                segment=segment(row, far),
+            ),
             *(route.new_address(far.index, one, nodad=True).accepting(EEXIST) for one in row.addresses),
             *(route.new_neighbour(far.index, one, mac) for one, mac in _gateways(row)),
             *(route.new_route(hop.dst, hop.via, far.index, onlink=_is_ours(row, hop)).accepting(EEXIST) for hop in row.routes),

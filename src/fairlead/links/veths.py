@@ -31,7 +31,7 @@ from fairlead.kit import fault
 from fairlead.model.address import InterfaceName
 from fairlead.model.errors import Conflict, Missing
 
-from .inside import TABLE, differences, furnish, gone, namespace
+from .inside import TABLE, differences, furnish, gone, has_big_tcp, namespace, segment
 from .mark import GROUP, PROTOCOL
 
 Gate = Callable[[Link], None]
@@ -107,6 +107,7 @@ def check_host(row: Link, host: Host) -> list[Drift]:
         "isolated": near.isolated,
         "hairpin": near.hairpin,
     }
+    want["big TCP"], have["big TCP"] = has_big_tcp(row), near.big_tcp
     want["group"], have["group"] = GROUP, near.group  # one that was about to go when the agent died would go with the next
     drift = differences(row.key, f"{row.host} ", want, have)
     if row.bridge is None:
@@ -132,7 +133,7 @@ def _make(nl: Netlink, row: Link, bridge: int, fd: int, gate: Gate) -> None:
     nl.do(*_pair(row, bridge, fd))
     fault.point("veth.down")
     gate(row)
-    nl.do(route.set_link(row.host, up=True))
+    nl.do(route.set_link(row.host, up=True, segment=route.BIG if has_big_tcp(row) else 0))
 
 
 def _pair(row: Link, bridge: int, fd: int) -> tuple[Message, ...]:
@@ -169,14 +170,15 @@ def _repair_pair(nl: Netlink, row: Link, bridge: int, fd: int, gate: Gate) -> No
         _make(nl, row, bridge, fd, gate)
         return
     gate(row)
-    _settle(nl, row, near.index, bridge)
+    _settle(nl, row, near, bridge)
 
 
-def _settle(nl: Netlink, row: Link, index: int, bridge: int) -> None:
+def _settle(nl: Netlink, row: Link, near: LinkInfo, bridge: int) -> None:
     """The near end as it should be."""
-    nl.do(route.set_link(index, master=bridge, mtu=row.mtu, arp=False, up=True, group=GROUP))
+    change = route.set_link(near.index, master=bridge, mtu=row.mtu, arp=False, up=True, group=GROUP, segment=segment(row, near))
+    nl.do(change)
     if bridge:
-        nl.do(route.bridge_port(index, isolated=row.alone, hairpin=row.hairpin))
+        nl.do(route.bridge_port(near.index, isolated=row.alone, hairpin=row.hairpin))
 
 
 def _ensure_handover(nl: Netlink, row: Link, gate: Gate) -> None:
@@ -184,7 +186,7 @@ def _ensure_handover(nl: Netlink, row: Link, gate: Gate) -> None:
     bridge = _master(nl, row)
     if ours := route.link(nl, row.host):
         gate(row)
-        _settle(nl, row, ours.index, bridge)
+        _settle(nl, row, ours, bridge)
         return
     sandbox = None if gone(row.path, row.cookie) else netns.open_path(row.path)
     fd = netns.own() if sandbox is None else sandbox

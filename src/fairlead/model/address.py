@@ -113,15 +113,19 @@ class Prefix(Text):
         """The prefix length in bits."""
         return int(self.rpartition("/")[2])
 
+    @property
+    def run(self) -> tuple[int, int]:
+        """The first and the last address as numbers."""
+        return _run(self)
+
     def holds(self, address: Address) -> bool:
         """Whether ``address`` lies in this network."""
         return address.family == self.family and address.ip in self.net
 
     def overlaps(self, other: Prefix) -> bool:
         """Whether the two networks share an address; networks of different families never do."""
-        if self.family != other.family:
-            return False
-        return self.net.overlaps(other.net)
+        (first, last), (begin, end) = self.run, other.run
+        return self.family == other.family and first <= end and begin <= last
 
 
 class Interface(Text):
@@ -302,6 +306,12 @@ def _address(text: str) -> IPAddress:
 @lru_cache(maxsize=1024)
 def _network(text: str) -> IPNetwork:
     return ipaddress.ip_network(_unscoped(text))
+
+
+@lru_cache(maxsize=65536)
+def _run(text: str) -> tuple[int, int]:
+    net = ipaddress.ip_network(text)
+    return int(net.network_address), int(net.broadcast_address)
 
 
 def _unscoped(text: str) -> str:

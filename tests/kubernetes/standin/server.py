@@ -242,7 +242,12 @@ class StandIn:
         return done
 
     async def _exec(self, request: web.Request, user: str) -> web.StreamResponse:
-        """Run a program in a pod that has a place for it: an annotation names the directory of its agent."""
+        """Run a program in a pod that has a place for it: an annotation names the directory of its agent.
+
+        As the real one does, it refuses whoever would have the answer as JSON: what follows is a stream.
+        """
+        if request.headers.get("Accept", "*/*") != "*/*":
+            raise Refused(406, "only the following media types are accepted: */*")
         target = self._target(request.path.removesuffix("/exec"))
         self.gate.let(user, "get", target.of, target.namespace, target.name, "exec")
         pod: Tree = msgspec.json.decode(self.objects.get(target.of, target.key).data)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path as File
 from sys import byteorder
 
 from fairlead.api.schema import Drift
@@ -91,6 +92,10 @@ class Ebpf:
             self._tables.align("uplinks", self._uplinks.entries(state, links))
             self._uplinks.apply(state, links)
 
+    def holds(self, index: int) -> bool:
+        """Links of containers, and the devices by which other nodes are reached."""
+        return index in self._uplinks.held or index in self._programs.links.copy().values()
+
     def ask(self, question: Question) -> Answer | None:
         """Run the program that goes the way of those on the links, with their maps."""
         direction = Direction.FROM_POD if question.sends else Direction.TO_POD
@@ -138,7 +143,8 @@ class Ebpf:
 
     def purge(self) -> None:
         """Take the programs off devices that stay, and forget the pins."""
-        uplinks.detach(self._netlink)
+        self._uplinks.held = frozenset()
+        uplinks.detach(self._netlink, self._programs.run_dir)
         self._programs.unpin()
 
     def close(self) -> None:
@@ -196,13 +202,13 @@ class Ebpf:
         )
 
 
-def detach() -> None:
-    """Take our programs off every interface."""
+def detach(run_dir: File) -> None:
+    """Take our programs off every interface; ``run_dir`` is that of the agent that attached them."""
     with Netlink() as nl:
         for one in {one.index for one in route.qdiscs(nl) if one.kind == "clsact"}:
             ours = (found for found in route.programs(nl, one) if found.name in _PLACES.values())
             nl.do(*(route.del_program(one, found.place) for found in ours))
-        uplinks.detach(nl)
+        uplinks.detach(nl, run_dir)
 
 
 def _drift(row: Link, name: str, want: int, have: int | None) -> Drift:

@@ -85,6 +85,7 @@ class Programs:
 
     def __init__(self, run_dir: Path, sizes: Mapping[str, int] | None = None) -> None:
         """Find them in the kernel, or load them. ``sizes``: room of maps, where it is to be another than ``SIZES`` says."""
+        self.run_dir = run_dir
         self._root = run_dir / "bpf"
         self._sizes = {**SIZES, **(sizes or {})}
         self._digest = self._build()

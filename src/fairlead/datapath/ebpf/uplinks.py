@@ -1,14 +1,14 @@
 """The devices by which other nodes are reached, and the program that sees what comes in there.
 
 Tunnels are ours; an uplink is the user's, and so is what is attached there: our program has a priority of its own, and nothing
-but it is ever taken away.
+but it is ever taken away, and the place that we made for it (``places``).
 """
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from pathlib import Path as File
 from typing import NamedTuple
 
 from fairlead.api.schema import Drift
@@ -18,13 +18,13 @@ from fairlead.desired.routing import Speaker
 from fairlead.desired.state import NodeState, Realm, Row
 from fairlead.desired.ways import Path, Tunnel
 from fairlead.kernel import route
-from fairlead.kernel.errors import Exists
-from fairlead.kernel.netlink import Message, Netlink
+from fairlead.kernel.netlink import Netlink
 from fairlead.kernel.route import LinkInfo
 from fairlead.model.address import Address
 
 from .entries import Entries
 from .layout import INDEX
+from .places import Places
 from .programs import Programs
 
 TABLE = f"{PLANE} uplinks"
@@ -49,7 +49,10 @@ class Uplinks:
     def __init__(self, netlink: Netlink, programs: Programs) -> None:
         self._netlink = netlink
         self._programs = programs
+        self._places = Places(netlink, programs.run_dir)
         self._wish = Wish()
+        self.held: frozenset[int] = frozenset()
+        """Where the program was last seen to."""
 
     def is_news(self, state: NodeState, rows: Iterable[Row]) -> bool:
         """Whether ``rows``, which have come or gone, change the devices that there should be, or made one anew."""
@@ -60,10 +63,13 @@ class Uplinks:
         """Attach the program where it is missing or another, and take it off where nobody wants it."""
         program, at = self._programs.programs[PROGRAM], self._attached(links)
         wanted = {one: links[one].index for one in self.wanted(state, links) if one in links}
+        self.held = frozenset(wanted.values())
         for name, index in wanted.items():
             if at.get(name) != program.info.id:
                 self._attach(index, program.fd)
-        self._netlink.do(*(_removal(links[name].index) for name in at if name not in wanted))
+        for name in at:
+            if name not in wanted:
+                _take_off(self._netlink, self._places, links[name].index)
 
     def check(self, state: NodeState, links: Mapping[str, LinkInfo]) -> list[Drift]:
         """Compare what is attached with ``state``; a tunnel that is missing is without its program."""
@@ -122,20 +128,21 @@ class Uplinks:
         }
 
     def _attach(self, index: int, fd: int) -> None:
-        with suppress(Exists):  # whoever made it: there is room for all
-            self._netlink.do(route.new_clsact(index))
+        self._places.ensure(index)
         self._netlink.do(route.new_program(index, route.RECEIVED, fd, PROGRAM, PRIORITY))
 
 
-def detach(netlink: Netlink) -> None:
+def detach(netlink: Netlink, run_dir: File) -> None:
     """Take the program off every device."""
+    places = Places(netlink, run_dir)
     for index in {one.index for one in route.qdiscs(netlink) if one.kind in _PLACES}:
-        ours = [one for one in route.programs(netlink, index, PRIORITY) if one.name == PROGRAM]
-        netlink.do(*(_removal(index) for _ in ours))
+        if any(one.name == PROGRAM for one in route.programs(netlink, index, PRIORITY)):
+            _take_off(netlink, places, index)
 
 
-def _removal(index: int) -> Message:
-    return route.del_program(index, route.RECEIVED, PRIORITY)
+def _take_off(netlink: Netlink, places: Places, index: int) -> None:
+    netlink.do(route.del_program(index, route.RECEIVED, PRIORITY))
+    places.leave(index)
 
 
 def _wish(state: NodeState) -> Wish:

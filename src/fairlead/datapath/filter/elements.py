@@ -12,13 +12,8 @@ from fairlead.model.address import Address, Prefix
 from .stale import NUMBERS
 
 Elements = dict[str, set[Element]]
-"""Elements by the name of their set or map, which is in one of the tables alone."""
+"""Elements by the name of their set or map; one that is in two of the tables is the same in both."""
 
-SEALING = "sealing"
-"""The families of which a network is encrypted: of all others no packet is looked at for it."""
-
-_NFPROTO = {4: b"\x02", 6: b"\x0a"}
-"""One byte: a key of one field is not padded."""
 _ONE_UNIT = b"\1"
 """The length of a neighbour discovery option that holds a MAC, in units of eight bytes."""
 _ANY = {4: Prefix("0.0.0.0/0"), 6: Prefix("::/0")}
@@ -80,8 +75,6 @@ def _realm(row: Realm) -> Iterator[tuple[str, Element]]:
     }
     for prefix in row.prefixes:
         family, (first, last) = prefix.family, _ends(prefix)
-        if row.encrypted:
-            yield SEALING, Element(_NFPROTO[family])
         any_first, any_last = _ends(_ANY[family])
         for name in (name for name, wanted in kinds.items() if wanted):
             yield f"{name}{family}", Element(first + any_first, last + any_last)

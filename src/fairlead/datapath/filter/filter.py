@@ -13,17 +13,18 @@ from fairlead.api.schema import Drift
 from fairlead.desired.state import Guard, Guest, NodeState, Publication, Realm, Row, Segment
 from fairlead.desired.ways import Fellow
 from fairlead.kernel import nft
-from fairlead.kernel.netlink import NETFILTER, Netlink
+from fairlead.kernel.netlink import NETFILTER, Message, Netlink
 from fairlead.kit import fault
 
 from . import layout, stale
-from .elements import SEALING, Elements, elements
+from .elements import Elements, elements
 from .ruleset import FILTER
+from .sealing import SEALING
 from .spoofing import SPOOFING
-from .table import NAME, Table
+from .table import Table
 
-TABLES = (SPOOFING, FILTER)
-"""Every table of ours. No two have a set of the same name."""
+TABLES = (SPOOFING, FILTER, SEALING)
+"""Every table of ours. Sets of the same name have the same elements."""
 
 
 class Filter:
@@ -42,12 +43,13 @@ class Filter:
     def change(self, add: Iterable[Row], remove: Iterable[Row]) -> None:
         """Program ``add`` and forget ``remove`` in one transaction; what both mean stays untouched.
 
-        What several rows mean together is not forgotten with one of them: it stays until all is compared (``apply``).
+        A table that gets something to do wakes with it. One that has nothing left may lie awake until all is compared
+        (``apply``): who removes rows does not know what other rows there are.
         """
         new, old = elements(add), elements(remove)
-        if SEALING in old:
-            old[SEALING] &= new.get(SEALING, set())
-        nft.change(self._netlink, _changes(new, old))
+        changes = [one for table in TABLES for one in _changes(table, new, old)]
+        wake = [_lull(table, asleep=False) for table in TABLES if table.wakes and table.is_needed(new)]
+        nft.change(self._netlink, changes, *wake)
 
     def settle(self, added: Iterable[Row], removed: Iterable[Row]) -> None:
         """Forget tracked connections that what was added would never see, and those that what was removed led somewhere."""
@@ -67,8 +69,14 @@ class Filter:
             fault.point("filter.swapped")
             for table in wrong:
                 self._memory(table).write_text(f"{table.version} {self._fingerprint(table)}")
-        have = {name: self._elements(table, name) for table in TABLES if table not in wrong for name in table.sets}
-        nft.change(self._netlink, _changes({name: want.get(name, set()) for name in have}, have))
+        changes: list[nft.Change] = []
+        lulls = []
+        for table in (one for one in TABLES if one not in wrong):
+            changes += _changes(table, want, {name: self._elements(table, name) for name in table.sets})
+            asleep = not table.is_needed(want)
+            if table.wakes and self._sleeps(table) != asleep:
+                lulls.append(_lull(table, asleep=asleep))
+        nft.change(self._netlink, changes, *lulls)
 
     def close(self, *, purge: bool = False) -> None:
         """Close the socket; with ``purge`` delete the tables first."""
@@ -82,11 +90,12 @@ class Filter:
         if wrong := self._structure(table):
             yield wrong
             return
+        if table.wakes and table.is_needed(want) and self._sleeps(table):  # awake in vain it only costs time
+            yield Drift(table="nftables", key=table.path, kind="different", want="in force", have="dormant")
         for name in table.sets:
             have, wanted = self._elements(table, name), want.get(name, set())
             yield from (_drift(table, name, one, "missing") for one in wanted - have)
-            if name != SEALING:  # which only costs time
-                yield from (_drift(table, name, one, "unexpected") for one in have - wanted)
+            yield from (_drift(table, name, one, "unexpected") for one in have - wanted)
 
     def _structure(self, table: Table) -> Drift | None:
         """The drift that a table's chains and rules are not as we last put them, or None."""
@@ -108,22 +117,28 @@ class Filter:
         )
 
     def _elements(self, table: Table, name: str) -> set[nft.Element]:
-        return nft.elements(self._netlink, table.family, NAME, name)
+        return nft.elements(self._netlink, table.family, table.name, name)
 
     def _fingerprint(self, table: Table) -> str | None:
-        return nft.fingerprint(self._netlink, table.family, NAME)
+        return nft.fingerprint(self._netlink, table.family, table.name, flags=not table.wakes)
+
+    def _sleeps(self, table: Table) -> bool:
+        return nft.sleeps(self._netlink, table.family, table.name)
 
     def _memory(self, table: Table) -> Path:
-        return self._run / f"nftables-{table.family}.fingerprint"
+        return self._run / f"nftables-{table.family}-{table.name}.fingerprint"
 
 
-def _changes(new: Elements, old: Elements) -> Iterator[nft.Change]:
+def _changes(table: Table, new: Elements, old: Elements) -> Iterator[nft.Change]:
     """What makes ``new`` of ``old``."""
-    for table in TABLES:
-        for name in table.sets:
-            wanted, have = new.get(name, set()), old.get(name, set())
-            if wanted != have:
-                yield nft.Change(table.family, NAME, name, wanted - have, have - wanted)
+    for name in table.sets:
+        wanted, have = new.get(name, set()), old.get(name, set())
+        if wanted != have:
+            yield nft.Change(table.family, table.name, name, wanted - have, have - wanted)
+
+
+def _lull(table: Table, *, asleep: bool) -> Message:
+    return nft.lull(table.family, table.name, asleep=asleep)
 
 
 def _rows(state: NodeState) -> Iterable[Row]:

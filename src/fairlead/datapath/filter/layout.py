@@ -9,8 +9,7 @@ from typing import NamedTuple
 from fairlead.kernel.nft import Element
 
 _PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
-_FAMILIES = {2: "ipv4", 10: "ipv6"}
-_SIZE = {"nfproto": 1, "ifname": 16, "mac": 8, "addr4": 4, "addr6": 16, "proto": 4, "port": 4, "raw7": 8, "raw8": 8}
+_SIZE = {"ifname": 16, "mac": 8, "addr4": 4, "addr6": 16, "proto": 4, "port": 4, "raw7": 8, "raw8": 8}
 """Bytes in the kernel's registers. ``raw7`` and ``raw8`` are seven and eight bytes that nft knows as a number alone."""
 
 
@@ -46,8 +45,6 @@ def _text(kind: str, data: bytes) -> str:
         return '"' + data.rstrip(b"\0").decode() + '"'
     if kind == "proto":
         return _PROTOCOLS.get(data[0], str(data[0]))
-    if kind == "nfproto":
-        return _FAMILIES.get(data[0], str(data[0]))
     if kind == "port":
         return str(int.from_bytes(data[:2], "big"))
     if kind == "mac":

@@ -3,12 +3,10 @@
 It never changes while an agent runs: networks and ports come and go as set elements.
 The path of a packet, hook by hook::
 
-    prerouting  raw      nobody but the host itself addresses its loopback; a bridge's port is no interface of the host;
-                         nothing for or from an encrypted network comes from another node in the clear
+    prerouting  raw      nobody but the host itself addresses its loopback; a bridge's port is no interface of the host
     prerouting  dstnat   to an address of this host?  -> publish: published port -> container
     output      dstnat   the same for the host's own processes, 127.0.0.1 included
     forward     filter   from or to one of our bridges, or a routed link? -> who may talk to whom
-    postrouting filter   nothing between an encrypted network and another node leaves in the clear
     postrouting srcnat   container -> outside, and the ways back that would not come through here
 
 Chains keep the policy ``accept`` and other tables are never touched: an accept here overrides nobody's drop, a drop here
@@ -39,8 +37,6 @@ _SETS = """
     set talk {{ typeof iifname . oifname; }}
     # Routed links whose containers may send what they like.
     set any {{ typeof iifname; }}
-    # Families of which a network is encrypted. Looking a packet up in sets of prefixes costs as much as all the rest.
-    set sealing {{ typeof meta nfproto; }}
 """
 
 _FAMILY_SETS = """
@@ -57,14 +53,12 @@ _FAMILY_SETS = """
     # Other nodes, which reach containers as this one does.
     set nodes{n} {{ type {addr}; }}
     # (prefix of a routed network, anything), by what the network allows: all, those that are internal, not isolated, or reached
-    # from outside as they are, those that leave with the host's address, and those that are encrypted between nodes. kin:
-    # (prefix, prefix) of one network; talk: may.
+    # from outside as they are, and those that leave with the host's address. kin: (prefix, prefix) of one network; talk: may.
     set net{n} {{ type {addr} . {addr}; flags interval; }}
     set inner{n} {{ type {addr} . {addr}; flags interval; }}
     set joined{n} {{ type {addr} . {addr}; flags interval; }}
     set reached{n} {{ type {addr} . {addr}; flags interval; }}
     set masked{n} {{ type {addr} . {addr}; flags interval; }}
-    set sealed{n} {{ type {addr} . {addr}; flags interval; }}
     set kin{n} {{ type {addr} . {addr}; flags interval; }}
     set talk{n} {{ type {addr} . {addr}; flags interval; }}
 """
@@ -80,18 +74,6 @@ _CHAINS = """
         type filter hook prerouting priority raw; policy accept;
         ip daddr 127.0.0.0/8 iifname != "lo" counter drop
         iifname "{veth}*" goto speak
-        iifname "{crypt}*" return
-        meta nfproto @sealing jump unsealed
-    }}
-
-    # What comes in by any other device than WireGuard's.
-    chain unsealed {{
-{unsealed}
-    }}
-
-    # Of what comes in the clear to an encrypted network, that which another node sent.
-    chain open_in {{
-{open_in}
     }}
 
     # A near end that is a bridge's port receives nothing here; one that is a routed link, what its container sends as itself.
@@ -150,22 +132,6 @@ _CHAINS = """
         oifname "{veth}*" counter drop
     }}
 
-    # What is between an encrypted network and another node leaves by a WireGuard device, whatever the routes say.
-    chain seal {{
-        type filter hook postrouting priority filter; policy accept;
-        oifname "{veth}*" return
-        oifname "{crypt}*" return
-        meta nfproto @sealing jump leaving
-    }}
-
-    chain leaving {{
-{sealed}
-    }}
-
-    chain open_out {{
-{open_out}
-    }}
-
     # A container that is led back out by the link it came in is not told of a shorter way.
     chain redirects {{
         type filter hook output priority filter; policy accept;
@@ -202,22 +168,6 @@ _LEAVE = """\
 _SPEAK = """\
         iifname . {l3} saddr @source{n} return"""
 
-_UNSEALED = """\
-        {l3} saddr . {l3} daddr @sealed{n} counter drop
-        {l3} daddr . {l3} saddr @sealed{n} jump open_in"""
-
-_OPEN_IN = """\
-        {l3} saddr @nodes{n} counter drop
-        {l3} saddr . {l3} daddr @net{n} counter drop"""
-
-_SEALED = """\
-        {l3} daddr . {l3} saddr @sealed{n} counter drop
-        {l3} saddr . {l3} daddr @sealed{n} jump open_out"""
-
-_OPEN_OUT = """\
-        {l3} daddr @nodes{n} counter drop
-        {l3} daddr . {l3} saddr @net{n} counter drop"""
-
 _KIN = """\
         {l3} saddr . {l3} daddr @talk{n} accept"""
 
@@ -245,10 +195,6 @@ def _body() -> str:
         + _CHAINS.format(
             veth=VETH,
             crypt=CRYPT,
-            unsealed="\n".join(_UNSEALED.format(**one) for one in families),
-            open_in="\n".join(_OPEN_IN.format(**one) for one in families),
-            open_out="\n".join(_OPEN_OUT.format(**one) for one in families),
-            sealed="\n".join(_SEALED.format(**one) for one in families),
             publish="".join(_PUBLISH.format(**one) for one in families),
             speak="\n".join(_SPEAK.format(**one) for one in families),
             kin="\n".join(_KIN.format(**one) for one in families),
@@ -272,10 +218,7 @@ def _layouts(n: int) -> dict[str, Layout]:
         f"masquerade{n}": Layout(("ifname", address)),
         f"source{n}": Layout(("ifname", address)),
         f"nodes{n}": Layout((address,)),
-        **{
-            f"{name}{n}": Layout((address, address))
-            for name in ("net", "inner", "joined", "reached", "masked", "sealed", "kin", "talk")
-        },
+        **{f"{name}{n}": Layout((address, address)) for name in ("net", "inner", "joined", "reached", "masked", "kin", "talk")},
     }
 
 
@@ -287,7 +230,6 @@ _LAYOUTS = {
     "same": Layout(("ifname", "ifname")),
     "talk": Layout(("ifname", "ifname")),
     "any": Layout(("ifname",)),
-    "sealing": Layout(("nfproto",)),
     **_layouts(4),
     **_layouts(6),
 }

@@ -128,6 +128,10 @@ class Nftables:
     def lead(self, state: NodeState, rows: Iterable[Row]) -> None:
         """Its tables see what comes by any device."""
 
+    def holds(self, index: int) -> bool:  # noqa: ARG002  # the same for each
+        """There are no programs."""
+        return False
+
     def ask(self, question: Question) -> Answer | None:
         """Go the way of a packet through what the kernel says it has."""
         return ask(self._nft, question, self._model.via(question.host))

@@ -10,7 +10,7 @@ from fairlead.kernel.nft.element import Change, Element, change, element, elemen
 from fairlead.kernel.nft.library import run
 from fairlead.kernel.nft.rule import Expression, Field, Rule, Verdict
 from fairlead.kernel.nft.structure import Chain, Collection, Hook, Maker, Part, Tally, chains, collections, counters, rules
-from fairlead.kernel.nft.table import SetInfo, delete_table, fingerprint, sets, table_exists
+from fairlead.kernel.nft.table import SetInfo, delete_table, fingerprint, lull, sets, sleeps, table_exists
 from fairlead.kernel.nft.wire import Mark, generation, mark, transact, untouched
 
 __all__ = [
@@ -40,10 +40,12 @@ __all__ = [
     "generation",
     "ifname",
     "interval",
+    "lull",
     "mark",
     "rules",
     "run",
     "sets",
+    "sleeps",
     "table_exists",
     "transact",
     "untouched",

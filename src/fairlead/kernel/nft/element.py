@@ -72,8 +72,8 @@ def interval(first: bytes, last: bytes, data: bytes | Verdict | None = None) -> 
     return start, Element(behind.to_bytes(size, "big"), None, None, stop=True)
 
 
-def change(nl: Netlink, changes: Iterable[Change]) -> None:
-    """Remove and add elements of several sets, of several tables too, all in one transaction, removals first.
+def change(nl: Netlink, changes: Iterable[Change], *more: Message) -> None:
+    """Remove and add elements of several sets, of several tables too, all in one transaction, removals first; then ``more``.
 
     To add what is there already with the same data is nothing; with other data it is ``Exists``. To remove what is not there is
     ``Gone``. Either way nothing was changed. To give a key other data, remove it and add it.
@@ -82,6 +82,7 @@ def change(nl: Netlink, changes: Iterable[Change]) -> None:
     wanted = [
         *(m for one in listed for m in messages(one.family, one.table, one.set, remove=one.remove)),
         *(m for one in listed for m in messages(one.family, one.table, one.set, add=one.add)),
+        *more,
     ]
     if wanted:
         transact(nl, wanted)

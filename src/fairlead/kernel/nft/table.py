@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from fairlead.kernel.errors import Gone
-from fairlead.kernel.netlink import Message, Netlink, attr, each, parse, string, text
+from fairlead.kernel.netlink import Message, Netlink, attr, be32, each, parse, string, text
 from fairlead.kernel.nft.wire import header, kind, transact
 
-_GET_TABLE, _DEL_TABLE, _GET_CHAIN, _GET_RULE, _GET_SET, _GET_OBJECT = 1, 2, 4, 7, 10, 19
+_NEW_TABLE, _GET_TABLE, _DEL_TABLE, _GET_CHAIN, _GET_RULE, _GET_SET, _GET_OBJECT = 0, 1, 2, 4, 7, 10, 19
 _TABLE = 1
 _NAME = 2
 _TABLE_FLAGS = 2
+_DORMANT = 0x1
 _CHAIN_NAME, _CHAIN_VOLATILE = 3, {2, 6, 8, 9}  # handle, use, counters
 _RULE_CHAIN, _RULE_EXPRESSIONS, _RULE_VOLATILE = 2, 4, {3, 6}  # handle, position
 _SET_FLAGS, _SET_KEY_LENGTH, _SET_DATA_LENGTH = 3, 5, 7
@@ -41,6 +42,18 @@ def table_exists(nl: Netlink, family: str, table: str) -> bool:
     return _table(nl, family, table) is not None
 
 
+def sleeps(nl: Netlink, family: str, table: str) -> bool:
+    """Whether a table is dormant: it is there, and no packet meets it."""
+    found = _table(nl, family, table)
+    return found is not None and bool(_number(found, _TABLE_FLAGS) & _DORMANT)
+
+
+def lull(family: str, table: str, *, asleep: bool) -> Message:
+    """What makes a table dormant, or wakes it; nothing if it is so already."""
+    body = header(family) + text(_TABLE, table) + be32(_TABLE_FLAGS, _DORMANT if asleep else 0)
+    return Message(kind(_NEW_TABLE), 0, body, f"{'lull' if asleep else 'wake'} table {family} {table}")
+
+
 def delete_table(nl: Netlink, family: str, table: str) -> None:
     """Remove a table with all that it holds; ``Gone`` if there is none."""
     transact(nl, (Message(kind(_DEL_TABLE), 0, header(family) + text(_TABLE, table), f"remove table {family} {table}"),))
@@ -56,16 +69,18 @@ def sets(nl: Netlink, family: str, table: str) -> list[SetInfo]:
     return sorted((row for row in found if not row.flags & ANONYMOUS), key=lambda row: row.name)
 
 
-def fingerprint(nl: Netlink, family: str, table: str) -> str | None:
+def fingerprint(nl: Netlink, family: str, table: str, *, flags: bool = True) -> str | None:
     """What a table consists of, as a short text: its flags, chains, rules, sets and objects, but no element and no counter.
 
-    It stays the same as long as nobody removes, adds or alters any of these. None if there is no such table.
+    Without ``flags`` whether it is dormant makes no difference. It stays the same as long as nobody removes, adds or alters any
+    of these. None if there is no such table.
     """
     found = _table(nl, family, table)
     if found is None:
         return None
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(found.get(_TABLE_FLAGS, b""))
+    if flags:
+        digest.update(found.get(_TABLE_FLAGS, b""))
     for part in (_chains(nl, family, table), _rules(nl, family, table), _declarations(nl, family, table)):
         for line in part:
             digest.update(len(line).to_bytes(4, "big"))

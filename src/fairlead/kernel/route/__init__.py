@@ -6,6 +6,8 @@ Interfaces are named by index, and where the kernel allows it by name. Families 
 
 from fairlead.kernel.route.address import LINK, AddressInfo, addresses, del_address, new_address
 from fairlead.kernel.route.link import (
+    BIG,
+    ORDINARY,
     LinkInfo,
     Vxlan,
     bridge_port,
@@ -13,6 +15,7 @@ from fairlead.kernel.route.link import (
     del_link,
     link,
     links,
+    name_of,
     new_bridge,
     new_ifb,
     new_link,
@@ -35,7 +38,16 @@ from fairlead.kernel.route.neighbour import (
     new_neighbour,
 )
 from fairlead.kernel.route.path import RouteInfo, del_route, new_route, routes
-from fairlead.kernel.route.program import RECEIVED, SENT, AttachedInfo, del_program, new_clsact, new_program, programs
+from fairlead.kernel.route.program import (
+    RECEIVED,
+    SENT,
+    AttachedInfo,
+    del_program,
+    is_vacant,
+    new_clsact,
+    new_program,
+    programs,
+)
 from fairlead.kernel.route.rule import RuleInfo, del_rule, new_rule, rules
 from fairlead.kernel.route.traffic import (
     FilterInfo,
@@ -53,7 +65,9 @@ from fairlead.kernel.route.traffic import (
 )
 
 __all__ = [
+    "BIG",
     "LINK",
+    "ORDINARY",
     "PERMANENT",
     "RECEIVED",
     "SENT",
@@ -83,8 +97,10 @@ __all__ = [
     "fdb_delete",
     "fdb_replace",
     "filters",
+    "is_vacant",
     "link",
     "links",
+    "name_of",
     "neighbours",
     "new_address",
     "new_bridge",

@@ -7,6 +7,7 @@ that exists, so ``new_veth`` is several messages. ``Netlink.do`` sends them in o
 from __future__ import annotations
 
 import errno
+import socket
 import struct
 from dataclasses import dataclass
 
@@ -30,6 +31,7 @@ _NEW, _DEL, _GET = 16, 17, 18
 
 _ADDRESS, _IFNAME, _MTU, _LINK, _MASTER, _PROTINFO, _LINKINFO, _IFALIAS = 1, 3, 4, 5, 10, 12, 18, 20
 _AF_SPEC, _GROUP, _NET_NS_FD, _EXT_MASK, _LINK_NETNSID = 26, 27, 28, 29, 37
+_GSO_IPV4_MAX = 63
 _INFO_KIND, _INFO_DATA, _INFO_SLAVE_KIND, _INFO_SLAVE_DATA = 1, 2, 4, 5
 _VETH_PEER = 1
 _BR_FORWARD_DELAY, _BR_STP_STATE, _BR_MCAST_SNOOPING, _BR_CALL_IPTABLES, _BR_CALL_IP6TABLES, _BR_BOOLEANS = 1, 5, 23, 36, 37, 46
@@ -40,6 +42,9 @@ _ADDR_GEN_MODE, _GEN_EUI64, _GEN_NONE = 8, 0, 1
 _VXLAN_ID, _VXLAN_LOCAL, _VXLAN_LEARNING, _VXLAN_PORT, _VXLAN_LOCAL6 = 1, 4, 7, 15, 17
 _SKIP_STATS = 8
 
+BIG, ORDINARY = 192 << 10, 64 << 10
+"""Bytes of the largest piece that TCP hands on at once: with BIG TCP, and as the kernel makes an interface."""
+
 _UP, _RUNNING, _NOARP = 0x1, 0x40, 0x80
 
 _header = struct.Struct("=BxHiII")
@@ -47,7 +52,9 @@ _pair = struct.Struct("=HH")
 _u32 = struct.Struct("=I")
 _pair32 = struct.Struct("=II")
 _s32 = struct.Struct("=i")
-_WANTED = frozenset({_ADDRESS, _IFNAME, _MTU, _LINK, _MASTER, _PROTINFO, _LINKINFO, _IFALIAS, _GROUP, _LINK_NETNSID})
+_WANTED = frozenset(
+    {_ADDRESS, _IFNAME, _MTU, _LINK, _MASTER, _PROTINFO, _LINKINFO, _IFALIAS, _GROUP, _LINK_NETNSID, _GSO_IPV4_MAX}
+)
 _LEAN = u32(_EXT_MASK, _SKIP_STATS)
 
 
@@ -65,6 +72,8 @@ class LinkInfo:
     """One interface. ``master`` is 0 and texts are empty where there is none; ``peer_nsid`` is None in this namespace.
 
     ``snooping``, ``reserved_learning`` and ``netfilter`` are a bridge's, as ``set_bridge`` sets them.
+    ``segment``: bytes of the largest piece that TCP over IPv4 hands on at once, to be cut by whoever cannot carry it; 0 where
+    the kernel does not say (before Linux 6.3).
     """
 
     index: int
@@ -87,6 +96,12 @@ class LinkInfo:
     netfilter: bool
     flags: int
     vxlan: Vxlan | None
+    segment: int
+
+    @property
+    def big_tcp(self) -> bool:
+        """Whether TCP may hand on larger pieces than every device takes."""
+        return self.segment > ORDINARY
 
     @property
     def arp(self) -> bool:
@@ -108,6 +123,14 @@ def link(nl: Netlink, which: int | str) -> LinkInfo | None:
         )
     except Gone:
         return None
+
+
+def name_of(index: int) -> str:
+    """What the interface is called that has this number in the caller's namespace now; empty if none has."""
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return ""
 
 
 def parse_link(data: bytes) -> LinkInfo:
@@ -161,6 +184,7 @@ def parse_link(data: bytes) -> LinkInfo:
         bridge.get(_BR_CALL_IPTABLES) == bridge.get(_BR_CALL_IP6TABLES) == b"\1",
         flags,
         vxlan,
+        _number(get(_GSO_IPV4_MAX)),
     )
 
 
@@ -298,8 +322,11 @@ def set_link(
     name: str | None = None,
     netns_fd: int | None = None,
     link_local: bool | None = None,
+    segment: int = 0,
 ) -> Message:
     """Change what is given. ``master=0``: off its bridge; ``link_local=False``: IPv6 makes no address by itself.
+
+    ``segment``: bytes of the largest piece that TCP over IPv4 hands on at once.
 
     To give it another name its index must be known: a message has room for one name.
     """
@@ -316,6 +343,7 @@ def set_link(
             attr(_IFALIAS, alias.encode()) if alias is not None else b"",
             u32(_NET_NS_FD, netns_fd) if netns_fd is not None else b"",
             _addr_gen(link_local) if link_local is not None else b"",
+            u32(_GSO_IPV4_MAX, segment) if segment else b"",
         )
     )
     return Message(_NEW, 0, body, f"change {named(which)}")

@@ -29,6 +29,11 @@ class NeighbourInfo:
     flags: int
     master: int
 
+    @property
+    def remote(self) -> bool:
+        """Whether it is the forwarding entry of a tunnel: a MAC behind another host."""
+        return self.family == 0 and self.address is not None
+
 
 def neighbours(nl: Netlink, family: int = 0) -> list[NeighbourInfo]:
     """Every neighbour of a family or both."""

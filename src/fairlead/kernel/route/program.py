@@ -58,6 +58,20 @@ def del_program(index: int, place: int, priority: int = FIRST) -> Message:
     return Message(_DEL_FILTER, 0, body, f"detach the program of {named(index)}")
 
 
+def is_vacant(nl: Netlink, index: int) -> bool:
+    """Whether nobody's filter or program stands at an interface, whatever it sees."""
+    requests = [
+        Message(_GET_FILTER, 0, _header.pack(0, index, 0, place, 0), f"list the filters of {named(index)}")
+        for place in (RECEIVED, SENT)
+    ]
+    return not any(list(nl.dump(one)) for one in requests)
+
+
+def parse_place(data: bytes) -> tuple[int, str]:
+    """The interface that a message about a program, or a place for some, is of; and the kind, such as ``bpf`` or ``clsact``."""
+    return _header.unpack_from(data)[1], string(parse(data, 20).get(_KIND, b""))
+
+
 def programs(nl: Netlink, index: int, priority: int = FIRST) -> list[AttachedInfo]:
     """The programs that ``new_program`` put at an interface with this priority."""
     found = []

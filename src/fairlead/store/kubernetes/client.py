@@ -122,7 +122,8 @@ class Client:
                     f"{self.access.server}/api/v1/namespaces/{pod[0]}/pods/{pod[1]}/exec",
                     params=words,
                     protocols=("v5.channel.k8s.io", "v4.channel.k8s.io"),
-                    headers={"Authorization": f"Bearer {token}"} if token else {},
+                    # Who asks for JSON here, as everywhere else, is told 406.
+                    headers={"Accept": "*/*", **({"Authorization": f"Bearer {token}"} if token else {})},
                     ssl=self._trust.context(self._credentials.proof) if self._trust else True,
                     server_hostname=self.access.server_name or None,
                     max_msg_size=0,
