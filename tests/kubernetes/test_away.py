@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from msgspec.structs import replace
 
+from fairlead.api.schema import Asked, Elsewhere, Explaining
 from fairlead.cli import main
 from fairlead.model.endpoint import Endpoint
 from tests.fake_agent import FakeAgent, network
@@ -111,6 +113,21 @@ def test_what_any_agent_knows_is_asked_of_one_that_is_ready(config: str, capsys:
 def test_one_connection_after_another(agents: dict[str, FakeAgent], config: str) -> None:
     assert say(config, "policy", "explain", "web", "db") == 0
     assert agents["node-b"].questions
+
+
+def test_the_kernels_of_two_nodes_are_asked(
+    agents: dict[str, FakeAgent], config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    query = {"from": "10.1.0.2", "to": "10.1.1.2", "protocol": "tcp", "port": "80"}
+    told = agents["node-b"].explained
+    agents["node-b"].explained = replace(told, elsewhere=(Elsewhere(node="node-a", direction="ingress", query=query),))
+    ends = (Asked(direction="ingress", link="flv2", allowed=True, agrees=True),)
+    steps = (Explaining(direction="ingress", text="yes", allows=True), *told.steps)
+    agents["node-a"].explained = replace(told, steps=steps, kernel=ends)
+    agents["node-b"].explained = replace(agents["node-b"].explained, steps=steps)
+    assert say(config, "--node", "node-b", "policy", "explain", "web", "db:80") == 0
+    assert agents["node-a"].questions == [query]
+    assert "ingress on flv2 of node node-a: passes" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("agents")

@@ -26,6 +26,9 @@ from .wiring import Wiring
 
 log = logging.getLogger("fairlead")
 
+_YOUNG = 10_000
+"""New objects after which those without an owner are looked for. At Python's 700 that is half of what a thousand rules cost."""
+
 _SIZED = tuple(name for name in SIZES if name != "events")  # which --flow-buffer says in KiB
 _SWITCH = 0.0005
 """Seconds for which a thread may keep others from running Python: the kernel thread's answers are waited for."""
@@ -138,6 +141,7 @@ def _claim(wanted: Settings, stack: ExitStack) -> None:
 
 async def _run(wanted: Settings) -> None:
     stop = asyncio.Event()
+    gc.set_threshold(_YOUNG)
     local = await Sqlite.open(wanted.state / "store.db")
     named = url.parse(wanted.store) if wanted.store else None
     wiring = Wiring(wanted, local, await named.open(), named.source) if named else Wiring(wanted, local)

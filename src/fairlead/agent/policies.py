@@ -1,6 +1,7 @@
 """Policies: those of every kind, namespaces and nodes, as the store has them, and the kernel that follows.
 
-The rows come from the book, which is pure. Here they get to the kernel in the order that leaves no gap::
+The rows come from the book, which is pure. Here they get to the plane, which brings them to the kernel in the order that leaves
+no gap::
 
     1  what a set of policies says, and who is who      beside what is there
     2  each endpoint's subject                          flips from the old set to the new in one write
@@ -92,7 +93,6 @@ class Policies:
         self._changes: dict[str, Rows] = {}
         self._flips: set[str] = set()
         self._unused: dict[str, Rows] = {}
-        self._refused = False
         self._one = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -338,16 +338,11 @@ class Policies:
             changes, self._changes = self._changes, {}
             flips, self._flips = self._flips, set()
             unused, self._unused = self._unused, {}
-            steps = [changes, dict(self._subjects(flips)), unused]
-            if self._refused:  # of what was refused much may be taken back by now: it is not asked for again
-                steps = [{owner: rows for step in steps for owner, rows in step.items()}]
-            self._refused = True
+            rows = {**changes, **dict(self._subjects(flips)), **unused}
             try:
                 with self._metrics.programming():
-                    for step in steps:
-                        if step:
-                            await self._node.program(step)
-                self._refused = False
+                    if rows:
+                        await self._node.program(rows)
             except BaseException:
                 self._changes, self._unused = {**changes, **self._changes}, {**unused, **self._unused}
                 self._flips |= flips

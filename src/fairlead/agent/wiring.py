@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 
+from fairlead.api import wire
 from fairlead.cni import verbs
 from fairlead.datapath import choose
 from fairlead.datapath.base import Plane
@@ -322,7 +323,7 @@ class Wiring:
 
     def _observer(self) -> Observer:
         if self.programs:
-            return ebpf_observe.Observer(self.programs)
+            return ebpf_observe.Observer(self.programs, lambda: self.node.state)
         return nftables_observe.Observer(lambda: self.node.state)
 
     def _listener(self) -> Listener | None:
@@ -372,7 +373,10 @@ class Wiring:
         await self._finish()
 
     async def _listen(self) -> None:
-        await self.server.start(self.settings.run / "agent.sock", self.settings.group)
+        paths = [self.settings.run / "agent.sock"]
+        if wire.node_sockets().is_dir():  # other nodes share it: here they can ask this one
+            paths.append(wire.node_socket(self.settings.node))
+        await self.server.start(*paths, group=self.settings.group)
 
     async def _listen_to_docker(self) -> None:
         """Where Docker looks, if it looks. That nobody can be heard there is no reason to serve nobody at all."""

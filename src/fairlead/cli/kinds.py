@@ -90,8 +90,9 @@ def parse(word: str) -> type[Object]:
 
 
 def label(thing: Object) -> str:
-    """``network/front``: how an object is called in messages and by ``-o name``."""
-    return f"{kind(thing).lower()}/{thing.name}"
+    """``network/front``, ``networkpolicy/shop/db``: how an object is called in messages and by ``-o name``."""
+    name = "/".join(filter(None, thing.key)) if thing.namespaced else thing.name
+    return f"{kind(thing).lower()}/{name}"
 
 
 def tree(thing: Object) -> dict[str, Any]:

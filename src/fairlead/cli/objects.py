@@ -91,7 +91,7 @@ def delete(
 def _deleted(thing: Object | Broken) -> str:
     """How what was removed is called, whether it could be read or not."""
     if isinstance(thing, Broken):
-        return f"{kind(kinds.parse(thing.plural)).lower()}/{thing.name}"
+        return f"{kind(kinds.parse(thing.plural)).lower()}/{'/'.join(filter(None, thing.key))}"
     return kinds.label(thing)
 
 
@@ -131,7 +131,12 @@ def show(
 
 
 def _applied(client: Client, thing: Object) -> str:
-    done = client.apply(thing)
+    try:
+        done = client.apply(thing)
+    except Unavailable:
+        raise
+    except Problem as problem:
+        raise type(problem)(str(problem), field=kinds.label(thing)) from None
     for warning in done.warnings:
         fault.warn(f"{done.kind.lower()}/{done.name}: {warning}")
     return f"{done.kind.lower()}/{done.name} {done.result}"
@@ -172,7 +177,7 @@ def _parse(path: str, text: str) -> list[Object]:
     try:
         return codec.from_yaml(text)
     except Problem as problem:
-        raise problem.under(path) from None
+        raise type(problem)(str(problem), field=path) from None
 
 
 def _texts(filenames: Iterable[str]) -> Iterable[tuple[str, str]]:

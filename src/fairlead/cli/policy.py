@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from fairlead.api.client import Client
-from fairlead.api.schema import Asked, Difference, Explained, Previewed, Proposal, RuleHits
+from fairlead.api.schema import Asked, Difference, Elsewhere, Explained, Previewed, Proposal, RuleHits
 from fairlead.model import codec
 from fairlead.model.address import Address
 from fairlead.model.errors import Failed, Invalid, Missing
 
-from . import fault, objects, options
+from . import fault, kernels, objects, options
 from .container import record
 from .flows import line as flow_line
 from .out import Column, Format, Listing, age, clean, json_of, write
@@ -52,10 +52,11 @@ def explain(
     """Say whether one may open a connection to another, and which policies and rules decide; without a port, at which it may.
 
     It asks what the agent wrote to the kernel, for both ends: egress of the one, ingress of the other. Then it asks the
-    kernel's own programs the same; if these say otherwise, that is an error.
+    kernel's own programs the same; if these say otherwise, that is an error. The kernel of another node is asked too where
+    its agent can be reached: in a lab, and from afar.
     """
     words = _words(source, target)
-    told = Client().explain(**{**words, "from": _known(words["from"]), "to": _known(words["to"])})
+    told = kernels.complete(Client().explain(**{**words, "from": _known(words["from"]), "to": _known(words["to"])}))
     if output is Format.TABLE:
         for line in lines(told, colour=fault.coloured(sys.stdout)):
             write(line)
@@ -143,7 +144,7 @@ def hits(
 
 
 def _rule(one: RuleHits) -> str:
-    return f"{one.direction}[{one.index}]" + (f" {one.name}" if one.name else "") if one.policy else ""
+    return f"{one.direction}[{one.index}]" + (f' "{one.name}"' if one.name else "") if one.policy else ""
 
 
 _HITS: Listing[RuleHits] = Listing(
@@ -187,13 +188,22 @@ def _backends(told: Explained, *, colour: bool) -> list[str]:
 
 def _kernel(told: Explained) -> list[str]:
     """What the programs in the kernel say of each end."""
-    said = [f"  {_MARK[one.allowed]} {one.direction} on {one.link}: {_said(one)}" for one in told.kernel]
+    said = [f"  {_MARK[one.allowed]} {one.direction} on {_where(one)}: {_said(one)}" for one in told.kernel]
+    said += [f"  {_MARK[None]} {one.direction} on node {clean(one.node)}: not asked{_why(one)}" for one in told.elsewhere]
     return ["kernel", *said] if said else []
 
 
+def _where(one: Asked) -> str:
+    return f"{one.link} of node {clean(one.node)}" if one.node else one.link
+
+
+def _why(one: Elsewhere) -> str:
+    return (f", {clean(one.why)}" if one.why else "") + f"; run there: {clean(kernels.again(one))}"
+
+
 def _said(one: Asked) -> str:
-    by = f"by {one.rule}" if one.rule else ""
-    words = f"passes {by}".rstrip() if one.allowed else f"{one.reason} {by}".rstrip()
+    by = f" by {one.rule}" if one.rule else ""
+    words = f"passes{by}" if one.allowed else f"denied{by}" if by else one.reason
     return words if one.agrees else f"{words}, against the above"
 
 

@@ -95,10 +95,18 @@ def decode(data: bytes | str, to: type[T], *, field: str = "") -> T:
     try:
         found: T = decoder.decode(data)
     except msgspec.ValidationError as problem:
-        raise refusal(problem, field, to) from None
+        raise refusal(problem, field, to, _loose(data)) from None
     except (msgspec.DecodeError, UnicodeError, RecursionError) as problem:
         raise Invalid(f"not JSON: {str(problem).removeprefix('JSON is malformed: ')}", field=field) from None
     return found
+
+
+def _loose(data: bytes | str) -> Any:
+    """Any JSON as plain dicts and lists; None if what comes after the first mistake is no JSON."""
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
 
 
 def from_tree(tree: object, to: type[T], *, field: str = "") -> T:
@@ -107,7 +115,7 @@ def from_tree(tree: object, to: type[T], *, field: str = "") -> T:
     try:
         return msgspec.convert(tree, to, dec_hook=_dec)
     except msgspec.ValidationError as problem:
-        raise refusal(problem, field, to) from None
+        raise refusal(problem, field, to, tree) from None
 
 
 def to_tree(value: object) -> Any:
