@@ -87,7 +87,7 @@ class Blocks:
         changed: set[str] = set()
         for node, cidrs in given.items():
             before = self._allotted.pop(node, ())
-            made = tuple(_allotted(network, node, one) for one in cidrs if _has(network, one))
+            made = tuple(_block(network, node, one) for one in cidrs if _has(network, one))
             if made:
                 self._allotted[node] = made
             for block, gone in (*((one, True) for one in before if one not in made), *((one, False) for one in made)):
@@ -212,7 +212,7 @@ class Blocks:
         for network in self._networks.values():
             held = {pool.cidr for pool in self._pools(network) if pool.holders}
             for block in self._own(network.name):
-                if _single(block) and block.spec.cidr not in held:
+                if block.single and block.spec.cidr not in held:
                     self._later(self._release(block))
 
     async def tidy(self) -> None:
@@ -353,7 +353,7 @@ class Blocks:
         for cidr, block in mine.items():
             if cidr in used or cidr in self._leaving:
                 continue
-            if cidr.family in kept or _single(block) or cidr not in pools:  # of a subnet that the network has no more
+            if cidr.family in kept or block.single or cidr not in pools:  # of a subnet that the network has no more
                 yield block.name
             kept.add(cidr.family)
         for address, name in self._loans.borrowed(network.name).items():
@@ -418,8 +418,7 @@ class Blocks:
             cidr = blocks.choose(subnets, self._taken(), self._me, wish)
             if cidr is None:
                 return False
-            spec = BlockSpec(network=Name(network.name), cidr=cidr, node=self._me)
-            if await self._deeds.claim(Block(metadata=Meta(name=block_name(cidr)), spec=spec)):
+            if await self._deeds.claim(_block(network, self._me, cidr)):
                 log.info("network %s: took %s", network.name, cidr)
                 return True
             if wish is not None:
@@ -479,13 +478,8 @@ def _has(network: Network, cidr: Prefix) -> bool:
     return any(one.cidr.overlaps(cidr) and one.cidr.length <= cidr.length for one in network.spec.subnets)
 
 
-def _allotted(network: Network, node: str, cidr: Prefix) -> Block:
-    spec = BlockSpec(network=Name(network.name), cidr=cidr, node=node)
-    return Block(metadata=Meta(name=block_name(cidr)), spec=spec)
-
-
-def _single(block: Block) -> bool:
-    return block.spec.cidr.length == (32 if block.spec.cidr.family == 4 else 128)
+def _block(network: Network, node: str, cidr: Prefix) -> Block:
+    return Block(metadata=Meta(name=block_name(cidr)), spec=BlockSpec(network=Name(network.name), cidr=cidr, node=node))
 
 
 def _lost(before: Block | None, now: Block | None, me: str) -> Iterator[Prefix]:
