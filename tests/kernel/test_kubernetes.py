@@ -181,6 +181,10 @@ def test_containers_that_are_no_pods(cluster: Cluster, containers: Containers) -
     one.detach(here)
     api.back()
     eventually(lambda: told(api) == {"later", "there"}, deadline=60, what="what happened meanwhile is told")
+    one.kill()
+    later.remove()
+    one.start()
+    eventually(lambda: told(api) == {"there"}, deadline=20, what="and what ended while no agent was there")
 
 
 def underlay(api: Api, node: str) -> str:

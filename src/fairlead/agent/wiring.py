@@ -399,6 +399,7 @@ class Wiring:
         self.agent.loaded = True
         fault.point("start.endpoints")
         elsewhere = all_of(Endpoint.plural) if self.clustered else []
+        self.publish.load(elsewhere)
         elsewhere += self.pods.load(all_of(Pod.plural)) if self.pods else []
         self.cluster.adopt(all_of(Machine.plural), elsewhere)
         if self.orchestrated:
