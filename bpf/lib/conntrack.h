@@ -44,6 +44,7 @@ struct opening {
 	__u64 rule;
 	struct connection *closed;	/* in whose place it begins, if in any */
 	bool by_sender;
+	bool wait;		/* it is told of later */
 };
 
 static __always_inline struct tuple tuple_of(const struct packet *packet)
@@ -135,14 +136,17 @@ static __always_inline bool conntrack_open(const struct packet *packet, const st
 {
 	struct connection fresh = connection_of(packet, end, opening->by_sender);
 
-	fresh.rule = opening->rule;
-	if (fresh.outgoing)
+	if (fresh.outgoing) {
 		fresh.decided[SIDE_OPENER] = opening->stamp;
-	else
+		fresh.egress_rule = opening->rule;
+	} else {
 		fresh.decided[SIDE_RESPONDER] = opening->stamp;
+		fresh.ingress_rule = opening->rule;
+	}
 	if (opening->closed ? !conntrack_reuse(opening->closed, &fresh) : !conntrack_add(tuple, &fresh))
 		return false;
-	flow_tell(EVENT_NEW, tuple, &fresh);
+	if (!opening->wait)
+		flow_tell(EVENT_NEW, tuple, &fresh);
 	return true;
 }
 

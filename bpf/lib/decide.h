@@ -86,6 +86,8 @@ static __always_inline enum onward decide(const struct packet *packet, enum pars
 	if (packet->direction == FROM_POD && decide_is_plain(packet, &decision->end, connection))
 		onward = ONWARD_REMOTE;
 	settled = there && connection && !policy_anew(connection, packet) && policy_decided(connection, packet, &other, &moment);
+	if (there && !settled)
+		decision->end.telling = TELL_LATER;
 	if (policy_at(packet, &moment, connection, decision, settled ? there : 0) != REASON_NONE)
 		return ONWARD_HOST;
 	if (!there)
@@ -94,6 +96,7 @@ static __always_inline enum onward decide(const struct packet *packet, enum pars
 		return ONWARD_LOCAL;
 	if (!connection || connection->state == STATE_CLOSED)	/* there may be one in its place by now */
 		connection = bpf_map_lookup_elem(&connections, &moment.tuple);
+	other.telling = decision->end.telling == TELL_OF_OTHER ? TELL_OF_OTHER : TELL_AT_ONCE;
 	decision->end = other;
 	policy_at(packet, &moment, connection, decision, 0);
 	return ONWARD_LOCAL;

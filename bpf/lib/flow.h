@@ -40,7 +40,6 @@ static __always_inline void flow_tell(enum event_kind kind, const struct tuple *
 	event->direction = 0;
 	event->zero[0] = 0;
 	event->zero[1] = 0;
-	event->rule = connection->rule;
 	bpf_ringbuf_submit(event, 0);
 }
 

@@ -34,13 +34,20 @@ struct packet {
 	__u8 zero[6];
 };
 
+/* When a connection that begins is told of: where the packet is seen at both ends of it, when both have decided. */
+enum telling {
+	TELL_AT_ONCE,
+	TELL_LATER,		/* at the other end, which decides next */
+	TELL_OF_OTHER,		/* it has begun at the other end, and is told of here */
+};
+
 /* One end of a connection as a packet passes it: the link of an endpoint, from or to its container. */
 struct end {
 	__u32 ifindex;		/* 0: no link of this node */
 	__u8 direction;		/* enum direction */
 	bool ours;		/* this node itself made the packet */
 	bool remote;		/* it is as another node sent it */
-	__u8 zero;
+	__u8 telling;		/* enum telling */
 };
 
 /* Large sends travel as one packet and are cut at the very end: count what will be on the wire. */

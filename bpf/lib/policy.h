@@ -205,9 +205,10 @@ static __always_inline struct verdict policy_untracked(const struct end *end, en
 }
 
 /* The packet belongs to no connection that is known, or begins one in place of one that is closed. */
-static __always_inline struct verdict policy_begin(const struct packet *packet, const struct end *end, const struct moment *moment,
-						   struct connection *closed)
+static __always_inline struct verdict policy_begin(const struct packet *packet, struct decision *decision,
+						   const struct moment *moment, struct connection *closed)
 {
+	const struct end *end = &decision->end;
 	struct endpoint *endpoint = policy_endpoint(end);
 	bool begins = !packet->related && !packet->later_fragment && !(packet->tcp_flags & (TCP_FIN | TCP_RST));
 	bool exempt = policy_exempt(end, &moment->config);
@@ -228,9 +229,22 @@ static __always_inline struct verdict policy_begin(const struct packet *packet, 
 	if (exempt && packet->protocol == IPPROTO_TCP && !is_syn(packet))
 		opening.stamp = 0;
 	opening.rule = verdict.rule;
-	if (begins && conntrack_open(packet, end, &moment->tuple, &opening) && verdict.rule)
-		hits_add(verdict.rule, 1, 0);
+	opening.wait = end->telling == TELL_LATER;
+	if (begins && conntrack_open(packet, end, &moment->tuple, &opening)) {
+		if (opening.wait)
+			decision->end.telling = TELL_OF_OTHER;
+		if (verdict.rule)
+			hits_add(verdict.rule, 1, 0);
+	}
 	return verdict;
+}
+
+/* The connection that has begun at the other end is told of, if it was left to this one. */
+static __always_inline void policy_tell(struct decision *decision, const struct connection *connection, const struct moment *moment)
+{
+	if (decision->end.telling == TELL_OF_OTHER)
+		flow_tell(EVENT_NEW, &moment->tuple, connection);
+	decision->end.telling = TELL_AT_ONCE;
 }
 
 /* Cut what was allowed once. It stays known as long as its parties try: nobody shall take what comes for a new one. */
@@ -252,8 +266,9 @@ static __always_inline enum side side_of(const struct end *end, enum way way)
 
 /* The side of this link has not decided on the connection, or policies have changed since. */
 static __always_inline struct verdict policy_again(struct connection *connection, const struct packet *packet,
-						   const struct end *end, const struct moment *moment)
+						   struct decision *decision, const struct moment *moment)
 {
+	const struct end *end = &decision->end;
 	enum way way = way_of(connection, packet);
 	enum side side = side_of(end, way);
 	bool opener_sends = way == WAY_FORTH;
@@ -278,6 +293,7 @@ static __always_inline struct verdict policy_again(struct connection *connection
 	}
 	verdict = policy_judge(packet, end, endpoint, judged, opener_sends);
 	if (verdict.reason != REASON_NONE) {
+		policy_tell(decision, connection, moment);
 		if (!contrary)
 			policy_cut(connection, packet, side, moment);
 		return verdict;
@@ -287,11 +303,12 @@ static __always_inline struct verdict policy_again(struct connection *connection
 	connection->denied[side & 1] = 0;
 	if (packet->protocol != IPPROTO_TCP && !connection->denied[!side])
 		__sync_val_compare_and_swap(&connection->state, STATE_CLOSED, STATE_OPENING);
-	if (verdict.rule) {
-		if (!connection->decided[side & 1])
-			hits_add(verdict.rule, 1, 0);
-		connection->rule = verdict.rule;
-	}
+	if (verdict.rule && !connection->decided[side & 1])
+		hits_add(verdict.rule, 1, 0);
+	if (judged == SIDE_OPENER)
+		connection->egress_rule = verdict.rule;
+	else
+		connection->ingress_rule = verdict.rule;
 	connection->decided[side & 1] = stamp;
 	return verdict;
 }
@@ -331,12 +348,13 @@ __noinline int policy_at(const struct packet *packet, const struct moment *momen
 	if (!packet || !moment || !decision)
 		return REASON_NO_RULING;
 	if (!connection || policy_anew(connection, packet)) {
-		decision->verdict = policy_begin(packet, &decision->end, moment, connection);
+		decision->verdict = policy_begin(packet, decision, moment, connection);
 		return decision->verdict.reason;
 	}
 	decision->verdict = (struct verdict){ .reason = REASON_NONE };
 	if (!policy_decided(connection, packet, &decision->end, moment) && !is_to_itself(packet))
-		decision->verdict = policy_again(connection, packet, &decision->end, moment);
+		decision->verdict = policy_again(connection, packet, decision, moment);
+	policy_tell(decision, connection, moment);
 	if (decision->verdict.reason == REASON_NONE)
 		conntrack_count(connection, packet, &decision->end, other, &moment->tuple, moment->now);
 	return decision->verdict.reason;

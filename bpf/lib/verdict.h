@@ -97,7 +97,10 @@ static __always_inline void drop_tell(const struct packet *packet, const struct 
 	event->kind = EVENT_DROP;
 	event->reason = verdict->reason;
 	event->direction = end->direction;
-	event->rule = verdict->rule;
+	if (end->direction == FROM_POD)
+		event->connection.egress_rule = verdict->rule;
+	else
+		event->connection.ingress_rule = verdict->rule;
 	bpf_ringbuf_submit(event, 0);
 }
 

@@ -13,8 +13,8 @@ enum event_kind {
 };
 
 /*
- * Of EVENT_DROP the connection is what would have been: its opener is who sent the packet, forth is that packet alone. With
- * REASON_POLICY and rule 0 no rule allows it: the endpoint is isolated.
+ * Of EVENT_DROP the connection is what would have been: its opener is who sent the packet, forth is that packet alone, and the rule of
+ * the end where it was dropped is that which dropped it. With REASON_POLICY and rule 0 no rule allows it: the endpoint is isolated.
  */
 struct event {
 	struct tuple tuple;
@@ -23,7 +23,6 @@ struct event {
 	__u8 reason;		/* of EVENT_DROP: enum reason */
 	__u8 direction;		/* of EVENT_DROP: enum direction, the hook */
 	__u8 zero[2];
-	__u64 rule;		/* by which it was allowed or dropped; 0: none */
 };
 
 #endif

@@ -16,7 +16,7 @@ from fairlead.datapath.ebpf.observe import Observer
 from fairlead.datapath.ebpf.programs import Programs
 from fairlead.datapath.ebpf.tables import Tables
 from fairlead.datapath.seen import RECORD, Kind, Seen
-from fairlead.desired.state import Guard, Row, Subject
+from fairlead.desired.state import Guard, NodeState, Row, Subject
 from fairlead.kernel import netns, route
 from fairlead.kernel.netlink import Netlink
 from fairlead.model.address import InterfaceName, Mac
@@ -30,7 +30,8 @@ class Kernel:
 
     def __init__(self, run_dir: Path, sizes: dict[str, int], interfaces: tuple[int, int]) -> None:
         self.loaded = Programs(run_dir, sizes)
-        self.observer = Observer(self.loaded)
+        self._state = NodeState()
+        self.observer = Observer(self.loaded, lambda: self._state)
         self.one, self.other = interfaces
         self.links = dict(zip(LINKS, interfaces, strict=True))
         self.tables = Tables(self.loaded.maps)
@@ -40,6 +41,7 @@ class Kernel:
     def put(self, *rows: Row) -> None:
         """Write what rows say."""
         self.tables.put(entries(rows, self.links))
+        self._state = self._state.replace_all({row.host: (row,) for row in rows if isinstance(row, Subject)})
 
     def change(self, add: Iterable[Row], remove: Iterable[Row] = ()) -> None:
         """Write what rows say, and forget what others said."""

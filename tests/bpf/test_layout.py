@@ -32,14 +32,15 @@ WHERE = {
     "outgoing": "connection.outgoing",
     "midway": "connection.midway",
     "denied": "connection.denied[1]",
+    "ingress_rule": "connection.ingress_rule",
+    "egress_rule": "connection.egress_rule",
     "kind": "kind",
     "reason": "reason",
     "direction": "direction",
-    "rule": "rule",
 }
 """Each field of ``Seen`` by its name in C."""
-UNREAD = {"connection.rule", "connection.denied[0]", "connection.as_is", *(f"connection.decided[{at}]" for at in (0, 1))}
-"""What an event repeats, and what only the programs need."""
+UNREAD = {"connection.denied[0]", "connection.as_is", *(f"connection.decided[{at}]" for at in (0, 1))}
+"""What only the programs need."""
 
 
 def python_fields() -> dict[str, tuple[int, int]]:
@@ -136,7 +137,25 @@ def test_an_entry_of_connections() -> None:
     tuple_size = 40
     assert layout.ENTRY.size == tuple_size + max(at + size for at, size in compiled.values())
     content = bytearray(layout.ENTRY.size)
-    struct.pack_into("=Q", content, tuple_size + compiled["rule"][0], 7)
+    struct.pack_into("=Q", content, tuple_size + compiled["ingress_rule"][0], 7)
+    struct.pack_into("=Q", content, tuple_size + compiled["egress_rule"][0], 8)
     content[tuple_size + compiled["denied[1]"][0]] = 1
-    assert layout.seen(bytes(content), 3)[0].rule == 7
+    assert layout.seen(bytes(content), 3)[0][19:21] == (7, 8)
     assert layout.seen(bytes(content), 3)[1]
+
+
+def test_where_columns_lie() -> None:
+    compiled = {path: at for path, at, _ in Btf(OBJECTS / "from_pod.bpf.o").fields("event")}
+    header = seen.RECORD.size - layout.EVENT.size
+    places = {
+        "tuple.protocol": seen.PROTOCOL_AT,
+        "connection.first": seen.FIRST_AT,
+        "connection.opener_is_high": seen.HIGH_OPENS_AT,
+        "connection.denied[1]": seen.DENIED_AT,
+        "connection.ingress_rule": seen.INGRESS_AT,
+        "connection.decided[1]": seen.ANSWERED_AT,
+        "connection.egress_rule": seen.EGRESS_AT,
+        "kind": seen.KIND_AT,
+        "reason": seen.REASON_AT,
+    }
+    assert places == {path: compiled[path] + header for path in places}

@@ -81,7 +81,7 @@ def test_ingress_isolation(kernel: Kernel, family: int) -> None:
     assert kernel.passes(tcp(client, server, SYN), hook="to_pod")
     assert kernel.passes(tcp(server, client, SYN | ACK)), "an answer"
     assert kernel.passes(tcp(client, server, PSH | ACK), hook="to_pod")
-    assert {one.rule for one in kernel.table()} == {0, RULE}
+    assert {(one.egress_rule, one.ingress_rule) for one in kernel.table()} == {(0, 0), (0, RULE)}
 
 
 @each_family
@@ -333,10 +333,11 @@ def test_drops_are_told_once_a_second_and_counted_always(kernel: Kernel, family:
     assert not kernel.passes(tcp(client, server, SYN), hook="to_pod")
     first, *_, other = found = kernel.events()
     assert len(found) <= 3, "five within a second, or two where the machine was slow"
-    assert (first.kind, first.reason, first.rule, first.direction) == (Kind.DROP, Reason.POLICY, DENIES, Direction.TO_POD)
+    assert (first.kind, first.reason, first.direction) == (Kind.DROP, Reason.POLICY, Direction.TO_POD)
+    assert (first.egress_rule, first.ingress_rule) == (0, DENIES)
     assert (first.source, first.destination, first.destination_port) == (client.mapped, server.mapped, 80)
     assert (first.ifindex, first.outgoing, first.forth_packets) == (kernel.one, 0, 1)
-    assert (other.protocol, other.rule) == (6, 0), "nothing allows it"
+    assert (other.protocol, other.egress_rule, other.ingress_rule) == (6, 0, 0), "nothing allows it"
     assert kernel.observer.dropped()[Reason.POLICY] == 6
 
 

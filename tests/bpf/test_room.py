@@ -118,7 +118,7 @@ def test_a_table_of_another_size_takes_over_the_connections(kernel: Kernel, make
     other = make(connections=size)
     assert other.loaded.maps["connections"].info.max_entries == size
     assert other.only().state == State.ESTABLISHED
-    assert other.only().rule == RULE
+    assert other.only().egress_rule == RULE
     isolate(other, ingress=INGRESS, egress=INGRESS)
     assert other.passes(tcp(B[4], A[4], ACK), hook="to_pod")
     list(other.observer.sweep())

@@ -15,7 +15,7 @@ from fairlead.desired.state import Guard, Local, Subject
 from fairlead.model.address import Address, Mac
 from tests.bpf.conftest import LINKS, NEXT, REDIRECT, SHOT, Kernel
 from tests.bpf.packets import ACK, FIN, PSH, RST, SYN, Side, echo, fragments, sctp, tcp, udp, unreachable
-from tests.bpf.test_policies import EGRESS, INGRESS, each_family, friend, only_friends
+from tests.bpf.test_policies import EGRESS, INGRESS, RULE, each_family, friend, only_friends
 from tests.bpf.test_policies import A as ONE
 from tests.bpf.test_policies import B as OTHER
 
@@ -67,7 +67,8 @@ class Street:
         return said == NEXT and self.hook("to_pod", frame, 1 - sender) == NEXT
 
     def isolate(self, at: int, ingress: int, egress: int) -> None:
-        self.kernel.put(Subject(host=LINKS[at], ingress=ingress, egress=egress))
+        addresses = tuple(Address(one.address) for one in SIDES[at].values())
+        self.kernel.put(Subject(host=LINKS[at], ingress=ingress, egress=egress, addresses=addresses))
 
     def befriend(self, at: int, family: int, *, friends: bool) -> None:
         row = (friend(SIDES[at][family]),)
@@ -198,6 +199,19 @@ def test_a_conversation(streets: tuple[Street, Street], family: int, isolated: t
     same(streets, before + [Step(what, who, family, 40000) for what, who in CONVERSATION])
     assert streets[0].shorts == 0
     assert streets[1].shorts == len(CONVERSATION), "every packet of it"
+
+
+@each_family
+@pytest.mark.parametrize("packet", ["syn", "udp"])
+def test_a_connection_that_begins_is_told_of_with_the_rules_of_both_ends(
+    streets: tuple[Street, Street], family: int, packet: str
+) -> None:
+    same(streets, [Step("isolate both", who, family, 0) for who in (0, 1)])
+    for street in streets:
+        assert happen(street, Step(packet, 0, family, 40000))
+        (new,) = street.kernel.events()
+        assert (new.kind, new.egress_rule, new.ingress_rule) == (Kind.NEW, RULE, RULE)
+    assert [street.shorts for street in streets] == [0, int(packet == "syn")]
 
 
 @each_family

@@ -39,6 +39,15 @@ def test_traffic_goes_on_while_the_agent_is_dead_and_through_its_restart(
     assert agent.client.status().repairs == 0
 
 
+def test_what_is_made_for_the_first_time_is_no_repair(agent: Agent, node: Node) -> None:
+    assert agent.client.status().repairs == 0
+    agent.stop()
+    node.run("nft", "flush", "ruleset")
+    agent.start()
+    assert agent.client.status().repairs > 0
+    assert not agent.drift()
+
+
 def test_what_changed_while_the_agent_was_away_is_put_right(agent: Agent, node: Node, containers: Containers) -> None:
     one, two = _network(agent, containers)
     gone = containers.new("gone")

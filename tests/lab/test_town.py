@@ -49,8 +49,12 @@ spec: {podSelector: {matchLabels: {node: node2}}, ingress: [{from: [{podSelector
         assert one.misses(other)
         assert beside.reaches(other)
         dropped = town.fairlead("node2", "flows", "--verdict", "dropped", "--from", one.name, "--to", other.name)
-        assert "DROPPED (denied by policy) (default deny)" in dropped
-        assert "kernel" in town.fairlead("node2", "policy", "explain", one.name, f"{other.name}:80")
+        assert "DROPPED (denied by policy) (ingress default deny)" in dropped
+        explained = town.fairlead("node2", "policy", "explain", one.name, f"{other.name}:80")
+        said = explained.partition("kernel\n")[2].splitlines()
+        assert [line.split()[:3] for line in said[:2]] == [["✓", "egress", "on"], ["✗", "ingress", "on"]]
+        assert said[0].endswith("of node node1: passes")
+        assert said[1].endswith(": denied by policy")
     finally:
         town.fairlead("node2", "delete", "netpol", "beside")
     assert one.reaches(other)

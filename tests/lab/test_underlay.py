@@ -89,7 +89,9 @@ class TestTopologyFile:
         assert client.misses(web)
         assert web.reaches(far)
         assert client.reaches(far)
-        assert "DROPPED (denied by policy) (default deny)" in town.fairlead("a", "flows", "--from", "far", "--to", "web")
+        assert "DROPPED (denied by policy) (ingress default deny)" in town.fairlead(
+            "a", "flows", "--from", "far", "--to", "web"
+        )
 
     def test_a_partition_over_two_routers(self, town: Town) -> None:
         client, far = town.pod("client"), town.pod("far")

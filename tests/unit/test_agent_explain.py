@@ -96,6 +96,18 @@ def test_of_containers_of_other_nodes_it_is_told_what_these_enforce() -> None:
         ask(None, from_="both", to="web")
 
 
+def test_the_kernel_of_another_node_is_named_and_how_it_is_asked() -> None:
+    kernel = Kernel(allowed=True)
+    told = ask(kernel, DENY, from_="web", to="afar", port="80")
+    assert [(one.sends, one.destination) for one in kernel.asked] == [(True, "10.0.1.1")]
+    (there,) = told.elsewhere
+    assert (there.node, there.direction) == ("n2", "ingress")
+    assert there.query == {"from": "10.0.0.1", "to": "10.0.1.1", "protocol": "tcp", "port": "80"}
+    assert ask(None, from_="afar", to="web", protocol="icmp").elsewhere[0].query["protocol"] == "icmp"
+    assert ask(None, from_="afar", to="web").elsewhere == ()
+    assert ask(None, from_="db", to="web", port="80").elsewhere == ()
+
+
 def test_a_kernel_that_says_otherwise_does_not_agree() -> None:
     told = ask(Kernel(allowed=True), DENY, from_="twin", to="web", port="80")
     assert [(one.direction, one.allowed, one.agrees) for one in told.kernel] == [

@@ -162,7 +162,7 @@ metadata: {name: two}
         path.write_text(self.YAML + "---\nkind: Network\napiVersion: fairlead.dev/v1\nmetadata: {name: x}\nspec: {mtu: big}\n")
         said = fairlead("apply", "-f", str(path))
         assert (said.status, said.out) == (1, "")
-        assert said.err.startswith(f"Error: {path}.document 3")
+        assert said.err.startswith(f"Error: {path}: document 3.spec.mtu: expected a whole number")
         assert "mtu" in said.err
         assert sorted(agent.networks) == ["back", "default", "front"]
 
@@ -170,7 +170,7 @@ metadata: {name: two}
         agent.refuse["apply one"] = errors.Conflict("10.41.0.0/24 overlaps network front", field="spec.subnets[0].cidr")
         said = fairlead("apply", "-f", "-", stdin=self.YAML)
         assert (said.status, said.out) == (1, "network/two created\n")
-        assert said.err.startswith("Error: spec.subnets[0].cidr: 10.41.0.0/24 overlaps network front\n")
+        assert said.err.startswith("Error: network/one: spec.subnets[0].cidr: 10.41.0.0/24 overlaps network front\n")
 
     @pytest.mark.usefixtures("agent")
     @pytest.mark.parametrize(

@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from fairlead.api.schema import Asked, Difference, Explained, Explaining, Flow, Peer, Previewed, RuleHits
+from fairlead.api import wire
+from fairlead.api.schema import Asked, Difference, Elsewhere, Explained, Explaining, Flow, Peer, Previewed, RuleHits
 from fairlead.cli.out import age
 from tests.fake_agent import FakeAgent
 from tests.unit.conftest import Run
@@ -58,6 +60,54 @@ def test_an_answer_that_the_kernel_contradicts_fails(fairlead: Run, agent: FakeA
         "  ✗ egress on flv1: denied by policy, against the above",
         "✓ web to db, tcp port 80: allowed",
     ]
+
+
+def _far(*, answers: bool) -> Explained:
+    """As the one node tells of an end on the other, and as the other tells of its own."""
+    query = {"from": "10.0.0.1", "to": "fd00::2", "protocol": "tcp", "port": "80"}
+    return Explained(
+        allowed=True,
+        steps=(
+            Explaining(direction="egress", text="not isolated", allows=True),
+            Explaining(direction="ingress", text="rule 0 matches", allows=True),
+            Explaining(text="web to db, tcp port 80: allowed", allows=True),
+        ),
+        kernel=(
+            Asked(direction="ingress" if answers else "egress", link="flv2" if answers else "flv1", allowed=True, agrees=True),
+        ),
+        elsewhere=() if answers else (Elsewhere(node="n2", direction="ingress", query=query),),
+    )
+
+
+def test_a_kernel_that_cannot_be_asked_is_said_to_be(fairlead: Run, agent: FakeAgent) -> None:
+    agent.explained = _far(answers=False)
+    said = fairlead("policy", "explain", "web", "db:80")
+    assert said.status == 0
+    assert said.out.splitlines()[-4:-1] == [
+        "kernel",
+        "  ✓ egress on flv1: passes",
+        "  · ingress on node n2: not asked; run there: fairlead policy explain 10.0.0.1 [fd00::2]:80/tcp",
+    ]
+
+
+def test_the_kernel_of_another_node_is_asked_where_its_agent_is_reached(fairlead: Run, agent: FakeAgent) -> None:
+    agent.explained = _far(answers=False)
+    with FakeAgent(wire.node_socket("n2")) as other:
+        other.explained = _far(answers=True)
+        said = fairlead("policy", "explain", "web", "db:80")
+        assert other.questions == [{"from": "10.0.0.1", "to": "fd00::2", "protocol": "tcp", "port": "80"}]
+        assert said.out.splitlines()[-4:-1] == [
+            "kernel",
+            "  ✓ egress on flv1: passes",
+            "  ✓ ingress on flv2 of node n2: passes",
+        ]
+        denies = Asked(direction="ingress", link="flv2", allowed=False, reason="denied by policy", agrees=True)
+        other.explained = replace(other.explained, kernel=(denies,))
+        said = fairlead("policy", "explain", "web", "db:80")
+        assert said.status == 1, "its policies are others than ours"
+        assert "ingress on flv2 of node n2: denied by policy, against the above" in said.out
+    wire.node_socket("n2").touch()
+    assert "not asked, its agent does not answer; run there: fairlead" in fairlead("policy", "explain", "web", "db:80").out
 
 
 POLICY = "{kind: NetworkPolicy, metadata: {name: db, namespace: shop}, spec: {podSelector: {}}}"
@@ -116,7 +166,7 @@ def test_hits_are_listed_with_the_rules_that_never_were(fairlead: Run, agent: Fa
     rows = [line.split("  ") for line in fairlead("policy", "hits").out.splitlines()]
     shown = [[cell.strip() for cell in row if cell] for row in rows[1:]]
     assert shown == [
-        ["Admin/guard", "egress[2] no db", "Deny", "0", "4", f"{age(now)} ago"],
+        ["Admin/guard", 'egress[2] "no db"', "Deny", "0", "4", f"{age(now)} ago"],
         ["shop/db", "ingress[0]", "Accept", "17", "0", "never"],
         ["(default deny)", "-", "Deny", "0", "2", f"{age(now)} ago"],
     ]

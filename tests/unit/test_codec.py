@@ -188,7 +188,12 @@ NETWORK = "kind: Network\nmetadata: {name: a}\n"
         (NETWORK + "spec: null", "spec", "expected a mapping, not null"),
         (NETWORK + "spec: {subnets: [{cidr: 5}]}", "spec.subnets[0].cidr", "expected a string, not a whole number"),
         (NETWORK + "spec: {dns: [{}]}", "spec.dns[0]", "expected a string, not a mapping"),
-        (NETWORK + "spec: {options: {a: 1}}", "spec.options[...]", "expected a string, not a whole number"),
+        (NETWORK + "spec: {options: {a: 1}}", "spec.options.a", "expected a string, not a whole number"),
+        (
+            "kind: NetworkPolicy\nmetadata: {name: x}\nspec: {podSelector: {matchLabels: {a: b, c: [d]}}}",
+            "spec.podSelector.matchLabels.c",
+            "expected a string, not a list",
+        ),
         (NETWORK + "spec: {options: {1: a}}", "spec.options", "a key: expected a string, not a whole number"),
         (NETWORK + "spec: {subnets: [{cidr: 10.0.0.0/24, size: 1}]}", "spec.subnets[0].size",
          "there is no such field; there are cidr, gateway, ranges, exclude, blockSize, nodes, namespaces"),

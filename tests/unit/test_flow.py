@@ -44,7 +44,7 @@ WEB = endpoint("web", "10.0.0.2/24", "fd00::2/64", tier="web")
 def seen(source: str, target: str, *, port: int = 80, protocol: int = 6, high: bool = False, **more: Any) -> Seen:
     sides = [(packed(source), b"\x9c\x40"), (packed(target), port.to_bytes(2, "big"))]
     (low, low_port), (top, top_port) = sides[::-1] if high else sides
-    base = Seen(low, top, low_port, top_port, protocol, 0, 0, 1, 74, 0, 0, 1, 7, 2, 0, int(high), 1, 0, 0, Kind.NEW)
+    base = Seen(low, top, low_port, top_port, protocol, 0, 0, 1, 74, 0, 0, 1, 7, 2, 0, int(high), 1, 0, 0, 0, 0, Kind.NEW)
     return base._replace(**more)
 
 
@@ -195,13 +195,16 @@ def test_a_record_is_what_lies_in_the_ring() -> None:
 def test_a_batch_is_read_when_it_is_asked_for() -> None:
     links = {veth(WEB.name): 7}
     names = Names(lambda: [WEB], list, list, tuple, links)
-    spoofed = seen("10.0.0.9", "10.0.0.2", kind=Kind.DROP, reason=Reason.FOREIGN_ADDRESS, rule=0)
-    found = [seen("192.0.2.9", "10.0.0.2", rule=5), seen("192.0.2.9", "10.0.0.2", kind=Kind.CLOSE), spoofed]
-    batch = Batch(raw(found), 100.0, (names, names.refresh()), {5: "shop/a ingress[0]"}.__getitem__)
+    spoofed = seen("10.0.0.9", "10.0.0.2", kind=Kind.DROP, reason=Reason.FOREIGN_ADDRESS)
+    begun = seen("192.0.2.9", "10.0.0.2", ingress_rule=5, egress_rule=6)
+    found = [begun, seen("192.0.2.9", "10.0.0.2", kind=Kind.CLOSE), spoofed]
+    rules = {5: "shop/a ingress[0]", 6: "shop/b egress[1]"}
+    batch = Batch(raw(found), 100.0, (names, names.refresh()), rules.__getitem__)
     assert (batch.count, batch.opened) == (3, 1)
     assert batch.counted == {("forwarded", "tcp"): 1, ("dropped", "tcp"): 1}
     last, _, first = batch.records()
-    assert (first.seen, first.source, first.destination, first.policy) == (found[0], "world", WEB, "shop/a ingress[0]")
+    assert (first.seen, first.source, first.destination) == (found[0], "world", WEB)
+    assert (first.egress_policy, first.ingress_policy) == ("shop/b egress[1]", "shop/a ingress[0]")
     assert (last.seen, last.source) == (spoofed, WEB), "whoever is behind the link"
 
 
@@ -218,6 +221,12 @@ def test_a_line_for_people() -> None:
     assert shown.partition(" ")[2] == (
         "world 192.0.2.9:40000 -- shop/web:80 (blue) tcp close FORWARDED sent 74 B in 1, received 2.0 KiB in 2"
     )
+    ruled = record()._replace(egress_policy="shop/b egress[1]", ingress_policy="shop/a ingress[0]")
+    assert line(ruled.flow()).endswith("tcp new FORWARDED (shop/b egress[1]) (shop/a ingress[0])")
+    dropped = record(kind=Kind.DROP, reason=Reason.POLICY)
+    assert line(dropped.flow()).endswith("tcp drop DROPPED (denied by policy) (egress default deny)")
+    dropped = dropped._replace(ingress_policy="Admin/a ingress[2]")
+    assert (dropped.flow().policy, dropped.flow().ingress_policy) == ("Admin/a ingress[2]", "")
     assert "\033[32m" in line(record().flow(), colour=True)
     assert "7 flows lost" in line(Flow(time="2026-01-02T03:04:05Z", event="lost", lost=7))
     hostile = record("fd00::2", "2001:db8::1").flow()

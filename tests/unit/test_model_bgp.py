@@ -266,7 +266,7 @@ def test_what_a_secret_cannot_hold(text: str, field: str, message: str) -> None:
     with pytest.raises(Invalid) as caught:
         codec.from_yaml(f"apiVersion: v1\nkind: Secret\nmetadata: {{name: a}}\n{text}\n")
     assert message in caught.value.message
-    assert caught.value.field.replace("[...]", ".a") == field
+    assert caught.value.field == field
 
 
 def test_kinds_are_kinds() -> None:

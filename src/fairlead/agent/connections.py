@@ -62,25 +62,26 @@ class Connection(web.RequestHandler):
 
 
 class Connections:
-    """Takes connections from a listening socket."""
+    """Takes connections from listening sockets."""
 
     def __init__(self, server: web.Server, *, most: int = _MOST, patience: float = _PATIENCE) -> None:
         self._server, self._most, self._patience = server, most, patience
         self._silent: dict[Connection, asyncio.TimerHandle] = {}  # the one that has been silent longest is the first
         self._busy: set[Connection] = set()
         self._room = asyncio.Event()
-        self._accepting: asyncio.Task[None] | None = None
+        self._accepting: list[asyncio.Task[None]] = []
 
-    def start(self, listening: socket.socket) -> None:
-        """Begin to take connections; ``listening`` is closed with ``stop``."""
-        self._accepting = asyncio.get_running_loop().create_task(self._accept(listening))
+    def start(self, *listening: socket.socket) -> None:
+        """Begin to take connections; ``listening`` are closed with ``stop``."""
+        loop = asyncio.get_running_loop()
+        self._accepting = [loop.create_task(self._accept(one)) for one in listening]
 
     async def stop(self) -> None:
         """Take no more; those there are go on."""
-        if self._accepting:
-            self._accepting.cancel()
+        for one in self._accepting:
+            one.cancel()
             with suppress(asyncio.CancelledError):
-                await self._accepting
+                await one
 
     @contextmanager
     def busy(self, request: web.BaseRequest) -> Iterator[None]:

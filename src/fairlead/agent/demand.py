@@ -92,9 +92,7 @@ def labelled(existing: Endpoint, request: Change) -> Endpoint:
     labels = existing.metadata.labels
     for key, value in request.labels.items():
         if not request.overwrite and value is not None and labels.get(key, value) != value:
-            raise Conflict(
-                f"{existing.display} has {key}={labels[key]} already; say that it may be overwritten", field="labels"
-            )
+            raise Conflict(f"{existing.display} has {key}={labels[key]} already", field="labels")
     wanted = {**labels, **request.labels}
     kept = {key: value for key, value in wanted.items() if value is not None}
     return replace(existing, metadata=replace(existing.metadata, labels=kept))

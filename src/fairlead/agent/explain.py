@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from fairlead.api.schema import Asked, Explained, Explaining
+from fairlead.api.schema import Asked, Elsewhere, Explained, Explaining
 from fairlead.datapath.base import Answer, Question
 from fairlead.desired import names
 from fairlead.model.address import Address, PortName
@@ -13,7 +13,7 @@ from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Conflict, Invalid, Missing
 from fairlead.model.node import Node
 from fairlead.policy.book import Book
-from fairlead.policy.explain import Explanation, Step
+from fairlead.policy.explain import Explanation, Party, Step
 from fairlead.policy.ports import PROTOCOLS
 
 HOST = "host"
@@ -52,7 +52,7 @@ async def explain(book: Book, town: Town, query: Mapping[str, str], ask: Ask) ->
     kernel: tuple[Asked, ...] = ()
     for _ in range(_TRIES):
         told = book.explain(source, destination, protocol, port)
-        kernel = await _kernel(book, told, protocol, port, ask) if protocol else ()
+        kernel = await _kernel(book, told, (protocol, port), town.here.name, ask) if protocol else ()
         if all(one.agrees for one in kernel):
             break
     return Explained(
@@ -62,11 +62,13 @@ async def explain(book: Book, town: Town, query: Mapping[str, str], ask: Ask) ->
             for one in told.steps
         ),
         kernel=kernel,
+        elsewhere=tuple(_elsewhere(told, town.here.name, protocol, port)) if protocol else (),
     )
 
 
-async def _kernel(book: Book, told: Explanation, protocol: str, port: int, ask: Ask) -> tuple[Asked, ...]:
-    """What the kernel says at both ends, beside what was told."""
+async def _kernel(book: Book, told: Explanation, at: tuple[str, int], here: str, ask: Ask) -> tuple[Asked, ...]:
+    """What the kernel says at the ends on this node, beside what was told; ``at``: protocol and port."""
+    protocol, port = at
     source, destination = told.source.address, told.destination.address
     if source is None or destination is None:
         return ()
@@ -77,10 +79,26 @@ async def _kernel(book: Book, told: Explanation, protocol: str, port: int, ask: 
             continue  # what the node itself sends is known by where it comes from, and no question comes from there
         link = names.veth(end.endpoint)
         asked = Question(link, direction == "egress", source, destination, number, port)
-        if end.endpoint and (answer := await ask(asked)):
+        if end.endpoint and not _is_far(end, here) and (answer := await ask(asked)):
             verdict = next(one for one in reversed(told.steps) if one.direction == direction)
             found.append(_beside(book, direction, link, answer, verdict))
     return tuple(found)
+
+
+def _elsewhere(told: Explanation, here: str, protocol: str, port: int) -> Iterator[Elsewhere]:
+    """The ends on other nodes, and how the agents there are asked: by addresses, which mean the same everywhere."""
+    source, destination = told.source.address, told.destination.address
+    if source is None or destination is None:
+        return
+    query = {"from": str(source), "to": str(destination), "protocol": protocol, **({"port": str(port)} if port else {})}
+    for direction, end in (("egress", told.source), ("ingress", told.destination)):
+        if _is_far(end, here):
+            yield Elsewhere(node=end.home, direction=direction, query=query)
+
+
+def _is_far(end: Party, here: str) -> bool:
+    """Whether it is a container of another node."""
+    return bool(end.endpoint) and end.home not in {"", here}
 
 
 def _beside(book: Book, direction: str, link: str, answer: Answer, verdict: Step) -> Asked:

@@ -26,6 +26,9 @@ from .wiring import Wiring
 
 log = logging.getLogger("fairlead")
 
+_YOUNG = 10_000
+"""New objects after which those without an owner are looked for. At Python's 700 that is half of what a thousand rules cost."""
+
 _SIZED = tuple(name for name in SIZES if name != "events")  # which --flow-buffer says in KiB
 _SWITCH = 0.0005
 """Seconds for which a thread may keep others from running Python: the kernel thread's answers are waited for."""
@@ -90,8 +93,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--pod-network", default="default", help="the network of a Kubernetes node's pods (default)")
     parser.add_argument("--pod-cidr", default="", help="its subnets, where it is made (what the nodes' podCIDRs are of)")
     parser.add_argument("--pod-driver", default="vxlan", choices=CLUSTER, help="its driver, where it is made (vxlan)")
+    parser.add_argument(
+        "--network-status",
+        type=_truth,
+        default=False,
+        metavar="true|false",
+        help="whether pods that ask for further networks get the annotation network-status (false)",
+    )
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     return parser
+
+
+def _truth(word: str) -> bool:
+    if word not in {"true", "false"}:
+        raise argparse.ArgumentTypeError(f"{word[:40]!r} is neither true nor false")
+    return word == "true"
 
 
 def _map_size(word: str) -> tuple[str, int]:
@@ -125,6 +141,7 @@ def _claim(wanted: Settings, stack: ExitStack) -> None:
 
 async def _run(wanted: Settings) -> None:
     stop = asyncio.Event()
+    gc.set_threshold(_YOUNG)
     local = await Sqlite.open(wanted.state / "store.db")
     named = url.parse(wanted.store) if wanted.store else None
     wiring = Wiring(wanted, local, await named.open(), named.source) if named else Wiring(wanted, local)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 from aiohttp import web
 
-from fairlead.api.schema import RuleHits, Status
+from fairlead.api.schema import DEFAULT_DENY, RuleHits, Status
 from fairlead.flow.collect import Collector
 from fairlead.kit.metrics import CONTENT_TYPE, Family, Histogram, counter, exposition, gauge, histogram
 from fairlead.model.errors import Invalid
@@ -25,7 +25,7 @@ from .connections import Connections
 
 log = logging.getLogger(__name__)
 
-_DEFAULT = {"policy": "default deny", "direction": "", "rule": ""}
+_DEFAULT = {"policy": DEFAULT_DENY, "direction": "", "rule": ""}
 _MOST = 8
 """Connections at once; whoever comes then takes the place of the one that has been silent longest."""
 

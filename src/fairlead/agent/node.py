@@ -172,9 +172,18 @@ class Node:
         return future
 
     async def apply(self) -> None:
-        """Bring the whole kernel in line: start, restart and upgrade are this. What is right already is not touched."""
+        """Bring the whole kernel in line: start, restart and upgrade are this. What is right already is not touched.
+
+        What is made for the first time since the machine started is no repair.
+        """
+        first = not self._hands.filter.made
         await self._in_kernel(lambda: self._hands.plane.apply(self.state))
-        await self.repair(await self.check())
+        drift = await self.check()
+        fresh = [one for one in drift if first and one.kind == "missing"]
+        for one in fresh:
+            log.info("making %s %s", one.table, one.key)
+        await self._put_right(fresh)
+        await self.repair(one for one in drift if not first or one.kind != "missing")
 
     async def check(self, *, inside: bool = True) -> list[Drift]:
         """Every difference between the state and the kernel; touches nothing. ``inside``: look into the containers too."""
@@ -218,11 +227,14 @@ class Node:
             self.repairs += len(drift)
             for one in drift:
                 log.warning("repairing %s %s: %s; want %r, have %r", one.table, one.key, one.kind, one.want, one.have)
-            for failure in await self._in_kernel(self._repair, self.state, drift):
-                log.error("not repaired: %s", failure)
-            if any(one.table in {crypts.TABLE, crypts.PEERS} for one in drift):
-                self.on_renewal()
+            await self._put_right(drift)
         return len(drift)
+
+    async def _put_right(self, drift: list[Drift]) -> None:
+        for failure in await self._in_kernel(self._repair, self.state, drift):
+            log.error("not repaired: %s", failure)
+        if any(one.table in {crypts.TABLE, crypts.PEERS} for one in drift):
+            self.on_renewal()
 
     @property
     def plane(self) -> str:

@@ -56,8 +56,8 @@ class Server:
         self._connections: Connections | None = None
         self._runner: web.AppRunner | None = None
 
-    async def start(self, path: Path, group: str) -> None:
-        """Listen at ``path`` for root and, if named, the members of ``group``."""
+    async def start(self, *paths: Path, group: str) -> None:
+        """Listen at ``paths`` for root and, if named, the members of ``group``."""
         app = web.Application(client_max_size=wire.MAX_BODY, middlewares=[self._measure, self._guard])
         app.add_routes(
             [
@@ -86,7 +86,7 @@ class Server:
         await self._runner.setup()
         assert self._runner.server
         self._connections = Connections(self._runner.server)
-        self._connections.start(_listening(path, group))
+        self._connections.start(*(_listening(one, group) for one in paths))
 
     async def stop(self) -> None:
         """Finish what is being answered and close."""

@@ -229,16 +229,24 @@ class Amount(Value, frozen=True, kw_only=True):
 
 
 class Peer(Value, frozen=True, kw_only=True):
-    """One end of a flow. ``kind``: endpoint, host, node (another) or world; an endpoint is known by the name people gave it."""
+    """One end of a flow. ``kind``: endpoint, host, node (another), service (one of its addresses) or world.
+
+    An endpoint is known by the name people gave it.
+    """
 
     kind: str = ""
     endpoint: str = ""
     namespace: str = ""
     network: str = ""
     node: str = ""
+    service: str = ""
     labels: dict[str, str] = {}
     address: str = ""
     port: int = 0
+
+
+DEFAULT_DENY = "default deny"
+"""What is said in the place of a rule where policies isolate an end and none of their rules allows it."""
 
 
 class Flow(Value, frozen=True, kw_only=True):
@@ -247,7 +255,8 @@ class Flow(Value, frozen=True, kw_only=True):
     ``event``: new, active (went on since the last report), close (with its final amounts; by FIN, RST or silence), drop
     (a packet that was not let through; told once a second for each connection, ``source`` sent it), or lost:
     ``lost`` flows found no room on the way to this reader, and nothing else is set. ``midway``: the beginning was not seen, so
-    that who opened it is a guess. ``reason`` says why it was dropped, ``policy`` which policy and rule decided, if one did.
+    that who opened it is a guess. ``reason`` says why it was dropped, ``policy`` which policy and rule dropped it, if one did;
+    ``egress_policy`` and ``ingress_policy`` which let it out at the one end and in at the other, if they were asked there.
     """
 
     time: str
@@ -263,6 +272,8 @@ class Flow(Value, frozen=True, kw_only=True):
     midway: bool = False
     reason: str = ""
     policy: str = ""
+    egress_policy: str = ""
+    ingress_policy: str = ""
     lost: int = 0
 
 
@@ -276,8 +287,12 @@ class Explaining(Value, frozen=True, kw_only=True):
 
 
 class Asked(Value, frozen=True, kw_only=True):
-    """What the kernel says of one end, asked for the first packet. ``rule``: what decided; ``agrees``: with the explanation."""
+    """What the kernel says of one end, asked for the first packet. ``rule``: what decided; ``agrees``: with the explanation.
 
+    ``node`` has that kernel; empty: the node that was asked.
+    """
+
+    node: str = ""
     direction: str
     link: str
     allowed: bool
@@ -286,15 +301,37 @@ class Asked(Value, frozen=True, kw_only=True):
     agrees: bool
 
 
+class Elsewhere(Value, frozen=True, kw_only=True):
+    """An end on another node, whose kernel this one cannot ask. ``query`` is how its agent is asked, ``why`` it was not yet."""
+
+    node: str
+    direction: str
+    query: dict[str, str]
+    why: str = ""
+
+
 class Explained(Value, frozen=True, kw_only=True):
     """Whether one may open a connection to another, and why. Each direction ends with its verdict, all with the whole.
 
     ``kernel`` has an end only if the kernel decides there: a container of this node, under policies that are enforced.
+    ``backends``: of a service, each that takes new connections; it is allowed where it is to all of them.
+    ``elsewhere`` has the ends that are containers of other nodes.
     """
 
     allowed: bool
     steps: tuple[Explaining, ...] = ()
     kernel: tuple[Asked, ...] = ()
+    backends: tuple[Backend, ...] = ()
+    elsewhere: tuple[Elsewhere, ...] = ()
+
+
+class Backend(Value, frozen=True, kw_only=True):
+    """Somebody behind a service, and whether a connection that is led to him is let through."""
+
+    address: Address
+    port: int
+    node: str = ""
+    told: Explained
 
 
 class Proposal(Value, frozen=True, kw_only=True):
@@ -372,8 +409,10 @@ class FlowStatus(Value, frozen=True, kw_only=True):
     not_tracked: int = 0
     fragments_unmatched: int = 0
     table_full: int = 0
+    drops: int = 0
+    """Dropped packets, but those of which nobody is told: what comes by itself at every start of a container."""
     dropped: dict[str, int] = {}
-    """Packets by reason."""
+    """All dropped packets, by reason."""
 
 
 class Narrow(Value, frozen=True, kw_only=True):

@@ -39,6 +39,16 @@ def socket_path() -> Path:
     return run_dir() / "agent.sock"
 
 
+def node_sockets() -> Path:
+    """Where other nodes' agents can be reached from here, if they can: the nodes of a lab, those of a cluster from afar."""
+    return run_dir() / "nodes"
+
+
+def node_socket(node: str) -> Path:
+    """The socket of another node's agent."""
+    return node_sockets() / f"{node}.sock"
+
+
 def refusal(problem: errors.Problem) -> Refusal:
     """A problem as it is sent."""
     return Refusal(error=type(problem).__name__, message=problem.message, field=problem.field)

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -29,6 +29,7 @@ from fairlead.store.kubernetes.access import NAMESPACE
 from fairlead.store.kubernetes.client import Client
 from fairlead.store.kubernetes.errors import Again
 
+from . import kernels
 from .out import write
 
 COMMANDS = {"status": True, "doctor": True, "flows": False, "get": None, "policy": None, "bgp": None, "version": None}
@@ -111,6 +112,7 @@ def run(what: Asked, command: Callable[[list[str]], int]) -> int:
     with _Tunnel(what) as tunnel:
         pods = tunnel.pods()
         chosen = _chosen(pods, what.node, COMMANDS[name])
+        kernels.reach.set(_reach(tunnel, pods))
         worst = 0
         for pod in chosen:
             if len(chosen) > 1:
@@ -120,8 +122,18 @@ def run(what: Asked, command: Callable[[list[str]], int]) -> int:
         return worst
 
 
+def _reach(tunnel: _Tunnel, pods: list[_Pod]) -> Callable[[str], AbstractContextManager[Path]]:
+    """How other nodes' agents are asked from a command that asks one."""
+
+    def reach(node: str) -> AbstractContextManager[Path]:
+        return tunnel.socket(_chosen(pods, node, None)[0].metadata.name)
+
+    return reach
+
+
 def _chosen(pods: list[_Pod], node: str, everywhere: bool | None) -> list[_Pod]:
-    """The agents' pods that a command is for."""
+    """The agents' pods that a command is for. Of two on a node (``deploy/kubernetes/relay.yaml``) either leads to the agent."""
+    pods = list({one.spec.node_name: one for one in sorted(pods, key=lambda one: one.ready)}.values())
     nodes = sorted(one.spec.node_name for one in pods)
     if not pods:
         raise Missing(f"the cluster has no pods of Fairlead in namespace {NAMESPACE}; install it: docs/kubernetes.md")
@@ -181,17 +193,9 @@ class _Tunnel:
     @contextmanager
     def to(self, pod: str) -> Iterator[None]:
         """While this lasts, the agent that commands find is that of this pod."""
-
-        async def listen(path: Path) -> asyncio.Server:
-            async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                await self._relay(pod, reader, writer)
-
-            return await asyncio.start_unix_server(serve, path)
-
         before = os.environ.get("FAIRLEAD_RUN_DIR")
-        with tempfile.TemporaryDirectory(prefix="fairlead-") as folder:
-            server = asyncio.run_coroutine_threadsafe(listen(Path(folder) / "agent.sock"), self._loop).result()
-            os.environ["FAIRLEAD_RUN_DIR"] = folder
+        with self.socket(pod) as path:
+            os.environ["FAIRLEAD_RUN_DIR"] = str(path.parent)
             try:
                 yield
             finally:
@@ -199,6 +203,23 @@ class _Tunnel:
                     del os.environ["FAIRLEAD_RUN_DIR"]
                 else:
                     os.environ["FAIRLEAD_RUN_DIR"] = before
+
+    @contextmanager
+    def socket(self, pod: str) -> Iterator[Path]:
+        """A socket of this process that leads to the agent of this pod."""
+
+        async def listen(path: Path) -> asyncio.Server:
+            async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                await self._relay(pod, reader, writer)
+
+            return await asyncio.start_unix_server(serve, path)
+
+        with tempfile.TemporaryDirectory(prefix="fairlead-") as folder:
+            path = Path(folder) / "agent.sock"
+            server = asyncio.run_coroutine_threadsafe(listen(path), self._loop).result()
+            try:
+                yield path
+            finally:
                 self._loop.call_soon_threadsafe(server.close)
 
     async def _relay(self, pod: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

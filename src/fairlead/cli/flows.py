@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from fairlead.api.client import Client
-from fairlead.api.schema import Flow, Peer
+from fairlead.api.schema import DEFAULT_DENY, Flow, Peer
 from fairlead.model import codec
 
 from . import fault, options
@@ -48,7 +48,7 @@ class Transport(StrEnum):
     ICMPV6 = "icmpv6"
 
 
-_SIDE = "A container, namespace/container, address, prefix, `host`, `node/NAME` or `world`."
+_SIDE = "A container, namespace/container, address, prefix, `host`, `node/NAME`, `svc:NAMESPACE/NAME` or `world`."
 
 
 @app.command(rich_help_panel="Node")
@@ -96,7 +96,7 @@ def line(one: Flow, *, colour: bool = False) -> str:
         return f"{_clock(one.time)} {_paint(f'{one.lost} flows lost: this reader is too slow', 'lost', colour=colour)}"
     amounts = f" {_amounts(one)}" if one.event not in {"new", "drop"} else ""
     guess = " (begun before it was seen)" if one.midway else ""
-    why = "".join(f" ({clean(word)})" for word in (one.reason, one.policy) if word)
+    why = "".join(f" ({word})" for word in (clean(one.reason), *_rules(one)) if word)
     what = f"{one.protocol} {one.event} {_paint(one.verdict.upper(), one.verdict, colour=colour)}{amounts}{guess}{why}"
     return f"{_clock(one.time)} {_who(one.source)} {_ARROWS.get(one.event, '->')} {_who(one.destination)} {what}"
 
@@ -113,17 +113,25 @@ def _table(found: Iterable[Flow]) -> None:
             o.verdict,
             size(o.sent.bytes),
             size(o.received.bytes),
-            clean(o.policy or o.reason),
+            ", ".join(_rules(o)) or clean(o.reason),
         ]
         for o in found
     ]
     write(plain([titles, *rows]))
 
 
+def _rules(one: Flow) -> list[str]:
+    """Which rules let it pass, or which dropped it; that none allows it at which end."""
+    dropped = f"{one.direction} {one.policy}" if one.policy == DEFAULT_DENY else one.policy
+    return [clean(word) for word in (dropped, one.egress_policy, one.ingress_policy) if word]
+
+
 def _who(peer: Peer) -> str:
     port = f":{peer.port}" if peer.port else ""
     if peer.kind == "endpoint":
         return clean(f"{peer.namespace}/{peer.endpoint}{port} ({peer.network})")
+    if peer.kind == "service":
+        return clean(f"service {peer.namespace}/{peer.service}{port}")
     address = f"[{peer.address}]" if ":" in peer.address and port else peer.address
     return clean(f"{f'node/{peer.node}' if peer.node else peer.kind} {address}{port}")
 

@@ -27,6 +27,9 @@ app.add_typer(creations, name="create", help="Create small objects without a fil
 _WHAT = "A container, or KIND NAME of an object: namespace shop."
 
 
+_OVERWRITE = "add --overwrite to change it"
+
+
 @app.command(rich_help_panel="Objects", no_args_is_help=True, epilog="Example: fairlead label web tier=front canary-")
 def label(
     what: Annotated[str, typer.Argument(metavar="TARGET", help=_WHAT, autocompletion=complete.containers)],
@@ -81,9 +84,11 @@ def _container(
     differs = False
     for one in found if changes else ():
         spec = one.spec
-        done = client.change(
-            Change(container=spec.container, interface=spec.interface, labels=dict(changes), overwrite=overwrite)
-        )
+        wanted = Change(container=spec.container, interface=spec.interface, labels=dict(changes), overwrite=overwrite)
+        try:
+            done = client.change(wanted)
+        except Conflict as problem:
+            raise fault.remedy(problem, _OVERWRITE) from None
         labels = done.endpoint.metadata.labels
         differs = differs or labels != one.metadata.labels
     if changes:
@@ -122,9 +127,7 @@ def _object(
     _note_absent(labels, changes)
     for key, value in changes.items():
         if not overwrite and value is not None and labels.get(key, value) != value:
-            raise fault.remedy(
-                Conflict(f"{name} has {key}={labels[key]} already", field="label"), "add --overwrite to change it"
-            )
+            raise fault.remedy(Conflict(f"{name} has {key}={labels[key]} already", field="label"), _OVERWRITE)
     wanted = {key: value for key, value in {**labels, **changes}.items() if value is not None}
     if changes and wanted != labels:
         client.apply(replace(thing, metadata=replace(thing.metadata, labels=wanted)))

@@ -30,10 +30,12 @@ Files = Annotated[
 ]
 _KIND = (
     "networks (net), endpoints (ep), networkpolicies (netpol), clusternetworkpolicies (cnp), adminnetworkpolicies (anp), "
-    "baselineadminnetworkpolicies (banp), namespaces (ns), nodes (no), reservations (res), bgpconfigurations (bgpconfig), "
-    "bgppeers, bgpfilters or secrets; also KIND/NAME."
+    "baselineadminnetworkpolicies (banp), services (svc), endpointslices, namespaces (ns), nodes (no), reservations (res), "
+    "bgpconfigurations (bgpconfig), bgppeers, bgpfilters or secrets; also KIND/NAME."
 )
-_Namespace = Annotated[str, options.text("--namespace", "-n", metavar="NAME", help="Of network policies: only in this one.")]
+_Namespace = Annotated[
+    str, options.text("--namespace", "-n", metavar="NAME", help="Of what lives in namespaces: only in this one.")
+]
 
 
 @app.command(rich_help_panel=_PANEL, no_args_is_help=True, epilog="Example: fairlead apply -f networks.yaml")
@@ -89,7 +91,7 @@ def delete(
 def _deleted(thing: Object | Broken) -> str:
     """How what was removed is called, whether it could be read or not."""
     if isinstance(thing, Broken):
-        return f"{kind(kinds.parse(thing.plural)).lower()}/{thing.name}"
+        return f"{kind(kinds.parse(thing.plural)).lower()}/{'/'.join(filter(None, thing.key))}"
     return kinds.label(thing)
 
 
@@ -129,7 +131,12 @@ def show(
 
 
 def _applied(client: Client, thing: Object) -> str:
-    done = client.apply(thing)
+    try:
+        done = client.apply(thing)
+    except Unavailable:
+        raise
+    except Problem as problem:
+        raise type(problem)(str(problem), field=kinds.label(thing)) from None
     for warning in done.warnings:
         fault.warn(f"{done.kind.lower()}/{done.name}: {warning}")
     return f"{done.kind.lower()}/{done.name} {done.result}"
@@ -170,7 +177,7 @@ def _parse(path: str, text: str) -> list[Object]:
     try:
         return codec.from_yaml(text)
     except Problem as problem:
-        raise problem.under(path) from None
+        raise type(problem)(str(problem), field=path) from None
 
 
 def _texts(filenames: Iterable[str]) -> Iterable[tuple[str, str]]:

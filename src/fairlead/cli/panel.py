@@ -52,8 +52,8 @@ def facts(now: Status, containers: int) -> list[tuple[str, str]]:
 
 
 def _flows(of: FlowStatus) -> str:
-    dropped = sum(of.dropped.values())
-    return f"{of.seen} seen, {of.lost + of.missed} lost" + (f", {dropped} packets dropped" if dropped else "")
+    drops = f", {of.drops} packet{'s' if of.drops > 1 else ''} dropped" if of.drops else ""
+    return f"{of.seen} seen, {of.lost + of.missed} lost{drops}"
 
 
 def _rich(now: Status, containers: int) -> None:

@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from fairlead.api.client import Client
-from fairlead.api.schema import Asked, Difference, Explained, Previewed, Proposal, RuleHits
+from fairlead.api.schema import Asked, Difference, Elsewhere, Explained, Previewed, Proposal, RuleHits
 from fairlead.model import codec
 from fairlead.model.address import Address
 from fairlead.model.errors import Failed, Invalid, Missing
 
-from . import fault, objects, options
+from . import fault, kernels, objects, options
 from .container import record
 from .flows import line as flow_line
 from .out import Column, Format, Listing, age, clean, json_of, write
@@ -24,7 +24,7 @@ app = typer.Typer(rich_markup_mode="rich")
 policies = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
 app.add_typer(policies, name="policy", help="Ask who may talk to whom, and why.", rich_help_panel="Objects")
 
-_WHO = r"(?P<who>\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)"
+_WHO = r"(?P<who>\[[0-9A-Fa-f:.]+\]|(?:svc:(?=[a-z])|(?!svc:[a-z]))[^:\[\]]+)"
 _TARGETS = (
     re.compile(_WHO + r":(?P<port>[A-Za-z0-9-]{1,15})(?:/(?P<protocol>[A-Za-z]+))?"),
     re.compile(_WHO + r"/(?P<protocol>icmp)(?P<port>)"),
@@ -43,7 +43,8 @@ def explain(
         str,
         typer.Argument(
             metavar="TO[:PORT][/PROTOCOL]",
-            help="The same, with a port or its name, or with /icmp; an IPv6 address with a port in brackets.",
+            help="The same, with a port or its name, or with /icmp; an IPv6 address with a port in brackets. Of a service, "
+            "svc:namespace/name or an address of it, everybody behind it.",
         ),
     ],
     output: options.Output = Format.TABLE,
@@ -51,16 +52,17 @@ def explain(
     """Say whether one may open a connection to another, and which policies and rules decide; without a port, at which it may.
 
     It asks what the agent wrote to the kernel, for both ends: egress of the one, ingress of the other. Then it asks the
-    kernel's own programs the same; if these say otherwise, that is an error.
+    kernel's own programs the same; if these say otherwise, that is an error. The kernel of another node is asked too where
+    its agent can be reached: in a lab, and from afar.
     """
     words = _words(source, target)
-    told = Client().explain(**{**words, "from": _known(words["from"]), "to": _known(words["to"])})
+    told = kernels.complete(Client().explain(**{**words, "from": _known(words["from"]), "to": _known(words["to"])}))
     if output is Format.TABLE:
         for line in lines(told, colour=fault.coloured(sys.stdout)):
             write(line)
     else:
         write(codec.encode(told).decode())
-    if not all(one.agrees for one in told.kernel):
+    if not all(one.agrees for each in (told, *(one.told for one in told.backends)) for one in each.kernel):
         raise Failed("the kernel says otherwise than the policies; fairlead doctor names what differs")
 
 
@@ -142,7 +144,7 @@ def hits(
 
 
 def _rule(one: RuleHits) -> str:
-    return f"{one.direction}[{one.index}]" + (f" {one.name}" if one.name else "") if one.policy else ""
+    return f"{one.direction}[{one.index}]" + (f' "{one.name}"' if one.name else "") if one.policy else ""
 
 
 _HITS: Listing[RuleHits] = Listing(
@@ -171,18 +173,37 @@ def lines(told: Explained, *, colour: bool = False) -> list[str]:
         if colour and one.allows is not None:
             text = f"\033[{_PAINT[one.allows]}m{text}\033[0m"
         shown.append(f"  {text}" if one.direction else text)
-    return [*shown[:-1], *_kernel(told), shown[-1]]
+    return [*_backends(told, colour=colour), *shown[:-1], *_kernel(told), shown[-1]]
+
+
+def _backends(told: Explained, *, colour: bool) -> list[str]:
+    """Each that is behind a service, with his own story."""
+    shown = []
+    for one in told.backends:
+        address = f"[{one.address}]" if one.address.family == 6 else one.address
+        shown.append(f"{address}:{one.port}{f' on {clean(one.node)}' if one.node else ''}")
+        shown += [f"  {line}" for line in lines(one.told, colour=colour)]
+    return shown
 
 
 def _kernel(told: Explained) -> list[str]:
     """What the programs in the kernel say of each end."""
-    said = [f"  {_MARK[one.allowed]} {one.direction} on {one.link}: {_said(one)}" for one in told.kernel]
+    said = [f"  {_MARK[one.allowed]} {one.direction} on {_where(one)}: {_said(one)}" for one in told.kernel]
+    said += [f"  {_MARK[None]} {one.direction} on node {clean(one.node)}: not asked{_why(one)}" for one in told.elsewhere]
     return ["kernel", *said] if said else []
 
 
+def _where(one: Asked) -> str:
+    return f"{one.link} of node {clean(one.node)}" if one.node else one.link
+
+
+def _why(one: Elsewhere) -> str:
+    return (f", {clean(one.why)}" if one.why else "") + f"; run there: {clean(kernels.again(one))}"
+
+
 def _said(one: Asked) -> str:
-    by = f"by {one.rule}" if one.rule else ""
-    words = f"passes {by}".rstrip() if one.allowed else f"{one.reason} {by}".rstrip()
+    by = f" by {one.rule}" if one.rule else ""
+    words = f"passes{by}" if one.allowed else f"denied{by}" if by else one.reason
     return words if one.agrees else f"{words}, against the above"
 
 
@@ -190,7 +211,7 @@ def _words(source: str, target: str) -> dict[str, str]:
     found = next((match for one in _TARGETS if (match := one.fullmatch(target))), None)
     asked = found.groupdict() if found else {"who": target, "port": "", "protocol": ""}
     if found is None and not _is_address(target):
-        told = "db:5432, shop/db:53/udp, db:http, db/icmp or db"
+        told = "db:5432, shop/db:53/udp, svc:shop/db:5432, db:http, db/icmp or db"
         raise Invalid(f"{target[:80]!r} is not TO[:PORT][/PROTOCOL], such as {told}", field="to")
     words = {"from": source.strip("[]"), "to": asked["who"].strip("[]"), "protocol": asked["protocol"], "port": asked["port"]}
     return {name: word for name, word in words.items() if word}

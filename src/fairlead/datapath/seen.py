@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
-RECORD = struct.Struct("=8x16s16s2s2sB3xQQQQQQIIBBBBBxB25xIBB2xQ")
+RECORD = struct.Struct("=8x16s16s2s2sB3xQQQQQQIIBBBBBxBxQ16xQIBB2x")
 """A ``Seen`` as it is kept: as the eBPF programs write it into their ring buffer, whose header is the first eight bytes."""
-PROTOCOL_AT, KIND_AT, REASON_AT, RULE_AT = 44, RECORD.size - 16, RECORD.size - 12, RECORD.size - 8
-FIRST_AT, DENIED_AT = 48, 110
-"""Where some of its fields lie; up to ``first`` and with it they say which connection it is."""
+PROTOCOL_AT, FIRST_AT, HIGH_OPENS_AT, DENIED_AT = 44, 48, 106, 110
+INGRESS_AT, ANSWERED_AT, EGRESS_AT, KIND_AT, REASON_AT = 112, 128, 136, 144, 148
+"""Where some of its fields lie; up to ``first`` and with it they say which connection it is. ``ANSWERED_AT``: not
+zero if who was asked has decided."""
 
 
 class Kind(IntEnum):
@@ -90,11 +91,16 @@ REASONS = {
 """Why a packet is dropped, in words."""
 
 
+UNTOLD = frozenset((Reason.MEMBERSHIP, Reason.NOT_ADDRESSED))
+"""What comes by itself at every start of a container, or to every link: it is counted, and not told."""
+
+
 class Seen(NamedTuple):
     """What was seen of one connection. Addresses are 16 bytes, ports two, in network order; times are of CLOCK_MONOTONIC.
 
-    Of ``Kind.DROP`` the opener is who sent the packet, which was dropped at the hook ``direction`` of ``ifindex``. ``rule`` is
-    the number of the rule that allowed or dropped it, 0 if none did. ``denied``: who was asked for the connection has it cut.
+    Of ``Kind.DROP`` the opener is who sent the packet, which was dropped at the hook ``direction`` of ``ifindex``. The rules,
+    by number: which let it out at the opener's end, and in at the other, where these are on this node; or which dropped it;
+    0 is none. ``denied``: who was asked for the connection has it cut.
     """
 
     low: bytes
@@ -116,10 +122,11 @@ class Seen(NamedTuple):
     outgoing: int
     midway: int
     denied: int
+    ingress_rule: int
+    egress_rule: int
     kind: int
     reason: int = Reason.NONE
     direction: int = Direction.FROM_POD
-    rule: int = 0
 
     @property
     def source(self) -> bytes:

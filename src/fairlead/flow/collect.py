@@ -22,7 +22,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
 from fairlead.api.schema import Flow, FlowStatus
-from fairlead.datapath.seen import REASONS, RECORD, Observer
+from fairlead.datapath.seen import REASONS, RECORD, UNTOLD, Observer
 from fairlead.kernel.errors import KernelError
 from fairlead.model.errors import Exhausted
 
@@ -161,7 +161,7 @@ class Collector:
 
     def status(self) -> FlowStatus:
         """In numbers."""
-        counted = self._observer.counts()
+        counted, dropped = self._observer.counts(), self._observer.dropped()
         return FlowStatus(
             seen=self._seen,
             opened=self._opened,
@@ -176,7 +176,8 @@ class Collector:
             not_tracked=counted.not_tracked,
             fragments_unmatched=counted.fragments_unmatched,
             table_full=counted.table_full,
-            dropped={REASONS[reason]: count for reason, count in self._observer.dropped().items() if count},
+            drops=sum(count for reason, count in dropped.items() if reason not in UNTOLD),
+            dropped={REASONS[reason]: count for reason, count in dropped.items() if count},
         )
 
     def _wake(self) -> None:

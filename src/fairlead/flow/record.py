@@ -7,29 +7,29 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from fairlead.api.schema import Amount, Flow, Peer
+from fairlead.api.schema import DEFAULT_DENY, Amount, Flow, Peer
 from fairlead.datapath.seen import (
     DENIED_AT,
+    EGRESS_AT,
     FIRST_AT,
+    INGRESS_AT,
     KIND_AT,
     PROTOCOL_AT,
     REASON_AT,
     REASONS,
     RECORD,
-    RULE_AT,
     Direction,
     Kind,
     Reason,
     Seen,
 )
 
-from .enrich import Names, Party, address
+from .enrich import SERVICE, Names, Party, address
 
 PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp"}
 WITHOUT_PORTS = {0, 1, 58}
 _EVENTS = {Kind.NEW: "new", Kind.CLOSE: "close", Kind.ACTIVE: "active", Kind.DROP: "drop"}
 FORWARDED, DROPPED = "forwarded", "dropped"
-_DEFAULT = "default deny"
 _HEADER = 8
 _AT_ONCE = 50_000_000
 """Nanoseconds within which a packet has passed both ends, or one."""
@@ -42,8 +42,9 @@ class Record(NamedTuple):
     seen: Seen
     source: Party
     destination: Party
-    policy: str = ""
-    """The rule that decided, by name."""
+    egress_policy: str = ""
+    ingress_policy: str = ""
+    """The rules that decided at either end, by name."""
 
     @property
     def verdict(self) -> str:
@@ -68,8 +69,14 @@ class Record(NamedTuple):
             duration=round((seen.last - seen.first) / 1e9, 6),
             midway=bool(seen.midway),
             reason=self._reason(seen) if dropped else "",
-            policy=self.policy or (_DEFAULT if dropped and seen.reason == Reason.POLICY else ""),
+            policy=self._dropped_by if dropped else "",
+            egress_policy="" if dropped else self.egress_policy,
+            ingress_policy="" if dropped else self.ingress_policy,
         )
+
+    @property
+    def _dropped_by(self) -> str:
+        return self.egress_policy or self.ingress_policy or (DEFAULT_DENY if self.seen.reason == Reason.POLICY else "")
 
     def _reason(self, seen: Seen) -> str:
         """In words, with the address that was claimed where it is not one of the container's."""
@@ -97,7 +104,8 @@ class Batch:
         for (kind, number, reason), count in told.items():
             if kind in {Kind.NEW, Kind.DROP}:
                 self.counted[_verdict(kind), _protocol(kind, number, reason)] += count
-        self._rules = {number: rule(number) for number in set(_column(raw, RULE_AT, "Q")) if number}
+        numbers = {*_column(raw, EGRESS_AT, "Q"), *_column(raw, INGRESS_AT, "Q")}
+        self._rules = {number: rule(number) for number in numbers if number}
         """Their names now: rules may be gone when somebody asks."""
 
     def records(self) -> Iterator[Record]:
@@ -114,7 +122,8 @@ class Batch:
             # Of what was dropped where it was sent, whose it is says the link and not the address that it claims.
             (names.behind(seen.ifindex, turn) if speaks else None) or names.of(seen.source, turn),
             names.of(seen.destination, turn),
-            self._rules.get(seen.rule, ""),
+            self._rules.get(seen.egress_rule, ""),
+            self._rules.get(seen.ingress_rule, ""),
         )
 
 
@@ -178,6 +187,9 @@ def _peer(party: Party, packed: bytes, port: int) -> Peer:
     shown = address(packed)
     if isinstance(party, str):
         kind, _, node = party.partition("/")
+        if kind == SERVICE:
+            namespace, _, name = node.partition("/")
+            return Peer(kind=kind, service=name, namespace=namespace, address=shown, port=port)
         return Peer(kind=kind, node=node, address=shown, port=port)
     return Peer(
         kind="endpoint",

@@ -19,6 +19,9 @@ from .record import Record
 from .topology import SWITCH, StoreDriver
 from .underlay import Underlay
 
+_AGENTS = "/run/fairlead/nodes"
+"""Where each agent of a lab has a socket for the others to ask it by."""
+
 
 def boot(of: Record, plan: Plan, name: str, record: Callable[[Process], None]) -> Machine:
     """Start one machine, without cables."""
@@ -42,6 +45,8 @@ def _shares(of: Record, name: str, role: Role) -> Iterator[tuple[Path, str]]:
     """Directories of outside that a machine sees: its state, which outlasts it, and what the nodes share."""
     if role in {Role.NODE, Role.STORE}:
         yield of.home(name) / "state", store.STATE
+    if role is Role.NODE:
+        yield of.directory / "agents", _AGENTS
     if role is Role.NODE and of.spec.store.driver is StoreDriver.SQLITE:
         yield of.directory / "store", store.SHARED
 

@@ -188,10 +188,14 @@ def _child(wanted: Making, said: int, go: int) -> NoReturn:
     try:
         os.setsid()
         process.unshare(SPACES)
+        wait, told = os.pipe()
         pid = os.fork()
         if pid:
             os.write(said, f"{pid}\n".encode())
             os._exit(0)
+        os.close(told)
+        os.read(wait, 1)  # it ends when the line above is written: what comes now is said after it
+        os.close(wait)
         os.environ.update(machine_environ(wanted.lab, wanted.name))
         _furnish(wanted)
         os.write(said, _READY)

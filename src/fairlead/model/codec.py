@@ -20,6 +20,7 @@ from .bgpfilter import BGPFilter
 from .block import Block
 from .cluster import ClusterNetworkPolicy
 from .endpoint import Endpoint
+from .endpointslice import EndpointSlice
 from .errors import Invalid
 from .meta import Object, kind
 from .namespace import Namespace
@@ -30,6 +31,7 @@ from .policy import NetworkPolicy
 from .refusal import join, named, refusal, spelt
 from .reservation import Reservation
 from .secret import Secret
+from .service import Service
 
 KINDS: tuple[type[Object], ...] = (
     Network,
@@ -39,6 +41,8 @@ KINDS: tuple[type[Object], ...] = (
     Block,
     Namespace,
     Pod,
+    Service,
+    EndpointSlice,
     NetworkPolicy,
     ClusterNetworkPolicy,
     AdminNetworkPolicy,
@@ -91,10 +95,18 @@ def decode(data: bytes | str, to: type[T], *, field: str = "") -> T:
     try:
         found: T = decoder.decode(data)
     except msgspec.ValidationError as problem:
-        raise refusal(problem, field, to) from None
+        raise refusal(problem, field, to, _loose(data)) from None
     except (msgspec.DecodeError, UnicodeError, RecursionError) as problem:
         raise Invalid(f"not JSON: {str(problem).removeprefix('JSON is malformed: ')}", field=field) from None
     return found
+
+
+def _loose(data: bytes | str) -> Any:
+    """Any JSON as plain dicts and lists; None if what comes after the first mistake is no JSON."""
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
 
 
 def from_tree(tree: object, to: type[T], *, field: str = "") -> T:
@@ -103,7 +115,7 @@ def from_tree(tree: object, to: type[T], *, field: str = "") -> T:
     try:
         return msgspec.convert(tree, to, dec_hook=_dec)
     except msgspec.ValidationError as problem:
-        raise refusal(problem, field, to) from None
+        raise refusal(problem, field, to, tree) from None
 
 
 def to_tree(value: object) -> Any:

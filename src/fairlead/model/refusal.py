@@ -20,6 +20,7 @@ _INNER = re.compile(r"([A-Za-z][A-Za-z0-9]*(?:\[\d+\])?(?:\.[A-Za-z0-9]+(?:\[\d+
 _EXPECTED = re.compile(r"Expected `([^`]+)`(?:, got `(.+)`)?")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
 _ABSENT = re.compile(r"Object missing required field `(.*)`")
+_PARTS = re.compile(r"[^.\[\]]+|\[[^]]*\]")
 _CHOICE = re.compile(r"Invalid (?:enum )?value (.*)")
 
 _JSON: dict[type, str] = {dict: "object", list: "array", type(None): "null"}
@@ -34,8 +35,11 @@ _WORDS = {
 }
 
 
-def refusal(problem: msgspec.ValidationError, field: str = "", to: Any = None) -> Invalid:
-    """A validation error as ``Invalid``. The path at its end becomes the field; ``to`` tells what would have been right."""
+def refusal(problem: msgspec.ValidationError, field: str = "", to: Any = None, tree: Any = None) -> Invalid:
+    """A validation error as ``Invalid``. The path at its end becomes the field; ``to`` tells what would have been right.
+
+    ``tree`` is what was read: msgspec does not say which key of a mapping it means.
+    """
     text, path = str(problem), ""
     if found := _AT.search(text):
         path, text = found["path"], ("a key: " if found["key"] else "") + text[: found.start()]
@@ -50,9 +54,36 @@ def refusal(problem: msgspec.ValidationError, field: str = "", to: Any = None) -
     elif found := _EXPECTED.search(text):
         bound = text[found.end() :] if text[found.end() :].startswith((" <", " >", " of length")) else ""
         text = f"{text[: found.start()]}expected {_words(found[1])}{bound}" + (f", not {_words(found[2])}" if found[2] else "")
+        path = _keyed(path, tree, found[2] or "")
+    elif "[...]" in path:
+        path = _keyed(path, tree)
     elif found := _INNER.match(text):
         path, text = join(path, found[1]), text[found.end() :]
     return Invalid(text, field=join(field, path))
+
+
+def _keyed(path: str, tree: Any, got: str = "") -> str:
+    """The path with a mapping's key in place of msgspec's ``[...]``: the only one, or one that has a ``got``."""
+    before, some, after = path.partition("[...]")
+    there = _at(tree, before)
+    if not some or not isinstance(there, dict):
+        return path
+    guilty = [key for key, value in there.items() if len(there) == 1 or spelt(_at(value, after)) == got]
+    culprit = guilty[0] if guilty else None
+    return path if culprit is None else f"{join(before, str(culprit)[:80])}{after}"
+
+
+def _at(tree: Any, path: str) -> Any:
+    """What lies at ``path``; None if nothing does."""
+    for part in _PARTS.findall(path):
+        at = part.strip("[]")
+        if isinstance(tree, dict):
+            tree = tree.get(at)
+        elif isinstance(tree, list) and at.isdigit() and int(at) < len(tree):
+            tree = tree[int(at)]
+        else:
+            return None
+    return tree
 
 
 def join(*parts: str) -> str:
@@ -78,7 +109,7 @@ def named(value: object) -> str:
 def _type_at(to: Any, path: str) -> Any:
     """The type that the field at ``path`` has, as far as it can be followed."""
     found: Any = inspect.type_info(to) if to is not None else None
-    for part in re.findall(r"[^.\[\]]+|\[[^]]*\]", path):
+    for part in _PARTS.findall(path):
         found = _within(found, part)
     return _plain(found)
 

@@ -15,6 +15,7 @@ import heapq
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from fairlead.desired.state import Judgement, Rows, Ruling, Span
@@ -60,7 +61,8 @@ class _Decided(NamedTuple):
 _ISOLATED, _PASSES = _Decided(allow=False, rule=0), _Decided(allow=True, rule=0)
 
 
-def spans(said: Iterable[Said], *, isolated: bool) -> tuple[Span, ...]:
+@lru_cache(maxsize=1 << 14)
+def spans(said: tuple[Said, ...], *, isolated: bool) -> tuple[Span, ...]:
     """What rules that mean a peer come to, in their order, each span with the rule that decides, if one does.
 
     ``isolated``: whether NetworkPolicies deny what none of their rules allows. The last span is that of everything else.
@@ -234,8 +236,8 @@ class PolicySet:
         resolved = tuple([Said.by(self._clauses[at], named) for at in self._named if mask >> at & 1]) if self._named else ()
         if (mask, resolved) not in self._memo:
             theirs = {one.rule: one for one in resolved}
-            said = [theirs.get(one.rule, one) for one in map(self._said.__getitem__, _places(mask))]
-            found = spans(said, isolated=self._isolated)
+            said = tuple([theirs.get(one.rule, one) for one in map(self._said.__getitem__, _places(mask))])
+            found = spans(said, isolated=self._isolated)  # as often as not what another set says, too
             self._memo[mask, resolved] = Ruling(number=number("ruling", self.number, found), spans=found)
         return self._memo[mask, resolved]
 

@@ -145,7 +145,7 @@ def _narrate(asked: Asked) -> Iterator[Step]:
             yield from _layer(asked, layer, here)
     meant = [clause for one in policies for clause in one.directions[asked.direction].clauses if _means(clause, asked.peer)]
     isolated = any(one.layer is Layer.NETWORK for one in policies)
-    found = spans((Said.by(clause, asked.named) for clause in meant), isolated=isolated)
+    found = spans(tuple(Said.by(clause, asked.named) for clause in meant), isolated=isolated)
     if asked.whole:
         reached = reach.of(found)
         yield Step(way, f"{subject.name} allows {reached}", allows=bool(reached), reach=reached)
@@ -166,7 +166,7 @@ def _layer(asked: Asked, layer: Layer, policies: Sequence[Prepared]) -> Iterator
 
 def _about(asked: Asked, policy: Prepared) -> Step:
     if policy.wrong:
-        text = f"policy {policy.title} cannot be read ({policy.wrong}): {asked.subject.name} may nothing that it may not deny"
+        text = f"policy {policy.title} cannot be read ({policy.wrong}): what is not understood allows nothing"
     elif policy.directions[asked.direction].clauses:
         text = f"policy {policy.title} selects {asked.subject.name}"
     else:

@@ -7,8 +7,8 @@ from enum import IntEnum
 
 from fairlead.datapath.seen import RECORD, Direction, Reason, Seen
 
-ENTRY = struct.Struct("=16s16s2s2sB3xQQQQQQIIBBBBBBBxQ16x")
-"""A connection's key and its value, one after the other: what ``Seen`` has of it, who denies it, the rule that allowed it."""
+ENTRY = struct.Struct("=16s16s2s2sB3xQQQQQQIIBBBBBBBxQ16xQ")
+"""A connection's key and its value, one after the other: what ``Seen`` has of it, who denies it, the rules that allowed it."""
 EVENT = struct.Struct("=" + RECORD.format.removeprefix("=8x"))
 """A record without the ring buffer's header."""
 ENDPOINT = struct.Struct("=QQ")
@@ -59,5 +59,5 @@ class Ownership(IntEnum):
 
 def seen(entry: bytes, kind: int) -> tuple[Seen, bool]:
     """A connection's key and value as ``kind`` of sight, and whether one of its sides denies it."""
-    *found, one, other, rule = ENTRY.unpack(entry)
-    return Seen._make((*found, other, kind, Reason.NONE, Direction.FROM_POD, rule)), bool(one or other)
+    *found, one, other, ingress, egress = ENTRY.unpack(entry)
+    return Seen._make((*found, other, ingress, egress, kind, Reason.NONE, Direction.FROM_POD)), bool(one or other)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from fairlead.datapath.seen import Counts, Kind, Reason, Seen, State
+from fairlead.desired.state import NodeState
 from fairlead.kernel.bpf import Ring
 
+from .asked import Asked
 from .layout import EVENT, Counter, seen
 from .programs import Programs, forgot
 
@@ -28,9 +30,11 @@ class Observer:
 
     table = "connections"
 
-    def __init__(self, programs: Programs) -> None:
+    def __init__(self, programs: Programs, state: Callable[[], NodeState]) -> None:
+        """``state`` answers with the node's state as it is."""
         self._maps = programs.maps
         self._ring = Ring(self._maps["events"])
+        self._asked = Asked(self._maps["connections"], state)
         self._swept = 0
         self.held = 0
         """Connections that are remembered, closed ones too, as the last sweep found them."""
@@ -40,7 +44,7 @@ class Observer:
 
     def events(self, most: int) -> bytes:
         """What happened since the last call, at most so many: one ``RECORD`` after another, as the programs wrote them."""
-        return self._ring.take(EVENT.size, most)
+        return self._asked.complete(self._ring.take(EVENT.size, most))
 
     def sweep(self) -> Iterator[tuple[list[Seen], int]]:
         """The table, a chunk at a time: what there is to tell, and how many live connections the chunk held.

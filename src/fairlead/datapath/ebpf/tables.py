@@ -119,7 +119,8 @@ class Tables:
                 raise
             most = self._maps[name].info.max_entries
             remedy = next(remedy for names, remedy in _REMEDIES.items() if name in names)
-            raise Exhausted(f"the kernel's map of {name} is full: it has room for {most} entries; have {remedy}") from problem
+            said = f"the kernel's map of {name} is full: it has room for {most} entries; have {remedy}"
+            raise Exhausted(f"{said}, or start the agent with --map-size {name}=N") from problem
 
     def _configure(self, revision: int) -> None:
         self._maps["config"].update(_ONLY, CONFIG.pack(revision, self._node_reaches_pods))

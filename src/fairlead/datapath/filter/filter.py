@@ -35,6 +35,11 @@ class Filter:
         self._netlink = Netlink(NETFILTER)
         self._run = run_dir
 
+    @property
+    def made(self) -> bool:
+        """Whether its tables have been put in place before, since the machine started."""
+        return any(self._memory(table).exists() for table in TABLES)
+
     def change(self, add: Iterable[Row], remove: Iterable[Row]) -> None:
         """Program ``add`` and forget ``remove`` in one transaction; what both mean stays untouched.
 

@@ -25,7 +25,7 @@ class Reading:
         now, found = time.time(), dict[int, Hits]()
         for name, tally in counters.items():
             said = words.rule_of(name)
-            if said and tally.packets:
+            if said and tally.packets and said != (0, True):  # what nobody decided about is nobody's
                 rule, allows = said
                 was = found.get(rule, Hits(0, 0, now))
                 more = (tally.packets, 0) if allows else (0, tally.packets)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from fairlead.desired.state import Judgement, Peer, Row, Ruling, Span
@@ -90,19 +91,28 @@ class Index:
         host = Host(family, packed)
         return self.judged(own, self._hosts[host] if host in self._hosts else self._around(host))
 
-    def apart(self, own: int, host: Host) -> bool:
-        """Whether a set must name an address, since it says something else of the addresses around it."""
-        of = self._hosts.get(host)
-        return of is not None and self.judged(own, of) != self.judged(own, self._around(host))
+    def apart(self, own: int, hosts: Iterable[Host]) -> Iterator[tuple[Host, int | None]]:
+        """Those of ``hosts`` that a set must name, and what it says: something else than of the addresses around them."""
+        for host in hosts:
+            of = self._hosts.get(host)
+            if of is not None and (ruling := self.judged(own, of)) != self.judged(own, self._around(host)):
+                yield host, ruling
 
-    def named(self, own: int, family: Family) -> Iterator[Host]:
-        """The addresses that a set must name."""
+    def named(self, own: int, family: Family) -> Iterator[tuple[Host, int | None]]:
+        """The addresses that a set must name, and what it says of them."""
         judged = self._judged.get(own, {})
         if any(peer in self._wide for peer in judged):
             near: Iterable[Host] = self._hosts
         else:
             near = (host for peer in judged for host in self._members.get(peer, ()))
-        return (host for host in near if host.family == family and self.apart(own, host))
+        return self.apart(own, (host for host in near if host.family == family))
+
+    def silenced(self, add: Iterable[Row], remove: Iterable[Row]) -> set[int]:
+        """The sets of which nothing is said any more after ``apply`` with the same rows."""
+        added = {row.policy for row in add if isinstance(row, Judgement)}
+        judged = (row for row in remove if isinstance(row, Judgement))
+        gone = Counter(row.policy for row in judged if row.peer in self._judged.get(row.policy, {}))
+        return {own for own, count in gone.items() if own not in added and count == len(self._judged[own])}
 
     def runs(self, own: int, family: Family) -> list[Segment[int | None]]:
         """The runs of addresses of which a set says something else than of everybody, by prefixes that are no host's."""
@@ -116,11 +126,11 @@ class Index:
         found = segments(Segment(*_ends(spot), self.judged(own, peer)) for spot, peer in inside.items())
         return [one for one in found if one.label != rest]
 
-    def touched(self, add: Iterable[Row], remove: Iterable[Row]) -> Touched:
-        """What ``apply`` with the same rows will alter at most."""
+    def touched(self, add: Iterable[Row], remove: Iterable[Row], live: AbstractSet[int]) -> Touched:
+        """What ``apply`` with the same rows will alter at most of the sets that are ``live``."""
         found = Touched({}, set(), set())
         came: dict[int, set[int]] = {}
-        judgements = [row for row in (*add, *remove) if isinstance(row, Judgement)]
+        judgements = [row for row in (*add, *remove) if isinstance(row, Judgement) and row.policy in live]
         for row in judgements:
             came.setdefault(row.peer, set()).add(row.policy)
             found.judged.add(row.policy)
@@ -254,6 +264,8 @@ class Index:
 
     def _around(self, host: Host) -> int:
         """The class of the longest prefix, but a host's, that holds an address; 0 if none does."""
+        if not self._nets[host.family]:
+            return 0
         return self._holding(Spot(host.family, int.from_bytes(host.packed, "big"), BITS[host.family]))
 
     def _holding(self, spot: Spot) -> int:

@@ -39,7 +39,7 @@ class Model:
         self._known = Counter(address for row in (*under, *shut) for address in row.addresses)
         self._users = Counter(use for row in under for use in subjects.uses(row))
         self._live: set[Use] = set()
-        self._leads: Counter[Key] = Counter(sets.ALWAYS)  # parts that sets share, and how many lead to each
+        self._leads: Counter[Key] = Counter(sets.ALWAYS)  # parts that sets share, and how many of their rulings lead to each
         for use in self._users:
             self._enliven(use)
 
@@ -56,7 +56,8 @@ class Model:
         found = tables.fixed(family, node_access=node_access)
         if family == "inet":
             for use in self._live:
-                found |= sets.made(self._index, use, sets.shared(self._index, use))
+                followed = sets.followed(self._index, use).values()
+                found |= sets.made(use.direction, followed, _leading({use: followed}).keys())
                 found |= sets.own(self._index, use)
         return tables.merged(found, subjects.parts(self._said({**self._under, **self._shut}), family))
 
@@ -81,22 +82,28 @@ class Model:
     def change(self, add: Iterable[Row], remove: Iterable[Row]) -> Change:
         """Policies say something else."""
         add, remove = list(add), list(remove)
-        hosts, judged, broad = self._index.touched(add, remove)
+        hosts, judged, broad = self._index.touched(add, remove, {use.policy for use in self._live})
         whole = {use for use in self._live if use.policy in broad or (use.policy in judged and not self._users[use])}
         some = {use for use in self._live if use.policy in hosts} - whole
         told = {use for use in self._live if use.policy in judged} | whole
         known, undo = self._index.prior([*add, *remove]), self._keep()
-        before, led = self._picture(whole, some, hosts), {use: sets.shared(self._index, use) for use in told}
+        silenced = self._index.silenced(add, remove)
+        dead = {use for use in whole if not self._users[use] and use.policy in silenced}
+        before = self._picture(whole - dead, some, hosts)
+        for use in dead:
+            before |= sets.own_names(self._index, use)
+        led = {use: sets.followed(self._index, use) for use in told}
         self._index.apply(add, remove)
-        dead = {use for use in whole if not self._users[use] and use.policy not in self._index.policies()}
         self._live -= dead
-        after, leads = self._picture(whole - dead, some, hosts), {use: sets.shared(self._index, use) for use in told - dead}
-        shift = Counter(key for keys in leads.values() for key in keys)
-        shift.subtract(key for keys in led.values() for key in keys)
+        after = self._picture(whole - dead, some, hosts)
+        lead = {use: sets.followed(self._index, use) if use in self._live else {} for use in told}
+        come = {use: _beyond(lead[use], led[use]) for use in told}
+        shift = _leading(come)
+        shift.subtract(_leading({use: _beyond(led[use], lead[use]) for use in told}))
         born, gone = self._shift(shift)
         before |= {key: Part.named(key) for key in gone}
-        for use, keys in leads.items():
-            after |= sets.made(self._index, use, {key: ruling for key, ruling in keys.items() if key in born})
+        for use, fresh in come.items():
+            after |= sets.made(use.direction, fresh, born)
 
         def take_back() -> None:
             self._index.apply(*known)
@@ -175,19 +182,19 @@ class Model:
     def _enliven(self, use: Use) -> Parts:
         """A set comes into use; the parts that are not there yet."""
         self._live.add(use)
-        shared = sets.shared(self._index, use)
-        born, _ = self._shift(Counter(shared.keys()))
-        fresh = sets.made(self._index, use, {key: ruling for key, ruling in shared.items() if key in born})
-        return fresh | sets.own(self._index, use)
+        followed = list(sets.followed(self._index, use).values())
+        born, _ = self._shift(_leading({use: followed}))
+        return sets.made(use.direction, followed, born) | sets.own(self._index, use)
 
     def _bury(self, use: Use) -> Parts:
         """A set goes out of use; the parts that nothing needs any more."""
         self._live.discard(use)
-        _, gone = self._shift(Counter(dict.fromkeys(sets.shared(self._index, use), -1)))
-        return {key: Part.named(key) for key in gone} | sets.own(self._index, use)
+        shift = _leading({use: sets.followed(self._index, use).values()})
+        _, gone = self._shift(Counter({key: -count for key, count in shift.items()}))
+        return {key: Part.named(key) for key in gone} | sets.own_names(self._index, use)
 
     def _shift(self, change: Counter[Key]) -> tuple[set[Key], set[Key]]:
-        """So many sets more, or less, lead to each of these parts; those that none did before, and those that none does now."""
+        """So many rulings more, or less, lead to each of these parts; those that none did before, and that none does now."""
         born, gone = set(), set()
         for key, count in change.items():
             was = self._leads[key]
@@ -207,8 +214,8 @@ class Model:
             found |= sets.own(self._index, use)
         for use in some:
             for family in ruleset.FAMILIES:
-                near = (sets.element(self._index, use, one) for one in hosts[use.policy] if one.family == family)
-                part = Part(collection=sets.hosts_map(use, family), elements=frozenset(one for one in near if one))
+                near = (one for one in hosts[use.policy] if one.family == family)
+                part = sets.hosts(self._index, use, family, self._index.apart(use.policy, near))
                 found[part.key] = part
         return found
 
@@ -221,3 +228,13 @@ class Model:
             self._under, self._shut, self._live, self._known, self._users = under, shut, live, known, users
 
         return undo
+
+
+def _beyond(some: Mapping[int | None, sets.Said], others: Mapping[int | None, sets.Said]) -> list[sets.Said]:
+    """What rulings of ``some`` say that are not among ``others``, or say something else there."""
+    return [said for ruling, said in some.items() if ruling not in others or others[ruling] != said]
+
+
+def _leading(followed: Mapping[Use, Iterable[sets.Said]]) -> Counter[Key]:
+    """How many of these rulings lead to each part."""
+    return Counter(key for use, several in followed.items() for said in several for key in sets.keys(use.direction, said))

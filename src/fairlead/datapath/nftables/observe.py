@@ -81,7 +81,7 @@ class Observer:
                 if len(self._carried) < _REMEMBERED:
                     self._carried[one.id] = packets
                 if one.start < since and before.get(one.id, packets) != packets:
-                    found.append(seen)
+                    found.append(self._ruled(one, seen))
             yield found, live
         self.held, self.capacity = self._tracking.room()
 
@@ -142,7 +142,7 @@ class Observer:
             else:
                 seen = self._over(one)
             if seen:
-                yield seen
+                yield self._ruled(one, seen)
 
     def _over(self, one: Tracked) -> Seen | None:
         """Both sides closed it, or one reset it: told now, with what it carried."""
@@ -169,7 +169,6 @@ class Observer:
         lower, upper = (ends.destination_port, ends.source_port) if high else (ends.source_port, ends.destination_port)
         now, clock = time.time_ns(), time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         first = (one.start or now) - now + clock
-        rule = self._rules.of(one) if kind is not Kind.ACTIVE or outgoing else 0
         return Seen(
             low=destination if high else source,
             low_port=lower.to_bytes(2, "big"),
@@ -190,9 +189,15 @@ class Observer:
             outgoing=outgoing,
             midway=kind is Kind.NEW and one.protocol == _TCP and one.tcp != SYN_SENT,
             denied=False,
+            ingress_rule=0,
+            egress_rule=0,
             kind=kind,
-            rule=rule,
         )
+
+    def _ruled(self, one: Tracked, seen: Seen) -> Seen:
+        """With the rules that let it pass, which take longer to find than all else."""
+        egress, ingress = self._rules.of(one)
+        return seen._replace(egress_rule=egress, ingress_rule=ingress)
 
 
 def _listen() -> Log | None:
@@ -233,10 +238,11 @@ def _drop(one: Logged) -> Seen | None:
         outgoing=egress,
         midway=False,
         denied=False,
+        ingress_rule=0 if egress else told.rule,
+        egress_rule=told.rule if egress else 0,
         kind=Kind.DROP,
         reason=told.reason,
         direction=Direction.FROM_POD if egress else Direction.TO_POD,
-        rule=told.rule,
     )
 
 

@@ -48,16 +48,27 @@ class Nftables:
         """When the tables were seen to be what the model says. As long as nobody else changes anything they stay it."""
 
     def change(self, add: Iterable[Row], remove: Iterable[Row]) -> None:
-        """Write what policies say, in one transaction with what they no longer say; then whom they say it of."""
+        """What policies say, whom they say it of, then what they no longer say: all in one transaction.
+
+        Each that adds a jump has the kernel go through all chains once.
+        """
         add, remove = list(add), list(remove)
-        said = [row for row in add if isinstance(row, _POLICIES)], [row for row in remove if isinstance(row, _POLICIES)]
-        if any(said):
-            self._commit(self._model.change(*said))
-        under = [row for row in add if isinstance(row, Subject)]
-        self._put(under, [])
-        kept = {row.host for row in under}
-        if left := [row.host for row in remove if isinstance(row, Subject) and row.host not in kept]:
-            self._commit(self._model.drop(left, gone=self._gone(left)))
+        new = {row.key: row for row in add if isinstance(row, Subject)}
+        left = [row.host for row in remove if isinstance(row, Subject) and row.key not in new]
+        said, kept = [row for row in add if isinstance(row, _POLICIES)], {(type(row), row.key) for row in add}
+        unsaid = [row for row in remove if isinstance(row, _POLICIES) and (type(row), row.key) not in kept]
+        doubted = new.keys() & self._forgotten
+        steps: list[Change] = []
+        if said:
+            steps.append(self._model.change(said, ()))
+        if new:
+            steps.append(self._model.put(new.values(), sure=not doubted))
+        if left:
+            steps.append(self._model.drop(left, gone=self._gone(left)))
+        if unsaid:
+            steps.append(self._model.change((), unsaid))
+        self._commit(*steps)
+        self._forgotten -= doubted
 
     def ensure(self, rows: Iterable[Row]) -> None:
         """Put containers under their policies, and see that what goes over a bridge comes by here."""
@@ -146,17 +157,18 @@ class Nftables:
         self._nft.close()
         self._links.close()
 
-    def _commit(self, change: Change) -> None:
-        """Have the kernel do it. Where it has something else than it was told, everything is compared and put right."""
+    def _commit(self, *steps: Change) -> None:
+        """Have the kernel do it all. Where it has something else than it was told, everything is compared and put right."""
         if self._purged:
             return
         try:
             try:
-                self._transact(change.touched)
+                self._transact(*(one.touched for one in steps))
             except (Gone, Exists):
                 self._mend()
         except KernelError:
-            change.undo()
+            for one in reversed(steps):
+                one.undo()
             raise
 
     def _mend(self) -> None:
@@ -193,9 +205,9 @@ class Nftables:
             self._commit(self._model.put(under, strange, sure=not doubted))
             self._forgotten -= doubted
 
-    def _transact(self, touched: Touched) -> None:
-        """Both tables in one transaction."""
-        messages = [one for family, sides in touched.items() for one in tables.difference(family, *sides)]
+    def _transact(self, *steps: Touched) -> None:
+        """Both tables in one transaction, one step after the other."""
+        messages = [one for touched in steps for family, sides in touched.items() for one in tables.difference(family, *sides)]
         if messages:
             nft.transact(self._nft, messages)
 

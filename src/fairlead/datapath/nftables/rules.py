@@ -39,15 +39,15 @@ class Rules:
         """Whether a container of ours has an address of 16 bytes."""
         return address in self._under
 
-    def of(self, one: Tracked) -> int:
-        """The number of the rule that lets a connection pass: the one of who was asked, else the one of who opened it."""
+    def of(self, one: Tracked) -> tuple[int, int]:
+        """The numbers of the rules that let a connection out and in, each where it has its end here; 0 if none was asked."""
         opener, asked = self._under.get(_mapped(one.original.source)), self._under.get(_mapped(one.reply.source))
-        rule = 0
+        egress = ingress = 0
         if opener and opener.egress:
-            rule = self._rule(opener.egress, one.original.destination, one.protocol, one.original.destination_port)
+            egress = self._rule(opener.egress, one.original.destination, one.protocol, one.original.destination_port)
         if asked and asked.ingress:
-            rule = self._rule(asked.ingress, one.reply.destination, one.protocol, one.reply.source_port) or rule
-        return rule
+            ingress = self._rule(asked.ingress, one.reply.destination, one.protocol, one.reply.source_port)
+        return egress, ingress
 
     def _rule(self, policy: int, peer: bytes, protocol: int, port: int) -> int:
         judgements = self._state.table(Judgement)

@@ -14,7 +14,9 @@ sets that lead to them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
+from functools import lru_cache
 from typing import NamedTuple
 
 from fairlead.datapath.seen import Reason
@@ -70,44 +72,44 @@ class Part(NamedTuple):
 Parts = dict[Key, Part]
 
 
-def shared(index: Index, use: Use) -> dict[Key, int | None]:
-    """What the set's verdicts lead to, and other sets' may too: the keys of parts, each with a ruling that needs it."""
-    found: dict[Key, int | None] = {}
-    for ruling in index.rulings(use.policy):
-        for key in _keys(use.direction, index.spans(ruling)):
-            found.setdefault(key, ruling)
-    return found
+Said = tuple[Span, ...] | None
+"""What a ruling says; None: it is not known."""
 
 
-def made(index: Index, use: Use, wanted: Mapping[Key, int | None]) -> Parts:
-    """Those of the shared parts that are wanted."""
-    several = (part for ruling in set(wanted.values()) for part in _ruling(use.direction, index.spans(ruling)))
-    return {part.key: part for part in several if part.key in wanted}
+def followed(index: Index, use: Use) -> dict[int | None, Said]:
+    """The rulings that the set's verdicts lead to."""
+    return {ruling: index.spans(ruling) for ruling in index.rulings(use.policy)}
+
+
+def made(direction: Direction, several: Iterable[Said], wanted: AbstractSet[Key]) -> Parts:
+    """The parts of these rulings, which sets share, that are wanted."""
+    needed = (said for said in several if not wanted.isdisjoint(keys(direction, said)))
+    return {part.key: part for said in needed for part in _ruling(direction, said) if part.key in wanted}
 
 
 def own(index: Index, use: Use) -> Parts:
     """The chain and the maps of the set alone."""
-    parts = [Part(collection=hosts_map(use, n), elements=frozenset(hosts(index, use, n))) for n in FAMILIES]
+    parts = [hosts(index, use, n, index.named(use.policy, n)) for n in FAMILIES]
     parts += [one for n in FAMILIES for one in [blocks(index, use, n)] if one.elements]
     chain = Chain(use.chain, tuple(_rules(index, use, [one.collection for one in parts if one.collection])))
     return {one.key: one for one in (Part(chain=chain), *parts)}
 
 
-def hosts(index: Index, use: Use, family: Family) -> Iterator[Element]:
-    """The elements of the addresses that the set must name."""
-    return (one for host in index.named(use.policy, family) if (one := element(index, use, host)))
+def own_names(index: Index, use: Use) -> Parts:
+    """The same by name alone, to be removed."""
+    names = [_hosts_map(use, n).name for n in FAMILIES]
+    names += [f"{use.chain}-blocks{n}" for n in FAMILIES if index.runs(use.policy, n)]
+    return {key: Part.named(key) for key in ((CHAIN, use.chain), *((MAP, name) for name in names))}
 
 
-def hosts_map(use: Use, family: Family) -> Collection:
-    """The map of these elements."""
+def hosts(index: Index, use: Use, family: Family, named: Iterable[tuple[Host, int | None]]) -> Part:
+    """The map of single addresses, with those that are ``named``."""
+    elements = frozenset(Element(host.packed, None, _target(index, use, ruling)) for host, ruling in named)
+    return Part(collection=_hosts_map(use, family), elements=elements)
+
+
+def _hosts_map(use: Use, family: Family) -> Collection:
     return Collection(f"{use.chain}-hosts{family}", (PARTS[family],), verdicts=True)
-
-
-def element(index: Index, use: Use, host: Host) -> Element | None:
-    """The element of one address; None if the set need not name it."""
-    if not index.apart(use.policy, host):
-        return None
-    return Element(host.packed, None, _target(index, use, index.on(use.policy, *host)))
 
 
 def blocks(index: Index, use: Use, family: Family) -> Part:
@@ -131,7 +133,7 @@ def _target(index: Index, use: Use, ruling: int | None) -> Verdict:
     return Verdict(GOTO, _chain(use.direction, index.spans(ruling)))
 
 
-def _chain(direction: Direction, spans: tuple[Span, ...] | None) -> str:
+def _chain(direction: Direction, spans: Said) -> str:
     """Where a ruling leads."""
     if spans is None:
         return words.unknown(direction)
@@ -144,19 +146,18 @@ def _leaf(direction: Direction, span: Span) -> str:
     return words.allow(span.rule) if span.allow else words.deny(direction, span.rule)
 
 
-def _keys(direction: Direction, spans: tuple[Span, ...] | None) -> Iterator[Key]:
-    names = [words.unknown(direction)] if spans is None else [_leaf(direction, span) for span in spans]
-    for name in names:
-        yield COUNTER, name
-        yield CHAIN, name
+@lru_cache(maxsize=1 << 14)
+def keys(direction: Direction, spans: Said) -> tuple[Key, ...]:
+    """The parts that a ruling needs, each once."""
+    names = {words.unknown(direction)} if spans is None else {_leaf(direction, span) for span in spans}
+    found = [(kind, name) for name in sorted(names) for kind in (COUNTER, CHAIN)]
     if spans and len(spans) > 1:
         name = words.ports(direction, spans)
-        if len(spans) - 1 > _FEW:
-            yield MAP, name
-        yield CHAIN, name
+        found += [(kind, name) for kind in ((MAP, CHAIN) if len(spans) - 1 > _FEW else (CHAIN,))]
+    return tuple(found)
 
 
-def _ruling(direction: Direction, spans: tuple[Span, ...] | None) -> Iterator[Part]:
+def _ruling(direction: Direction, spans: Said) -> Iterator[Part]:
     if spans is None:
         name = words.unknown(direction)
         yield Part(counter=name)

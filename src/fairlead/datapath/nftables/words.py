@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from enum import StrEnum
+from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -47,7 +47,8 @@ def unknown(direction: Direction) -> str:
     return f"{direction}-unknown"
 
 
-def ports(direction: Direction, spans: Iterable[Span]) -> str:
+@lru_cache(maxsize=1 << 14)
+def ports(direction: Direction, spans: tuple[Span, ...]) -> str:
     """The chain, and its map, of a ruling that tells ports apart: made from all it says."""
     said = repr([(one.protocol, one.first, one.last, one.allow, one.rule) for one in spans])
     return f"{direction}-ports-{blake2b(said.encode(), digest_size=8).hexdigest()}"

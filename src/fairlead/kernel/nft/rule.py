@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from fairlead.kernel.netlink import attr, be32, each, nest, parse, string, text
@@ -29,6 +30,8 @@ _COUNTER = 1
 _ADD = 0
 _CMP_EQUAL, _CMP_DIFFERENT, _CMP_AT_MOST, _CMP_AT_LEAST = 0, 1, 3, 5
 _INVERT = 1
+_MANY = 1 << 12
+"""Of what rules repeat so much is remembered: most of ten thousand rules is the same few expressions."""
 _be16 = struct.Struct(">H")
 _s32 = struct.Struct(">i")
 
@@ -108,6 +111,7 @@ def payload(base: int, offset: int, size: int) -> Field:
     return Field("payload", (("base", base), ("len", size), ("offset", offset)), size)
 
 
+@lru_cache(maxsize=_MANY)
 def equal(field: Field, value: bytes) -> Rule:
     """Go on if ``field`` is ``value``."""
     return field.into(register(0)), Expression.of("cmp", sreg=register(0), op=_CMP_EQUAL, data=value)
@@ -118,6 +122,7 @@ def differs(field: Field, value: bytes) -> Rule:
     return field.into(register(0)), Expression.of("cmp", sreg=register(0), op=_CMP_DIFFERENT, data=value)
 
 
+@lru_cache(maxsize=_MANY)
 def between(field: Field, first: bytes, last: bytes) -> Rule:
     """Go on if ``field`` is one of a run of numbers in network order, both ends included."""
     return (
@@ -127,6 +132,7 @@ def between(field: Field, first: bytes, last: bytes) -> Rule:
     )
 
 
+@lru_cache(maxsize=_MANY)
 def has(field: Field, mask: bytes, *, any_of: bool = True) -> Rule:
     """Go on if any of the bits is set; not ``any_of``: if none is."""
     zero = bytes(len(mask))
@@ -172,6 +178,7 @@ def verdict(code: int, chain: str = "") -> Rule:
     return (Expression.of("immediate", dreg=0, data=Verdict(code, chain)),)
 
 
+@lru_cache(maxsize=_MANY)
 def goto(chain: str) -> Rule:
     """Go on in another chain, and not come back here."""
     return verdict(GOTO, chain)
@@ -199,7 +206,7 @@ def same(wanted: Iterable[Rule], found: Iterable[Rule]) -> bool:
 
 def encode(rule: Rule) -> bytes:
     """The expressions as a list of netlink's."""
-    return b"".join(nest(_LIST_ELEMENT, text(_NAME, one.name), nest(_DATA, *_attributes(one))) for one in rule)
+    return b"".join(map(_encoded, rule))
 
 
 def decode(data: bytes) -> Rule:
@@ -207,6 +214,7 @@ def decode(data: bytes) -> Rule:
     return tuple(_expression(parse(one)) for _, one in each(data))
 
 
+@lru_cache(maxsize=_MANY)
 def encode_verdict(one: Verdict) -> bytes:
     """A verdict as data of a map or an expression."""
     chain = text(_CHAIN, one.chain) if one.chain else b""
@@ -220,6 +228,11 @@ def decode_data(data: bytes) -> bytes | Verdict:
         return found.get(_VALUE, b"")
     said = parse(found[_VERDICT])
     return Verdict(_s32.unpack(said[_CODE])[0], string(said.get(_CHAIN, b"")))
+
+
+@lru_cache(maxsize=_MANY)
+def _encoded(one: Expression) -> bytes:
+    return nest(_LIST_ELEMENT, text(_NAME, one.name), nest(_DATA, *_attributes(one)))
 
 
 def _load(fields: Iterable[Field]) -> Iterator[Expression]:
