@@ -39,7 +39,7 @@ WATCHED = 30.0
 """Seconds for which the changes are watched."""
 LABELS = 50
 """Changes of one label whose way is timed."""
-KINDS = ("nodes", "namespaces", "pods", "networkpolicies", "networks", "blocks", "endpoints")
+KINDS = ("nodes", "namespaces", "pods", "services", "endpointslices", "networkpolicies", "networks", "blocks", "endpoints")
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 

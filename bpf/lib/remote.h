@@ -118,13 +118,17 @@ __noinline int remote_send(struct __sk_buff *skb, const struct packet *packet)
 	return bpf_redirect_neigh(way.ifindex, &next, sizeof(next), 0);
 }
 
-/* The link of the container that the packet is for, if one of its network on another node sent it; NULL: the stack has it. */
+/*
+ * The link of the container that the packet is for, if one of its network on another node sent it; NULL: the stack has it. Who comes
+ * in as a container of this node is none: the stack asks its rp_filter.
+ */
 static __always_inline struct local *remote_arrival(struct __sk_buff *skb, const struct packet *packet)
 {
 	struct bpf_fib_lookup unused = { 0 };
 	struct local *local = bpf_map_lookup_elem(&locals, &packet->destination);
 
-	if (!local || !local->gateway || !remote_is_of(&packet->source, local->network) || !remote_is_simple(skb, packet, &unused))
+	if (!local || !local->gateway || !remote_is_of(&packet->source, local->network)
+	    || bpf_map_lookup_elem(&locals, &packet->source) || !remote_is_simple(skb, packet, &unused))
 		return NULL;
 	return local;
 }

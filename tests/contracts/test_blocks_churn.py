@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from fairlead.agent.blocks import Blocks
+from fairlead.agent.blocks import Blocks, Fill
 from fairlead.ipam.ledger import Lacking, Ledger
 from fairlead.ipam.pool import Holder
 from fairlead.model.address import Address, Prefix
 from fairlead.model.block import Block
 from fairlead.model.errors import Conflict, Exhausted, Invalid, Unavailable
 from fairlead.model.meta import Meta
-from fairlead.model.network import Driver, Network, NetworkSpec, Subnet
+from fairlead.model.network import Driver, Network, NetworkSpec, Subnet, excluded
 from fairlead.store.base import Change, Delete, EventKind, Put, Store, Stored
 from fairlead.store.memory import Memory
 from fairlead.store.sqlite import Sqlite
@@ -112,6 +112,7 @@ class Node:
             await self.crash()  # between the claim and the disk: nobody ever saw the address
             return
         self.kept[name] = of.name, address
+        assert not any(excluded(text).holds(address) for text in of.spec.subnets[0].exclude)
         self._witness.give(address, name)
         self._witness.borrowed += any(address in one.spec.lent for one in self.blocks.of(of.name))
 
@@ -389,6 +390,30 @@ async def test_what_may_have_been_given_back_is_nobodys_until_the_store_says_so(
     assert at.host() not in {block.spec.cidr for block in await blocks(store)}, "the timer sees to it"
     assert await one.claim("named", wishes=[at]) == at
     await one.end()
+
+
+@awaited
+async def test_how_full_a_network_is_tells_this_nodes_from_the_others() -> None:
+    """A full block is no full network; what others offer or lend counts as what can still be had, or as had."""
+    store, of = Memory(), network(27)  # two blocks of 32, of which the first and the last address are nobody's
+    one, other = (Node(name, store, [of], Witness(), chance(0, 0)) for name in ("one", "other"))
+    for node in (one, other):
+        await node.begin()
+    for at in range(31):
+        await one.claim(f"one-{at}")
+    assert [*one.blocks.fill(of)] == [Fill(Prefix("10.60.0.0/26"), 62, 31)]
+    await other.claim("other")
+    while len(one.blocks.of("farm")) < 2:
+        await asyncio.sleep(0)
+    assert [*one.blocks.fill(of)] == [Fill(Prefix("10.60.0.0/26"), 62, 31, 31)]
+    await other.tidy()
+    while not any(block.spec.spare for block in one.blocks.of("farm")):
+        await asyncio.sleep(0)
+    assert [*one.blocks.fill(of)] == [Fill(Prefix("10.60.0.0/26"), 62, 31, 31 - 8)], "eight are offered"
+    await one.claim("borrowed")
+    assert [*one.blocks.fill(of)] == [Fill(Prefix("10.60.0.0/26"), 62, 32, 31 - 8)]
+    for node in (one, other):
+        await node.end()
 
 
 @awaited

@@ -190,7 +190,7 @@ def test_capabilities_as_containerd_writes_them() -> None:
     door, most = FakeDoor(), 2**32 - 1
     runtime = {
         "portMappings": [{"HostPort": 8080, "ContainerPort": 80, "Protocol": "tcp", "HostIP": ""}],
-        "bandwidth": {"IngressRate": 8000, "IngressBurst": most, "EgressRate": 9000, "EgressBurst": most},
+        "bandwidth": {"IngressRate": 8000, "IngressBurst": most, "EgressRate": 9000, "EgressBurst": most * 8 - 1},
         "dns": {"Servers": ["10.96.0.10"], "Searches": ["shop.svc.cluster.local"], "Options": ["ndots:5"]},
         "ipRanges": [[{"Subnet": "10.88.0.0/24", "RangeStart": "10.88.0.8", "RangeEnd": "10.88.0.15", "Gateway": ""}]],
         "aliases": {"Mynet": ["other"], "mynet": ["db"]},

@@ -120,7 +120,7 @@ def test_header_injection(client: Client, variable: str, value: str) -> None:
 def test_program_is_known_as_ours(bin_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(install, "_PROGRAM", bin_dir / "fairlead")
     written = install.install(tmp_path / "bin", tmp_path / "net.d")
-    assert len(written) == 3
+    assert len(written) == 4
     with written[1].open("ab") as file:
         file.write(b"an older version")
     assert install.install(tmp_path / "bin", tmp_path / "net.d") == (written[1],)

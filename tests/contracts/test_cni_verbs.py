@@ -100,15 +100,16 @@ def attachments(*pairs: tuple[str, str]) -> list[dict[str, str]]:
     return [{"containerID": container, "ifname": interface} for container, interface in pairs]
 
 
+@pytest.mark.parametrize("nobody", [[], None], ids=["an empty list", "Go's empty list"])
 @pytest.mark.parametrize("key", ["cni.dev/valid-attachments", "cni.dev/attachments"])
-def test_collect_keeps_what_is_valid_and_what_others_made(key: str) -> None:
+def test_collect_keeps_what_is_valid_and_what_others_made(key: str, nobody: list[object] | None) -> None:
     door = FakeDoor()
     for container in ("c1", "c2", "c3"):
         call(door, "ADD", conf(), CNI_CONTAINERID=container)
     call(door, "ADD", conf(name="othernet"), CNI_CONTAINERID="x1")
     assert call(door, "GC", conf(**{key: attachments(("c2", "eth0"))})) == (0, {})
     assert sorted(door.endpoints) == ["c2:eth0", "x1:eth0"]
-    assert call(door, "GC", conf(**{key: []})) == (0, {})
+    assert call(door, "GC", conf(**{key: nobody})) == (0, {})
     assert sorted(door.endpoints) == ["x1:eth0"]
 
 

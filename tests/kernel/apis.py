@@ -21,10 +21,12 @@ from tests.net import Namespace, end
 from tests.tree import ROOT
 from tests.wait import eventually
 
-HOST, PORT = "192.0.2.250", 6443
+PORT = 6443
+_HOSTS = {4: ("192.0.2.250", 24), 6: ("2001:db8:2::fa", 64)}
 
 Tree = dict[str, Any]
 
+_SERVICES = {4: (), 6: ("--service-cluster-ip-range", "fd00:96::/108")}
 _APPLY, _MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
 _PLACES = {
     "Node": "/api/v1/nodes",
@@ -32,6 +34,8 @@ _PLACES = {
     "Pod": "/api/v1/namespaces/{}/pods",
     "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies",
     "Network": "/apis/fairlead.dev/v1/networks",
+    "Service": "/api/v1/namespaces/{}/services",
+    "EndpointSlice": "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices",
 }
 
 
@@ -40,8 +44,23 @@ class Api:
 
     scheme, token = "http", ""
 
-    def __init__(self, switch: Namespace, folder: Path) -> None:
-        self.switch, self.folder, self.ca = switch, folder, b""
+    def __init__(self, switch: Namespace, folder: Path, family: int = 4) -> None:
+        """``family``: the one in which it is reached."""
+        self.switch, self.folder, self.ca, self.family = switch, folder, b"", family
+        self.host, self._length = _HOSTS[family]
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"{self.scheme}://{f'[{self.host}]' if self.family == 6 else self.host}:{PORT}"
+
+    def plug(self) -> None:
+        """Give the switch the address that it is reached by."""
+        self.switch.run("ip", "address", "add", f"{self.host}/{self._length}", "dev", "switch", "nodad")
+
+    def unplug(self) -> None:
+        """Take it away."""
+        self.switch.run("ip", "address", "del", f"{self.host}/{self._length}", "dev", "switch")
 
     def kubeconfig(self) -> Tree:
         """How an agent reaches it."""
@@ -50,13 +69,13 @@ class Api:
         return {
             "current-context": "it",
             "contexts": [{"name": "it", "context": {"cluster": "it", **({"user": "agent"} if user else {})}}],
-            "clusters": [{"name": "it", "cluster": {"server": f"{self.scheme}://{HOST}:{PORT}", **ca}}],
+            "clusters": [{"name": "it", "cluster": {"server": self.url, **ca}}],
             **user,
         }
 
     def call(self, method: str, path: str, tree: Tree | None = None, kind: str = "application/json") -> Tree:
         """Ask it as its administrator; the test fails if it refuses."""
-        words = ["curl", "-sSk", "--fail-with-body", "-X", method, f"{self.scheme}://{HOST}:{PORT}{path}"]
+        words = ["curl", "-sSk", "--fail-with-body", "-X", method, "-g", f"{self.url}{path}"]
         words += ["-H", f"Authorization: Bearer {self.token}"] if self.token else []
         words += ["-H", f"Content-Type: {kind}", "--data-binary", "@-"] if tree is not None else []
         done = self.switch.attempt(*words, stdin=json.dumps(tree))
@@ -92,6 +111,9 @@ class Api:
     def back(self) -> None:
         """It is as it was."""
 
+    def grant(self, file: str) -> None:
+        """Let agents do what a file of deploy/kubernetes says; the one that stands in lets everybody do everything."""
+
     def end(self) -> None:
         """End it; what it held ends with it."""
 
@@ -100,7 +122,7 @@ class StandIn(Api):
     """The one that stands in, a process of its own."""
 
     def start(self) -> None:
-        words = ("--nodes", "0", "--pods", "0", "--policies", "0", "--host", HOST, "--port", str(PORT))
+        words = ("--nodes", "0", "--pods", "0", "--policies", "0", "--host", self.host, "--port", str(PORT))
         crds = ("--definitions", ROOT / "deploy/kubernetes/base/crds.yaml")
         command = ["nsenter", f"--net={self.switch.path}", sys.executable, "-m", "tests.kubernetes.play", *words, *crds]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
@@ -109,10 +131,10 @@ class StandIn(Api):
         self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "fairlead-system"}})
 
     def away(self) -> None:
-        self.switch.run("ip", "address", "del", f"{HOST}/24", "dev", "switch")
+        self.unplug()
 
     def back(self) -> None:
-        self.switch.run("ip", "address", "add", f"{HOST}/24", "dev", "switch")
+        self.plug()
 
     def end(self) -> None:
         assert self._process.stdin
@@ -130,7 +152,9 @@ class Real(Api):
     def start(self) -> None:
         assets, inside = Path(os.environ["KUBEBUILDER_ASSETS"]), ("nsenter", f"--net={self.switch.path}")
         self._etcd: Program
-        self._etcd, self._program, self.ca = programs(self.folder, assets, (2379, 2380, PORT), host=HOST, inside=inside)
+        self._etcd, self._program, self.ca = programs(
+            self.folder, assets, (2379, 2380, PORT), *_SERVICES[self.family], host=self.host, inside=inside
+        )
         self._etcd.start()
         self.back()
         for one in definitions():
@@ -139,7 +163,12 @@ class Real(Api):
             path = f"/apis/fairlead.dev/v1/{one['spec']['names']['plural']}"
             eventually(lambda path=path: self._serves(path), deadline=READY, what=f"{path} is served")
         self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "fairlead-system"}})
-        for tree in yaml.safe_load_all((ROOT / "deploy/kubernetes/base/rbac.yaml").read_text()):
+        self.grant("base/rbac.yaml")
+
+    def grant(self, file: str) -> None:
+        for tree in yaml.safe_load_all((ROOT / "deploy/kubernetes" / file).read_text()):
+            if "Role" not in tree["kind"]:
+                continue
             if "subjects" in tree:
                 tree["subjects"] = [{"kind": "User", "name": "agent", "apiGroup": "rbac.authorization.k8s.io"}]
             group = f"/apis/{tree['apiVersion']}" if "/" in tree["apiVersion"] else "/api/v1"
@@ -166,6 +195,6 @@ class Real(Api):
         return True
 
 
-def api(switch: Namespace, folder: Path) -> Api:
+def api(switch: Namespace, folder: Path, family: int = 4) -> Api:
     """The real one, if there is one."""
-    return (Real if os.environ.get("KUBEBUILDER_ASSETS") else StandIn)(switch, folder)
+    return (Real if os.environ.get("KUBEBUILDER_ASSETS") else StandIn)(switch, folder, family)

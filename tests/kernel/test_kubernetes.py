@@ -15,7 +15,7 @@ import yaml
 
 from fairlead.cni.install import conflist
 from tests.kernel.agents import Agent, address
-from tests.kernel.apis import HOST, Api, StandIn, api
+from tests.kernel.apis import Api, StandIn, api
 from tests.kernel.test_cluster import Station, known, routes
 from tests.kernel.test_cni import cni
 from tests.net import Containers, Namespace, kept
@@ -26,19 +26,36 @@ CONF = {"cniVersion": "1.1.0", "name": "fairlead", **json.loads(conflist("defaul
 
 
 class Cluster:
-    """Two nodes that kubelet has made known, with agents. ``allocated``: the cluster gives them podCIDRs."""
+    """Two nodes that kubelet has made known, with agents.
 
-    def __init__(self, cleanup: ExitStack, folder: Path, of: type[Api] | Any = StandIn, *, allocated: bool = False) -> None:
+    ``allocated``: the cluster gives them podCIDRs; ``families``: those that nodes and pods have; ``first``: objects that are
+    there before any agent.
+    """
+
+    def __init__(
+        self,
+        cleanup: ExitStack,
+        folder: Path,
+        of: type[Api] | Any = StandIn,
+        *options: str,
+        allocated: bool = False,
+        families: tuple[int, ...] = (4, 6),
+        first: tuple[dict[str, Any], ...] = (),
+    ) -> None:
         switch = kept(cleanup, Namespace("switch"))
         switch.run("ip", "link", "add", "switch", "up", "type", "bridge")
-        switch.run("ip", "address", "add", f"{HOST}/24", "dev", "switch")
-        self.api = of(switch, folder)
+        self.api = of(switch, folder, families[0])
+        self.api.plug()
         cleanup.callback(self.api.end)
         self.api.start()
-        self.allocated, self._config = allocated, folder / "kubeconfig"
+        for tree in first:
+            self.api.apply(tree)
+        self.allocated, self.families, self._more, self._config = allocated, families, options, folder / "kubeconfig"
         self._config.write_text(yaml.safe_dump(self.api.kubeconfig()))
         self.nodes = [kept(cleanup, Station(folder / f"node{at}", at, switch)) for at in (1, 2)]
         self.agents = []
+        for node in self.nodes if families == (6,) else ():
+            node.run("ip", "-4", "address", "flush", "dev", "eth0")
         for node in self.nodes:
             self.join(node)
             agent = Agent(node, "--node", f"node{node.number}", *self.options)
@@ -48,12 +65,13 @@ class Cluster:
 
     @property
     def options(self) -> tuple[str, ...]:
-        return ("--store", f"kubernetes://{self._config}", "--interval", "2", "--ttl", "2")
+        return ("--store", f"kubernetes://{self._config}", "--interval", "2", "--ttl", "2", *self._more)
 
     def join(self, node: Station) -> None:
         """What kubelet and the cluster's controllers say of a node."""
-        name, cidrs = f"node{node.number}", [f"10.244.{node.number}.0/24", f"fd44:0:0:{node.number}::/64"]
-        addresses = [{"type": "InternalIP", "address": one} for one in (node.v4, node.v6)]
+        name, ranges = f"node{node.number}", {4: f"10.244.{node.number}.0/24", 6: f"fd44:0:0:{node.number}::/64"}
+        cidrs = [ranges[family] for family in self.families]
+        addresses = [{"type": "InternalIP", "address": {4: node.v4, 6: node.v6}[family]} for family in self.families]
         addresses.append({"type": "Hostname", "address": name})
         self.api.apply(
             {
@@ -65,15 +83,26 @@ class Cluster:
             }
         )
 
-    def pod(self, node: int, name: str, namespace: str = "shop", status: Any = None, **meta: Any) -> dict[str, Any]:
-        """A pod's object, as its owner and the scheduler leave it."""
-        ports = [{"name": "http", "containerPort": 80}]
+    def pod(
+        self,
+        node: int,
+        name: str,
+        namespace: str = "shop",
+        status: Any = None,
+        *,
+        port: Any = None,
+        host: bool = False,
+        **meta: Any,
+    ) -> dict[str, Any]:
+        """A pod's object, as its owner and the scheduler leave it. ``port``: what it says of its port besides."""
+        ports = [{"name": "http", "containerPort": 80, **(port or {})}]
+        shares = {"hostNetwork": True} if host else {}
         return self.api.apply(
             {
                 "apiVersion": "v1",
                 "kind": "Pod",
                 "metadata": {"name": name, "namespace": namespace, **meta},
-                "spec": {"nodeName": f"node{node}", "containers": [{"name": "web", "image": "web", "ports": ports}]},
+                "spec": {"nodeName": f"node{node}", **shares, "containers": [{"name": "web", "image": "web", "ports": ports}]},
                 **({"status": status} if status else {}),
             }
         )
@@ -118,6 +147,10 @@ class Cluster:
         status = {"phase": phase, "podIP": ips[0], "podIPs": [{"ip": ip} for ip in ips]}
         self.pod(node, name, namespace, status, **meta)
 
+    def end(self, node: int, one: Namespace, name: str, namespace: str = "shop") -> None:
+        """What containerd does when a pod has ended; its object stays."""
+        self.sandbox(node, one, self.api.get(f"/api/v1/namespaces/{namespace}/pods/{name}"), "DEL")
+
 
 @pytest.fixture
 def cluster(cleanup: ExitStack, tmp_path: Path) -> Cluster:
@@ -148,6 +181,10 @@ def test_containers_that_are_no_pods(cluster: Cluster, containers: Containers) -
     one.detach(here)
     api.back()
     eventually(lambda: told(api) == {"later", "there"}, deadline=60, what="what happened meanwhile is told")
+    one.kill()
+    later.remove()
+    one.start()
+    eventually(lambda: told(api) == {"there"}, deadline=20, what="and what ended while no agent was there")
 
 
 def underlay(api: Api, node: str) -> str:

@@ -147,7 +147,7 @@ def test_no_other_table_is_touched(agent: Agent, node: Node, containers: Contain
         (row["table"]["family"], row["table"]["name"]) for row in node.json("nft", "-j", "list", "tables")["nftables"][1:]
     }
     names = ("fairlead", "fairlead-policy") if plane == "nftables" else ("fairlead",)
-    ours = {(family, name) for family in ("inet", "bridge") for name in names}
+    ours = {(family, name) for family in ("inet", "bridge") for name in names} | {("inet", "fairlead-sealing")}
     assert tables == {*ours, ("inet", "others")}
 
 

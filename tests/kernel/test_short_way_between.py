@@ -166,6 +166,30 @@ def test_what_hosts_say_they_say(pair: Make) -> None:
     assert said
 
 
+def test_nobody_comes_in_as_a_container_of_the_node(pair: Make, containers: Containers) -> None:
+    """The stack decides, as its rp_filter says."""
+    both = pair(driver="host-gw")
+    node, switch, third = both.town.nodes[1], both.town.switch, containers.new("third")
+    posed, at = address(both.two.attach(third, "farm"), 4), both.at[4]
+    switch.run("ip", "address", "add", f"{posed}/32", "dev", "switch")
+    switch.run("ip", "route", "add", at, "via", node.v4)
+    ask = f"import socket as s; c = s.socket(); c.settimeout(0.3); c.bind(('{posed}', 0)); c.connect_ex(('{at}', 80))"
+
+    def heard() -> bool:
+        words = ("timeout", "1", "tcpdump", "-l", "-n", "-c", "1", "-i", "eth0", "--immediate-mode", f"src {posed} and tcp")
+        seen = both.there.start(*words)
+        assert seen.stdout
+        while "listening on" not in seen.stdout.readline():
+            pass
+        switch.run("python3", "-c", ask)
+        return posed in seen.communicate(timeout=10)[0]
+
+    for strict in (0, 1):
+        for name in ("all", "eth0"):
+            node.run("sysctl", "-q", "-w", f"net.ipv4.conf.{name}.rp_filter={strict}")
+        assert heard() is not bool(strict)
+
+
 def test_a_node_is_cut_off_and_comes_back(pair: Make) -> None:
     both = pair(driver="host-gw")
     assert max(both.pings(4)) <= 4

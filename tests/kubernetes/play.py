@@ -1,4 +1,4 @@
-"""Play: a cluster played into the stand-in, as a process of its own: nodes, namespaces, policies, and pods that change.
+"""Play: a cluster played into the stand-in, as a process of its own: nodes, policies, services, and pods that change.
 
     python -m tests.kubernetes.play --nodes 1000 --pods 50000 --policies 1000
 
@@ -152,6 +152,63 @@ def _pod_status(template: str, number: int) -> Tree:
     }
 
 
+def service(number: int) -> Tree:
+    """The service of one deployment; of every other at the port that its pods have."""
+    app = f"web-{number:05}"
+    ip = str(ipaddress.IPv4Address("10.96.0.0") + 256 + number)
+    return {
+        "metadata": {
+            "name": app,
+            "namespace": namespace_of(number * _DEPLOYMENTS),
+            "uid": uid(5, number),
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+            "labels": {"app": app},
+            "managedFields": _managed("kubectl", 12),
+        },
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": ip,
+            "clusterIPs": [ip],
+            "ipFamilies": ["IPv4"],
+            "ipFamilyPolicy": "SingleStack",
+            "internalTrafficPolicy": "Cluster",
+            "sessionAffinity": "None",
+            "selector": {"app": app},
+            "ports": [{"name": "http", "port": 8080 if number % 2 else 80, "protocol": "TCP", "targetPort": "http"}],
+        },
+        "status": {"loadBalancer": {}},
+    }
+
+
+def endpoints(number: int, nodes: int, pods: int) -> Tree:
+    """The EndpointSlice of one deployment's service, as its controller writes it."""
+    app, namespace = f"web-{number:05}", namespace_of(number * _DEPLOYMENTS)
+    return {
+        "metadata": {
+            "name": f"{app}-x7k2p",
+            "generateName": f"{app}-",
+            "namespace": namespace,
+            "uid": uid(6, number),
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+            "labels": {"app": app, "kubernetes.io/service-name": app, "endpointslice.kubernetes.io/managed-by": "controller"},
+            "annotations": {"endpoints.kubernetes.io/last-change-trigger-time": "2026-01-01T00:00:00Z"},
+            "managedFields": _managed("kube-controller-manager", 12),
+        },
+        "addressType": "IPv4",
+        "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+        "endpoints": [
+            {
+                "addresses": [address(one)],
+                "conditions": {"ready": True, "serving": True, "terminating": False},
+                "nodeName": f"node-{one % nodes:04}",
+                "zone": f"z{one % nodes % 3}",
+                "targetRef": {"kind": "Pod", "name": pod_name(one), "namespace": namespace, "uid": uid(2, one)},
+            }
+            for one in range(number * _DEPLOYMENTS, min((number + 1) * _DEPLOYMENTS, pods))
+        ],
+    }
+
+
 def policy(number: int) -> Tree:
     """One NetworkPolicy: who may reach one deployment."""
     deployments = 2500
@@ -191,6 +248,9 @@ class Play:
         self._fill(pods)
         for number in range(policies):
             server.put("networkpolicies", policy(number))
+        for number in range(-(-pods // _DEPLOYMENTS)):
+            server.put("services", service(number))
+            server.put("endpointslices", endpoints(number, nodes, pods))
 
     def _fill(self, pods: int) -> None:
         """The pods that are there from the start, without the history of their births."""

@@ -15,6 +15,7 @@ from fairlead.cli import main
 from fairlead.model.endpoint import Endpoint
 from tests.fake_agent import FakeAgent, network
 from tests.kubernetes.server import NAMESPACE, StoodIn
+from tests.tree import ROOT
 
 NODES = ("node-a", "node-b")
 
@@ -61,6 +62,43 @@ def test_status_and_doctor_are_of_every_node(config: str, capsys: pytest.Capture
         said = capsys.readouterr().out
         assert "node-a:" in said
         assert "node-b:" in said
+
+
+@pytest.mark.usefixtures("agents")
+def test_of_two_ways_to_an_agent_one_is_taken(
+    server: StoodIn, tmp_path: Path, config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Beside agents that systemd runs lie relays, and perhaps somebody has both."""
+    (relay,) = [one for one in yaml.safe_load_all((ROOT / "deploy/kubernetes/relay.yaml").read_text()) if one]
+    template = relay["spec"]["template"]
+    assert server.standin
+    for name in NODES:
+        pod = {
+            "metadata": {
+                **template["metadata"],
+                "name": f"fairlead-relay-{name}",
+                "namespace": NAMESPACE,
+                "annotations": {"test/run-dir": str(tmp_path / name)},
+            },
+            "spec": {**template["spec"], "nodeName": name},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+        }
+        server.standin.put("pods", pod)
+    server.standin.history.drop("pods", (NAMESPACE, "fairlead-node-b"))
+    assert say(config, "status") == 0
+    said = capsys.readouterr().out
+    assert (said.count("node-a:"), said.count("node-b:")) == (1, 1)
+
+
+def test_a_relay_has_no_rights() -> None:
+    (relay,) = [one for one in yaml.safe_load_all((ROOT / "deploy/kubernetes/relay.yaml").read_text()) if one]
+    spec = relay["spec"]["template"]["spec"]
+    (container,), (volume,) = spec["containers"], spec["volumes"]
+    assert volume["hostPath"]["path"] == container["volumeMounts"][0]["mountPath"] == "/run/fairlead"
+    assert not {"hostNetwork", "hostPID", "hostIPC", "serviceAccountName"} & spec.keys()
+    assert spec["automountServiceAccountToken"] is False
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert "privileged" not in container["securityContext"]
 
 
 @pytest.mark.usefixtures("agents")

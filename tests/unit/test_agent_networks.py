@@ -15,6 +15,7 @@ from fairlead.model.address import InterfaceName, Prefix
 from fairlead.model.errors import Conflict
 from fairlead.model.meta import Meta
 from fairlead.model.network import SUBS, Driver, Network, NetworkSpec, Subnet
+from fairlead.store.base import Put
 from fairlead.store.memory import Memory
 
 
@@ -97,12 +98,13 @@ def test_both_stay_where_they_may_share_addresses() -> None:
 
 
 def test_what_another_wrote_is_not_used_beside_what_it_cannot_be_beside() -> None:
-    async def act(_: Memory, one: Networks, other: Networks) -> None:
+    async def act(store: Memory, one: Networks, other: Networks) -> None:
         await one.hear(network("red", "10.1.0.0/16"), gone=False)
         with pytest.raises(Conflict):
             await one.hear(network("blue", "10.1.0.0/16"), gone=False)
-        assert {*one.all} == {"red"}
+        assert ({*one.all}, {*one.refused}) == ({"red"}, {"blue"})
         await one.hear(network("blue", "10.1.0.0/16"), gone=True)
+        assert not one.refused
         stored = [
             network("blue", "10.1.0.0/16"),
             network("red", "10.1.0.0/16"),
@@ -112,5 +114,9 @@ def test_what_another_wrote_is_not_used_beside_what_it_cannot_be_beside() -> Non
         other.load(stored)
         assert {*other.all} == {"blue", "lan", "cam"}, "the older, or the first by name"
         assert {*other.refused} == {"red"}
+        await store.commit(Put(stored[1], ""))
+        assert (await other.delete("red", ())).name == "red", "it can be removed all the same"
+        assert not other.refused
+        assert not await names(store)
 
     nodes(act)

@@ -123,8 +123,8 @@ def test_podcidrs_are_blocks_that_nobody_stores() -> None:
             "10.244.1.0/30": "n1",
             "10.244.2.0/24": "n2",
         }
-        addresses = {it.address(f"e{at}").partition("/")[0] for at in range(4)}
-        assert addresses <= {f"10.244.1.{at}" for at in range(4)}
+        addresses = {it.address(f"e{at}").partition("/")[0] for at in range(2)}
+        assert addresses == {"10.244.1.1", "10.244.1.2"}, "not its own address, nor its broadcast address"
         with pytest.raises(Lacking) as lacking:
             it.address("more")
         with pytest.raises(Exhausted, match=r"no address is left in this node's podCIDR 10.244.1.0/30"):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from fairlead.api.schema import Attach
 from fairlead.cni import pod as cni
 from fairlead.cni.translate import CONFIG_LABEL
-from fairlead.model.address import ContainerID, InterfaceName, Name, Prefix
-from fairlead.model.endpoint import Bandwidth, PublishedPort
+from fairlead.model.address import ContainerID, Interface, InterfaceName, Mac, Name, Prefix
+from fairlead.model.endpoint import Bandwidth, Endpoint, EndpointSpec, PublishedPort, Sandbox
 from fairlead.model.errors import Invalid
 from fairlead.model.meta import Meta
 from fairlead.model.network import Driver, Network, NetworkSpec, Subnet
@@ -93,3 +95,42 @@ def test_further_networks_in_both_notations() -> None:
 def test_further_networks_that_make_no_sense(text: str) -> None:
     with pytest.raises(Invalid, match="networks"):
         cni.beside(pod(**{cni.NETWORKS: text}))
+
+
+def test_what_it_was_given_is_told_as_the_standard_says() -> None:
+    asking = pod(**{"k8s.v1.cni.cncf.io/networks": "kube-system/blue@side"})
+    side, first = (
+        Endpoint(
+            metadata=Meta(name=f"c1:{interface}", namespace="shop", labels=labels),
+            spec=EndpointSpec(
+                container=ContainerID("c1"),
+                interface=InterfaceName(interface),
+                network=Name(network),
+                sandbox=Sandbox(path="x"),
+                mac=Mac(mac),
+                addresses=tuple(map(Interface, addresses)),
+            ),
+        )
+        for interface, network, mac, addresses, labels in (
+            ("side", "blue", "02:00:00:00:00:02", ("10.3.0.2/32",), {cni.BESIDE_LABEL: "eth0"}),
+            ("eth0", "default", "02:00:00:00:00:01", ("10.1.0.2/32", "fd00::2/128"), {}),
+        )
+    )
+    assert json.loads(cni.status(asking, [side, first])) == [
+        {
+            "name": "default",
+            "interface": "eth0",
+            "ips": ["10.1.0.2", "fd00::2"],
+            "mac": "02:00:00:00:00:01",
+            "default": True,
+            "dns": {},
+        },
+        {
+            "name": "kube-system/blue",
+            "interface": "side",
+            "ips": ["10.3.0.2"],
+            "mac": "02:00:00:00:00:02",
+            "default": False,
+            "dns": {},
+        },
+    ]

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlead.ipam.blocks import choose, fill, full
+from fairlead.ipam.blocks import choose, fill, full, narrowed
 from fairlead.ipam.ledger import Lacking, Ledger
 from fairlead.ipam.pool import Holder
+from fairlead.ipam.spans import Spans
 from fairlead.model.address import Address, Name, Prefix
 from fairlead.model.block import Block, BlockSpec, block_name
 from fairlead.model.errors import Conflict, Invalid
@@ -37,6 +38,23 @@ def test_every_block_is_taken_once_and_then_none_is_left(nodes: list[str]) -> No
         assert found not in taken
         taken.append(found)
     assert choose((FARM,), taken, "a") is None
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["10.60.0.0/28", "10.60.0.8/29", "10.60.0.0/30"]), st.sampled_from("abc")), max_size=40)
+)
+def test_ranges_that_overlap_give_out_each_address_once_and_all_of_them(turns: list[tuple[str, str]]) -> None:
+    """What is taken counts whichever range it was taken of; a range has none left only when each address of it is taken."""
+    taken: list[Prefix] = []
+    for cidr, node in turns:
+        subnet = Subnet(cidr=Prefix(cidr), block_size=32)
+        found = choose((subnet,), taken, node)
+        if found is None:
+            assert {str(one) for one in subnet.cidr.net.hosts()} <= {one.partition("/")[0] for one in taken}
+        else:
+            assert subnet.cidr.overlaps(found)
+            assert found not in taken
+            taken.append(found)
 
 
 def test_nodes_begin_at_different_places() -> None:
@@ -144,3 +162,49 @@ def test_subnets_for_some() -> None:
     assert ledger.allocate("farm", Holder("a"), fits=lambda subnet: "61" in subnet.cidr)[0] == "10.61.0.1/32"
     with pytest.raises(Invalid, match="none of"):
         ledger.allocate("farm", Holder("b"), fits=lambda _: False)
+
+
+def test_of_a_block_that_is_a_network_to_others_the_ends_are_given_to_nobody() -> None:
+    """As host-local does with a podCIDR: in IPv6 there is no broadcast address."""
+    ledger, of = Ledger(), network(Subnet(cidr=Prefix("10.60.0.0/16")), Subnet(cidr=Prefix("fd60::/48")))
+    mine = [Prefix("10.60.3.0/29"), Prefix("fd60:0:0:3::/125")]
+    ledger.define(of, mine)
+    assert ledger.allocate("farm", Holder("early")) == ("10.60.3.0/32", "fd60:0:0:3::/128")
+    ledger.define(of, mine, apart=mine)
+    assert ledger.held("early") == ("10.60.3.0/32", "fd60:0:0:3::/128"), "what somebody has he keeps"
+    given = [ledger.allocate("farm", Holder(str(at))) for at in range(6)]
+    assert [one[0] for one in given] == [f"10.60.3.{at}/32" for at in range(1, 7)]
+    assert [one[1] for one in given] == [f"fd60:0:0:3::{at}/128" for at in range(1, 7)]
+    with pytest.raises(Invalid, match="the broadcast address"):
+        ledger.allocate("farm", Holder("last"), wishes=["10.60.3.7"], families=(4,))
+    assert ledger.allocate("farm", Holder("last"), wishes=["fd60:0:0:3::7"], families=(6,)) == ("fd60:0:0:3::7/128",)
+    ledger.release("early")
+    with pytest.raises(Invalid, match="the network's own address"):
+        ledger.allocate("farm", Holder("late"), wishes=["10.60.3.0"], families=(4,))
+    few = [Prefix("10.60.4.0/31")]
+    ledger = Ledger()
+    ledger.define(of, few, apart=few)
+    pair = [ledger.allocate("farm", Holder(f"few{at}"), families=(4,)) for at in range(2)]
+    assert pair == [("10.60.4.0/32",), ("10.60.4.1/32",)], "of two none is spared"
+
+
+def test_a_range_outside_of_the_blocks_there_are_may_be_in_another() -> None:
+    pools = (Subnet(cidr=Prefix("10.60.0.0/24"), block_size=28), Subnet(cidr=Prefix("10.61.0.0/24"), block_size=28))
+    ledger = Ledger()
+    ledger.define(network(*pools), [Prefix("10.60.0.0/28")])
+    with pytest.raises(Lacking) as lacking:
+        ledger.allocate("farm", Holder("a"), ranges=[Subnet(cidr=Prefix("10.61.0.0/24"))])
+    useful = narrowed(pools, lacking.value.within)
+    assert [one.cidr for one in useful] == ["10.61.0.0/24"]
+    block = choose(useful, [Prefix("10.60.0.0/28")], "a")
+    assert block is not None
+    assert useful[0].cidr.overlaps(block)
+    ledger.define(network(*pools), [Prefix("10.60.0.0/28"), block])
+    (given,) = ledger.allocate("farm", Holder("a"), ranges=[Subnet(cidr=Prefix("10.61.0.0/24"))])
+    assert given.startswith("10.61.")
+    part = Subnet(cidr=Prefix("10.60.0.0/24"), ranges=(Range(start=Address("10.60.0.100"), end=Address("10.60.0.101")),))
+    with pytest.raises(Lacking) as lacking:
+        ledger.allocate("farm", Holder("b"), ranges=[part])
+    assert choose(narrowed(pools, lacking.value.within), [], "a") == "10.60.0.96/28"
+    assert narrowed(pools, Spans.of(Prefix("10.70.0.0/24"))) == []
+    assert narrowed(pools, None) == [*pools]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from fairlead.model.address import Address, Prefix
+from fairlead.model.address import Address, Name, Prefix
 from fairlead.model.broken import Broken
 from fairlead.model.codec import KINDS, encode
 from fairlead.model.errors import Failed, Invalid
@@ -90,6 +92,14 @@ def test_what_is_written_is_read_again() -> None:
         tree = json.loads(json.dumps(written(of, thing, None)))
         assert key_in(of, tree) == thing.key
         assert read(thing.plural, tree) == thing
+
+
+def test_a_container_that_is_no_pod_has_a_namespace_of_its_own() -> None:
+    """As the CNI plugin makes them, with names that were checked."""
+    thing = endpoint("x")
+    thing = replace(thing, metadata=replace(thing.metadata, namespace=Name("shop")))
+    tree = msgspec.json.decode(msgspec.json.encode(written(resource("endpoints"), thing, None)))
+    assert key_in(resource("endpoints"), tree) == ("shop", "x:eth0")
 
 
 def test_an_object_under_another_name_than_its_own_is_broken() -> None:

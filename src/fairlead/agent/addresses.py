@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from fairlead.api.schema import Attach
 from fairlead.ipam.ledger import Lacking, Ledger
 from fairlead.ipam.pool import Holder
 from fairlead.model.address import Interface
+from fairlead.model.broken import Broken
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Conflict, Exhausted, Problem
 from fairlead.model.network import Network, Subnet
@@ -31,6 +33,15 @@ class Addresses:
     def restore(self, endpoints: Iterable[Endpoint], freed: Iterable[Endpoint]) -> tuple[Problem, ...]:
         """Note what is so at a start; return what does not fit."""
         return self._ledger.restore(self._reservations.without(endpoints), freed)
+
+    def keep(self, broken: Iterable[Broken]) -> None:
+        """Keep what containers have that cannot be read, as far as that can: they may be alive."""
+        for one in broken:
+            network, texts = one.spec.get("network"), one.spec.get("addresses")
+            for text in texts if isinstance(texts, list) else ():
+                with suppress(Problem, ValueError):
+                    address = Interface(str(text)).address
+                    self._ledger.hold(str(network), address, Holder(one.name, f"{one.name}, which cannot be read,"))
 
     async def claim(self, request: Attach, network: Network, name: str, others: Iterable[Endpoint]) -> tuple[Interface, ...]:
         """The addresses of a new endpoint; ``others`` are those there are."""

@@ -51,6 +51,7 @@ from fairlead.model.pod import Pod
 from fairlead.model.reservation import Reservation
 from fairlead.model.secret import Secret
 
+from .behind import behind
 from .bgp import Bgp
 from .blocks import Blocks
 from .cluster import Cluster
@@ -66,6 +67,8 @@ from .pods import Pods
 from .policies import KINDS, Policies, Thing, placed
 from .preview import Scene, preview, refuse_other
 from .reservations import Reservations
+from .services import KINDS as SERVICE_KINDS
+from .services import Services
 from .unreadable import Unreadable
 
 log = logging.getLogger(__name__)
@@ -94,12 +97,13 @@ class Agent:
         blocks: Blocks,
         unreadable: Unreadable,
         bgp: Bgp,
+        services: Services,
         collector: Collector,
     ) -> None:
         self.settings, self._host, self._ledger, self.collector = settings, host, ledger, collector
         self._garbage, self.policies, self._unreadable = garbage, policies, unreadable
         self.cluster, self.blocks = cluster, blocks
-        self.bgp, self.peerings = bgp, bgp.peerings
+        self.bgp, self.peerings, self.services = bgp, bgp.peerings, services
         self.node, self.networks, self.endpoints, self.reservations = node, networks, endpoints, reservations
         self._since = time.monotonic()
         self.pods: Pods | None = None
@@ -167,6 +171,10 @@ class Agent:
                 done = await self.peerings.apply(thing)
                 self.bgp.want()
                 return done
+            if isinstance(thing, SERVICE_KINDS):
+                done = await self.services.apply(thing)
+                await self.policies.hear(())  # who is judged as those behind it
+                return done
             if not isinstance(thing, Network):
                 raise Invalid(f"a {kind(thing)} is not made by apply; containers that are attached make it", field="kind")
             done = await self.networks.apply(thing, self._users(thing.name))
@@ -180,6 +188,8 @@ class Agent:
         if broken := self._unreadable.find(plural, name):
             async with self._changing:
                 await self.policies.discard(broken)
+            if plural == Endpoint.plural:
+                self._ledger.release(broken.name)
             return broken
         if plural == Endpoint.plural:
             endpoint = self.endpoints.all.get(name)
@@ -199,6 +209,11 @@ class Agent:
                 said = await self.peerings.delete(plural, name)
                 self.bgp.want()
                 return said
+        if plural in self.services.all:
+            async with self._changing:
+                deleted = await self.services.delete(plural, name)
+                await self.policies.hear(())
+                return deleted
         self.objects(plural)
         async with self._changing:
             gone = await self.networks.delete(name, self._users(name))
@@ -226,6 +241,7 @@ class Agent:
             Block.plural: self.blocks.all,
             Reservation.plural: self.reservations.all,
             **self.peerings.all,
+            **self.services.all,
             **shown,
             Machine.plural: self.cluster.seen(shown[Machine.plural]),
         }
@@ -290,7 +306,11 @@ class Agent:
     async def explain(self, query: Mapping[str, str]) -> Explained:
         """Whether one may talk to another, and why."""
         town = Town(self._everybody, self.policies.here, self.cluster.machines, self._shares)
-        return await explain(self.policies.book, town, query, self.node.ask)
+
+        async def one(words: Mapping[str, str]) -> Explained:
+            return await explain(self.policies.book, town, words, self.node.ask)
+
+        return await (behind(self.services.directory, query, one) or one(query))
 
     @property
     def _everybody(self) -> tuple[Endpoint, ...]:

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from fairlead.ipam import blocks
 from fairlead.ipam.ledger import Lacking, Ledger
-from fairlead.ipam.pool import Holder, Pool
+from fairlead.ipam.pool import Holder, Pool, runs
 from fairlead.model.address import Address, Family, Name, Prefix
 from fairlead.model.block import Block, BlockSpec, block_name
 from fairlead.model.endpoint import Endpoint
@@ -87,7 +87,7 @@ class Blocks:
         changed: set[str] = set()
         for node, cidrs in given.items():
             before = self._allotted.pop(node, ())
-            made = tuple(_allotted(network, node, one) for one in cidrs if _has(network, one))
+            made = tuple(_block(network, node, one) for one in cidrs if _has(network, one))
             if made:
                 self._allotted[node] = made
             for block, gone in (*((one, True) for one in before if one not in made), *((one, False) for one in made)):
@@ -98,7 +98,7 @@ class Blocks:
                     self.on_change(known, None if gone else block)
         if self._me in changed:
             try:
-                self._ledger.define(network, self.mine(network.name))
+                self._tell(network)
             except Conflict as problem:
                 log.error("the podCIDRs of this node changed: %s", problem)  # noqa: TRY400  # a person reads this
 
@@ -120,11 +120,16 @@ class Blocks:
         """A network is new or another: have the ledger give out what this node has of it."""
         if self.shared(network):
             self._networks[network.name] = network
-            self._ledger.define(network, self.mine(network.name))
+            self._tell(network)
             for block in self.of(network.name):
                 self._loans.reserve(block)
         else:
             self._ledger.define(network)
+
+    def _tell(self, network: Network) -> None:
+        """Have the ledger give out what this node has of a network now."""
+        given = [one.spec.cidr for one in self._allotted.get(self._me, ()) if one.spec.network == network.name]
+        self._ledger.define(network, self.mine(network.name), apart=given)
 
     def check(self, network: Network) -> None:
         """Raise what ``define`` would, and ``Conflict`` where somebody has what would be a gateway."""
@@ -169,15 +174,21 @@ class Blocks:
             fitting = [one for one in network.spec.subnets if one.family == lacking.family and fits(one)]
             subnets = [one for one in fitting if self._takes(one)]
             self._refuse_unfit(network, fitting, subnets, wish)
-            if self._free(network, subnets, wish):
+            if self._free(network, subnets, lacking):
                 return  # somebody who waited before us got it
             self._refuse_allotted(network, subnets, wish)
-            if await self._claim(network, subnets, wish):
+            useful = blocks.narrowed(subnets, lacking.within)
+            if subnets and not useful:
+                raise Invalid(f"none of the addresses asked for is in {', '.join(one.cidr for one in subnets)}", field="ranges")
+            if await self._claim(network, useful, wish):
                 return
             if self._owed:  # what this node is about to give back may be it, whichever network's it was
                 await self.settle()
-                if await self._claim(network, subnets, wish):
+                if await self._claim(network, useful, wish):
                     return
+            subnets = [one for one in subnets if one.cidr in {each.cidr for each in useful}]
+            if any(runs(one) != runs(each) for one, each in zip(subnets, useful, strict=True)):
+                raise self._exhausted(network, useful, wish)  # what others lend may be any address
             within = [one.cidr for one in subnets]
             if await self._loans.recover(self._within(network, subnets), wish):
                 return
@@ -199,8 +210,9 @@ class Blocks:
     def resume(self) -> None:
         """Give back single addresses that an earlier life claimed and gave to nobody: it ended between the two."""
         for network in self._networks.values():
+            held = {pool.cidr for pool in self._pools(network) if pool.holders}
             for block in self._own(network.name):
-                if _single(block) and not any(pool.used for pool in self._pools(network) if pool.cidr == block.spec.cidr):
+                if block.single and block.spec.cidr not in held:
                     self._later(self._release(block))
 
     async def tidy(self) -> None:
@@ -276,15 +288,19 @@ class Blocks:
         for cidr in _lost(before, now, self._me):
             self._leaving.discard(cidr)
             self._doubted.pop(cidr, None)
-        for network in {one.spec.network for one in (before, now) if one is not None}:
+        for network in {one.spec.network for one in (before, now) if one is not None and self._concerns(one)}:
             if of := self._networks.get(network):
                 self._follow(of, before, now)
         if now and now.spec.asked and now.spec.node == self._me:
             self._later(self._loans.answer(now.name))
 
+    def _concerns(self, block: Block) -> bool:
+        """Whether addresses of it are this node's to give out."""
+        return block.spec.node == self._me or self._me in block.spec.lent.values()
+
     def _follow(self, network: Network, before: Block | None, block: Block | None) -> None:
         try:
-            self._ledger.define(network, self.mine(network.name))
+            self._tell(network)
         except Conflict as problem:
             # Somebody took away a block in which we have containers.
             log.error("%s; claiming it again", problem)  # noqa: TRY400  # a person reads this
@@ -317,10 +333,11 @@ class Blocks:
     def _pools(self, network: Network) -> list[Pool]:
         return list(self._ledger.pools(network.name))
 
-    def _free(self, network: Network, subnets: Iterable[Subnet], wish: Address | None) -> bool:
-        cidrs = [one.cidr for one in subnets]
+    def _free(self, network: Network, subnets: Iterable[Subnet], lacking: Lacking) -> bool:
+        cidrs, wish = [one.cidr for one in subnets], lacking.wish
         for pool in self._pools(network):
-            if pool.subnet.cidr in cidrs and (pool.cidr.holds(wish) and not pool.yields(wish) if wish else pool.free):
+            has = pool.cidr.holds(wish) and not pool.yields(wish) if wish else pool.has(lacking.within)
+            if pool.subnet.cidr in cidrs and has:
                 return True
         return False
 
@@ -336,7 +353,7 @@ class Blocks:
         for cidr, block in mine.items():
             if cidr in used or cidr in self._leaving:
                 continue
-            if cidr.family in kept or _single(block) or cidr not in pools:  # of a subnet that the network has no more
+            if cidr.family in kept or block.single or cidr not in pools:  # of a subnet that the network has no more
                 yield block.name
             kept.add(cidr.family)
         for address, name in self._loans.borrowed(network.name).items():
@@ -401,8 +418,7 @@ class Blocks:
             cidr = blocks.choose(subnets, self._taken(), self._me, wish)
             if cidr is None:
                 return False
-            spec = BlockSpec(network=Name(network.name), cidr=cidr, node=self._me)
-            if await self._deeds.claim(Block(metadata=Meta(name=block_name(cidr)), spec=spec)):
+            if await self._deeds.claim(_block(network, self._me, cidr)):
                 log.info("network %s: took %s", network.name, cidr)
                 return True
             if wish is not None:
@@ -437,7 +453,7 @@ class Blocks:
         self._doubted.pop(cidr, None)
         self._leaving.add(cidr)
         try:
-            self._ledger.define(network, self.mine(name))
+            self._tell(network)
             if block := next((one for one in self._own(name) if one.spec.cidr == cidr), None):
                 await self._deeds.erase(block)
             else:
@@ -449,7 +465,7 @@ class Blocks:
             self._doubted[cidr] = name
             return
         self._leaving.discard(cidr)
-        self._ledger.define(network, self.mine(name))
+        self._tell(network)
 
     def _later(self, act: Coroutine[Any, Any, object]) -> None:
         task = asyncio.create_task(_quietly(act))
@@ -462,13 +478,8 @@ def _has(network: Network, cidr: Prefix) -> bool:
     return any(one.cidr.overlaps(cidr) and one.cidr.length <= cidr.length for one in network.spec.subnets)
 
 
-def _allotted(network: Network, node: str, cidr: Prefix) -> Block:
-    spec = BlockSpec(network=Name(network.name), cidr=cidr, node=node)
-    return Block(metadata=Meta(name=block_name(cidr)), spec=spec)
-
-
-def _single(block: Block) -> bool:
-    return block.spec.cidr.length == (32 if block.spec.cidr.family == 4 else 128)
+def _block(network: Network, node: str, cidr: Prefix) -> Block:
+    return Block(metadata=Meta(name=block_name(cidr)), spec=BlockSpec(network=Name(network.name), cidr=cidr, node=node))
 
 
 def _lost(before: Block | None, now: Block | None, me: str) -> Iterator[Prefix]:

@@ -153,12 +153,14 @@ class Cluster:
 
     def touch_block(self, before: Block | None, block: Block | None) -> None:
         """A block is new, another or gone: so are the ways to those who had it and who have it."""
+        known = self._ask_networks()
         for one in (before, block):
-            if one is not None:
-                nodes = self._touched.setdefault(one.spec.network, set())
-                if nodes is not None:
-                    nodes |= {one.spec.node, *one.spec.lent.values()}
-        self._news.set()
+            if one is None or ((of := known.get(one.spec.network)) and of.spec.driver not in CLUSTER):
+                continue  # packets of a parent's network take no way of ours
+            nodes = self._touched.setdefault(one.spec.network, set())
+            if nodes is not None:
+                nodes |= {one.spec.node, *one.spec.lent.values()}
+            self._news.set()
 
     async def run(self) -> None:
         """Bring what was touched to the kernel, as long as this runs."""

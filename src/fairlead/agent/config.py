@@ -23,7 +23,8 @@ class Settings(Value, frozen=True, kw_only=True):
     probes, whatever policies say; ``short_way``: whether two containers of a network may reach each other past the bridge,
     or past the nodes' stacks.
     ``metrics``: ADDRESS:PORT where Prometheus may ask; empty: nowhere. ``pod_network``: of a cluster's node, the network of
-    its pods; ``pod_cidr`` and ``pod_driver``: what that is made with where there is none.
+    its pods; ``pod_cidr`` and ``pod_driver``: what that is made with where there is none. ``network_status``: whether
+    pods that ask for further networks are told in an annotation what they got.
     """
 
     run_dir: str
@@ -49,6 +50,7 @@ class Settings(Value, frozen=True, kw_only=True):
     pod_network: str = "default"
     pod_cidr: str = ""
     pod_driver: str = "vxlan"
+    network_status: bool = False
 
     @property
     def kubernetes(self) -> bool:

@@ -100,6 +100,7 @@ class Endpoints:
         freed = (one for one in await self._store.deleted(Endpoint.plural) if isinstance(one, Endpoint))
         for problem in self._addresses.restore(self.all.values(), freed):
             log.error("%s", problem)
+        self._addresses.keep(one for one in listing.broken if one.spec.get("boot") == self._host.boot)
 
     async def attach(self, request: Attach) -> Attached:
         """Give a namespace an interface. Asked again for the same container and interface, it answers the same."""

@@ -93,8 +93,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--pod-network", default="default", help="the network of a Kubernetes node's pods (default)")
     parser.add_argument("--pod-cidr", default="", help="its subnets, where it is made (what the nodes' podCIDRs are of)")
     parser.add_argument("--pod-driver", default="vxlan", choices=CLUSTER, help="its driver, where it is made (vxlan)")
+    parser.add_argument(
+        "--network-status",
+        type=_truth,
+        default=False,
+        metavar="true|false",
+        help="whether pods that ask for further networks get the annotation network-status (false)",
+    )
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     return parser
+
+
+def _truth(word: str) -> bool:
+    if word not in {"true", "false"}:
+        raise argparse.ArgumentTypeError(f"{word[:40]!r} is neither true nor false")
+    return word == "true"
 
 
 def _map_size(word: str) -> tuple[str, int]:

@@ -14,7 +14,7 @@ from fairlead.api.schema import Applied
 from fairlead.desired import build, names
 from fairlead.ipam import overlaps
 from fairlead.kit import fault
-from fairlead.model.address import Family, Prefix
+from fairlead.model.address import Address, Family, Prefix
 from fairlead.model.broken import Broken
 from fairlead.model.errors import Conflict, Exhausted, Invalid, Missing, Problem, Unsupported
 from fairlead.model.meta import Meta
@@ -44,7 +44,7 @@ class Networks:
     def __init__(self, store: Store, node: Node, blocks: Blocks, host: Host, unreadable: Unreadable) -> None:
         self.all: dict[str, Network] = {}
         self.refused: dict[str, Problem] = {}
-        """Those that were stored at the start and cannot be beside an older one."""
+        """Those that are stored and cannot be beside others, which this node uses, and why."""
         self.on_change: Callable[[str], None] = lambda _: None
         self._unreadable = unreadable
         self._lent: dict[Prefix, float] = {}
@@ -92,6 +92,10 @@ class Networks:
             return found
         raise Missing(f"there is no network {name!r}; there are: {', '.join(sorted(self.all)) or 'none'}", field="network")
 
+    def holds(self, address: Address) -> bool:
+        """Whether an address is in a subnet of any network, so that a container may have it."""
+        return any(subnet.cidr.holds(address) for one in self.all.values() for subnet in one.spec.subnets)
+
     def free(self, family: Family) -> Prefix:
         """A subnet that nobody uses; for a minute nobody else is told of it, so that two who ask at once do not collide."""
         found = self._free("", family)
@@ -115,6 +119,11 @@ class Networks:
 
     async def delete(self, name: str, users: Iterable[str]) -> Network:
         """Remove a network that nobody uses."""
+        if name in self.refused and name not in self.all:
+            (stored,) = await self._store.commit(Delete(Network.plural, ("", name)))
+            self.refused.pop(name, None)
+            if isinstance(stored, Network):
+                return stored
         network = self.get(name)
         if name in _BUILT_IN:
             raise Invalid(f"network {name} is built in and stays", field="metadata.name")
@@ -129,6 +138,7 @@ class Networks:
     async def hear(self, network: Network, *, gone: bool) -> None:
         """Another node made a network, changed it or removed it."""
         known = self.all.get(network.name)
+        self.refused.pop(network.name, None)
         if gone:
             if known is None:
                 return
@@ -139,7 +149,11 @@ class Networks:
             return
         if known is not None and known.metadata.resource_version == network.metadata.resource_version:
             return
-        self._refuse_overlap(network, self.all.values())
+        try:
+            self._refuse_overlap(network, self.all.values())
+        except Conflict as problem:
+            self.refused[network.name] = problem
+            raise
         self._blocks.define(network)
         self.all[network.name] = network
         await self._node.put(build.network_owner(network.name), build.network_rows(network, self._host.mtu()))

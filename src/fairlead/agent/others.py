@@ -22,6 +22,7 @@ from .cluster import Cluster
 from .config import Settings
 from .encryption import Encryption
 from .known import Known
+from .networkstatus import NetworkStatus
 from .orchestrated import Orchestrated
 from .pods import Pods
 from .publish import Publish
@@ -44,9 +45,10 @@ class Others:
         encryption: Encryption,
         pods: Pods | None = None,
         orchestrated: Orchestrated | None = None,
+        networkstatus: NetworkStatus | None = None,
     ) -> None:
         """``shared`` is ``store``, if several nodes have it; ``source`` names it."""
-        self._pods, self._orchestrated = pods, orchestrated
+        self._pods, self._orchestrated, self._networkstatus = pods, orchestrated, networkstatus
         self._settings, self._shared, self._sync, self._publish, self._cluster = settings, shared, sync, publish, cluster
         self._known = Known(store, sync.plurals, source, settings.state / "shared.db" if shared else None)
         self._encryption = encryption
@@ -109,6 +111,8 @@ class Others:
             acts += [("giving signs of life", live), ("seeing who is alive", watch)]
         else:  # kubelet gives signs of life, and the node controller sees them
             acts += [("labelling pods", self._pods.run), ("reporting", self._orchestrated.reports.run)]
+        if self._networkstatus is not None:
+            acts.append(("telling pods of their networks", self._networkstatus.run))
         for name, act in acts:
             self._tasks.append(asyncio.create_task(forever(name, act)))
 

@@ -41,11 +41,13 @@ from fairlead.policy.salvage import PLURALS
 from fairlead.policy.select import Policy
 from fairlead.store.base import Delete, Put, Store, Stored
 
+from .fronts import Fronts
 from .here import here, labelled
 from .host import Host
 from .metrics import Metrics
 from .networks import Networks
 from .node import Node
+from .services import Services
 from .unreadable import Unreadable
 
 log = logging.getLogger(__name__)
@@ -78,6 +80,7 @@ class Policies:
         unreadable: Unreadable,
         metrics: Metrics,
         endpoints: Callable[[], Mapping[str, Endpoint]],
+        services: Services,
     ) -> None:
         """``own`` is the name of this node; ``endpoints`` answers with all there are, by name."""
         self.book = Book(own)
@@ -85,6 +88,8 @@ class Policies:
         self.here = here(own, (), None)
         self._store, self._node, self._networks, self._ask = store, node, networks, endpoints
         self._host, self._unreadable, self._metrics = host, unreadable, metrics
+        self.fronts = Fronts(services.directory, networks.holds)
+        services.on_change = self.fronts.touch
         self._changes: dict[str, Rows] = {}
         self._flips: set[str] = set()
         self._unused: dict[str, Rows] = {}
@@ -101,6 +106,7 @@ class Policies:
         self._take(self.book.put(*self.depended_on()))
         self._take(self.book.put(*self._endpoints.values(), *others))
         self._flips |= set(self._endpoints)
+        self._front()
         self._node.adopt_all({**self._changes, **dict(self._subjects(self._flips)), **self._unused})
         self._changes, self._flips, self._unused = {}, set(), {}
 
@@ -223,13 +229,16 @@ class Policies:
 
     async def admit(self, endpoint: Endpoint) -> None:
         """Have the kernel know the endpoint and what it is under, before it has a link."""
+        self.fronts.moved(self.book.endpoints.get(endpoint.name))
         self._take(self.book.put(endpoint))
+        self.fronts.moved(endpoint)
         self._flips.add(endpoint.name)
         await self._flush()
 
     def dismiss(self, endpoint: Endpoint) -> None:
         """The kernel has let go of the endpoint's link: nobody has its addresses any more."""
         self._take(self.book.drop(endpoint))
+        self.fronts.moved(endpoint)
         self._flips.add(endpoint.name)
         task = asyncio.create_task(self._tidy())
         self._tasks.add(task)
@@ -244,6 +253,9 @@ class Policies:
                 if self._look_here():
                     self._take(self.book.put(self.here))
                 continue
+            if isinstance(thing, Endpoint):
+                self.fronts.moved(self.book.endpoints.get(thing.name))
+                self.fronts.moved(thing)
             self._take(self.book.drop(thing) if gone else self.book.put(thing))
         try:
             await self._flush()
@@ -305,6 +317,11 @@ class Policies:
         while self._tasks:
             await asyncio.wait(self._tasks)
 
+    def _front(self) -> None:
+        """Have services be judged as those behind them now are."""
+        for front, gone in self.fronts.settle(self.book):
+            self._take(self.book.drop(front) if gone else self.book.put(front))
+
     def _take(self, delta: Delta) -> None:
         """Remember what a change comes to, until the next flush; the last word on an owner counts."""
         for owner, rows in delta.steps:
@@ -317,6 +334,7 @@ class Policies:
     async def _flush(self) -> None:
         """Bring to the kernel what waits, whoever brought it up. What it refuses waits on, for the next flush."""
         async with self._one:
+            self._front()
             changes, self._changes = self._changes, {}
             flips, self._flips = self._flips, set()
             unused, self._unused = self._unused, {}
@@ -332,7 +350,7 @@ class Policies:
 
     async def tend(self) -> None:
         """Bring to the kernel what it refused before, and forget how often rules decided that are no more."""
-        if self._changes or self._flips or self._unused:
+        if self._changes or self._flips or self._unused or self.fronts.stale:
             await self._flush()
         await self._node.forget_hits({0, *self.book.rules()})
 

@@ -20,7 +20,7 @@ from fairlead.model.meta import Meta
 from fairlead.model.network import Network
 from fairlead.model.node import Node
 from fairlead.model.pod import UID_LABEL
-from fairlead.store.base import Change, Delete, Key, Put, Store
+from fairlead.store.base import Change, Delete, Key, Put, Store, Stored
 
 from .me import Me
 
@@ -56,6 +56,10 @@ class Publish:
     def want(self) -> None:
         """Something has changed."""
         self._wanted.set()
+
+    def load(self, told: Iterable[Stored]) -> None:
+        """Take what an earlier life of this node has told at a start: what has ended since is untold."""
+        self.known |= {one.key: one for one in told if isinstance(one, Endpoint) and one.spec.node == self._me.name}
 
     def hear(self, key: Key, endpoint: Endpoint | None) -> None:
         """The store has, or has no more, a container of this node."""

@@ -28,6 +28,8 @@ from .peerings import KINDS as BGP_KINDS
 from .pods import Pods
 from .policies import Policies
 from .publish import Publish
+from .services import KINDS as SERVICE_KINDS
+from .services import Services
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +47,13 @@ class Sync:
         policies: Policies,
         publish: Publish,
         bgp: Bgp,
+        services: Services,
         pods: Pods | None = None,
         orchestrated: Orchestrated | None = None,
     ) -> None:
         """``pods`` and ``orchestrated``: where Kubernetes runs the nodes."""
         self._pods, self._orchestrated = pods, orchestrated
-        self._me, self._bgp = me, bgp
+        self._me, self._bgp, self._services = me, bgp, services
         self._networks, self._blocks, self._cluster, self._policies, self._publish = (
             networks,
             blocks,
@@ -64,6 +67,7 @@ class Sync:
             Node.plural: self._node,
             Endpoint.plural: self._endpoint,
             **dict.fromkeys((one.plural for one in BGP_KINDS), self._peering),
+            **dict.fromkeys((one.plural for one in SERVICE_KINDS), self._service),
         }
         if pods is not None:
             self._takers[Pod.plural] = self._pod
@@ -92,7 +96,7 @@ class Sync:
                 judged.append((thing, gone))
             judged += self._steps
             self._steps.clear()
-        if judged:
+        if judged or self._policies.fronts.stale:
             await self._policies.hear(judged)
         if any(event.object.plural in self._told for event in events):
             self._bgp.want()
@@ -133,6 +137,9 @@ class Sync:
     async def _peering(self, thing: Stored, gone: bool) -> None:
         if isinstance(thing, BGP_KINDS):
             self._bgp.peerings.hear(thing, gone=gone)
+
+    async def _service(self, thing: Stored, gone: bool) -> None:
+        self._services.hear(thing, gone=gone)
 
     async def _endpoint(self, thing: Stored, gone: bool) -> None:
         if not isinstance(thing, Endpoint):

@@ -20,7 +20,7 @@ from fairlead.datapath.seen import Observer
 from fairlead.desired.state import Bridge
 from fairlead.docker import plugin
 from fairlead.flow.collect import Collector
-from fairlead.flow.enrich import Names
+from fairlead.flow.enrich import Names, Party
 from fairlead.ipam.ledger import Ledger
 from fairlead.kit import fault
 from fairlead.kit.metrics import Family
@@ -52,6 +52,7 @@ from .me import Me
 from .metrics import Listener, Metrics, flows, rules
 from .monitor import Monitor
 from .networks import Networks
+from .networkstatus import NetworkStatus
 from .node import Hands, Node
 from .orchestrated import Orchestrated
 from .others import Others
@@ -62,6 +63,7 @@ from .publish import Publish
 from .reports import Reports
 from .reservations import Reservations
 from .server import Server
+from .services import Services
 from .sync import Sync
 from .unreadable import Unreadable
 
@@ -102,6 +104,7 @@ class Wiring:
         self.cluster.on_reroute = self.bgp.want
         # What outsiders count on.
         self.reservations = Reservations(self.store, self.ledger, self.networks, self.host, self.unreadable)
+        self.services = Services(self.shared, self.unreadable)  # names under which containers are asked
         # Who may talk to whom.
         self.policies = Policies(
             settings.node,
@@ -112,6 +115,7 @@ class Wiring:
             unreadable=self.unreadable,
             metrics=self.metrics,
             endpoints=lambda: self.endpoints.all,
+            services=self.services,
         )
         self.endpoints = Endpoints(
             self.store,
@@ -125,6 +129,7 @@ class Wiring:
         )
         self.ways: asyncio.Task[None] | None = None
         self.pods, self.orchestrated = self._kubernetes(shared)  # where Kubernetes runs the nodes
+        self.networkstatus = self._networkstatus(shared)  # what pods are told of their networks
         self.others = self._others(source)  # nodes that have the same store
         self.collector = self._collector()  # what the plane tells, by names
         self.garbage = Garbage(self.store, self.endpoints, settings.gc_grace)  # what ended without a word
@@ -157,6 +162,11 @@ class Wiring:
         )
         return pods, orchestrated
 
+    def _networkstatus(self, shared: Shared | None) -> NetworkStatus | None:
+        if self.pods is None or not isinstance(shared, Kubernetes) or not self.settings.network_status:
+            return None
+        return NetworkStatus(shared, self.pods, lambda: self.endpoints.all)
+
     def _agent(self) -> Agent:
         agent = self._made_agent()
         agent.pods, agent.unsynced = self.pods, lambda: self.others.unsynced
@@ -177,6 +187,7 @@ class Wiring:
             blocks=self.blocks,
             unreadable=self.unreadable,
             bgp=self.bgp,
+            services=self.services,
             collector=self.collector,
         )
 
@@ -257,6 +268,8 @@ class Wiring:
         self.publish.want()
         if self.pods:
             self.pods.want()
+        if self.networkstatus:
+            self.networkstatus.want()
 
     def labels(self) -> Mapping[str, str]:
         """The labels of this node."""
@@ -275,6 +288,7 @@ class Wiring:
             policies=self.policies,
             publish=self.publish,
             bgp=self.bgp,
+            services=self.services,
             pods=self.pods,
             orchestrated=self.orchestrated,
         )
@@ -288,6 +302,7 @@ class Wiring:
             cluster=self.cluster,
             pods=self.pods,
             orchestrated=self.orchestrated,
+            networkstatus=self.networkstatus,
             encryption=self.encryption,
         )
 
@@ -299,9 +314,12 @@ class Wiring:
             self.cluster.machines.values,
             lambda: self.node.state,
             links,
-            elsewhere=self.cluster.holder,
+            elsewhere=self._elsewhere,
         )
         return Collector(self._observer(), names, rule=self.policies.rule)
+
+    def _elsewhere(self, address: str) -> Party | None:
+        return self.cluster.holder(address) or self.services.named(address)
 
     def _observer(self) -> Observer:
         if self.programs:
@@ -381,10 +399,12 @@ class Wiring:
         self.agent.loaded = True
         fault.point("start.endpoints")
         elsewhere = all_of(Endpoint.plural) if self.clustered else []
+        self.publish.load(elsewhere)
         elsewhere += self.pods.load(all_of(Pod.plural)) if self.pods else []
         self.cluster.adopt(all_of(Machine.plural), elsewhere)
         if self.orchestrated:
             self.publish.node = self.cluster.machines.get(self.settings.node)
+        self.services.load(all_of)
         self.policies.load(all_of, self.cluster.remotes.values())
         self.peerings.load(all_of)
         fault.point("start.policies")

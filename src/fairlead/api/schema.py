@@ -229,13 +229,17 @@ class Amount(Value, frozen=True, kw_only=True):
 
 
 class Peer(Value, frozen=True, kw_only=True):
-    """One end of a flow. ``kind``: endpoint, host, node (another) or world; an endpoint is known by the name people gave it."""
+    """One end of a flow. ``kind``: endpoint, host, node (another), service (one of its addresses) or world.
+
+    An endpoint is known by the name people gave it.
+    """
 
     kind: str = ""
     endpoint: str = ""
     namespace: str = ""
     network: str = ""
     node: str = ""
+    service: str = ""
     labels: dict[str, str] = {}
     address: str = ""
     port: int = 0
@@ -310,13 +314,24 @@ class Explained(Value, frozen=True, kw_only=True):
     """Whether one may open a connection to another, and why. Each direction ends with its verdict, all with the whole.
 
     ``kernel`` has an end only if the kernel decides there: a container of this node, under policies that are enforced.
+    ``backends``: of a service, each that takes new connections; it is allowed where it is to all of them.
     ``elsewhere`` has the ends that are containers of other nodes.
     """
 
     allowed: bool
     steps: tuple[Explaining, ...] = ()
     kernel: tuple[Asked, ...] = ()
+    backends: tuple[Backend, ...] = ()
     elsewhere: tuple[Elsewhere, ...] = ()
+
+
+class Backend(Value, frozen=True, kw_only=True):
+    """Somebody behind a service, and whether a connection that is led to him is let through."""
+
+    address: Address
+    port: int
+    node: str = ""
+    told: Explained
 
 
 class Proposal(Value, frozen=True, kw_only=True):

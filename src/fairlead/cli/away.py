@@ -132,7 +132,8 @@ def _reach(tunnel: _Tunnel, pods: list[_Pod]) -> Callable[[str], AbstractContext
 
 
 def _chosen(pods: list[_Pod], node: str, everywhere: bool | None) -> list[_Pod]:
-    """The agents' pods that a command is for."""
+    """The agents' pods that a command is for. Of two on a node (``deploy/kubernetes/relay.yaml``) either leads to the agent."""
+    pods = list({one.spec.node_name: one for one in sorted(pods, key=lambda one: one.ready)}.values())
     nodes = sorted(one.spec.node_name for one in pods)
     if not pods:
         raise Missing(f"the cluster has no pods of Fairlead in namespace {NAMESPACE}; install it: docs/kubernetes.md")

@@ -48,7 +48,7 @@ class Transport(StrEnum):
     ICMPV6 = "icmpv6"
 
 
-_SIDE = "A container, namespace/container, address, prefix, `host`, `node/NAME` or `world`."
+_SIDE = "A container, namespace/container, address, prefix, `host`, `node/NAME`, `svc:NAMESPACE/NAME` or `world`."
 
 
 @app.command(rich_help_panel="Node")
@@ -130,6 +130,8 @@ def _who(peer: Peer) -> str:
     port = f":{peer.port}" if peer.port else ""
     if peer.kind == "endpoint":
         return clean(f"{peer.namespace}/{peer.endpoint}{port} ({peer.network})")
+    if peer.kind == "service":
+        return clean(f"service {peer.namespace}/{peer.service}{port}")
     address = f"[{peer.address}]" if ":" in peer.address and port else peer.address
     return clean(f"{f'node/{peer.node}' if peer.node else peer.kind} {address}{port}")
 

@@ -26,7 +26,7 @@ reach: ContextVar[Callable[[str], AbstractContextManager[Path]]] = ContextVar("r
 
 
 def complete(told: Explained) -> Explained:
-    """With what the kernels elsewhere say; of those that cannot be asked, why."""
+    """With what the kernels elsewhere say, of each behind a service too; of those that cannot be asked, why."""
     asked = [_ask(one) for one in told.elsewhere]
     verdicts = {one.direction: one.allows for one in told.steps if one.allows is not None}
     found = [
@@ -36,7 +36,9 @@ def complete(told: Explained) -> Explained:
         for one in several
     ]
     ordered = sorted((*told.kernel, *found), key=lambda one: one.direction)  # as the packet goes: egress, ingress
-    return replace(told, kernel=tuple(ordered), elsewhere=tuple(one for one in asked if isinstance(one, Elsewhere)))
+    left = tuple(one for one in asked if isinstance(one, Elsewhere))
+    backends = tuple(replace(one, told=complete(one.told)) for one in told.backends)
+    return replace(told, kernel=tuple(ordered), elsewhere=left, backends=backends)
 
 
 def again(one: Elsewhere) -> str:

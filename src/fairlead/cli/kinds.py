@@ -14,6 +14,7 @@ from fairlead.model.bgpfilter import BGPFilter
 from fairlead.model.block import Block
 from fairlead.model.cluster import ClusterNetworkPolicy, ClusterSubject
 from fairlead.model.endpoint import Endpoint
+from fairlead.model.endpointslice import EndpointSlice
 from fairlead.model.errors import Invalid
 from fairlead.model.meta import Object, kind
 from fairlead.model.namespace import Namespace
@@ -23,6 +24,7 @@ from fairlead.model.policy import NetworkPolicy
 from fairlead.model.reservation import Reservation
 from fairlead.model.secret import Secret
 from fairlead.model.selector import Selector
+from fairlead.model.service import Service
 
 from .out import Column, Listing, age
 
@@ -44,6 +46,11 @@ NAMES: dict[str, type[Object]] = {
     "nodes": Node,
     "node": Node,
     "no": Node,
+    "services": Service,
+    "service": Service,
+    "svc": Service,
+    "endpointslices": EndpointSlice,
+    "endpointslice": EndpointSlice,
     "networkpolicies": NetworkPolicy,
     "networkpolicy": NetworkPolicy,
     "netpol": NetworkPolicy,
@@ -95,7 +102,7 @@ def tree(thing: Object) -> dict[str, Any]:
 
 def listing(of: type[Object], pools: Sequence[Pool] = ()) -> Listing[Any]:
     """How a kind is listed. ``pools`` tell how full the networks are."""
-    from . import bgpkinds  # noqa: PLC0415  # it lists with the columns of this module
+    from . import bgpkinds, servicekinds  # noqa: PLC0415  # they list with the columns of this module
 
     fixed: dict[type[Object], Listing[Any]] = {
         Endpoint: ENDPOINTS,
@@ -108,6 +115,8 @@ def listing(of: type[Object], pools: Sequence[Pool] = ()) -> Listing[Any]:
         Namespace: NAMESPACES,
         Node: NODES,
         NetworkPolicy: POLICIES,
+        Service: servicekinds.SERVICES,
+        EndpointSlice: servicekinds.SLICES,
         ClusterNetworkPolicy: CLUSTERS,
         AdminNetworkPolicy: CLUSTERS,
         BaselineAdminNetworkPolicy: CLUSTERS,

@@ -30,10 +30,12 @@ Files = Annotated[
 ]
 _KIND = (
     "networks (net), endpoints (ep), networkpolicies (netpol), clusternetworkpolicies (cnp), adminnetworkpolicies (anp), "
-    "baselineadminnetworkpolicies (banp), namespaces (ns), nodes (no), reservations (res), bgpconfigurations (bgpconfig), "
-    "bgppeers, bgpfilters or secrets; also KIND/NAME."
+    "baselineadminnetworkpolicies (banp), services (svc), endpointslices, namespaces (ns), nodes (no), reservations (res), "
+    "bgpconfigurations (bgpconfig), bgppeers, bgpfilters or secrets; also KIND/NAME."
 )
-_Namespace = Annotated[str, options.text("--namespace", "-n", metavar="NAME", help="Of network policies: only in this one.")]
+_Namespace = Annotated[
+    str, options.text("--namespace", "-n", metavar="NAME", help="Of what lives in namespaces: only in this one.")
+]
 
 
 @app.command(rich_help_panel=_PANEL, no_args_is_help=True, epilog="Example: fairlead apply -f networks.yaml")

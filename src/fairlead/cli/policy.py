@@ -24,7 +24,7 @@ app = typer.Typer(rich_markup_mode="rich")
 policies = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
 app.add_typer(policies, name="policy", help="Ask who may talk to whom, and why.", rich_help_panel="Objects")
 
-_WHO = r"(?P<who>\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)"
+_WHO = r"(?P<who>\[[0-9A-Fa-f:.]+\]|(?:svc:(?=[a-z])|(?!svc:[a-z]))[^:\[\]]+)"
 _TARGETS = (
     re.compile(_WHO + r":(?P<port>[A-Za-z0-9-]{1,15})(?:/(?P<protocol>[A-Za-z]+))?"),
     re.compile(_WHO + r"/(?P<protocol>icmp)(?P<port>)"),
@@ -43,7 +43,8 @@ def explain(
         str,
         typer.Argument(
             metavar="TO[:PORT][/PROTOCOL]",
-            help="The same, with a port or its name, or with /icmp; an IPv6 address with a port in brackets.",
+            help="The same, with a port or its name, or with /icmp; an IPv6 address with a port in brackets. Of a service, "
+            "svc:namespace/name or an address of it, everybody behind it.",
         ),
     ],
     output: options.Output = Format.TABLE,
@@ -61,7 +62,7 @@ def explain(
             write(line)
     else:
         write(codec.encode(told).decode())
-    if not all(one.agrees for one in told.kernel):
+    if not all(one.agrees for each in (told, *(one.told for one in told.backends)) for one in each.kernel):
         raise Failed("the kernel says otherwise than the policies; fairlead doctor names what differs")
 
 
@@ -172,7 +173,17 @@ def lines(told: Explained, *, colour: bool = False) -> list[str]:
         if colour and one.allows is not None:
             text = f"\033[{_PAINT[one.allows]}m{text}\033[0m"
         shown.append(f"  {text}" if one.direction else text)
-    return [*shown[:-1], *_kernel(told), shown[-1]]
+    return [*_backends(told, colour=colour), *shown[:-1], *_kernel(told), shown[-1]]
+
+
+def _backends(told: Explained, *, colour: bool) -> list[str]:
+    """Each that is behind a service, with his own story."""
+    shown = []
+    for one in told.backends:
+        address = f"[{one.address}]" if one.address.family == 6 else one.address
+        shown.append(f"{address}:{one.port}{f' on {clean(one.node)}' if one.node else ''}")
+        shown += [f"  {line}" for line in lines(one.told, colour=colour)]
+    return shown
 
 
 def _kernel(told: Explained) -> list[str]:
@@ -200,7 +211,7 @@ def _words(source: str, target: str) -> dict[str, str]:
     found = next((match for one in _TARGETS if (match := one.fullmatch(target))), None)
     asked = found.groupdict() if found else {"who": target, "port": "", "protocol": ""}
     if found is None and not _is_address(target):
-        told = "db:5432, shop/db:53/udp, db:http, db/icmp or db"
+        told = "db:5432, shop/db:53/udp, svc:shop/db:5432, db:http, db/icmp or db"
         raise Invalid(f"{target[:80]!r} is not TO[:PORT][/PROTOCOL], such as {told}", field="to")
     words = {"from": source.strip("[]"), "to": asked["who"].strip("[]"), "protocol": asked["protocol"], "port": asked["port"]}
     return {name: word for name, word in words.items() if word}

@@ -171,9 +171,10 @@ class Config(Part, frozen=True, kw_only=True):
 
 
 _UNSAID_BURST = 2**32 - 1
-"""What containerd and CRI-O write beside a pod's rate, for which it has no annotation: half a gigabyte would pass unlimited."""
+"""From here on: what containerd and CRI-O write beside a pod's rate, as no annotation says one. Gigabits would pass freely."""
 _GO = ("portMappings", "ipRanges", "bandwidth", "dns")
 """Capabilities that containerd writes from structs without names for JSON."""
+_VALID = ("cni.dev/valid-attachments", "cni.dev/attachments")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _DELEGATES = ("", "host-local", "fairlead-ipam")
 
@@ -186,10 +187,11 @@ _IGNORED: Mapping[str, frozenset[str]] = {
 
 
 def tree(stdin: bytes) -> dict[str, Any]:
-    """``stdin`` as a JSON object without nulls, which in Go's JSON mean an absent field."""
+    """``stdin`` as a JSON object without nulls: in Go's JSON these mean an absent field, and GC's list without an entry."""
     try:
         found = msgspec.json.decode(stdin)
         if isinstance(found, dict):
+            found |= {key: [] for key in _VALID if found.get(key, "") is None}
             return {key: value if key == "prevResult" else present(value) for key, value in found.items() if value is not None}
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
         raise Refused(Code.DECODE, f"the network configuration is not JSON: {problem}") from None
@@ -236,7 +238,7 @@ def decode(found: dict[str, Any]) -> Config:
 
 def valid_attachments(found: Mapping[str, Any]) -> set[tuple[str, str]]:
     """What GC must leave alone; to guess that it is nothing would take everything."""
-    for key in ("cni.dev/valid-attachments", "cni.dev/attachments"):
+    for key in _VALID:
         if key in found:
             try:
                 given = codec.from_tree(found[key], tuple[Attachment, ...], field=key)
@@ -272,7 +274,7 @@ def _uncapitalized(value: Any) -> Any:
 
 
 def _burst(asked: int) -> int:
-    return 0 if asked == _UNSAID_BURST else asked
+    return 0 if asked >= _UNSAID_BURST else asked
 
 
 def _refuse_unknown(part: Mapping[str, Any], known: type[Part], path: str) -> None:

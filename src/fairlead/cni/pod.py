@@ -7,7 +7,7 @@ alone: they are what policies select by. docs/kubernetes.md lists the annotation
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal, InvalidOperation
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from fairlead.api.schema import Attach
 from fairlead.model.address import Address, Interface, InterfaceName, Mac, Name, Prefix
-from fairlead.model.endpoint import Bandwidth, Protocol, PublishedPort
+from fairlead.model.endpoint import Bandwidth, Endpoint, Protocol, PublishedPort
 from fairlead.model.errors import Invalid
 from fairlead.model.network import Network, Subnet
 from fairlead.model.pod import UID_LABEL, Pod
@@ -28,6 +28,7 @@ T = TypeVar("T")
 ADDRESSES, MAC, POOL, NETWORK = "fairlead.dev/addresses", "fairlead.dev/mac", "fairlead.dev/pool", "fairlead.dev/network"
 INGRESS, EGRESS = "kubernetes.io/ingress-bandwidth", "kubernetes.io/egress-bandwidth"
 NETWORKS, DEFAULT = "k8s.v1.cni.cncf.io/networks", "v1.multus-cni.io/default-network"
+STATUS = "k8s.v1.cni.cncf.io/network-status"
 
 BESIDE_LABEL = "fairlead.dev/beside"
 """On an endpoint: the interface of the same container that it was made with, and goes with."""
@@ -112,6 +113,27 @@ def further(first: Attach, chosen: Selection) -> Attach:
         ranges=(),
         gateway=False,
     )
+
+
+def status(pod: Pod, endpoints: Iterable[Endpoint]) -> str:
+    """What a pod was given, as the annotation ``network-status`` says it (the same standard): its first network first."""
+    asked = {one.interface: one for one in beside(pod)}
+    told = sorted(endpoints, key=lambda one: (BESIDE_LABEL in one.metadata.labels, one.spec.interface))
+    return msgspec.json.encode([_given(pod, one, asked.get(one.spec.interface)) for one in told]).decode()
+
+
+def _given(pod: Pod, one: Endpoint, asked: Selection | None) -> dict[str, object]:
+    spec = one.spec
+    first = BESIDE_LABEL not in one.metadata.labels
+    where = (asked.namespace if asked else "") or pod.metadata.namespace
+    return {
+        "name": str(spec.network) if first else f"{where}/{spec.network}",
+        "interface": str(spec.interface),
+        "ips": [str(each.address) for each in spec.addresses],
+        **({"mac": str(spec.mac)} if spec.mac else {}),
+        "default": first,
+        "dns": {},
+    }
 
 
 def _ports(pod: Pod) -> Iterator[PublishedPort]:

@@ -437,7 +437,7 @@ class NodeState:
         for owner in changes:
             for row in self.owned(owner):
                 laid.setdefault(type(row), {})[row.key] = None
-        new = NodeState()
+        new = object.__new__(NodeState)
         new._owners = self._owners.over({owner: rows or None for owner, rows in changes.items()})
         for owner, rows in changes.items():
             for row in rows:

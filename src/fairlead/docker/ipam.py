@@ -1,7 +1,7 @@
 """The IPAM driver: pools and addresses for Docker, out of Fairlead's networks.
 
 A pool's id is the pool itself, ``10.208.16.0/20``, with the range to give out behind a comma if there is one; Docker keeps it
-and says it with every request, so nothing has to be kept here. Subnets never overlap, so a prefix leads to one network. The
+and says it with every request, so nothing has to be kept here. Of networks for Docker none overlap: a prefix leads to one. The
 order in which Docker asks::
 
     RequestPool  RequestAddress (gateway, auxiliary)  CreateNetwork          before the network exists: nothing is kept

@@ -1,4 +1,4 @@
-"""From addresses to names: endpoints, the host itself, other nodes, the world.
+"""From addresses to names: endpoints, the host itself, other nodes, services, the world.
 
 A connection outlives its container by a moment: so the name of an address stays until somebody else gets the address.
 """
@@ -16,9 +16,9 @@ from fairlead.model.endpoint import Endpoint
 from fairlead.model.node import Node
 
 Party = Endpoint | str
-"""An endpoint, ``host``, ``node/`` with another node's name, or ``world``."""
+"""An endpoint, ``host``, ``node/`` with another node's name, ``service/`` with namespace and name, or ``world``."""
 
-HOST, NODE, WORLD = "host", "node", "world"
+HOST, NODE, SERVICE, WORLD = "host", "node", "service", "world"
 _MAPPED = bytes(10) + b"\xff\xff"
 _STALE = 2.0
 """Seconds for which the host's own addresses are taken as they were read."""
@@ -43,12 +43,12 @@ class Names:
         version: Callable[[], object],
         links: Mapping[str, int],
         *,
-        elsewhere: Callable[[str], Endpoint | None] = lambda _: None,
+        elsewhere: Callable[[str], Party | None] = lambda _: None,
     ) -> None:
         """``version`` answers with another object after every change of ``endpoints``; the others are asked now and then.
 
         ``links``: the number of each endpoint's interface, by name, as it is at any time. ``elsewhere`` answers with the
-        endpoint of another node that has an address: there may be too many to list them.
+        endpoint of another node, or the service, that has an address: there may be too many to list them.
         """
         self._ask_endpoints, self._ask_host, self._ask_nodes = endpoints, host, nodes
         self._ask_version, self._links, self._elsewhere = version, links, elsewhere
@@ -72,7 +72,7 @@ class Names:
         """Whose address this was in a turn."""
         if key not in self._now and (other := self._elsewhere(address(key))):
             known = self._since.get(key, ())
-            if not known or known[-1][1] is not other:
+            if not known or (known[-1][1] is not other and known[-1][1] != other):
                 self._since[key] = (*known[1 - _KEPT :], (turn, other))
         return self._at(key, turn) or WORLD
 
@@ -104,6 +104,11 @@ class Names:
         past = (key for key in tuple(self._since) if key not in now)
         for _ in range(len(self._since) - len(now) - _PAST):
             del self._since[next(past)]
+
+
+def service(namespace: str, name: str) -> str:
+    """How a service is called among the parties."""
+    return f"{SERVICE}/{namespace}/{name}"
 
 
 def packed(text: str) -> bytes:

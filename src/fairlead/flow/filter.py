@@ -10,13 +10,15 @@ from fairlead.model.address import Prefix
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Invalid
 from fairlead.model.meta import check_label
+from fairlead.model.namespace import DEFAULT
 
-from .enrich import Party, address
+from .enrich import Party, address, service
 from .record import DROPPED, FORWARDED, PROTOCOLS, Record, protocol, verdict
 
 LIMIT = 16384
 _DEFAULT = 100
 _VERDICTS = (FORWARDED, DROPPED)
+_SVC = "svc:"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,252}(/[A-Za-z0-9][A-Za-z0-9_.:-]{0,252})?")
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(s|m|h|d)?")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, None: 1}
@@ -59,23 +61,27 @@ class Query:
 
 
 class _Side:
-    """One end: ``host``, ``world``, ``node/name``, a name, ``namespace/name``, an address or a prefix."""
+    """One end: host, world, node/name, svc:namespace/name, a name, namespace/name, an address or a prefix."""
 
     def __init__(self, word: str, field: str) -> None:
-        self._namespace, slash, self._name = word.rpartition("/")
+        self._service = word.startswith(_SVC)
+        self._namespace, slash, self._name = word.removeprefix(_SVC).rpartition("/")
         self._prefix: Prefix | None = None
         try:
             self._prefix = Prefix(word if slash else f"{word}/{128 if ':' in word else 32}")
         except ValueError:
             if not _NAME.fullmatch(word):
                 raise Invalid(
-                    f"{word[:80]!r} is not a container, namespace/container, address, prefix, host, node/NAME or world",
+                    f"{word[:80]!r} is not a container, namespace/container, address, prefix, host, node/NAME, "
+                    "svc:NAMESPACE/NAME or world",
                     field=field,
                 ) from None
 
     def is_(self, party: Party, packed: bytes) -> bool:
         if self._prefix is not None:
             return _holds(self._prefix, packed)
+        if self._service:
+            return party == service(self._namespace or DEFAULT, self._name)
         if isinstance(party, str):
             return party == (f"{self._namespace}/{self._name}" if self._namespace else self._name)
         return self._name in {party.display, party.container} and self._namespace in {"", party.metadata.namespace}

@@ -24,7 +24,7 @@ from fairlead.datapath.seen import (
     Seen,
 )
 
-from .enrich import Names, Party, address
+from .enrich import SERVICE, Names, Party, address
 
 PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp"}
 WITHOUT_PORTS = {0, 1, 58}
@@ -187,6 +187,9 @@ def _peer(party: Party, packed: bytes, port: int) -> Peer:
     shown = address(packed)
     if isinstance(party, str):
         kind, _, node = party.partition("/")
+        if kind == SERVICE:
+            namespace, _, name = node.partition("/")
+            return Peer(kind=kind, service=name, namespace=namespace, address=shown, port=port)
         return Peer(kind=kind, node=node, address=shown, port=port)
     return Peer(
         kind="endpoint",

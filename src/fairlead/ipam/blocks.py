@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from hashlib import blake2b
 
-from fairlead.model.address import Address, Prefix
+from msgspec.structs import replace
+
+from fairlead.model.address import Address, IPAddress, Prefix
 from fairlead.model.block import Block
-from fairlead.model.network import Subnet
+from fairlead.model.network import Range, Subnet
 
 from .pool import ends, reserved, runs
-from .spans import Spans
+from .spans import Run, Spans
 
 _NAMED = 10
 
@@ -33,6 +35,19 @@ def choose(subnets: Iterable[Subnet], taken: Collection[Prefix], node: str, wish
     return None
 
 
+def narrowed(subnets: Iterable[Subnet], within: Spans | None) -> list[Subnet]:
+    """What is left of subnets of one family where only addresses of ``within`` are of use."""
+    if within is None:
+        return list(subnets)
+    left = ((one, runs(one) & within) for one in subnets)
+    return [replace(one, ranges=tuple(_range(one, run) for run in some)) for one, some in left if some.size]
+
+
+def _range(subnet: Subnet, run: Run) -> Range:
+    start, end = (_made(subnet)(number) for number in run)
+    return Range(start=Address(start), end=Address(end))
+
+
 def full(network: str, subnets: Sequence[Subnet], blocks: Iterable[Block]) -> str:
     """The words for having no block left: subnets, and who has how many blocks of them, for this network or another."""
     holders: dict[str, Counter[str]] = {network: Counter()}
@@ -47,7 +62,7 @@ def full(network: str, subnets: Sequence[Subnet], blocks: Iterable[Block]) -> st
 
 def fill(subnet: Subnet, taken: Iterable[Block], routers: Iterable[Address]) -> tuple[int, int]:
     """How many addresses a subnet has to give out, without those of routers, and how many of them ``taken`` have."""
-    usable = runs(subnet) - reserved(subnet, None) - ends(subnet)
+    usable = runs(subnet) - reserved(subnet, None) - ends(subnet.cidr)
     usable -= Spans.of(*(one.host() for one in routers if subnet.cidr.holds(one)))
     return usable.size, (usable & Spans.of(*(one.spec.cidr for one in taken))).size
 
@@ -66,7 +81,7 @@ def _next(subnet: Subnet, taken: Iterable[Prefix], node: str) -> Prefix | None:
     one. Nor are there often many taken ones between a free one and any place.
     """
     size = 1 << (subnet.bits - subnet.block_length)
-    usable = _numbers(runs(subnet) - reserved(subnet, None) - ends(subnet), size)
+    usable = _numbers(runs(subnet) - reserved(subnet, None) - ends(subnet.cidr), size)
     near = [one.run for one in taken if subnet.cidr.overlaps(one)]
     same = {first // size for first, last in near if last - first < size}
     odd = _numbers(Spans(run for run in near if run[1] - run[0] >= size), size)
@@ -83,8 +98,11 @@ def _numbers(addresses: Spans, size: int) -> Spans:
 
 
 def _block(subnet: Subnet, first: int) -> Prefix:
-    made = ipaddress.IPv4Address if subnet.family == 4 else ipaddress.IPv6Address
-    return Prefix(f"{made(first)}/{subnet.block_length}")
+    return Prefix(f"{_made(subnet)(first)}/{subnet.block_length}")
+
+
+def _made(subnet: Subnet) -> Callable[[int], IPAddress]:
+    return ipaddress.IPv4Address if subnet.family == 4 else ipaddress.IPv6Address
 
 
 def _meets(block: Prefix, others: Iterable[Prefix]) -> bool:

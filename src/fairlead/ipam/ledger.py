@@ -10,7 +10,7 @@ Nothing is half done: an allocation takes one address of every family or none at
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from fairlead.model.address import Address, Family, Interface, Prefix
@@ -29,11 +29,14 @@ def _any(_: Subnet) -> bool:
 
 
 class Lacking(Exhausted):
-    """No block of this node has an address left; another block may have. ``wish``: the address that was asked for."""
+    """No block of this node has an address left; another block may have.
 
-    def __init__(self, message: str, family: Family, wish: Address | None) -> None:
+    ``wish``: the address that was asked for; ``within``: of which it has to be, None if that was not said.
+    """
+
+    def __init__(self, message: str, family: Family, wish: Address | None, within: Spans | None = None) -> None:
         super().__init__(message)
-        self.family, self.wish = family, wish
+        self.family, self.wish, self.within = family, wish, within
 
 
 class _Asked(NamedTuple):
@@ -53,7 +56,7 @@ class _Asked(NamedTuple):
         try:
             return self._pick(family)
         except Exhausted as problem:
-            raise Lacking(problem.message, family, self.wished.get(family)) from None
+            raise Lacking(problem.message, family, self.wished.get(family), self._within(family)) from None
 
     def _pick(self, family: Family) -> tuple[Pool, Address]:
         pools = [pool for pool in self.pools if pool.family == family]
@@ -93,6 +96,8 @@ class _Asked(NamedTuple):
                 return pool, pool.pick(within)
             except Exhausted as problem:
                 full.append(problem.message)
+        if not full and self.shared:
+            raise Exhausted(f"network {self.network}: no block of this node has an address of those asked for")
         if not full:
             raise Invalid(f"none of the addresses asked for can be given out by {_subnets(pools)}", field="ranges")
         raise Exhausted("; ".join(full))
@@ -112,12 +117,13 @@ class Ledger:
         self._shared: set[str] = set()
         self._networks: dict[str, str] = {}
 
-    def define(self, network: Network, blocks: Iterable[Prefix] | None = None) -> None:
+    def define(self, network: Network, blocks: Iterable[Prefix] | None = None, *, apart: Collection[Prefix] = ()) -> None:
         """Make the network's pools, or change them; raise ``Conflict`` if somebody holds what would be gone.
 
-        ``blocks``: those of this node, where a network's addresses are shared with other nodes.
+        ``blocks``: those of this node, where a network's addresses are shared with other nodes; ``apart``: which of them are
+        networks of their own (``Pool``).
         """
-        self._pools[network.name] = self._changed(network, blocks)
+        self._pools[network.name] = self._changed(network, blocks, apart)
         self._subnets[network.name] = network.spec.subnets
         (self._shared.discard if blocks is None else self._shared.add)(network.name)
 
@@ -201,17 +207,18 @@ class Ledger:
                 pool.recall(interface.address for interface in endpoint.spec.addresses)
         return tuple(problems)
 
-    def _changed(self, network: Network, blocks: Iterable[Prefix] | None) -> Pools:
+    def _changed(self, network: Network, blocks: Iterable[Prefix] | None, apart: Collection[Prefix] = ()) -> Pools:
         subnets = network.spec.subnets
         parts: list[tuple[Subnet, Prefix | None]] = [(subnet, None) for subnet in subnets]
         if blocks is not None:
             mine = sorted(blocks)
             parts = [(subnet, block) for subnet in subnets for block in mine if subnet.cidr.overlaps(block)]
-        before = {(pool.subnet, pool.cidr): pool for pool in self._pools.get(network.name, ())}
+        before = {(pool.subnet, pool.cidr, pool.apart): pool for pool in self._pools.get(network.name, ())}
         after = []
         for subnet, block in parts:
-            kept = before.pop((subnet, block or subnet.cidr), None)
-            after.append(kept or Pool(network.name, subnet, block, routed=network.spec.routed))
+            alone = block in apart
+            kept = before.pop((subnet, block or subnet.cidr, alone), None)
+            after.append(kept or Pool(network.name, subnet, block, routed=network.spec.routed, apart=alone))
         for old in before.values():
             _move(old, next((new for new in after if new.cidr == old.cidr), None))
         return tuple(after)

@@ -28,6 +28,8 @@ from .spans import Spans
 REMEMBER = 16384
 """How many freed addresses wait at most before the oldest is used again although others never were."""
 
+_FEW = 2
+"""Addresses of a block of which none is spared."""
 _NAMED = 10
 _VIEWS = 256
 _END = 1 << 128
@@ -48,15 +50,28 @@ class Pool:
     """The addresses of one subnet of one network."""
 
     def __init__(
-        self, network: str, subnet: Subnet, block: Prefix | None = None, *, routed: bool = False, remember: int = REMEMBER
+        self,
+        network: str,
+        subnet: Subnet,
+        block: Prefix | None = None,
+        *,
+        routed: bool = False,
+        apart: bool = False,
+        remember: int = REMEMBER,
     ) -> None:
-        """``block``: the part of it that is ours to give out. ``routed``: addresses stand alone, and none is the gateway."""
+        """``block``: the part of it that is ours to give out. ``routed``: addresses stand alone, and none is the gateway.
+
+        ``apart``: the block is a network of its own to others, as a node's podCIDR is: its own address and its broadcast
+        address are not given out, though a routed network would carry them. So does host-local, and so think firewalls.
+        """
         self.network = network
         self.subnet = subnet
         self.cidr = block or subnet.cidr
         self.gateway = None if routed else subnet.router
         self._remember = remember
-        self._reserved = reserved(subnet, self.gateway) | ends(subnet)
+        self.apart = apart
+        self._ends = ends(subnet.cidr) | (ends(block) if block and apart and Spans.of(block).size > _FEW else Spans(()))
+        self._reserved = reserved(subnet, self.gateway) | self._ends
         self._usable = runs(subnet) - self._reserved
         if block:
             self._usable = self._usable & Spans.of(block)
@@ -108,6 +123,10 @@ class Pool:
             raise Exhausted(self.full(within))
         return self._address(number)
 
+    def has(self, within: Spans | None = None) -> bool:
+        """Whether an address is left, of those in ``within`` if given."""
+        return self._next(self._usable if within is None else self._usable & within) is not None
+
     def offers(self, within: Spans) -> bool:
         """Whether any address of ``within`` may be given out here, held or not."""
         return (self._usable & within).size > 0
@@ -120,9 +139,7 @@ class Pool:
         if address == self.gateway:
             raise Invalid(f"{address} is the gateway of network {self.network}; choose another address of {self.cidr}")
         if number in self._reserved:
-            raise Invalid(
-                f"{address} is never given out on network {self.network} ({_why(self.subnet, address)}); choose another"
-            )
+            raise Invalid(f"{address} is never given out on network {self.network} ({self._why(address)}); choose another")
         if (other := self._holders.get(number)) and other.name != holder.name:
             raise Conflict(f"{address} of network {self.network} is held by {other}")
         if (mine := self._held.get(holder.name, number)) != number:
@@ -211,6 +228,13 @@ class Pool:
         self._cursors[usable] = _END if number is None else number
         return number
 
+    def _why(self, address: Address) -> str:
+        if int(address.ip) not in self._ends:
+            return "it is excluded"
+        if address.ip not in {self.subnet.cidr.net.network_address, self.cidr.net.network_address}:
+            return "it is the broadcast address"
+        return "it is the network's own address" if self.family == 4 else "it is the subnet-router anycast address"
+
     def _address(self, number: int) -> Address:
         return Address(ipaddress.IPv4Address(number) if self.family == 4 else ipaddress.IPv6Address(number))
 
@@ -228,15 +252,7 @@ def reserved(subnet: Subnet, gateway: Address | None) -> Spans:
     return Spans.of(*prefixes)
 
 
-def ends(subnet: Subnet) -> Spans:
+def ends(cidr: Prefix) -> Spans:
     """What nobody has: the network's own address (IPv6: the subnet-router anycast address), the broadcast address of IPv4."""
-    first, last = int(subnet.cidr.net.network_address), int(subnet.cidr.net.broadcast_address)
-    return Spans([(first, first), (last, last)] if subnet.family == 4 else [(first, first)])
-
-
-def _why(subnet: Subnet, address: Address) -> str:
-    if int(address.ip) not in ends(subnet):
-        return "it is excluded"
-    if address.ip != subnet.cidr.net.network_address:
-        return "it is the broadcast address"
-    return "it is the network's own address" if subnet.family == 4 else "it is the subnet-router anycast address"
+    first, last = int(cidr.net.network_address), int(cidr.net.broadcast_address)
+    return Spans([(first, first), (last, last)] if cidr.family == 4 else [(first, first)])

@@ -43,6 +43,11 @@ class Block(Object, frozen=True, kw_only=True, tag="Block"):
     api_version: Literal["fairlead.dev/v1"] = GROUP
     spec: BlockSpec
 
+    @property
+    def single(self) -> bool:
+        """Whether it is one address."""
+        return self.spec.cidr.length == (32 if self.spec.cidr.family == 4 else 128)
+
 
 def block_name(cidr: Prefix) -> str:
     """``10-1-2-0-26``: the same for every network, so that no address is in two blocks of one size."""

@@ -20,6 +20,7 @@ from .bgpfilter import BGPFilter
 from .block import Block
 from .cluster import ClusterNetworkPolicy
 from .endpoint import Endpoint
+from .endpointslice import EndpointSlice
 from .errors import Invalid
 from .meta import Object, kind
 from .namespace import Namespace
@@ -30,6 +31,7 @@ from .policy import NetworkPolicy
 from .refusal import join, named, refusal, spelt
 from .reservation import Reservation
 from .secret import Secret
+from .service import Service
 
 KINDS: tuple[type[Object], ...] = (
     Network,
@@ -39,6 +41,8 @@ KINDS: tuple[type[Object], ...] = (
     Block,
     Namespace,
     Pod,
+    Service,
+    EndpointSlice,
     NetworkPolicy,
     ClusterNetworkPolicy,
     AdminNetworkPolicy,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -45,6 +45,8 @@ class Book:
 
     def __init__(self, node: str = "", *, everywhere: bool = False) -> None:
         """``node``: the name of the node that enforces. ``everywhere``: containers of other nodes are under sets too."""
+        self.view = 0
+        """Another number whenever policies look at something else than before."""
         self._node, self._everywhere = node, everywhere
         self._namespaces: dict[str, Namespace] = {}
         self._endpoints: dict[str, Endpoint] = {}
@@ -138,8 +140,16 @@ class Book:
         if isinstance(of, Endpoint):
             at = next(one.address for one in of.spec.addresses if one.family == family)
             return self._peers.at(at, self._lens.outside(self._lens.profile(of, self._namespaces))).number
-        holder = self._endpoints.get(self._peers.holder(of) or "")
+        holder = self.at(of)
         return self.peer(holder, of.family) if holder else self._peers.at(of, None).number
+
+    def at(self, address: Address) -> Endpoint | None:
+        """The endpoint that has an address."""
+        return self._endpoints.get(self._peers.holder(address) or "")
+
+    def alike(self, endpoints: Iterable[Endpoint]) -> bool:
+        """Whether policies cannot tell these apart by what they are."""
+        return len({self._lens.outside(self._lens.profile(one, self._namespaces)) for one in endpoints}) < 2
 
     def judgements(self, own: int) -> Judgements:
         """What a set of policies says of all classes."""
@@ -166,7 +176,7 @@ class Book:
     def _party(self, one: Endpoint | Address, family: int) -> Party:
         if isinstance(one, Address):
             address: Address | None = one if one.family == family else None
-            found = self._endpoints.get(self._peers.holder(one) or "")
+            found = self.at(one)
         else:
             found = one
             address = next((at.address for at in one.spec.addresses if at.family == family), None)
@@ -252,6 +262,7 @@ class Book:
         """Policies look at something that none did before, or none looks at it any more."""
         if not features:
             return
+        self.view += 1
         around = {name: one.labels for name, one in self._namespaces.items()}
         for endpoint in self._endpoints.values():
             home = endpoint.metadata.namespace or DEFAULT

@@ -105,7 +105,11 @@ class Objects:
 
     def patch(self, of: Resource, key: Key, patch: Tree, manager: str, part: str = "") -> Kept:
         before = self.get(of, key)
-        self._match(of, key, before, patch.get("metadata", {}))
+        wanted = patch.get("metadata", {})
+        if wanted.get("uid", before.tree["metadata"]["uid"]) != before.tree["metadata"]["uid"]:
+            text = f'{of.kind} "{key[1]}" is invalid: metadata.uid: Invalid value: "{wanted["uid"]}": field is immutable'
+            raise Refused(422, text, causes=[("metadata.uid", "field is immutable")], name=key[1], kind=of.kind)
+        self._match(of, key, before, wanted)
         return self._replace(of, key, before.tree, apply.merge(before.tree, patch), manager, "Update", part)
 
     def apply(self, of: Resource, key: Key, config: Tree, manager: str, *, force: bool, part: str = "") -> Kept:
@@ -220,7 +224,7 @@ def _managed(fields: list[Tree], old: Tree, new: Tree, manager: str, operation: 
 def _part(of: Resource, part: str, old: Tree, new: Tree) -> Tree:
     """What a change of one part of an object comes to: the status is changed by itself, or not at all."""
     if part == "status":
-        whole = {**old, "status": new.get("status"), "metadata": {**old["metadata"], **_fields(new)}}
+        whole = {**old, "status": new.get("status"), "metadata": {**old["metadata"], **_fields(of, new)}}
         return {name: value for name, value in whole.items() if value is not None}
     if of.status:
         new.pop("status", None)
@@ -232,10 +236,10 @@ def _body(tree: Tree) -> Tree:
     return {name: value for name, value in tree.items() if name not in {"metadata", "status"}}
 
 
-def _fields(tree: Tree) -> Tree:
-    """What an update of a status changes of the metadata: who owns what."""
-    fields = tree.get("metadata", {}).get("managedFields")
-    return {"managedFields": fields} if fields else {}
+def _fields(of: Resource, tree: Tree) -> Tree:
+    """What an update of a status changes of the metadata: who owns what, and of Kubernetes's own kinds labels and such, too."""
+    taken = {"managedFields"} if of.schema else {"managedFields", "labels", "annotations", "finalizers"}
+    return {name: value for name, value in tree.get("metadata", {}).items() if name in taken and value}
 
 
 def _bare(tree: Tree) -> Tree:

@@ -9,24 +9,28 @@ Pods come in tens of thousands, so what they have in common is kept once: labels
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import msgspec
 
-from fairlead.model.address import Prefix
+from fairlead.model.address import ContainerID, Prefix
 from fairlead.model.broken import Broken
 from fairlead.model.codec import decode, to_tree
+from fairlead.model.endpointslice import EndpointSlice
 from fairlead.model.errors import Failed, Invalid
-from fairlead.model.meta import Meta, Object
+from fairlead.model.meta import Object
 from fairlead.model.namespace import Namespace
 from fairlead.model.node import Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus
 from fairlead.model.pod import CONFIG_HASH, Pod, PodSpec, PodStatus
+from fairlead.model.service import Service
 from fairlead.store.base import Key, Stored
 
+from . import services
+from .metadata import NONE, Loose, Many, Metadata, about, brief
 from .resources import NAME, NAMESPACE, Resource, slug
+from .shared import Shared
 
-T = TypeVar("T", bound=Hashable)
 Tree = dict[str, Any]
 
 OURS = ("fairlead.dev/",)
@@ -42,101 +46,45 @@ ASKED = (
 """What annotations begin with that are read of pods."""
 
 
-_NONE: dict[str, str] = {}
-
-
-class _Loose(msgspec.Struct, rename="camel", gc=False):
-    """A part of an answer, of which more than this may be there."""
-
-
-class _Meta(_Loose, gc=False):
-    name: str = ""
-    namespace: str = ""
-    labels: dict[str, str] | None = None
-    annotations: dict[str, str] | None = None
-    uid: str = ""
-    resource_version: str = ""
-    creation_timestamp: str | None = None
-    deletion_timestamp: str | None = None
-
-
-class _NodeSpec(_Loose, gc=False):
+class _NodeSpec(Loose, gc=False):
     pod_cidrs: tuple[Prefix, ...] = msgspec.field(default=(), name="podCIDRs")
 
 
-class _NodeAddress(_Loose, gc=False):
+class _NodeAddress(Loose, gc=False):
     type: str
     address: str
 
 
-class _NodeCondition(_Loose, gc=False):
+class _NodeCondition(Loose, gc=False):
     type: str
     status: str
 
 
-class _NodeStatus(_Loose, gc=False):
+class _NodeStatus(Loose, gc=False):
     addresses: tuple[_NodeAddress, ...] | None = None
     conditions: tuple[_NodeCondition, ...] | None = None
 
 
-class _Node(_Loose, gc=False):
-    metadata: _Meta
+class _Node(Loose, gc=False):
+    metadata: Metadata
     spec: _NodeSpec = msgspec.field(default_factory=_NodeSpec)
     status: _NodeStatus = msgspec.field(default_factory=_NodeStatus)
 
 
-class _Namespace(_Loose, gc=False):
-    metadata: _Meta
+class _Namespace(Loose, gc=False):
+    metadata: Metadata
 
 
-class _PodMeta(_Loose, gc=False):
-    name: str
-    namespace: str
-    uid: str
-    resource_version: str
-    labels: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
-    annotations: dict[str, str] | None = None
-    creation_timestamp: str | None = None
-    deletion_timestamp: str | None = None
-
-
-class _Pod(_Loose, gc=False):
-    metadata: _PodMeta
+class _Pod(Loose, gc=False):
+    metadata: Many
     spec: PodSpec = PodSpec()
     status: PodStatus = PodStatus()
 
 
-class _Head(_Loose):
+class _Head(Loose):
     """What is looked at of a tree that cannot be read."""
 
-    metadata: _Meta
-
-
-class Shared:
-    """Values that many have, once. It forgets all when it has grown large: whoever has one keeps it."""
-
-    def __init__(self, most: int = 1 << 14) -> None:
-        self._known: dict[Hashable, Any] = {}
-        self._most = most
-
-    def one(self, value: T) -> T:
-        """The first that was like ``value``."""
-        if len(self._known) > self._most:
-            self._known.clear()
-        found: T = self._known.setdefault(value, value)
-        return found
-
-    def labels(self, raw: msgspec.Raw) -> dict[str, str]:
-        """Labels as they are written. Nobody may change what he is handed."""
-        text = bytes(raw)
-        found: dict[str, str] | None = self._known.get(text)
-        if found is None:
-            if len(self._known) > self._most:
-                self._known.clear()
-            found = msgspec.json.decode(text, type=dict[str, str] | None) or {} if text else {}
-            found = {self.one(key): self.one(value) for key, value in found.items()}
-            self._known[text] = found
-        return found
+    metadata: Metadata
 
 
 class Reader:
@@ -145,6 +93,7 @@ class Reader:
     def __init__(self) -> None:
         self._pods = msgspec.json.Decoder(_Pod)
         self._shared = Shared()
+        self._shared_by_slices = Shared(1 << 12)  # apart, so that pods keep what they have in common
         self._shapes: dict[Resource, type[Any]] = {}
 
     def read(self, of: Resource, data: msgspec.Raw | bytes) -> Stored:
@@ -159,7 +108,7 @@ class Reader:
     def _plain(self, of: Resource, data: msgspec.Raw | bytes) -> Stored:
         found = decode(bytes(data), self._shape(of))
         fields = {name: getattr(found, name) for name in found.__struct_fields__ if name != "metadata"}
-        made: Object = of.of(metadata=_meta(of, found.metadata), **fields)
+        made: Object = of.of(metadata=about(of, found.metadata), **fields)
         if of.ours and not of.namespaced and found.metadata.name != slug(*made.key):
             raise Invalid(f"it is stored as {found.metadata.name}, and says that it is {'/'.join(filter(None, made.key))}")
         return made
@@ -172,7 +121,7 @@ class Reader:
                 addresses.append(msgspec.convert({"type": one.type, "address": one.address}, NodeAddress))
             except msgspec.ValidationError:
                 continue  # a kind of address that is not known here
-        meta = _meta(of, found.metadata)
+        meta = about(of, found.metadata)
         kept = {name: text for name, text in meta.annotations.items() if name.startswith(OURS)}
         return Node(
             metadata=msgspec.structs.replace(meta, annotations=kept),
@@ -181,24 +130,15 @@ class Reader:
         )
 
     def _namespace(self, of: Resource, data: msgspec.Raw | bytes) -> Stored:
-        return Namespace(metadata=_meta(of, decode(bytes(data), _Namespace).metadata))
+        return Namespace(metadata=about(of, decode(bytes(data), _Namespace).metadata))
 
     def _pod(self, _of: Resource, data: msgspec.Raw | bytes) -> Stored:
         found = self._pods.decode(data)
-        meta, spec, one = found.metadata, found.spec, self._shared.one
-        asked = meta.annotations
+        spec, one = found.spec, self._shared.one
+        asked = {name: text for name, text in (found.metadata.annotations or NONE).items() if name.startswith(ASKED)}
         return Pod(
-            metadata=Meta(
-                name=meta.name,
-                namespace=one(meta.namespace),
-                labels=self._shared.labels(meta.labels),
-                annotations=({name: text for name, text in asked.items() if name.startswith(ASKED)} if asked else _NONE)
-                or _NONE,
-                uid=meta.uid,
-                resource_version=meta.resource_version,
-                creation_timestamp=one(meta.creation_timestamp or ""),
-                deletion_timestamp=meta.deletion_timestamp or "",
-            ),
+            # As the id of the container that it is to policies: kept once, fifty thousand times.
+            metadata=brief(found.metadata, self._shared, asked, ContainerID(found.metadata.uid)),
             spec=one(
                 PodSpec(
                     node_name=one(spec.node_name),
@@ -210,10 +150,18 @@ class Reader:
             status=PodStatus(phase=one(found.status.phase), pod_ips=found.status.pod_ips),
         )
 
+    def _service(self, _of: Resource, data: msgspec.Raw | bytes) -> Stored:
+        return services.service(data, self._shared_by_slices)
+
+    def _slice(self, _of: Resource, data: msgspec.Raw | bytes) -> Stored:
+        return services.endpoints(data, self._shared_by_slices)
+
     _special: dict[type[Object], Callable[[Reader, Resource, msgspec.Raw | bytes], Stored]] = {
         Node: _node,
         Namespace: _namespace,
         Pod: _pod,
+        Service: _service,
+        EndpointSlice: _slice,
     }
 
     def _shape(self, of: Resource) -> type[Any]:
@@ -221,7 +169,7 @@ class Reader:
         if of not in self._shapes:
             fields = [one for one in msgspec.structs.fields(of.of) if one.name not in {"metadata", "api_version", "status"}]
             body = [(one.name, one.type, _default(one)) for one in fields]
-            self._shapes[of] = msgspec.defstruct(f"Wire{of.kind}", [("metadata", _Meta), *body], kw_only=True)
+            self._shapes[of] = msgspec.defstruct(f"Wire{of.kind}", [("metadata", Metadata), *body], kw_only=True)
         return self._shapes[of]
 
     def _broken(self, of: Resource, data: bytes, reason: str) -> Broken:
@@ -243,24 +191,6 @@ def _ready(conditions: Iterable[_NodeCondition]) -> tuple[NodeCondition, ...]:
     )
 
 
-def _meta(of: Resource, meta: _Meta) -> Meta:
-    annotations = meta.annotations or {}
-    namespace, name = meta.namespace, meta.name
-    if of.ours and not of.namespaced:
-        annotations = dict(annotations)
-        namespace, name = annotations.pop(NAMESPACE, ""), annotations.pop(NAME, name)
-    return Meta(
-        name=name,
-        namespace=namespace,
-        labels=meta.labels or {},
-        annotations=annotations,
-        uid=meta.uid,
-        resource_version=meta.resource_version,
-        creation_timestamp=meta.creation_timestamp or "",
-        deletion_timestamp=meta.deletion_timestamp or "",
-    )
-
-
 def _default(field: msgspec.structs.FieldInfo) -> Any:
     """What a field has when it is not there."""
     if field.default is not msgspec.NODEFAULT:
@@ -278,7 +208,7 @@ def written(of: Resource, thing: Object, before: Tree | None) -> Tree:
     if of.ours and not of.namespaced and (spelt := of.spelt(thing.key)) != thing.name:
         annotations[NAME] = thing.name
         if thing.metadata.namespace:
-            annotations[NAMESPACE] = thing.metadata.namespace
+            annotations[NAMESPACE] = str(thing.metadata.namespace)  # it may have come as a Name
     else:
         spelt = thing.name
     meta = dict(before["metadata"]) if before else {"name": spelt}

@@ -6,15 +6,16 @@ By server-side apply and under one name for all nodes: who finds the same writes
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from fairlead.model.errors import Invalid, Missing, Unavailable
+from fairlead.model.meta import Meta
 from fairlead.store.base import Key
 
-from .client import APPLY, Client
+from .client import APPLY, MERGE, Client
 from .errors import Absent, Again, Stale, Unserved
 from .resources import Resource
 
@@ -66,6 +67,23 @@ async def report(client: Client, of: Resource, key: Key, conditions: Sequence[Co
         raise Unavailable(f"the status of {of.kind} {key[1]!r} was perhaps not written: {problem}") from None
     except msgspec.MsgspecError as problem:
         raise Invalid(f"the status of {of.kind} {key[1]!r} cannot be read: {problem}", field="status") from None
+
+
+async def annotate(client: Client, of: Resource, about: Meta, annotations: Mapping[str, str]) -> None:
+    """Write annotations of one object, if it is still the one that is meant.
+
+    By its status, which agents may be let write where the object itself they may not.
+    """
+    path = f"{of.path((about.namespace, about.name))}/status"
+    tree = {"metadata": {"uid": str(about.uid), "annotations": dict(annotations)}}
+    try:
+        await client.change("PATCH", path, msgspec.json.encode(tree), MERGE, {"fieldManager": MANAGER})
+    except (Absent, Unserved, Stale, Invalid) as problem:
+        if isinstance(problem, Invalid) and problem.field != "metadata.uid":
+            raise
+        raise Missing(f"there is no {of.kind} {about.name!r} with UID {about.uid} any more", field="metadata.name") from None
+    except Again as problem:
+        raise Unavailable(f"the annotations of {of.kind} {about.name!r} were perhaps not written: {problem}") from None
 
 
 def _tree(one: Condition, before: _Known | None) -> dict[str, object]:

@@ -9,7 +9,8 @@
 What is replaced keeps what others wrote into it and we do not know: finalizers, owners, a status. When an answer is lost, the
 object itself says whether the change happened: it is as we wanted it, and managedFields name this client.
 
-Of nodes, which are kubelet's, only the annotations that are ours are written, by server-side apply. Pods are never written.
+Of nodes, which are kubelet's, only the annotations that are ours are written, by server-side apply. Services and EndpointSlices
+are never written, and of pods only annotations, where that is asked for.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ import msgspec
 from msgspec.structs import replace
 
 from fairlead.kit.clock import Clock
+from fairlead.model.endpointslice import EndpointSlice
 from fairlead.model.errors import Conflict, Invalid, Missing, Unavailable, Unsupported
 from fairlead.model.meta import Object
 from fairlead.model.node import Node
 from fairlead.model.pod import Pod
+from fairlead.model.service import Service
 from fairlead.store.base import (
     Change,
     Compacted,
@@ -53,7 +56,7 @@ from .errors import Absent, Again, Stale, Taken, Unserved, Unsure
 from .objects import OURS, Reader, Tree, revision, written
 from .presence import Presence
 from .resources import Resource, resource
-from .status import Condition, report
+from .status import Condition, annotate, report
 from .watch import changes, until_served
 
 _TRIES = 16
@@ -129,6 +132,8 @@ class Kubernetes:
         of = resource(changes[0].plural)
         if of.of is Pod:
             raise Unsupported("pods are made by Kubernetes, not by Fairlead", field="kind")
+        if of.of in {Service, EndpointSlice}:  # of which less is read than there is
+            raise Unsupported(f"{of.plural} of a Kubernetes cluster are written with kubectl", field="kind")
         try:
             return (await self._commit(of, changes[0]),)
         except Again as problem:
@@ -194,6 +199,11 @@ class Kubernetes:
         """Write into an object's status what this node finds of it; ``Missing`` if there is no such object."""
         self._open()
         await report(self._client, resource(plural), key, conditions)
+
+    async def annotate(self, pod: Pod, annotations: Mapping[str, str]) -> None:
+        """Write annotations of a pod; ``Missing`` if it is no more. It takes a right that agents do not have by themselves."""
+        self._open()
+        await annotate(self._client, resource(pod.plural), pod.metadata, annotations)
 
     async def close(self) -> None:
         if not self._closed:
