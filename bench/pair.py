@@ -116,56 +116,7 @@ def plain_bridge(scratch: Path) -> Iterator[Pair]:
             pair.close()
 
 
-_BRIDGE = f"""
-for file in /proc/sys/net/bridge/bridge-nf-call-*; do echo 0 >$file; done
-ip link add br0 mtu {_MTU} type bridge
-ip address add 10.97.0.1/24 dev br0
-ip link set br0 up
-for at in 0 1; do
-    ip link add p$at mtu {_MTU} type veth peer name eth0 mtu {_MTU} netns c$at
-    ip link set p$at master br0 up
-    ip netns exec c$at ip address add 10.97.0.$((at + 2))/24 dev eth0
-    ip netns exec c$at ip link set lo up
-    ip netns exec c$at ip link set eth0 up
-done
-"""
-
-
-@contextmanager
-def shortest_way(scratch: Path) -> Iterator[Pair]:
-    """Two namespaces joined by a program that sends everything on to the other and does nothing else."""
-    scratch.mkdir()
-    with Node(scratch, 2) as node:
-        node.do("sh", "-ec", _SHORTEST)
-        headers = sysconfig.get_config_var("MULTIARCH") or "x86_64-linux-gnu"
-        for at in range(2):
-            to = node.do("cat", f"/sys/class/net/p{1 - at}/ifindex").strip()
-            program = str(scratch / f"to-{to}.o")
-            flags = ["-target", "bpf", "-O2", "-g", f"-I/usr/include/{headers}", f"-DTO={to}"]
-            subprocess.run(["clang", *flags, "-c", str(SHORTEST), "-o", program], check=True)
-            node.do("tc", "qdisc", "add", "dev", f"p{at}", "clsact")
-            node.do(
-                "tc",
-                "filter",
-                "add",
-                "dev",
-                f"p{at}",
-                "ingress",
-                "bpf",
-                "direct-action",
-                "object-file",
-                program,
-                "section",
-                "tc",
-            )
-        pair = Pair(node, "c0", "c1", "10.97.0.3")
-        try:
-            yield pair
-        finally:
-            pair.close()
-
-
-_SHORTEST = f"""
+_LINKS = f"""
 for at in 0 1; do
     ip link add p$at mtu {_MTU} type veth peer name eth0 mtu {_MTU} netns c$at
     ip link set p$at up
@@ -174,6 +125,36 @@ for at in 0 1; do
     ip netns exec c$at ip link set eth0 up
 done
 """
+_BRIDGE = f"""
+for file in /proc/sys/net/bridge/bridge-nf-call-*; do echo 0 >$file; done
+ip link add br0 mtu {_MTU} type bridge
+ip address add 10.97.0.1/24 dev br0
+ip link set br0 up
+{_LINKS}
+for at in 0 1; do ip link set p$at master br0; done
+"""
+
+
+@contextmanager
+def shortest_way(scratch: Path) -> Iterator[Pair]:
+    """Two namespaces joined by a program that sends everything on to the other and does nothing else."""
+    scratch.mkdir()
+    with Node(scratch, 2) as node:
+        node.do("sh", "-ec", _LINKS)
+        headers = sysconfig.get_config_var("MULTIARCH") or "x86_64-linux-gnu"
+        for at in range(2):
+            to = node.do("cat", f"/sys/class/net/p{1 - at}/ifindex").strip()
+            program = str(scratch / f"to-{to}.o")
+            flags = ["-target", "bpf", "-O2", "-g", f"-I/usr/include/{headers}", f"-DTO={to}"]
+            subprocess.run(["clang", *flags, "-c", str(SHORTEST), "-o", program], check=True)
+            node.do("tc", "qdisc", "add", "dev", f"p{at}", "clsact")
+            attach = ("bpf", "direct-action", "object-file", program, "section", "tc")
+            node.do("tc", "filter", "add", "dev", f"p{at}", "ingress", *attach)
+        pair = Pair(node, "c0", "c1", "10.97.0.3")
+        try:
+            yield pair
+        finally:
+            pair.close()
 
 
 @dataclass

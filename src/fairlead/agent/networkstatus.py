@@ -6,13 +6,12 @@ the API server is away. A pod that asked for nothing is not written to.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from fairlead.cni.pod import STATUS, beside, status
-from fairlead.kit.backoff import Backoff
+from fairlead.kit.wanted import Wanted
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Missing, Problem
 from fairlead.model.pod import Pod
@@ -37,23 +36,15 @@ class NetworkStatus:
     def __init__(self, store: Annotator, pods: Pods, endpoints: Callable[[], Mapping[str, Endpoint]]) -> None:
         self._store, self._pods, self._ask_endpoints = store, pods, endpoints
         self._written: dict[str, str] = {}
-        self._wanted = asyncio.Event()
+        self._wanted = Wanted(_FIRST, _MOST)
 
     def want(self) -> None:
         """Endpoints have changed."""
-        self._wanted.set()
+        self._wanted.want()
 
     async def run(self) -> None:
         """Write what is not written yet."""
-        backoff = Backoff(_FIRST, _MOST)
-        while True:
-            await self._wanted.wait()
-            self._wanted.clear()
-            if await self._write():
-                backoff.reset()
-            else:
-                self.want()
-                await asyncio.sleep(backoff.next())
+        await self._wanted.serve(self._write)
 
     async def _write(self) -> bool:
         """Write to each pod that lacks it; whether none does."""

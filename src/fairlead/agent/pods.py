@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from fairlead.api.schema import Attached, Change
 from fairlead.cni.pod import BESIDE_LABEL
 from fairlead.cni.translate import CONFIG_LABEL
-from fairlead.kit.backoff import Backoff
+from fairlead.kit.wanted import Wanted
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Missing, Problem, Unavailable
 from fairlead.model.pod import UID_LABEL, Pod
@@ -53,7 +53,7 @@ class Pods:
         self._own: dict[tuple[str, str], Pod] = {}
         self._uids: dict[str, Pod] = {}
         self._came = asyncio.Event()
-        self._wanted = asyncio.Event()
+        self._wanted = Wanted(_FIRST, _MOST)
 
     def load(self, pods: Iterable[Stored]) -> list[Endpoint]:
         """Take what there is at a start; the containers of other nodes."""
@@ -80,19 +80,11 @@ class Pods:
 
     def want(self) -> None:
         """Endpoints, or pods of this node, have changed."""
-        self._wanted.set()
+        self._wanted.want()
 
     async def run(self) -> None:
         """Keep the labels of this node's endpoints as those of their pods."""
-        backoff = Backoff(_FIRST, _MOST)
-        while True:
-            await self._wanted.wait()
-            self._wanted.clear()
-            if await self._label():
-                backoff.reset()
-            else:
-                self.want()
-                await asyncio.sleep(backoff.next())
+        await self._wanted.serve(self._label)
 
     def of(self, endpoint: Endpoint) -> Pod | None:
         """The pod of an endpoint of this node."""
