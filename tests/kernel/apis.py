@@ -22,7 +22,7 @@ from tests.tree import ROOT
 from tests.wait import eventually
 
 PORT = 6443
-_HOSTS = {4: ("192.0.2.250", 24), 6: ("2001:db8:2::fa", 64)}
+HOSTS = {4: ("192.0.2.250", 24), 6: ("2001:db8:2::fa", 64)}
 
 Tree = dict[str, Any]
 
@@ -47,7 +47,7 @@ class Api:
     def __init__(self, switch: Namespace, folder: Path, family: int = 4) -> None:
         """``family``: the one in which it is reached."""
         self.switch, self.folder, self.ca, self.family = switch, folder, b"", family
-        self.host, self._length = _HOSTS[family]
+        self.host, self._length = HOSTS[family]
 
     @property
     def url(self) -> str:

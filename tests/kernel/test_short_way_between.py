@@ -226,34 +226,21 @@ def test_what_is_taken_off_is_put_back_at_once(pair: Make, record_figures: list[
     )
 
 
+OTHERS = ["dev", "eth0", "ingress", "pref", "7", "protocol", "ip", "u32", "match", "ip", "dst", "198.51.100.9", "flowid", "1:7"]
+
+
 def test_an_uplink_is_the_user_s(pair: Make) -> None:
     """What they have there stays, whatever becomes of ours; ours is put back, and goes with a purge."""
     both = pair(driver="host-gw", interval=1)
     node = both.town.nodes[0]
-    theirs = (
-        "dev",
-        "eth0",
-        "ingress",
-        "pref",
-        "7",
-        "protocol",
-        "ip",
-        "u32",
-        "match",
-        "ip",
-        "dst",
-        "198.51.100.9",
-        "flowid",
-        "1:7",
-    )
-    node.run("tc", "filter", "add", *theirs)
+    node.run("tc", "filter", "add", *OTHERS)
     node.run("tc", "filter", "delete", "dev", "eth0", "ingress", "pref", str(0x666D))
     assert both.here.pings(both.at[4])
     eventually(lambda: hooked(node, "eth0"), what="ours is put back")
     eventually(lambda: max(both.pings(4)) <= 4)
     node.run("tc", "qdisc", "delete", "dev", "eth0", "clsact")
     eventually(lambda: hooked(node, "eth0"), what="and where nothing is left")
-    node.run("tc", "filter", "add", *theirs)
+    node.run("tc", "filter", "add", *OTHERS)
     assert not both.one.drift()
     both.one.detach(both.here)
     both.two.detach(both.there)
@@ -269,8 +256,8 @@ def test_an_uplink_is_the_user_s(pair: Make) -> None:
     assert "pref 7" in node.run("tc", "filter", "show", "dev", "eth0", "ingress")
 
 
-def test_the_place_of_our_program_is_removed_with_it(pair: Make) -> None:
-    """If we made it and nobody else has anything there: with the last network that needs it, and with a purge."""
+def test_a_purge_removes_the_place_of_our_program(pair: Make) -> None:
+    """If we made it and nobody else has anything there; not before, since that stops the device for a moment."""
     both = pair(driver="host-gw", interval=60)
     (node, theirs), place = both.town.nodes, ("tc", "qdisc", "show", "dev", "eth0")
     assert "clsact" in node.run(*place)
@@ -280,16 +267,17 @@ def test_the_place_of_our_program_is_removed_with_it(pair: Make) -> None:
     both.two.detach(both.there)
     both.one.client.delete("networks", "farm")
     for one in both.town.nodes:
-        eventually(lambda one=one: "clsact" not in one.run(*place), what="it goes with the network")
-    theirs.run("tc", "qdisc", "add", "dev", "eth0", "clsact")
+        eventually(lambda one=one: not hooked(one, "eth0"), what="it goes with the network")
+        assert "clsact" in one.run(*place)
+    theirs.run("tc", "filter", "add", *OTHERS)
     assert not both.one.drift()
     both.one.network("farm", "10.60.0.0/16", "fd60::/64", driver="host-gw")
     both.one.attach(both.here, "farm")
     both.two.attach(both.there, "farm")
     eventually(lambda: hooked(node, "eth0"), what="it comes with the next")
-    eventually(lambda: hooked(theirs, "eth0"), what="it is put where there is a place already")
+    eventually(lambda: hooked(theirs, "eth0"), what="and beside another's")
     both.one.client.purge()
     both.two.client.purge()
     assert "clsact" not in node.run(*place)
     assert not hooked(theirs, "eth0")
-    assert "clsact" in theirs.run(*place), "one that somebody else made stays, empty or not"
+    assert "clsact" in theirs.run(*place), "somebody else has something there"

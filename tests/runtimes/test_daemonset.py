@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.kernel.apis import HOST, StandIn
+from tests.kernel.apis import HOSTS, StandIn
 from tests.net import Outside
 from tests.runtimes.daemonset import DaemonSet
 from tests.runtimes.host import Host
@@ -35,7 +35,7 @@ POD = {
 @pytest.fixture
 def api(cleanup: ExitStack, outside: Outside, host: Host, tmp_path: Path) -> StandIn:  # noqa: ARG001  # who is plugged in has a cable
     """An API server that knows the node and a pod of it."""
-    outside.run("ip", "address", "add", f"{HOST}/32", "dev", "eth0")
+    outside.run("ip", "address", "add", f"{HOSTS[4][0]}/32", "dev", "eth0")
     made = StandIn(outside, tmp_path)
     made.start()
     cleanup.callback(made.end)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.kernel.apis import HOST, Real
+from tests.kernel.apis import HOSTS, Real
 from tests.net import Outside
 from tests.runtimes.agent import Agent
 from tests.runtimes.containerd import PROGRAMS
@@ -80,7 +80,7 @@ class Cluster:
 @pytest.fixture
 def cluster(cleanup: ExitStack, outside: Outside, host: Host, tmp_path: Path) -> Cluster:
     folder = assets()
-    outside.run("ip", "address", "add", f"{HOST}/32", "dev", "eth0")
+    outside.run("ip", "address", "add", f"{HOSTS[4][0]}/32", "dev", "eth0")
     api = Real(outside, tmp_path)
     cleanup.callback(api.end)
     api.start()

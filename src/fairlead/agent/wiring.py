@@ -345,7 +345,7 @@ class Wiring:
         await self._load()
         await self.node.apply()  # restart, repair and upgrade are this one call
         if not self.programs and programs.present(self.settings.run):  # the last agent's plane
-            ebpf.detach(self.settings.run)
+            ebpf.detach()
             programs.remove(self.settings.run)
         if self.programs and nftables.present():
             nftables.remove(self.node.state.table(Bridge).values())

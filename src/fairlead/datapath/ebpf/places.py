@@ -1,7 +1,8 @@
-"""Which devices have a place for programs because we made it: it goes with our program, unless somebody else has one there.
+"""Which devices have a place for programs because we made it: a purge removes it, unless somebody else has a program there.
 
 The kernel does not say who made a place. So it is written down, in a file that belongs to this boot; of what is not written
-there nothing is removed.
+there nothing is removed. Nor is anything before a purge: while a place comes or goes the kernel stops the device for a moment,
+and drops what is sent through it then.
 """
 
 from __future__ import annotations
@@ -30,14 +31,12 @@ class Places:
             return
         self._write(self._read() | {index})
 
-    def leave(self, index: int) -> None:
-        """Our program is gone from a device: nothing of ours stays there."""
-        made = self._read()
-        if index not in made:
-            return
-        if route.is_vacant(self._netlink, index):
-            self._netlink.do(route.del_qdisc(index, ingress=True).accepting(ENODEV, ENOENT))
-        self._write(made - {index})
+    def clear(self) -> None:
+        """Our programs are gone from every device: nothing of ours stays there."""
+        for index in self._read():
+            if route.is_vacant(self._netlink, index):
+                self._netlink.do(route.del_qdisc(index, ingress=True).accepting(ENODEV, ENOENT))
+        self._write(())
 
     def _read(self) -> set[int]:
         try:

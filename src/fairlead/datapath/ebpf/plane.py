@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from pathlib import Path as File
 from sys import byteorder
 
 from fairlead.api.schema import Drift
@@ -143,8 +142,7 @@ class Ebpf:
 
     def purge(self) -> None:
         """Take the programs off devices that stay, and forget the pins."""
-        self._uplinks.held = frozenset()
-        uplinks.detach(self._netlink, self._programs.run_dir)
+        self._uplinks.clear()
         self._programs.unpin()
 
     def close(self) -> None:
@@ -202,13 +200,13 @@ class Ebpf:
         )
 
 
-def detach(run_dir: File) -> None:
-    """Take our programs off every interface; ``run_dir`` is that of the agent that attached them."""
+def detach() -> None:
+    """Take our programs off every interface."""
     with Netlink() as nl:
         for one in {one.index for one in route.qdiscs(nl) if one.kind == "clsact"}:
             ours = (found for found in route.programs(nl, one) if found.name in _PLACES.values())
             nl.do(*(route.del_program(one, found.place) for found in ours))
-        uplinks.detach(nl, run_dir)
+        uplinks.detach(nl)
 
 
 def _drift(row: Link, name: str, want: int, have: int | None) -> Drift:

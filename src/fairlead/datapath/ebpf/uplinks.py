@@ -1,14 +1,13 @@
 """The devices by which other nodes are reached, and the program that sees what comes in there.
 
 Tunnels are ours; an uplink is the user's, and so is what is attached there: our program has a priority of its own, and nothing
-but it is ever taken away, and the place that we made for it (``places``).
+but it is ever taken away, and at last the place that we made for it (``places``).
 """
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping
-from pathlib import Path as File
 from typing import NamedTuple
 
 from fairlead.api.schema import Drift
@@ -69,7 +68,7 @@ class Uplinks:
                 self._attach(index, program.fd)
         for name in at:
             if name not in wanted:
-                _take_off(self._netlink, self._places, links[name].index)
+                self._netlink.do(route.del_program(links[name].index, route.RECEIVED, PRIORITY))
 
     def check(self, state: NodeState, links: Mapping[str, LinkInfo]) -> list[Drift]:
         """Compare what is attached with ``state``; a tunnel that is missing is without its program."""
@@ -132,17 +131,18 @@ class Uplinks:
         self._netlink.do(route.new_program(index, route.RECEIVED, fd, PROGRAM, PRIORITY))
 
 
-def detach(netlink: Netlink, run_dir: File) -> None:
+    def clear(self) -> None:
+        """Leave no trace on any device."""
+        self.held = frozenset()
+        detach(self._netlink)
+        self._places.clear()
+
+
+def detach(netlink: Netlink) -> None:
     """Take the program off every device."""
-    places = Places(netlink, run_dir)
     for index in {one.index for one in route.qdiscs(netlink) if one.kind in _PLACES}:
         if any(one.name == PROGRAM for one in route.programs(netlink, index, PRIORITY)):
-            _take_off(netlink, places, index)
-
-
-def _take_off(netlink: Netlink, places: Places, index: int) -> None:
-    netlink.do(route.del_program(index, route.RECEIVED, PRIORITY))
-    places.leave(index)
+            netlink.do(route.del_program(index, route.RECEIVED, PRIORITY))
 
 
 def _wish(state: NodeState) -> Wish:
