@@ -130,7 +130,6 @@ class Uplinks:
         self._places.ensure(index)
         self._netlink.do(route.new_program(index, route.RECEIVED, fd, PROGRAM, PRIORITY))
 
-
     def clear(self) -> None:
         """Leave no trace on any device."""
         self.held = frozenset()
