@@ -67,31 +67,6 @@ class CreateWide(Create):
         return super()._create(driver="vxlan", **spec)
 
 
-class RemoveWide(CreateWide):
-    """A network of several nodes is deleted, and asked to be again."""
-
-    def ready(self) -> None:
-        assert self._create()
-        self.world.wide("red")
-        self.world.networks.add("red")
-
-    def verb(self) -> None:
-        self._delete()
-        self.world.wide("red", there=False)
-        self.world.networks.add("red")
-
-    def recovered(self) -> None:
-        if "red" not in self.world.stored("networks"):
-            self.world.networks.discard("red")
-        self.world.exactly()
-
-    def then(self) -> None:
-        assert self._delete()
-
-    def clear(self) -> None:
-        """Nothing is left to clear."""
-
-
 class Change(Create):
     """A network is changed."""
 
@@ -150,6 +125,21 @@ class Remove(Create):
 
     def clear(self) -> None:
         """Nothing is left to clear."""
+
+
+class RemoveWide(Remove):
+    """The same of a network of several nodes."""
+
+    def ready(self) -> None:
+        super().ready()
+        self.world.wide("red")
+
+    def verb(self) -> None:
+        super().verb()
+        self.world.wide("red", there=False)
+
+    def _create(self, **spec: object) -> bool:
+        return super()._create(driver="vxlan", **spec)
 
 
 class Purge(Case):
