@@ -31,11 +31,16 @@ def _big_tcp() -> bool:
     return os.geteuid() == 0 and features.probe("BIG TCP")[0].ok
 
 
+def _tcx() -> bool:
+    return os.geteuid() == 0 and features.probe("tcx")[0].ok
+
+
 FEATURES: dict[str, Callable[[], bool]] = {
     "ipv6": lambda: Path("/proc/net/if_inet6").exists(),
     "sctp": _sctp,
     "wireguard": _wireguard,
     "big tcp": _big_tcp,
+    "tcx": _tcx,
     "ebpf": lambda: Path("/proc/sys/kernel/unprivileged_bpf_disabled").exists(),
 }
 

@@ -12,6 +12,7 @@ import pytest
 
 from fairlead.model import codec
 from tests.kernel.agents import address
+from tests.kernel.hooks import OPTIONS, each_way, hooked
 from tests.kernel.test_cluster import FRIENDS, Town, Watch, known
 from tests.kernel.traffic import Traffic
 from tests.net import Containers, Node
@@ -68,12 +69,6 @@ def compared(node: Node) -> int:
     return int(said[1])
 
 
-def hooked(node: Node, device: str) -> str:
-    """What tc shows of our program on a device."""
-    said = node.attempt("tc", "filter", "show", "dev", device, "ingress").stdout
-    return "".join(line for line in said.splitlines() if "from_net" in line)
-
-
 @pytest.fixture
 def pair(cleanup: ExitStack, tmp_path: Path, containers: Containers) -> Make:
     def make(*options: str, interval: float = 1, mtus: tuple[int, ...] = (), **more: object) -> Pair:
@@ -83,10 +78,12 @@ def pair(cleanup: ExitStack, tmp_path: Path, containers: Containers) -> Make:
     return make
 
 
+@each_way
 @each_driver
-def test_packets_skip_the_stacks(pair: Make, driver: str) -> None:
+def test_packets_skip_the_stacks(pair: Make, driver: str, way: str) -> None:
     """All but the first; of TCP all. With ``--no-short-way`` they do not, and what was begun goes on."""
-    both = pair(driver=driver)
+    both = pair(*OPTIONS[way], driver=driver)
+    assert hooked(both.town.nodes[0], both.device) == way
     both.there.serve("tcp", 80)
     for family in (4, 6):
         assert max(both.pings(family)) <= 4, "the first echo request and its answer, perhaps what agents ask"
@@ -201,8 +198,8 @@ def test_a_node_is_cut_off_and_comes_back(pair: Make) -> None:
 
 
 def test_what_is_taken_off_is_put_back_at_once(pair: Make, record_figures: list[str]) -> None:
-    """By what the kernel tells: the timer is a minute away. What the agent puts back leads to no other comparison."""
-    both = pair("--metrics", "127.0.0.1:9345", driver="vxlan", direct=True, interval=60)
+    """By what the kernel tells of filters: the timer is a minute away. What is put back leads to no other comparison."""
+    both = pair("--no-tcx", "--metrics", "127.0.0.1:9345", driver="vxlan", direct=True, interval=60)
     node = both.town.nodes[0]
     eventually(lambda: hooked(node, "eth0") and not both.one.drift())
     (host,) = (name for name in node.run("ls", "/sys/class/net").split() if name.startswith("flv"))
@@ -231,7 +228,7 @@ OTHERS = ["dev", "eth0", "ingress", "pref", "7", "protocol", "ip", "u32", "match
 
 def test_an_uplink_is_the_user_s(pair: Make) -> None:
     """What they have there stays, whatever becomes of ours; ours is put back, and goes with a purge."""
-    both = pair(driver="host-gw", interval=1)
+    both = pair("--no-tcx", driver="host-gw", interval=1)
     node = both.town.nodes[0]
     node.run("tc", "filter", "add", *OTHERS)
     node.run("tc", "filter", "delete", "dev", "eth0", "ingress", "pref", str(0x666D))
@@ -258,7 +255,7 @@ def test_an_uplink_is_the_user_s(pair: Make) -> None:
 
 def test_a_purge_removes_the_place_of_our_program(pair: Make) -> None:
     """If we made it and nobody else has anything there; not before, since that stops the device for a moment."""
-    both = pair(driver="host-gw", interval=60)
+    both = pair("--no-tcx", driver="host-gw", interval=60)
     (node, theirs), place = both.town.nodes, ("tc", "qdisc", "show", "dev", "eth0")
     assert "clsact" in node.run(*place)
     both.one.kill()

@@ -21,7 +21,7 @@ class Settings(Value, frozen=True, kw_only=True):
     how long an old one is still good once everybody has a newer one. ``flow_buffer``: KiB in which events wait for the agent,
     a power of two; ``map_sizes``: the room of eBPF maps. ``node_access``: whether this node reaches its own containers, as for
     probes, whatever policies say; ``short_way``: whether two containers of a network may reach each other past the bridge,
-    or past the nodes' stacks.
+    or past the nodes' stacks; ``tcx``: whether programs stand at uplinks and tunnels by tcx, where the kernel can.
     ``metrics``: ADDRESS:PORT where Prometheus may ask; empty: nowhere. ``pod_network``: of a cluster's node, the network of
     its pods; ``pod_cidr`` and ``pod_driver``: what that is made with where there is none. ``network_status``: whether
     pods that ask for further networks are told in an annotation what they got.
@@ -37,6 +37,7 @@ class Settings(Value, frozen=True, kw_only=True):
     ipv6: bool = False
     node_access: bool = True
     short_way: bool = True
+    tcx: bool = True
     flow_buffer: int = 1024
     map_sizes: tuple[tuple[str, int], ...] = ()
     metrics: str = ""

@@ -69,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--no-short-way", dest="short_way", action="store_false", help="packets always take the bridge, or the host's stack"
     )
+    parser.add_argument(
+        "--no-tcx", dest="tcx", action="store_false", help="programs at uplinks and tunnels are filters, as before Linux 6.6"
+    )
     parser.add_argument("--metrics", default="", help="ADDRESS:PORT where Prometheus may ask (default: nowhere)")
     parser.add_argument("--flow-buffer", type=_buffer, default=1024, help="KiB in which events wait, a power of two (1024)")
     parser.add_argument(

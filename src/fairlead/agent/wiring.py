@@ -211,7 +211,8 @@ class Wiring:
     def _plane(self) -> Plane:
         if self.programs is None:
             return nftables.Nftables(self._forgotten, node_access=self.settings.node_access)
-        return ebpf.Ebpf(self.programs, node_access=self.settings.node_access, short_way=self.settings.short_way)
+        given = self.settings
+        return ebpf.Ebpf(self.programs, node_access=given.node_access, short_way=given.short_way, tcx=given.tcx)
 
     def _encryption(self) -> Encryption:
         made = Encryption(
@@ -345,7 +346,7 @@ class Wiring:
         await self._load()
         await self.node.apply()  # restart, repair and upgrade are this one call
         if not self.programs and programs.present(self.settings.run):  # the last agent's plane
-            ebpf.detach()
+            ebpf.detach(self.settings.run)
             programs.remove(self.settings.run)
         if self.programs and nftables.present():
             nftables.remove(self.node.state.table(Bridge).values())

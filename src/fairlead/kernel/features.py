@@ -124,6 +124,11 @@ def _programs(room: _Room) -> None:
         program.close()
 
 
+def _tcx(room: _Room) -> None:
+    """To list takes what to attach takes, and waits for nothing."""
+    bpf.tcx.attached(room.index("lo"))
+
+
 def _libbpf(_: _Room) -> None:
     bpf.object.library()
 
@@ -160,6 +165,7 @@ _ATTEMPTS: tuple[tuple[str, str, Callable[[_Room], None]], ...] = (
     ("tbf", "CONFIG_NET_SCH_TBF", _tbf),
     ("u32 and mirred", "CONFIG_NET_SCH_INGRESS, CONFIG_NET_CLS_U32 and CONFIG_NET_ACT_MIRRED", _redirect),
     ("eBPF programs on interfaces", "CONFIG_BPF_SYSCALL, CONFIG_NET_CLS_BPF and CONFIG_NET_SCH_INGRESS", _programs),
+    ("tcx", bpf.tcx.NEEDS, _tcx),
     ("libbpf", "the package libbpf1", _libbpf),
     ("eBPF ring buffers", "Linux 5.8", _ring),
     ("macvlan", "CONFIG_MACVLAN", _macvlan),

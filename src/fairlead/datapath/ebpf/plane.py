@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path as Directory
 from sys import byteorder
 
 from fairlead.api.schema import Drift
@@ -19,8 +20,8 @@ from fairlead.kernel.errors import Exists, Gone
 from fairlead.kernel.netlink import Netlink
 from fairlead.kernel.route import LinkInfo
 
-from . import uplinks
 from .entries import Found, describe, entries, interface_of
+from .hooks import Hooks
 from .layout import HITS, NUMBER
 from .programs import Programs
 from .question import packet
@@ -36,16 +37,17 @@ class Ebpf:
 
     name = "ebpf"
 
-    def __init__(self, programs: Programs, *, node_access: bool = True, short_way: bool = True) -> None:
+    def __init__(self, programs: Programs, *, node_access: bool = True, short_way: bool = True, tcx: bool = True) -> None:
         """``node_access``: whether this node reaches its containers whatever policies say.
 
         ``short_way``: whether two containers of a network may reach each other past the bridge, or past the nodes' stacks.
+        ``tcx``: whether what comes from other nodes is seen by tcx links, where the kernel can.
         """
         self._programs = programs
         self._tables = Tables(programs.maps, node_reaches_pods=node_access)
         self._short_way = short_way
         self._netlink = Netlink()
-        self._uplinks = Uplinks(self._netlink, programs)
+        self._uplinks = Uplinks(self._netlink, programs, Hooks(self._netlink, programs.run_dir, tcx=tcx))
 
     def ensure(self, rows: Iterable[Row]) -> None:
         """Say what there is to know of each link; then attach to it, or replace what is attached."""
@@ -200,13 +202,13 @@ class Ebpf:
         )
 
 
-def detach() -> None:
-    """Take our programs off every interface."""
+def detach(run_dir: Directory) -> None:
+    """Take the programs of this run directory off every interface."""
     with Netlink() as nl:
         for one in {one.index for one in route.qdiscs(nl) if one.kind == "clsact"}:
             ours = (found for found in route.programs(nl, one) if found.name in _PLACES.values())
             nl.do(*(route.del_program(one, found.place) for found in ours))
-        uplinks.detach(nl)
+        Hooks(nl, run_dir).detach()
 
 
 def _drift(row: Link, name: str, want: int, have: int | None) -> Drift:

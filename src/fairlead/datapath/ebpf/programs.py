@@ -5,6 +5,7 @@
     run directory/bpf/            a bpffs of our own
         maps/NAME                 shared by all programs; kept through upgrades as long as their shape stays
         programs/NAME-DIGEST      the programs of one build; a start with the same build loads nothing
+        links/NAME-INTERFACE      what holds a program at a device that stays (``pins``)
 
 A build with other programs loads them beside the old ones, with the same maps; the hooks then replace one by the other on each
 link, and connections live on. A map of another shape is made anew: those of policies and links are then filled before any

@@ -1,7 +1,7 @@
 """The devices by which other nodes are reached, and the program that sees what comes in there.
 
-Tunnels are ours; an uplink is the user's, and so is what is attached there: our program has a priority of its own, and nothing
-but it is ever taken away, and at last the place that we made for it (``places``).
+Tunnels are ours; an uplink is the user's, and so is what is attached there: nothing but our program is ever taken away
+(``hooks``), and at last the place that we made for it (``places``).
 """
 
 from __future__ import annotations
@@ -22,15 +22,11 @@ from fairlead.kernel.route import LinkInfo
 from fairlead.model.address import Address
 
 from .entries import Entries
+from .hooks import PROGRAM, Hooks
 from .layout import INDEX
-from .places import Places
 from .programs import Programs
 
 TABLE = f"{PLANE} uplinks"
-PROGRAM = "from_net"
-PRIORITY = 0x666D
-"""Of our program: that of limits (``links.mark``) is the one before."""
-_PLACES = ("clsact", "ingress")
 _ETHERNET = len("00:00:00:00:00:00")
 
 
@@ -45,10 +41,10 @@ class Wish(NamedTuple):
 class Uplinks:
     """Shares the socket of its plane."""
 
-    def __init__(self, netlink: Netlink, programs: Programs) -> None:
+    def __init__(self, netlink: Netlink, programs: Programs, hooks: Hooks) -> None:
         self._netlink = netlink
         self._programs = programs
-        self._places = Places(netlink, programs.run_dir)
+        self._hooks = hooks
         self._wish = Wish()
         self.held: frozenset[int] = frozenset()
         """Where the program was last seen to."""
@@ -60,34 +56,35 @@ class Uplinks:
 
     def apply(self, state: NodeState, links: Mapping[str, LinkInfo]) -> None:
         """Attach the program where it is missing or another, and take it off where nobody wants it."""
-        program, at = self._programs.programs[PROGRAM], self._attached(links)
+        program, at = self._programs.programs[PROGRAM], self._hooks.attached(links)
         wanted = {one: links[one].index for one in self.wanted(state, links) if one in links}
         self.held = frozenset(wanted.values())
         for name, index in wanted.items():
-            if at.get(name) != program.info.id:
-                self._attach(index, program.fd)
-        for name in at:
+            if at.get(name) != self._hooks.right(index, program.info.id):
+                self._hooks.put(index, program)
+        for name, stray in at.items():
             if name not in wanted:
-                self._netlink.do(route.del_program(links[name].index, route.RECEIVED, PRIORITY))
+                self._hooks.take(stray)
+        self._hooks.tidy()
 
     def check(self, state: NodeState, links: Mapping[str, LinkInfo]) -> list[Drift]:
         """Compare what is attached with ``state``; a tunnel that is missing is without its program."""
-        have, wanted = self._attached(links), self.wanted(state, links)
+        have, wanted = self._hooks.attached(links), self.wanted(state, links)
         program = self._programs.programs[PROGRAM].info.id
-        want = f"program {PROGRAM} (id {program})"
+        want = {one: self._hooks.right(links[one].index if one in links else 0, program) for one in wanted}
         drift = [
             Drift(
                 table=TABLE,
                 key=name,
                 kind="different" if name in have else "missing",
-                want=want,
-                have=f"id {have[name]}" if name in have else "",
+                want=f"program {PROGRAM}, {want[name]}",
+                have=str(have.get(name, "")),
             )
             for name in wanted
-            if have.get(name) != program
+            if have.get(name) != want[name]
         ]
-        stray = (name for name in have if name not in wanted)
-        return drift + [Drift(table=TABLE, key=name, kind="unexpected", have=f"id {have[name]}") for name in stray]
+        stray = (name for name in have if name not in want)
+        return drift + [Drift(table=TABLE, key=name, kind="unexpected", have=str(have[name])) for name in stray]
 
     def entries(self, state: NodeState, links: Mapping[str, LinkInfo]) -> Entries:
         """What the map of devices holds."""
@@ -115,33 +112,10 @@ class Uplinks:
                 missing -= near
         return found
 
-    def _attached(self, links: Mapping[str, LinkInfo]) -> dict[str, int]:
-        """The program's number by the device where it is."""
-        names = {one.index: name for name, one in links.items() if not name.startswith(VETH)}
-        places = {one.index for one in route.qdiscs(self._netlink) if one.kind in _PLACES and one.index in names}
-        return {
-            names[index]: one.program
-            for index in places
-            for one in route.programs(self._netlink, index, PRIORITY)
-            if one.name == PROGRAM
-        }
-
-    def _attach(self, index: int, fd: int) -> None:
-        self._places.ensure(index)
-        self._netlink.do(route.new_program(index, route.RECEIVED, fd, PROGRAM, PRIORITY))
-
     def clear(self) -> None:
         """Leave no trace on any device."""
         self.held = frozenset()
-        detach(self._netlink)
-        self._places.clear()
-
-
-def detach(netlink: Netlink) -> None:
-    """Take the program off every device."""
-    for index in {one.index for one in route.qdiscs(netlink) if one.kind in _PLACES}:
-        if any(one.name == PROGRAM for one in route.programs(netlink, index, PRIORITY)):
-            netlink.do(route.del_program(index, route.RECEIVED, PRIORITY))
+        self._hooks.clear()
 
 
 def _wish(state: NodeState) -> Wish:

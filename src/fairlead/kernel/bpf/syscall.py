@@ -15,8 +15,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
 MAP_CREATE, MAP_LOOKUP, MAP_UPDATE, MAP_DELETE = 0, 1, 2, 3
-PROG_LOAD, OBJ_PIN, OBJ_GET, TEST_RUN, INFO = 5, 6, 7, 10, 15
+PROG_LOAD, OBJ_PIN, OBJ_GET, TEST_RUN, INFO, PROG_QUERY = 5, 6, 7, 10, 15, 16
 LOOKUP_BATCH, UPDATE_BATCH, DELETE_BATCH = 24, 26, 27
+LINK_CREATE, LINK_UPDATE, LINK_OPEN, LINK_DETACH = 28, 29, 30, 34
 _SIZE = 144
 """Of ``union bpf_attr`` as used here; the kernel takes shorter and longer ones, the rest must be zero."""
 
