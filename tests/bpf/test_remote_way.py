@@ -57,9 +57,13 @@ class Between:
         return self.kernel.loaded.programs["from_pod"].run(packet, ifindex=self.kernel.one, ingress=self.kernel.one, **more)
 
     def came(self, frame: bytes, to: Mac = UPLINK) -> int:
-        """What the program says to what comes in at the uplink."""
-        packet = to.packed + ROUTER.packed + frame[12:]
-        return self.kernel.loaded.programs["from_net"].run(packet, ifindex=self.kernel.other, ingress=self.kernel.other)
+        """What the program says to what comes in at the uplink.
+
+        What it leaves to others it sees twice, as where it stands there both ways for a moment (``hooks``): it must not matter.
+        """
+        packet, program, at = to.packed + ROUTER.packed + frame[12:], self.kernel.loaded.programs["from_net"], self.kernel.other
+        said = program.run(packet, ifindex=at, ingress=at)
+        return program.run(packet, ifindex=at, ingress=at) if said == NEXT else said
 
     def forwarded(self, frame: bytes) -> int:
         """What the link's program says to what the stack has forwarded there."""

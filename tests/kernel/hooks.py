@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 import pytest
 
 from fairlead.kernel import features, netns
-from fairlead.kernel.bpf import Program, tcx
+from fairlead.kernel.bpf import Program, syscall, tcx
+from fairlead.kernel.bpf.program import SCHED_CLS
+from fairlead.kernel.bpf.syscall import Memory
 from tests.net import Node
 
 each_way = pytest.mark.parametrize("way", [pytest.param("tcx", marks=pytest.mark.kernel("tcx")), "filter"])
+SHOT = 2
 OPTIONS = {"tcx": (), "filter": ("--no-tcx",)}
 """What an agent is told to have it one way, on a kernel that has both."""
 
@@ -49,3 +53,10 @@ def entered(node: Node) -> Iterator[None]:
             yield
     finally:
         os.close(fd)
+
+
+def dropping() -> Program:
+    """A program that drops everything."""
+    code, licence = Memory(struct.pack("=BBhiBBhi", 0xB7, 0, 0, SHOT, 0x95, 0, 0, 0)), Memory(b"GPL\0")
+    attributes = struct.pack("=IIQQIIQII16s", SCHED_CLS, 2, code.address, licence.address, 0, 0, 0, 0, 0, b"dropping")
+    return Program(syscall.bpf(syscall.PROG_LOAD, attributes, "load a program"))
