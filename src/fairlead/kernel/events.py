@@ -4,8 +4,8 @@ Three sockets that never block. Give their ``filenos`` to an event loop and call
 
     rtnetlink   links, addresses, routes of the main table, of this namespace and of each one that has a number here
                 (the kernel numbers a namespace by itself when a veth leads into it; ``route.new_nsid`` does it for any other)
-    rtnetlink   what somebody told for good of neighbours and of who is behind a port, and what of it is gone; programs and
-                their places that were taken off an interface; of this namespace
+    rtnetlink   what somebody told for good of neighbours and of who is behind a port, and what of it is gone; programs that
+                were taken off an interface as filters, and their places, not those of tcx links; of this namespace
     nfnetlink   one event for each table that a transaction touched, and who did it
 
 An event says that something changed, not what is now: who acts on it asks the kernel. Nothing is lost silently: where the
