@@ -3,8 +3,9 @@
  * The short way between nodes: from a container of a routed network to one on another node. On either node the host's stack is skipped:
  * here from the link to the device that leads there, there from the device to the link.
  *
- *	from_pod   the way is the kernel's own (bpf_fib_lookup), and so is the neighbour's MAC (bpf_redirect_neigh)
- *	from_net   as the short way within a node: decided for the container's link, put into its namespace (lib/local.h)
+ *	from_pod   the way is the kernel's own (bpf_fib_lookup), and so is the neighbour's MAC (bpf_redirect_neigh); where it leads to a
+ *	           tunnel, its headers are put in front (lib/tunnel.h)
+ *	from_net   taken out of its tunnel; as the short way within a node: decided for the container's link, put into its namespace (lib/local.h)
  *
  * Whatever has to be answered or cut is left to the stack: too old, too large, no way, IP options, fragments. A neighbour that is not
  * known yet is not: bpf_redirect_neigh asks for it, and an answer whose question did not pass the stack is invalid to its connection

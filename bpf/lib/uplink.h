@@ -17,12 +17,12 @@ struct {
 	__uint(max_entries, 1);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u32);
-	__type(value, __u32);	/* enum uplink */
+	__type(value, enum uplink);
 } uplinks SEC(".maps");
 
-static __always_inline bool uplink_is_for(__u32 ifindex, __u32 use)
+static __always_inline bool uplink_is_for(__u32 ifindex, enum uplink use)
 {
-	__u32 *uses = bpf_map_lookup_elem(&uplinks, &ifindex);
+	enum uplink *uses = bpf_map_lookup_elem(&uplinks, &ifindex);
 
 	return uses && (*uses & use);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * VXLAN tunnels over IPv4, as user space writes them (fairlead/datapath/ebpf/ways.py).
+ * VXLAN tunnels over IPv4, as user space writes them (fairlead/datapath/ebpf/entries.py).
  *
  *	tunnels   interface          -> the tunnel that leaves by it
  *	arrivals  identifier, port   -> the tunnel that comes in so

@@ -19,9 +19,9 @@ from fairlead.kernel.route import Vxlan
 from fairlead.model.address import Address, InterfaceName, Mac
 from tests.bpf.conftest import LINKS, NEXT, REDIRECT, SHOT, Kernel
 from tests.bpf.packets import ACK, SYN, Side, tcp, udp
+from tests.bpf.test_policies import INGRESS, each_family
 from tests.bpf.test_policies import A as HERE
 from tests.bpf.test_policies import B as THERE
-from tests.bpf.test_policies import INGRESS, each_family
 from tests.bpf.test_remote_way import guard, realm
 from tests.bpf.test_short_way import GATEWAYS, MACS, local
 

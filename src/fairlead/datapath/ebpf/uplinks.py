@@ -102,7 +102,7 @@ class Uplinks:
         return found
 
     def wanted(self, state: NodeState, links: Mapping[str, LinkInfo]) -> dict[str, Uplink]:
-        """What each is for: tunnels of networks that are not encrypted, devices that carry them, and those of other ways' next hops.
+        """What each is for: tunnels of networks that are not encrypted, what carries them, and where next hops are.
 
         The last not where a BGP speaker knows next hops that less gets to: its routes are not ours to look at.
         """
