@@ -118,7 +118,7 @@ def test_an_uplink_that_comes_anew(pair: Make) -> None:
     node.run("ip", "link", "set", "eth0", "up")
     eventually(lambda: hooked(node, "eth0") == "tcx", deadline=10)
     eventually(lambda: len(list((node.run_dir / "bpf/links").iterdir())) == 1, what="the old pin is forgotten")
-    assert not both.one.drift()
+    eventually(lambda: not both.one.drift(), what="all of the node is right again")
 
 
 def test_others_programs_stay_and_have_their_say(pair: Make) -> None:

@@ -1,10 +1,14 @@
 """Probes agree with what ip can do, and leave nothing behind."""
 
+import socket
 import subprocess
+from contextlib import closing
 
 import pytest
 
 from fairlead.kernel import features
+from fairlead.kernel.bpf import Program, tcx
+from fairlead.kernel.errors import Unsupported
 from tests.kernel.room import descriptors, ip
 
 
@@ -20,6 +24,19 @@ def test_a_probe_agrees_with_ip(kind: str) -> None:
     (found,) = [row for row in features.probe() if row.name == kind]
     assert found.ok == possible
     assert bool(found.detail) != possible
+
+
+@pytest.mark.usefixtures("room")
+def test_who_may_list_tcx_programs_may_attach_one() -> None:
+    """The probe lists alone: to attach waits for a grace period."""
+    (found,) = features.probe("tcx")
+    with closing(Program.passing()) as program:
+        try:
+            tcx.Link.attach(socket.if_nametoindex("lo"), tcx.SENT, program.fd).close()
+        except Unsupported:
+            assert not found.ok
+        else:
+            assert found.ok
 
 
 @pytest.mark.usefixtures("room")
