@@ -72,7 +72,7 @@ def _attach(index: int, program: Program) -> tcx.Link:
     try:
         return tcx.Link.attach(index, tcx.RECEIVED, program.fd)
     except Exists:  # its pin was removed, and somebody else holds the link
-        number = next(one.link for one in tcx.attached(index) if one.program == program.info.id)
+        number = next((one.link for one in tcx.attached(index) if one.program == program.info.id), 0)
         return tcx.Link.numbered(number)
 
 
