@@ -14,7 +14,7 @@ from fairlead.agent.orchestrated import Orchestrated
 from fairlead.agent.reports import Reports
 from fairlead.ipam.ledger import Lacking, Ledger
 from fairlead.ipam.pool import Holder
-from fairlead.model.address import Name, Prefix
+from fairlead.model.address import Address, Name, Prefix
 from fairlead.model.block import Block, BlockSpec, block_name
 from fairlead.model.errors import Conflict, Exhausted
 from fairlead.model.meta import Meta
@@ -134,6 +134,30 @@ def test_podcidrs_are_blocks_that_nobody_stores() -> None:
         assert not (await it.store.list(Block.plural)).objects
         await it.left("n2")
         assert [one.spec.node for one in it.blocks.all.values()] == ["n1"]
+
+    world(act)
+
+
+@pytest.mark.parametrize("asked", [{"ranges": [Subnet(cidr=Prefix("10.9.0.0/16"))]}, {"wishes": [Address("10.9.3.7")]}])
+def test_a_subnet_without_podcidrs_is_there_for_whoever_asks_for_it(asked: dict[str, Any]) -> None:
+    """As the annotation pool does, or a static address: of that subnet the node claims blocks, whatever it has of others."""
+
+    async def act(it: World) -> None:
+        await it.hear(network("default", "10.244.0.0/16", "10.9.0.0/16"), gone=False)
+        await it.joined(node("n1", "10.244.1.0/24"))
+        with pytest.raises(Lacking) as lacking:
+            it.ledger.allocate("default", Holder("a", "a"), **asked)
+        await it.blocks.more(it.all["default"], lacking.value, lambda _: True)
+        (address,) = it.ledger.allocate("default", Holder("a", "a"), **asked)
+        assert Prefix("10.9.0.0/16").holds(Address(str(address).partition("/")[0]))
+        (claimed,) = (await it.store.list(Block.plural)).objects
+        assert isinstance(claimed, Block)
+        assert claimed.spec.node == "n1"
+        assert it.address("b").startswith("10.244.1."), "who does not ask is of what the cluster gave"
+        with pytest.raises(Lacking) as lacking:
+            it.ledger.allocate("default", Holder("c", "c"), wishes=[Address("10.244.2.9")])
+        with pytest.raises(Exhausted, match=r"10\.244\.2\.9.* is not in this node's podCIDR 10\.244\.1\.0/24"):
+            await it.blocks.more(it.all["default"], lacking.value, lambda _: True)
 
     world(act)
 

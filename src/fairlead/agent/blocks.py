@@ -176,8 +176,8 @@ class Blocks:
             self._refuse_unfit(network, fitting, subnets, wish)
             if self._free(network, subnets, lacking):
                 return  # somebody who waited before us got it
-            self._refuse_allotted(network, subnets, wish)
             useful = blocks.narrowed(subnets, lacking.within)
+            self._refuse_allotted(network, useful, wish)
             if subnets and not useful:
                 raise Invalid(f"none of the addresses asked for is in {', '.join(one.cidr for one in subnets)}", field="ranges")
             if await self._claim(network, useful, wish):
@@ -201,7 +201,8 @@ class Blocks:
         """Where the cluster gives nodes their addresses, a node has what it was given."""
         given = [block for some in self._allotted.values() for block in some if block.spec.network == network.name]
         for subnet in subnets:
-            if any(subnet.cidr.overlaps(one.spec.cidr) for one in given):
+            sought = wish is None or subnet.cidr.holds(wish)
+            if sought and any(subnet.cidr.overlaps(one.spec.cidr) for one in given):
                 own = (one.spec.cidr for one in given if one.spec.node == self._me)
                 mine = ", ".join(one for one in own if subnet.cidr.overlaps(one))
                 what = f"{wish} is not in" if wish else "no address is left in"

@@ -16,6 +16,7 @@ from fairlead.datapath.choose import PLANES
 from fairlead.datapath.ebpf.programs import MOST, SIZES
 from fairlead.kernel.errors import KernelError
 from fairlead.kernel.flock import locked
+from fairlead.kit import journal
 from fairlead.model.errors import Problem, Unavailable
 from fairlead.model.network import CLUSTER
 from fairlead.store import url
@@ -37,9 +38,7 @@ _SWITCH = 0.0005
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until told to stop; 0 after an orderly end, 1 if it could not start."""
     given = _parser().parse_args(arguments)
-    logging.basicConfig(
-        level=given.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-    )
+    journal.to_stderr(given.log_level)
     given.map_sizes = tuple(given.map_sizes)
     wanted = settings(**{name: value for name, value in vars(given).items() if name != "log_level"})
     try:

@@ -138,13 +138,16 @@ def unit(how: Start) -> str:
 Description=Fairlead container network
 After=network-pre.target
 Before=docker.service containerd.service crio.service kubelet.service
+StartLimitIntervalSec=0
 
 [Service]
 ExecStart={" ".join(map(_quoted, how.command))}
-{environment}KillMode=process
+{environment}SyslogIdentifier=fairlead
+KillMode=process
 Restart=always
 RestartSec=1
 LimitNOFILE=65536
+OOMScoreAdjust=-900
 
 [Install]
 WantedBy=multi-user.target
