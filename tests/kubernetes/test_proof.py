@@ -321,3 +321,73 @@ async def test_a_kubeconfig_with_certificates(guarded: Guarded, tmp_path: Path, 
         """
     )
     await asking(from_files([config], patience=2.0))
+
+
+def kubeconfig(guarded: Guarded, user: str, server: str = "") -> str:
+    ca = f"certificate-authority: {guarded.authority.cert}"
+    return f"""
+        current-context: here
+        contexts: [{{name: here, context: {{cluster: c, user: u}}}}]
+        clusters: [{{name: c, cluster: {{server: "{server or guarded.api.url}", {ca}}}}}]
+        users: [{{name: u, user: {{{user}}}}}]
+        """
+
+
+@awaited
+async def test_a_kubeconfig_that_is_replaced_is_read_when_its_token_is_refused(guarded: Guarded, tmp_path: Path) -> None:
+    config = tmp_path / "kubeconfig"
+    config.write_text(kubeconfig(guarded, "token: wrong"))
+
+    async def act(store: Kubernetes) -> None:
+        with pytest.raises(Forbidden, match="does not know who is asking"):
+            await store.list(NETWORKS)
+        config.write_text("users: [half")
+        with pytest.raises(Forbidden, match="does not know who is asking"):
+            await store.list(NETWORKS)
+        config.write_text(kubeconfig(guarded, f"token: {FIRST}"))
+        await store.list(NETWORKS)
+        config.unlink()
+        await store.list(NETWORKS)
+
+    await asking(from_files([config], patience=2.0), act)
+
+
+@pytest.mark.parametrize("shown", ["token", "certificate"])
+@awaited
+async def test_a_kubeconfig_that_is_replaced_is_read_before_it_is_refused(
+    guarded: Guarded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shown: str
+) -> None:
+    monkeypatch.setattr(credentials, "REREAD", 0.0)
+    guarded.api.gate.tokens["second"] = "other"
+    cert, key = guarded.client
+    another = f"client-certificate: {cert}, client-key: {key}" if shown == "certificate" else "token: second"
+    config = tmp_path / "kubeconfig"
+    config.write_text(kubeconfig(guarded, f"token: {FIRST}"))
+
+    async def act(store: Kubernetes) -> None:
+        await store.list(NETWORKS)
+        config.write_text(kubeconfig(guarded, another))
+        await store.list(NETWORKS)
+
+    await asking(from_files([config], patience=2.0), act)
+    first, second = (one.user for one in guarded.api.gate.asked if one.verb == "list")
+    assert (first, second) == ("agent", "other" if shown == "token" else "admin")
+
+
+@awaited
+async def test_a_kubeconfig_that_names_another_server_takes_a_restart(
+    guarded: Guarded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is known of one cluster is not another's."""
+    monkeypatch.setattr(credentials, "REREAD", 0.0)
+    config = tmp_path / "kubeconfig"
+    config.write_text(kubeconfig(guarded, f"token: {FIRST}"))
+
+    async def act(store: Kubernetes) -> None:
+        await store.list(NETWORKS)
+        config.write_text(kubeconfig(guarded, "token: second", server="https://192.0.2.1:6443"))
+        for _ in range(2):
+            await store.list(NETWORKS)
+
+    await asking(from_files([config], patience=2.0), act)
+    assert caplog.text.count(f"{config} names another API server now; this takes a restart") == 1

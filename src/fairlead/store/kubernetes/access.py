@@ -25,7 +25,7 @@ import yaml
 
 from fairlead.model.errors import Invalid, Missing, Unsupported
 
-from .trust import NO_PROOF, NOTHING, Pem, Proof
+from .trust import NO_PROOF, NOTHING, Pem, Proof, Stamp
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where a pod finds its own account."""
@@ -48,6 +48,18 @@ class Plugin(NamedTuple):
     """The cluster, as JSON, where the program wants to know it."""
 
 
+class Origin(NamedTuple):
+    """The kubeconfigs that an access is from, and the context of them; none is the current one."""
+
+    paths: tuple[Path, ...]
+    context: str = ""
+
+    @property
+    def stamp(self) -> Stamp:
+        """What changes when one of them is replaced; ``Invalid`` if one is not there."""
+        return tuple(Pem(str(path), field="kubeconfig").stamp for path in self.paths)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
     """One API server, and one who asks.
@@ -63,6 +75,7 @@ class Access:
     token: str = field(default="", repr=False)
     token_file: str = ""
     plugin: Plugin | None = None
+    origin: Origin | None = None
     server_name: str = ""
     insecure: bool = False
     namespace: str = NAMESPACE
@@ -119,6 +132,7 @@ def from_files(paths: list[Path], context: str = "", **more: Any) -> Access:
         token=str(user.get("token", "")),
         token_file=_path(user, user.get("tokenFile", "")),
         plugin=_plugin(user, cluster, who),
+        origin=Origin(tuple(paths), context),
         **more,
     )
 

@@ -1,8 +1,13 @@
-"""Credentials: what proves who is asking, as it is now. Tokens change: in files, which kubelet rewrites, and from programs."""
+"""Credentials: what proves who is asking, as it is now. Tokens change: in files, which kubelet rewrites, and from programs.
+
+A kubeconfig that is replaced is read again too, as far as it says who is asking. Which API server is asked stays, and whom one
+believes: one that names another server is another store.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from datetime import datetime
@@ -10,13 +15,15 @@ from pathlib import Path
 
 import msgspec
 
-from fairlead.model.errors import Forbidden, Invalid, Unavailable
+from fairlead.model.errors import Forbidden, Invalid, Problem, Unavailable
 
-from .access import Access, Plugin
-from .trust import Pem, Proof
+from .access import Access, Plugin, from_files
+from .trust import Pem, Proof, Stamp
+
+log = logging.getLogger(__name__)
 
 REREAD = 10.0
-"""Seconds for which a token that was read from a file is believed to be the one in it."""
+"""Seconds for which what was read from a file is believed to be what is in it."""
 
 _PATIENCE = 60.0
 """Seconds that a program has to say who is asking; it may ask a person."""
@@ -43,9 +50,12 @@ class Credentials:
         self._token, self._proof = access.token, access.proof
         self._until = 0.0
         self._asking = asyncio.Lock()
+        self._taken, self._looked = self._stamp(), time.monotonic()
 
     async def token(self) -> str:
         """The token to show; empty if there is none."""
+        if time.monotonic() - self._looked >= REREAD:
+            self._look()
         if self._access.plugin or self._access.token_file:
             async with self._asking:
                 if time.time() >= self._until:
@@ -59,11 +69,37 @@ class Credentials:
 
     def refused(self, token: str) -> bool:
         """The API server does not know ``token``. Whether another one may be had."""
+        if self._look() or token != self._token:
+            return True
         if not (self._access.plugin or self._access.token_file):
             return False
         if token == self._token:
             self._until = 0.0
         return True
+
+    def _look(self) -> bool:
+        """Whether the kubeconfig is another one now; take from it who is asking. One that is half written waits."""
+        self._looked = time.monotonic()
+        origin, stamp = self._access.origin, self._stamp()
+        if origin is None or not stamp or stamp == self._taken:
+            return False
+        try:
+            now = from_files(list(origin.paths), origin.context)
+        except Problem:
+            return False
+        self._taken = stamp
+        if now.server != self._access.server:
+            log.warning("%s names another API server now; this takes a restart", ", ".join(map(str, origin.paths)))
+            return False
+        self._access, self._token, self._proof, self._until = now, now.token, now.proof, 0.0
+        return True
+
+    def _stamp(self) -> Stamp:
+        """Of the kubeconfigs; empty where there are none, or one is not there at the moment."""
+        try:
+            return self._access.origin.stamp if self._access.origin else ()
+        except Invalid:
+            return ()
 
     async def _renew(self) -> None:
         if self._access.plugin:
