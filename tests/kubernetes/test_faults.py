@@ -17,6 +17,7 @@ from fairlead.model.meta import Meta
 from fairlead.model.network import Network, NetworkSpec
 from fairlead.model.policy import NetworkPolicy
 from fairlead.store.base import Compacted, Delete, Event, EventKind, Put
+from fairlead.store.cache import Cache
 from fairlead.store.kubernetes import discovery
 from fairlead.store.kubernetes import watch as watching
 from fairlead.store.kubernetes.store import Kubernetes
@@ -410,6 +411,41 @@ async def test_a_kind_that_is_not_served_is_empty_until_it_is(
         with pytest.raises(Compacted, match="list"):
             await waiting
         assert (await store.list(plural)).revision > 0
+
+
+@awaited
+async def test_of_a_kind_that_is_not_served_nothing_is_found_by_whatever_name(api: StandIn, opens: Opens) -> None:
+    """A name that nothing can have, too, by which is asked whether anybody answers."""
+    async with opens() as store:
+        for name in ("any", "/"):
+            assert await store.get(ClusterNetworkPolicy.plural, ("", name)) is None
+        await asyncio.to_thread(api.unserve, NETWORKS)
+        for name in ("any", "/"):
+            with pytest.raises(Unavailable, match=r"install the definitions"):
+                await store.get(NETWORKS, ("", name))
+
+
+@awaited
+async def test_what_is_followed_is_followed_on_when_the_token_is_good_again(
+    api: StandIn, opens: Opens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all kinds, those that the cluster does not have included."""
+    heard: list[str] = []
+    monkeypatch.setattr(watching, "_LOOK", (0.05, 0.1))
+    async with opens() as store:
+        plurals = (NETWORKS, ClusterNetworkPolicy.plural)
+        cache = Cache(store, plurals, lambda events: heard.extend(one.object.name for one in events))
+        following = asyncio.create_task(cache.run())
+        await cache.synced()
+        api.call(lambda: setattr(api.gate, "tokens", {"another": "agent"}))
+        await asyncio.to_thread(api.stop)
+        await asyncio.to_thread(api.start)
+        await until(lambda: "does not know who is asking" in cache.state.why)
+        api.call(lambda: setattr(api.gate, "tokens", {}))
+        await until(lambda: cache.state.away is None)
+        await store.commit(Put(network("late")))
+        await until(lambda: heard == ["late"])
+        following.cancel()
 
 
 @awaited

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 
+from fairlead.kit.tasks import forever
 from fairlead.model.errors import Unavailable
 from fairlead.store.base import Event, Store, Stored
 from fairlead.store.cache import Cache, State
@@ -59,7 +60,7 @@ class Known:
         self._cache = Cache(self._store, self._plurals, self._heard, snapshot=self._snapshot)
         await self._cache.load()
         familiar = any(self._cache.all(plural) for plural in self._plurals)
-        self._following = asyncio.create_task(self._cache.run())
+        self._following = asyncio.create_task(forever("following the store", self._cache.run))
         if not await self._synced(_PATIENCE if familiar else None if endless else _LONGER):
             if not familiar:
                 raise Unavailable(f"the store does not answer, and this node has never known it: {self.state.why}")

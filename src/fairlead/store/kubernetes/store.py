@@ -100,7 +100,11 @@ class Kubernetes:
         try:
             of.path(key)
         except Invalid:  # there can be no such object; but whoever asks may want to know whether anybody answers
-            await self._listed(of, {"limit": "1"})
+            try:
+                await self._listed(of, {"limit": "1"})
+            except Unserved:
+                if of.ours:
+                    raise self._uninstalled(of) from None
             return None
         return self._stored(of, await self._tree(of, key))
 
