@@ -227,6 +227,25 @@ def test_a_node_moves(town: Callable[..., Town], containers: Containers, record_
     record_figures.append(f"a node with another address is reached after {moved:.2f} s, with another MAC after {other:.2f} s")
 
 
+def test_a_node_loses_its_address_for_a_moment(town: Callable[..., Town], containers: Containers) -> None:
+    """As whoever configures its network anew has it. Routes with that source wait until it is back, and nobody else's."""
+    made = town(2, interval=60)
+    one, node = made.agents[0], made.nodes[0]
+    one.network("farm", "10.60.0.0/16", "fd60::/64", driver="vxlan")
+    eventually(lambda: known(made.agents[1], "farm"))
+    attached(made.agents[1], containers.new("there"))
+    source = f"src {node.v6}"
+    eventually(lambda: source in node.run("ip", "-6", "route", "show", "proto", "102"))
+    node.run("sysctl", "-qw", "net.ipv6.conf.eth0.accept_dad=1")
+    node.run("ip", "-6", "address", "del", f"{node.v6}/64", "dev", "eth0")
+    eventually(lambda: source not in node.run("ip", "-6", "route", "show", "proto", "102"))
+    node.run("ip", "-6", "address", "add", f"{node.v6}/64", "dev", "eth0")
+    eventually(
+        lambda: source in node.run("ip", "-6", "route", "show", "proto", "102"), deadline=8, what="it is their source again"
+    )
+    assert not one.drift()
+
+
 def test_the_timer_finds_what_was_not_heard(town: Callable[..., Town], containers: Containers) -> None:
     """Events wait for a minute here, which is as if they had been missed."""
     made = farm(town, interval=1, options=("--debounce", "60"))

@@ -161,7 +161,9 @@ class Monitor:
             await asyncio.sleep(_TRUCE if fighting else self._settings.debounce)
             self._wake.clear()
             lasting = self._doubted & self._seen
-            host, self._host = self._host or bool(lasting), False
+            moves, self._moves = self._moves, False
+            # With an address of the host the kernel drops, and refuses, routes that it is the source of.
+            host, self._host = self._host or bool(lasting) or moves, False
             self._doubted -= lasting
             self._seen = set(self._doubted)
             if self._seen:
@@ -170,7 +172,6 @@ class Monitor:
             rows = [row for key in keys for row in self._node.state.owned(key) if isinstance(row, (Link, Sub))]
             if (host or rows) and await self._compare(host=host, rows=rows):
                 self._repaired.append(time.monotonic())
-            moves, self._moves = self._moves, False
             if moves:
                 with suppress(Problem):
                     await self._moved()
