@@ -43,13 +43,18 @@ class Filter:
     def change(self, add: Iterable[Row], remove: Iterable[Row]) -> None:
         """Program ``add`` and forget ``remove`` in one transaction; what both mean stays untouched.
 
-        A table that gets something to do wakes with it. One that has nothing left may lie awake until all is compared
-        (``apply``): who removes rows does not know what other rows there are.
+        A table that gets something to do wakes with it, and one that has nothing left falls asleep.
         """
         new, old = elements(add), elements(remove)
         changes = [one for table in TABLES for one in _changes(table, new, old)]
         wake = [_lull(table, asleep=False) for table in TABLES if table.wakes and table.is_needed(new)]
-        nft.change(self._netlink, changes, *wake)
+        losing = [table for table in TABLES if table.wakes and table.is_needed(old) and not table.is_needed(new)]
+        if not losing:
+            nft.change(self._netlink, changes, *wake)
+            return
+        with nft.alone():  # another thread may be giving it something to do
+            lulls = [_lull(table, asleep=True) for table in losing if not table.is_needed(self._left(table, old))]
+            nft.change(self._netlink, changes, *wake, *lulls)
 
     def settle(self, added: Iterable[Row], removed: Iterable[Row]) -> None:
         """Forget tracked connections that what was added would never see, and those that what was removed led somewhere."""
@@ -118,6 +123,10 @@ class Filter:
 
     def _elements(self, table: Table, name: str) -> set[nft.Element]:
         return nft.elements(self._netlink, table.family, table.name, name)
+
+    def _left(self, table: Table, gone: Elements) -> Elements:
+        """What keeps a table awake, once ``gone`` is: who removes rows does not know what other rows there are."""
+        return {name: self._elements(table, name) - gone.get(name, set()) for name in table.wakes}
 
     def _fingerprint(self, table: Table) -> str | None:
         return nft.fingerprint(self._netlink, table.family, table.name, flags=not table.wakes)
