@@ -177,8 +177,12 @@ class Applied(Value, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
 
 
+OUTDATED = "outdated"
+"""The kind of a difference that is nobody's fault: it is as another version of Fairlead left it."""
+
+
 class Drift(Value, frozen=True, kw_only=True):
-    """One difference between what should be and what is. ``kind``: missing, different or unexpected."""
+    """One difference between what should be and what is. ``kind``: missing, different, unexpected or ``OUTDATED``."""
 
     table: str
     key: str

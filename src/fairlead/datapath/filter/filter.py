@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from fairlead.api.schema import Drift
+from fairlead.api.schema import OUTDATED, Drift
 from fairlead.desired.state import Guard, Guest, NodeState, Publication, Realm, Row, Segment
 from fairlead.desired.ways import Fellow
 from fairlead.kernel import nft
@@ -105,20 +105,24 @@ class Filter:
     def _structure(self, table: Table) -> Drift | None:
         """The drift that a table's chains and rules are not as we last put them, or None."""
         have = self._fingerprint(table)
-        if have is None:
-            return Drift(table="nftables", key=table.path, kind="missing", want=f"table {table.path}")
         try:
             known = self._memory(table).read_text()
         except OSError:
             known = ""
-        if known == f"{table.version} {have}":
+        if have and known == f"{table.version} {have}":
             return None
+        version = known.partition(" ")[0]
+        other = bool(version) and version != table.version
+        if have is None:
+            # Without a memory nobody has removed it: an earlier version had none, or there was no version yet.
+            kind = "missing" if known else OUTDATED
+            return Drift(table="nftables", key=table.path, kind=kind, want=f"table {table.path}")
         return Drift(
             table="nftables",
             key=table.path,
-            kind="different",
+            kind=OUTDATED if other else "different",
             want=f"the chains, rules and sets of {table.path}",
-            have="changed by somebody else, or left by another version",
+            have="as another version left it" if other else "changed by somebody else",
         )
 
     def _elements(self, table: Table, name: str) -> set[nft.Element]:
