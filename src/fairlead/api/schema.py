@@ -347,7 +347,10 @@ class Proposal(Value, frozen=True, kw_only=True):
 
 
 class Difference(Value, frozen=True, kw_only=True):
-    """At ``ports`` the sources could newly reach the destinations, or not any more. They are workloads, blocks or ``world``."""
+    """At ``ports`` the sources could newly reach the destinations, or not any more.
+
+    They are workloads, blocks or ``world``; destinations also services, as ``svc:`` with namespace and name.
+    """
 
     allowed: bool
     sources: tuple[str, ...]
@@ -365,6 +368,8 @@ class Previewed(Value, frozen=True, kw_only=True):
     """Rows beyond the limit."""
     flows: tuple[Flow, ...] = ()
     more_flows: int = 0
+    warnings: tuple[str, ...] = ()
+    """What of the proposal could not be compared, and why."""
 
 
 class RuleHits(Value, frozen=True, kw_only=True):
