@@ -13,7 +13,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 
 from fairlead.api.schema import Drift
@@ -29,6 +29,7 @@ from fairlead.model.errors import Problem
 
 from .config import Settings
 from .garbage import Garbage
+from .host import EVERYWHERE
 from .metrics import Metrics
 from .node import Node
 
@@ -48,11 +49,23 @@ class Monitor:
     """Two tasks: one wakes on events, one on the timer. One repair at a time."""
 
     def __init__(
-        self, settings: Settings, node: Node, garbage: Garbage, chores: Sequence[Chore], *, moved: Chore, metrics: Metrics
+        self,
+        settings: Settings,
+        node: Node,
+        garbage: Garbage,
+        chores: Sequence[Chore],
+        *,
+        uplinks: Callable[[], Collection[str]],
+        moved: Callable[[], Awaitable[bool]],
+        metrics: Metrics,
     ) -> None:
-        """``chores``: what else the timer sees to; each must be harmless to repeat. ``moved``: the host's addresses changed."""
+        """``chores``: what else the timer sees to; each must be harmless to repeat.
+
+        ``uplinks``: the interfaces by which other nodes are reached. ``moved``: they, or the host's addresses, are perhaps
+        others; whether they are.
+        """
         self._settings, self._node, self._garbage, self._chores = settings, node, garbage, chores
-        self._moved, self._moves, self._metrics = moved, False, metrics
+        self._uplinks, self._moved, self._moves, self._metrics = uplinks, moved, False, metrics
         self._events = Events()
         self._doubted: set[str] = set()
         self._seen: set[str] = set()
@@ -88,6 +101,9 @@ class Monitor:
 
     def weigh(self, events: Iterable[Event]) -> None:
         """Remember what the events make suspicious. Of several about one interface the last one counts."""
+        events = list(events)
+        # The routes over an interface go with it, or when it is down for a moment, without a word.
+        self._host = self._host or any(self._is_loss(event) for event in events)
         last = {(event.nsid, event.kind, event.index, event.name, event.deleted): event for event in events}
         for event in last.values():
             if event.kind == "overrun":
@@ -96,7 +112,7 @@ class Monitor:
             elif event.kind == "nft":
                 self._host = self._host or (not event.ours and event.name in _OUR_TABLES)
             elif event.nsid is None:
-                self._moves = self._moves or (event.kind == "address" and not event.name.startswith("fe80:"))
+                self._moves = self._moves or self._is_move(event)
                 differs = self._differs_on_host(event)
                 if event.link is not None and not event.deleted:
                     # One that is just being made differs until it is whole; the last that is heard of it counts.
@@ -107,6 +123,19 @@ class Monitor:
                 self._inside |= self._node.behind(event.nsid)
         if self._host or self._doubted or self._inside or self._moves:
             self._wake.set()
+
+    def _is_loss(self, event: Event) -> bool:
+        """Whether an uplink is gone or down."""
+        lost = event.deleted or (event.link is not None and not event.link.up)
+        return lost and event.kind == "link" and event.nsid is None and event.name in self._uplinks()
+
+    def _is_move(self, event: Event) -> bool:
+        """Whether this node is perhaps reached otherwise now: its addresses, its default route, its uplinks."""
+        if event.kind == "address":
+            return not event.name.startswith("fe80:")
+        if event.kind == "route":
+            return event.name in EVERYWHERE
+        return event.kind == "link" and event.name in self._uplinks()
 
     def _differs_on_host(self, event: Event) -> bool:
         if event.neighbour is not None:
@@ -168,12 +197,12 @@ class Monitor:
                 self._wake.set()  # by then they are whole, or something is wrong with them
             keys, self._inside = self._inside, set()
             rows = [row for key in keys for row in self._node.state.owned(key) if isinstance(row, (Link, Sub))]
-            if (host or rows) and await self._compare(host=host, rows=rows):
-                self._repaired.append(time.monotonic())
             moves, self._moves = self._moves, False
             if moves:
                 with suppress(Problem):
-                    await self._moved()
+                    host = await self._moved() or host
+            if (host or rows) and await self._compare(host=host, rows=rows):
+                self._repaired.append(time.monotonic())
 
     async def _on_timer(self) -> None:
         while True:

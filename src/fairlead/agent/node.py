@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
-from fairlead.api.schema import Drift
+from fairlead.api.schema import OUTDATED, Drift
 from fairlead.datapath.base import PLANE, Answer, Hits, Plane, Question
 from fairlead.datapath.filter.filter import Filter
 from fairlead.desired.state import (
@@ -179,11 +179,11 @@ class Node:
         first = not self._hands.filter.made
         await self._in_kernel(lambda: self._hands.plane.apply(self.state))
         drift = await self.check()
-        fresh = [one for one in drift if first and one.kind == "missing"]
+        fresh = [one for one in drift if first and one.kind in {"missing", OUTDATED}]
         for one in fresh:
             log.info("making %s %s", one.table, one.key)
         await self._put_right(fresh)
-        await self.repair(one for one in drift if not first or one.kind != "missing")
+        await self.repair(one for one in drift if one not in fresh)
 
     async def check(self, *, inside: bool = True) -> list[Drift]:
         """Every difference between the state and the kernel; touches nothing. ``inside``: look into the containers too."""
@@ -221,12 +221,18 @@ class Node:
         return [row for key, row in new.items() if old.get(key) != row], [row for key, row in old.items() if key not in new]
 
     async def repair(self, drift: Iterable[Drift]) -> int:
-        """Put right what ``drift`` names; return how many differences there were. A failure is logged and met again later."""
+        """Put right what ``drift`` names; return how many differences there were. A failure is logged and met again later.
+
+        What another version left, and nobody broke, is no repair.
+        """
         drift = list(drift)
+        for one in drift:
+            if one.kind == OUTDATED:
+                log.info("updating %s %s to this version; want %r, have %r", one.table, one.key, one.want, one.have)
+                continue
+            self.repairs += 1
+            log.warning("repairing %s %s: %s; want %r, have %r", one.table, one.key, one.kind, one.want, one.have)
         if drift:
-            self.repairs += len(drift)
-            for one in drift:
-                log.warning("repairing %s %s: %s; want %r, have %r", one.table, one.key, one.kind, one.want, one.have)
             await self._put_right(drift)
         return len(drift)
 

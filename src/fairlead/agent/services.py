@@ -76,7 +76,7 @@ class Services:
 
     async def apply(self, thing: Thing) -> Applied:
         """Store it."""
-        thing = replace(thing, metadata=replace(thing.metadata, namespace=thing.metadata.namespace or DEFAULT))
+        thing = placed(thing)
         before = self._known(thing.plural, thing.key)
         expected = before.metadata.resource_version if before else self._unreadable.expected(thing)
         (stored,) = await self._store.commit(Put(thing, expected))
@@ -111,3 +111,8 @@ class Services:
             holder = self.directory.at(address)
             if holder is not None and holder.key != thing.key:
                 yield f"{address} is an address of service {'/'.join(holder.key)} too, which has it"
+
+
+def placed(thing: Thing) -> Thing:
+    """The object in its namespace."""
+    return replace(thing, metadata=replace(thing.metadata, namespace=thing.metadata.namespace or DEFAULT))

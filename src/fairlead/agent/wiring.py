@@ -202,7 +202,10 @@ class Wiring:
             self.agent.warn,
             *((self.orchestrated.tidy,) if self.orchestrated else ()),
         )
-        return Monitor(self.settings, self.node, self.garbage, chores, moved=self._move, metrics=self.metrics)
+        me, moved = self.me, self._move
+        return Monitor(
+            self.settings, self.node, self.garbage, chores, uplinks=lambda: me.devices, moved=moved, metrics=self.metrics
+        )
 
     def _hands(self) -> Hands:
         links = Links(Crypts(self.settings.run / "userspace", self.keyring.secret))
@@ -243,11 +246,13 @@ class Wiring:
         self.cluster.touch_block(before, now)
         self.bgp.want()
 
-    async def _move(self) -> None:
-        """The host's addresses, or its uplink, are perhaps others."""
+    async def _move(self) -> bool:
+        """The host's addresses, or its uplink, are perhaps others; whether they are."""
         await self.policies.renew()
-        if self.me.refresh():
-            await self._moved()
+        if not self.me.refresh():
+            return False
+        await self._moved()
+        return True
 
     async def _rekeyed(self) -> None:
         """This node has other WireGuard keys: its devices take them before anybody is told."""
@@ -259,7 +264,8 @@ class Wiring:
         await self.cluster.reroute(names)
 
     async def _moved(self) -> None:
-        log.warning("this node is now reached by %s", ", ".join(self.me.station.addresses) or "nobody")
+        addresses, devices = (", ".join(some) or "nothing" for some in (self.me.station.addresses, sorted(self.me.devices)))
+        log.warning("this node is now reached by %s, on %s", addresses, devices)
         self.host.announce(self.me.devices)
         self.publish.want()
         self.bgp.want()

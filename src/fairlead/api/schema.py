@@ -177,8 +177,12 @@ class Applied(Value, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
 
 
+OUTDATED = "outdated"
+"""The kind of a difference that is nobody's fault: it is as another version of Fairlead left it."""
+
+
 class Drift(Value, frozen=True, kw_only=True):
-    """One difference between what should be and what is. ``kind``: missing, different or unexpected."""
+    """One difference between what should be and what is. ``kind``: missing, different, unexpected or ``OUTDATED``."""
 
     table: str
     key: str
@@ -343,7 +347,10 @@ class Proposal(Value, frozen=True, kw_only=True):
 
 
 class Difference(Value, frozen=True, kw_only=True):
-    """At ``ports`` the sources could newly reach the destinations, or not any more. They are workloads, blocks or ``world``."""
+    """At ``ports`` the sources could newly reach the destinations, or not any more.
+
+    They are workloads, blocks or ``world``; destinations also services, as ``svc:`` with namespace and name.
+    """
 
     allowed: bool
     sources: tuple[str, ...]
@@ -361,6 +368,8 @@ class Previewed(Value, frozen=True, kw_only=True):
     """Rows beyond the limit."""
     flows: tuple[Flow, ...] = ()
     more_flows: int = 0
+    warnings: tuple[str, ...] = ()
+    """What of the proposal could not be compared, and why."""
 
 
 class RuleHits(Value, frozen=True, kw_only=True):

@@ -77,7 +77,8 @@ def preview(
     """Say what would change if objects were applied, or deleted, before anything is.
 
     Who could newly reach whom, and who not any more, by workload (`app.kubernetes.io/name`, `app` or `k8s-app`, else the
-    container's name); and which connections of those seen lately would be cut.
+    container's name), and through which services (`svc:namespace/name`); and which connections of those seen lately would be
+    cut. The objects are policies, namespaces, nodes, services and EndpointSlices.
     """
     trees = tuple(codec.to_tree(thing) for thing in objects.read(filename or ()))
     proposal = Proposal(apply=() if delete else trees, delete=trees if delete else (), limit=limit)
@@ -102,6 +103,8 @@ def _tell_more(found: Previewed) -> None:
         write(f"\nSeen lately, and would be cut ({len(found.flows) + found.more_flows}):")
         for one in found.flows:
             write(f"  {flow_line(one)}")
+    for word in found.warnings:
+        fault.note(word)
     if found.more_flows:
         fault.note(f"{found.more_flows} more connections; see them with --limit.")
 

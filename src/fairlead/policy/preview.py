@@ -8,7 +8,7 @@ destinations and the ports, by workload (``shop/web``), and by namespace (``shop
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from fairlead.model.address import FAMILIES, Address, Family, Prefix
@@ -63,6 +63,12 @@ class Unit(NamedTuple):
     """Whether what it may reach may be otherwise."""
     enters: bool = False
     """Whether who may reach it may be otherwise."""
+    alone: str = ""
+    """The name of the container, if it is like no other."""
+
+
+Into = Iterator[tuple[Unit, tuple[bool, str]]]
+"""Who can reach a destination newly (True) or not any more, and at which ports."""
 
 
 class Likeness(NamedTuple):
@@ -77,23 +83,29 @@ class Likeness(NamedTuple):
 class Preview:
     """What changes from one book to another; both know the same endpoints."""
 
-    def __init__(self, old: Book, new: Book, *, peers_change: bool = False) -> None:
-        """``peers_change``: also who is who may be otherwise, because namespaces or nodes are."""
-        self._books, self._peers_change = (old, new), peers_change
+    def __init__(self, old: Book, new: Book, *, peers_change: bool = False, apart: Collection[str] = ()) -> None:
+        """``peers_change``: also who is who may be otherwise, because namespaces or nodes are.
+
+        ``apart``: endpoints of the books that are no containers, by name.
+        """
+        self._books, self._peers_change, self._apart = (old, new), peers_change, frozenset(apart)
         self._reaches: list[Reach] = [EVERYTHING]
         self._numbers: dict[Reach, int] = {EVERYTHING: 0}
         self._tables: dict[tuple[int, int], Table] = {}
         self._memo: dict[Key, tuple[tuple[bool, str], ...]] = {}
-        self._units = list(self._containers())
+        self.units = list(self._containers())
+        """All containers."""
+        self._alone = {unit.alone for unit in self.units}
         self._outside = list(self._blocks())
-        self._workloads = Workloads(unit.name for unit in self._units)
+        self._workloads = Workloads(unit.name for unit in self.units)
 
-    def rows(self) -> list[Row]:
-        """Every change, the one that means most pairs first."""
+    def rows(self, beside: Iterable[tuple[Unit, Into]] = ()) -> list[Row]:
+        """Every change, the one that means most pairs first; ``beside``: more destinations, with what changes for each."""
         merged: defaultdict[tuple[bool, tuple[str, ...], str], Counter[str]] = defaultdict(Counter)
-        for destination in (*self._units, *self._outside):
+        asked = ((one, self._into(one)) for one in (*self.units, *self._outside))
+        for destination, into in (*asked, *beside):
             told: defaultdict[tuple[bool, str], Counter[str]] = defaultdict(Counter)
-            for source, change in self._into(destination):
+            for source, change in into:
                 _add(told[change], source, _pairs(source, destination))
             for (allowed, ports), sources in told.items():
                 names = self._workloads.shorten(sources, but=destination.name)
@@ -106,14 +118,51 @@ class Preview:
 
     def cut(self, source: Address, destination: Address, protocol: str, port: int) -> bool:
         """Whether a connection that could be opened cannot be any more."""
-        old, new = (book.explain(source, destination, protocol, port).allowed for book in self._books)
-        return old and not new
+        return self.allows(0, source, destination, protocol, port) and not self.allows(1, source, destination, protocol, port)
+
+    def allows(self, at: int, source: Address, destination: Address, protocol: str, port: int) -> bool:
+        """Whether one of the books (0 old, 1 new) lets a connection be opened."""
+        return self._books[at].explain(source, destination, protocol, port).allowed
+
+    def face(self, address: Address) -> Unit:
+        """Whoever has an address, alone; what egress says to him, and who may enter if he is a container."""
+        classes = tuple(self._both(address) if one == address.family else None for one in FAMILIES)
+        holders = [book.at(address) for book in self._books]
+        sets = [
+            book.subject(one)[0] if one and one.name not in self._apart else 0
+            for book, one in zip(self._books, holders, strict=True)
+        ]
+        ingress = (self._table(0, sets[0]), self._table(1, sets[1]))
+        enters = self._peers_change or sets[0] != sets[1]
+        alone = next((one.name for one in holders if one and one.name in self._alone), "")
+        return Unit(str(address), 1, classes, ingress=ingress, enters=enters, alone=alone)
+
+    def is_another(self, address: Address) -> bool:
+        """Whether another has an address in the one book than in the other."""
+        old, new = (book.at(address) for book in self._books)
+        return old != new
+
+    def leaving(self, at: int, source: Unit, destination: Unit, family: Family) -> Reach:
+        """At which ports one of the books lets the one ask the other, as far as the one's egress goes."""
+        table, asked = source.egress[at], destination.classes[FAMILIES.index(family)]
+        return self._reaches[table.judged.get(asked[at], table.rest) if asked else 0]
+
+    def between(self, at: int, source: Unit, destination: Unit, family: Family) -> Reach:
+        """The same with the other's ingress."""
+        table, asks = destination.ingress[at], source.classes[FAMILIES.index(family)]
+        enters = self._reaches[table.judged.get(asks[at], table.rest) if asks else 0]
+        return self.leaving(at, source, destination, family) & enters
 
     # ---- who there is ----
 
     def _containers(self) -> Iterator[Unit]:
-        alike = Counter(self._likeness(one) for one in self._books[1].endpoints.values() if one.spec.addresses)
-        return (self._unit(one, size) for one, size in alike.items())
+        known = (one for one in self._books[1].endpoints.values() if one.spec.addresses and one.name not in self._apart)
+        alike: defaultdict[Likeness, list[str]] = defaultdict(list)
+        for one in known:
+            alike[self._likeness(one)].append(one.name)
+        for of, names in alike.items():
+            unit = self._unit(of, len(names))
+            yield unit if len(names) > 1 else unit._replace(alone=names[0])
 
     def _likeness(self, endpoint: Endpoint) -> Likeness:
         old, new = self._books
@@ -132,6 +181,11 @@ class Preview:
             enters=self._peers_change or of.old[0] != of.new[0],
             leaves=self._peers_change or of.old[1] != of.new[1],
         )
+
+    def _both(self, address: Address) -> tuple[int, int]:
+        """The class of whoever has an address, old and new."""
+        old, new = (book.peer(address) for book in self._books)
+        return old, new
 
     def _blocks(self) -> Iterator[Unit]:
         """Addresses that are no container's: by the CIDRs that policies speak of, and all others."""
@@ -158,9 +212,9 @@ class Preview:
 
     # ---- what changes between two ----
 
-    def _into(self, destination: Unit) -> Iterator[tuple[Unit, tuple[bool, str]]]:
+    def _into(self, destination: Unit) -> Into:
         """Who can reach it newly or not any more, and at which ports."""
-        for source in (*self._units, *(self._outside if destination.container else ())):
+        for source in (*self.units, *(self._outside if destination.container else ())):
             if (source.leaves or destination.enters) and _pairs(source, destination):
                 for change in self._changes(_key(source, destination)):
                     yield source, change

@@ -26,6 +26,11 @@ class Reach(NamedTuple):
     def __bool__(self) -> bool:
         return self != NOTHING
 
+    def holds(self, protocol: str, port: int) -> bool:
+        """Whether a port of a protocol is among it."""
+        runs = dict(zip(PROTOCOLS, self[:3], strict=True))[protocol]
+        return any(first <= port <= last for first, last in runs)
+
     def __and__(self, other: Reach) -> Reach:
         """What both allow."""
         mine, theirs = self[:3], other[:3]
@@ -49,6 +54,13 @@ class Reach(NamedTuple):
 
 EVERYTHING = Reach(_EVERY, _EVERY, _EVERY, others=True)
 NOTHING = Reach((), (), (), others=False)
+
+
+def ports(found: Iterable[tuple[str, int]]) -> Reach:
+    """These ports of protocols alone."""
+    known = sorted(found)
+    tcp, udp, sctp = (tuple(_joined((port, port) for name, port in known if name == one)) for one in PROTOCOLS)
+    return Reach(tcp, udp, sctp, others=False)
 
 
 def of(spans: Sequence[Span] | None) -> Reach:

@@ -6,11 +6,11 @@ What the host's side receives was sent by the container, and the reverse. ``upli
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path as Directory
 from sys import byteorder
 
-from fairlead.api.schema import Drift
+from fairlead.api.schema import OUTDATED, Drift
 from fairlead.datapath.base import PLANE, Answer, Hits, Question
 from fairlead.datapath.seen import REASONS, Direction, Reason
 from fairlead.desired.state import Guard, Guest, Judgement, Link, Local, NodeState, Peer, Realm, Row, Ruling, Subject
@@ -134,7 +134,8 @@ class Ebpf:
         for row in state.table(Link).values():
             found = route.programs(self._netlink, links[row.host].index) if row.host in links else []
             have = {_PLACES[one.place]: one.program for one in found}
-            drift += [_drift(row, name, want[name], have.get(name)) for name in want if have.get(name) != want[name]]
+            wrong = [name for name in want if have.get(name) != want[name]]
+            drift += [_drift(row, name, want[name], have.get(name), self._programs.former) for name in wrong]
         return drift + self._check_tables(state, links)
 
     def check_links(self, rows: Iterable[Row]) -> list[Drift]:
@@ -211,11 +212,11 @@ def detach(run_dir: Directory) -> None:
         Hooks(nl, run_dir).detach()
 
 
-def _drift(row: Link, name: str, want: int, have: int | None) -> Drift:
+def _drift(row: Link, name: str, want: int, have: int | None, former: Collection[int]) -> Drift:
     return Drift(
         table=LINKS,
         key=row.key,
-        kind="missing" if have is None else "different",
+        kind="missing" if have is None else OUTDATED if have in former else "different",
         want=f"program {name} (id {want}) on {row.host}",
         have="" if have is None else f"id {have}",
     )

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from contextlib import closing
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -103,6 +104,8 @@ class Programs:
         """The interfaces of which maps know something, by name; all threads write here what they program."""
         self.maps: dict[str, Map] = {}
         self.programs: dict[str, Program] = {}
+        self.former: frozenset[int] = frozenset()
+        """The numbers of those of other builds, which the last agent may have left on links."""
         try:
             self._find()
         except Gone:
@@ -188,9 +191,13 @@ class Programs:
         for path in (self._root / "maps").iterdir():
             if path.name not in {PINS.get(name, name) for name in MAPS}:
                 path.unlink()
+        former = set()
         for path in (self._root / "programs").iterdir():
             if not path.name.endswith(f"-{self._digest}"):
+                with closing(Program.pinned(str(path))) as program:
+                    former.add(program.info.id)
                 path.unlink()
+        self.former = frozenset(former)
 
 
 def carry(old: Map, new: Map) -> int:
