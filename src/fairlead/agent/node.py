@@ -2,11 +2,12 @@
 
 Everything that programs the kernel runs in one thread, in order, so that no two changes meet. What only removes goes through a
 second thread: a removal costs a grace period of the kernel, some 20 ms, for which no container start should wait; removals
-that come together share one.
+that come together share one. A container takes the thread for milliseconds, and policies' rows for a fraction of one: these go
+before the containers that wait, so that a start, which waits for both, waits among the others once.
 
 ::
 
-    program(changes)   state' = state with the rows of policies     kernel thread, before the links they are for
+    program(changes)   state' = state with the rows of policies     kernel thread, before the links that wait
     put(owner, rows)   state' = state + rows      kernel thread: filter, then links     back when the kernel has them
     drop(owner)        state' = state - rows      broom thread: all that waits at once  back at once, or when it is done
     check() repair()   state compared, row by row, with what the kernel lists
@@ -46,6 +47,7 @@ from fairlead.desired.ways import Crypt, CryptPeer, Detour, Path, Tunnel, Vtep
 from fairlead.kernel.errors import Gone, KernelError
 from fairlead.kernel.wireguard import Device
 from fairlead.kit import fault
+from fairlead.kit.turns import Turn, Turns
 from fairlead.links import bridges, chains, crypts, inside, limits, paths, tunnels
 from fairlead.links.links import Links
 from fairlead.model.endpoint import Protocol, Sandbox
@@ -87,7 +89,7 @@ class Node:
         self.leaving: dict[str, tuple[Rows, asyncio.Future[None]]] = {}
         self._linger = linger
         self._hands, self._broom = make(), make()
-        self._kernel = ThreadPoolExecutor(1, "kernel")
+        self._kernel = Turns("kernel")
         self._sweep = ThreadPoolExecutor(1, "broom")
         self._sweeping: asyncio.Task[None] | None = None
 
@@ -112,7 +114,7 @@ class Node:
         before = self.state.owned(owner)
         self.adopt(owner, rows)
         try:
-            await self._in_kernel(self._change, rows, before)
+            await self._in_kernel(self._change, rows, before, turn=Turn.PATIENT)
         except BaseException:
             self.adopt(owner, before)
             fresh = tuple(row for row in rows if row not in before)
@@ -134,7 +136,7 @@ class Node:
         add, remove = self._difference(changes)
         self.adopt_all(changes)
         try:
-            await self._in_kernel(self._program, add, remove)
+            await self._in_kernel(self._program, add, remove, turn=Turn.QUICK)
         except BaseException:
             self.adopt_all(before)
             await asyncio.shield(self._in_kernel(_attempt, self._restore))
@@ -305,7 +307,7 @@ class Node:
     async def close(self) -> None:
         """Finish what is leaving, then let go of the kernel; everything in it stays."""
         await self.settle()
-        self._kernel.shutdown()
+        self._kernel.close()
         self._sweep.shutdown()
         self._hands.close()
         self._broom.close()
@@ -457,9 +459,9 @@ class Node:
         self._broom.filter.settle((), rows)
         fault.point("remove.settled")
 
-    async def _in_kernel(self, act: Callable[..., T], *arguments: object) -> T:
+    async def _in_kernel(self, act: Callable[..., T], *arguments: object, turn: Turn = Turn.PLAIN) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._kernel, act, *arguments)
+            return await self._kernel.take(act, *arguments, turn=turn)
         except KernelError as error:
             raise Failed(str(error)) from error
 
