@@ -14,6 +14,7 @@ from contextlib import ExitStack
 
 from fairlead.datapath.choose import PLANES
 from fairlead.datapath.ebpf.programs import MOST, SIZES
+from fairlead.kernel import libc
 from fairlead.kernel.errors import KernelError
 from fairlead.kernel.flock import locked
 from fairlead.model.errors import Problem, Unavailable
@@ -160,6 +161,7 @@ async def _run(wanted: Settings) -> None:
         gc.collect()
         gc.freeze()  # what lives as long as the process is not looked at again
         gc.set_threshold(_YOUNG, _OLDER, _ALL)
+        libc.trim()  # what reading the store took, and nobody needs again
         log.info("ready: %s endpoints on %s networks", len(wiring.endpoints.all), len(wiring.networks.all))
         await stop.wait()
     finally:
