@@ -189,22 +189,24 @@ class Node:
 
     async def check(self, *, inside: bool = True) -> list[Drift]:
         """Every difference between the state and the kernel; touches nothing. ``inside``: look into the containers too."""
-        state = self.state
-        drift = await self._in_kernel(self._check_host, state)
+        state, leaving = self.state, bool(self.leaving)
+        drift, compare = await self._in_kernel(self._look_at_host, state)
+        drift += await asyncio.to_thread(compare)
         if inside:
             drift += await self.check_inside(state.inside())
-        if self.leaving or state is not self.state:
+        if leaving or self.leaving or state is not self.state:
             drift = [one for one in drift if one.kind != "unexpected"]
         self.checked = time.monotonic()
         return drift
 
     async def check_inside(self, rows: Iterable[Inside]) -> list[Drift]:
-        """The differences inside the containers of ``rows``."""
+        """The differences inside the containers of ``rows``, those that ended meanwhile left out."""
         waiting = list(rows)
         drift: list[Drift] = []
         for start in range(0, len(waiting), _CHUNK):
-            drift += await self._in_kernel(self._check_inside, waiting[start : start + _CHUNK])
-        return drift
+            there = [row for row in waiting[start : start + _CHUNK] if self.state.owned(row.key)]
+            drift += await self._in_kernel(self._check_inside, there)
+        return [one for one in drift if self.state.owned(one.key)]
 
     async def check_owner(self, owner: str) -> list[Drift]:
         """The differences in what one owner has, its published ports and limits included."""
@@ -376,8 +378,9 @@ class Node:
                 log.warning("undoing: %s", failure)
             fault.point("undo.step")
 
-    def _check_host(self, state: NodeState) -> list[Drift]:
-        return self._hands.filter.check(state) + self._hands.links.check(state) + self._hands.plane.check(state)
+    def _look_at_host(self, state: NodeState) -> tuple[list[Drift], Callable[[], list[Drift]]]:
+        """The differences, and what finds the rest of them while containers start."""
+        return self._hands.filter.check(state) + self._hands.links.check(state), self._hands.plane.look(state)
 
     def _check_owner(self, only: NodeState, rows: Rows) -> list[Drift]:
         hands = self._hands

@@ -55,8 +55,8 @@ _PORTS = 1 << 16
 
 def entries(rows: Iterable[Row], interfaces: Mapping[str, int]) -> Found:
     """The entries of all ``rows``. ``interfaces``: the number of each link; of one without a number there are none."""
-    rows = list(rows)
     found: Found = {name: {} for name in ORDER}
+    ways: list[Realm | Path] = []
     for row in rows:
         match row:
             case Peer():
@@ -72,13 +72,15 @@ def entries(rows: Iterable[Row], interfaces: Mapping[str, int]) -> Found:
                 if index := interfaces.get(row.host):
                     for name, key, value in _of_link(row, index):
                         found[name][key] = value
+            case Realm() | Path():
+                ways.append(row)
             case _:
                 pass
-    found["realms"] = _realms(rows)
+    found["realms"] = _realms(ways)
     return found
 
 
-def _realms(rows: Iterable[Row]) -> Entries:
+def _realms(rows: Iterable[Realm | Path]) -> Entries:
     """Whose the addresses are that the short way leads to on other nodes.
 
     Nobody's are those that less gets to than the device on the way carries, which is all that the program asks.
