@@ -13,7 +13,7 @@ from fairlead.api.schema import Drift
 from fairlead.datapath.base import PLANE, Answer, Hits, Question
 from fairlead.datapath.seen import REASONS, Direction, Reason
 from fairlead.desired.state import Guard, Guest, Judgement, Link, Local, NodeState, Peer, Realm, Row, Ruling, Subject
-from fairlead.desired.ways import Path
+from fairlead.desired.ways import Path, Vtep
 from fairlead.kernel import route
 from fairlead.kernel.errors import Exists, Gone
 from fairlead.kernel.netlink import Netlink
@@ -21,7 +21,7 @@ from fairlead.kernel.route import LinkInfo
 from fairlead.kit.gently import gently
 
 from . import uplinks
-from .entries import Entries, Found, describe, entries, interface_of
+from .entries import Found, describe, entries, interface_of
 from .layout import HITS, NUMBER
 from .programs import Programs
 from .question import packet
@@ -89,7 +89,8 @@ class Ebpf:
         """Attach the program to devices over which ways lead now, and take it off where none does any more."""
         if self._short_way and self._uplinks.is_news(state, rows):
             links = self._links()
-            self._tables.align("uplinks", self._uplinks.entries(state, links))
+            for name, wanted in self._uplinks.entries(state, links).items():
+                self._tables.align(name, wanted)
             self._uplinks.apply(state, links)
 
     def holds(self, index: int) -> bool:
@@ -160,12 +161,10 @@ class Ebpf:
 
     def _entries(self, rows: Iterable[Row], links: dict[str, int]) -> Found:
         """Without the short way nobody is reached by it."""
-        return entries((row for row in rows if self._short_way or not isinstance(row, Local | Realm | Path)), links)
+        return entries((row for row in rows if self._short_way or not isinstance(row, Local | Realm | Path | Vtep)), links)
 
-    def _want(self, rows: Iterable[Row], links: Mapping[str, LinkInfo], uplinks: Entries) -> Found:
-        found = self._entries(rows, {name: one.index for name, one in links.items()})
-        found["uplinks"] = uplinks
-        return found
+    def _want(self, rows: Iterable[Row], links: Mapping[str, LinkInfo], uplinks: Found) -> Found:
+        return self._entries(rows, {name: one.index for name, one in links.items()}) | uplinks
 
     def _ways(self, state: NodeState) -> NodeState:
         """Without the short way none to other nodes is looked at."""
@@ -238,6 +237,7 @@ def _rows(state: NodeState) -> Iterable[Row]:
     yield from state.table(Local).values()
     yield from state.table(Realm).values()
     yield from state.table(Path).values()
+    yield from state.table(Vtep).values()
 
 
 def _entry_drift(key: str, want: bytes | None, have: bytes | None) -> Drift:
