@@ -26,6 +26,7 @@ BROAD_EXCEPTS = {
     "src/fairlead/agent/server.py:_guard": "no request may end the agent; what nobody foresaw is logged and answered",
     "src/fairlead/docker/plugin.py:answer": "the same, for Docker's requests",
     "src/fairlead/kit/tasks.py:forever": "a part of the agent that meets what nobody foresaw begins again, all else goes on",
+    "src/fairlead/kit/turns.py:_do": "who waits for the answer is told, as by the standard library's executors",
     "src/fairlead/cli/main.py:_here": "no user is shown a traceback unless they ask for it",
     "src/fairlead/cli/container/detached.py:_become_monitor": "its parent waits to be told, whatever it is",
 }

@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 _FIGHT, _SHORT = 20, 4.0
 """So many repairs in so many seconds, and somebody else clearly wants it otherwise: then one a second is enough."""
 _TRUCE = 0.9
+_MOMENT = 0.01
+"""Seconds for which what happens is gathered: a container's start alone would wake the agent five times."""
 _FEW, _TURNS = 64, 10
 """So many containers are looked into at every turn of the timer; of more, a tenth: looking into one takes a millisecond."""
 _OUR_TABLES = frozenset(table.path for table in TABLES) | policies.PATHS
@@ -77,26 +79,41 @@ class Monitor:
         self._wake = asyncio.Event()
         self._one = asyncio.Lock()
         self._repaired: deque[float] = deque(maxlen=_FIGHT)
+        self._gathering: asyncio.TimerHandle | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Begin to listen."""
-        loop = asyncio.get_running_loop()
-        for number in self._events.filenos:
-            loop.add_reader(number, self._hear)
+        self._listen()
         self._tasks = [asyncio.create_task(self._on_events()), asyncio.create_task(self._on_timer())]
 
     async def stop(self) -> None:
         """Stop listening."""
-        for number in self._events.filenos:
-            asyncio.get_running_loop().remove_reader(number)
+        self._deafen()
+        if self._gathering:
+            self._gathering.cancel()
         for task in self._tasks:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
         self._events.close()
 
+    def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in self._events.filenos:
+            loop.add_reader(number, self._gather)
+
+    def _deafen(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in self._events.filenos:
+            loop.remove_reader(number)
+
+    def _gather(self) -> None:
+        self._deafen()
+        self._gathering = asyncio.get_running_loop().call_later(_MOMENT, self._hear)
+
     def _hear(self) -> None:
+        self._listen()
         self.weigh(self._events.read())
 
     def weigh(self, events: Iterable[Event]) -> None:

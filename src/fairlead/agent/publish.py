@@ -6,14 +6,13 @@ and a change of labels are the same: the difference is written. Nobody waits for
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 
 from msgspec.structs import replace
 
 from fairlead.cni.pod import BESIDE_LABEL
-from fairlead.kit.backoff import Backoff
+from fairlead.kit.wanted import Wanted
 from fairlead.model.endpoint import Endpoint, EndpointSpec, Sandbox
 from fairlead.model.errors import Conflict, Missing, Problem
 from fairlead.model.meta import Meta
@@ -51,11 +50,11 @@ class Publish:
         """What the store holds of this node's containers, as far as is known."""
         self._store, self._me, self._ask_endpoints, self._shared = store, me, endpoints, shared
         self._kubelet = kubelet
-        self._wanted = asyncio.Event()
+        self._wanted = Wanted(_FIRST, _MOST)
 
     def want(self) -> None:
         """Something has changed."""
-        self._wanted.set()
+        self._wanted.want()
 
     def load(self, told: Iterable[Stored]) -> None:
         """Take what an earlier life of this node has told at a start: what has ended since is untold."""
@@ -71,18 +70,16 @@ class Publish:
 
     async def run(self) -> None:
         """Write what differs whenever something changed; a store that is away is tried again."""
-        backoff = Backoff(_FIRST, _MOST)
         self.want()
-        while True:
-            await self._wanted.wait()
-            self._wanted.clear()
-            try:
-                await self.write()
-                backoff.reset()
-            except Problem as problem:
-                log.warning("not told to other nodes yet: %s", problem)
-                self.want()
-                await asyncio.sleep(backoff.next())
+        await self._wanted.serve(self._tell)
+
+    async def _tell(self) -> bool:
+        try:
+            await self.write()
+        except Problem as problem:
+            log.warning("not told to other nodes yet: %s", problem)
+            return False
+        return True
 
     async def write(self) -> int:
         """Write what differs; return how many changes that took."""

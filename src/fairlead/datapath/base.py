@@ -6,7 +6,7 @@ policies: eBPF programs on the links of containers, or nftables. One contract su
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
 from fairlead.api.schema import Drift
@@ -71,6 +71,9 @@ class Plane(Protocol):
 
     def check(self, state: NodeState) -> list[Drift]:
         """Compare the kernel with ``state`` without touching it; a link that is not guarded is drift of ``PLANE links``."""
+
+    def look(self, state: NodeState) -> Callable[[], list[Drift]]:
+        """The same, of which the thread is kept for the looking alone: what is answered compares, in any thread."""
 
     def check_links(self, rows: Iterable[Row]) -> list[Drift]:
         """The same for some links alone, rows as in ``ensure``: what of them is missing or different."""

@@ -61,8 +61,8 @@ _PORTS = 1 << 16
 
 def entries(rows: Iterable[Row], interfaces: Mapping[str, int]) -> Found:
     """The entries of all ``rows``. ``interfaces``: the number of each link; of one without a number there are none."""
-    rows = list(rows)
     found: Found = {name: {} for name in ORDER}
+    rest: list[Row] = []
     for row in rows:
         match row:
             case Peer():
@@ -81,8 +81,8 @@ def entries(rows: Iterable[Row], interfaces: Mapping[str, int]) -> Found:
             case Vtep() if row.remote.family == 4:
                 found["vteps"][VTEP_KEY.pack(network_number(row.tunnel), row.mac.packed)] = VTEP.pack(row.remote.packed)
             case _:
-                pass
-    found["realms"] = _realms(rows)
+                rest.append(row)
+    found["realms"] = _realms(rest)
     return found
 
 
