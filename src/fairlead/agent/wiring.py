@@ -271,6 +271,11 @@ class Wiring:
         if self.networkstatus:
             self.networkstatus.want()
 
+    async def _contradict(self, endpoint: Endpoint) -> None:
+        """Where a pod's object says that another pod has an address, other nodes are told whose it is before it sends."""
+        if self.pods and self.pods.contested(endpoint):
+            await self.publish.tell(endpoint)
+
     def labels(self) -> Mapping[str, str]:
         """The labels of this node."""
         machine = self.cluster.machines.get(self.settings.node)
@@ -278,8 +283,14 @@ class Wiring:
 
     def _others(self, source: str) -> Others:
         kubelet = self.orchestrated is not None
-        self.publish = Publish(self.shared, self.me, lambda: self.endpoints.all, self._shared, kubelet=kubelet)
+        contested = self.pods.contested if self.pods else lambda _: False
+        self.publish = Publish(
+            self.shared, self.me, lambda: self.endpoints.all, self._shared, kubelet=kubelet, contested=contested
+        )
         self.endpoints.on_change = self._endpoints_changed
+        if self.pods:
+            self.pods.on_claim = self.publish.want
+            self.endpoints.before_link = self._contradict
         sync = Sync(
             self.settings.node,
             networks=self.networks,
@@ -400,7 +411,8 @@ class Wiring:
         fault.point("start.endpoints")
         elsewhere = all_of(Endpoint.plural) if self.clustered else []
         self.publish.load(elsewhere)
-        elsewhere += self.pods.load(all_of(Pod.plural)) if self.pods else []
+        if self.pods:
+            elsewhere = self.pods.load(all_of(Pod.plural), elsewhere)
         self.cluster.adopt(all_of(Machine.plural), elsewhere)
         if self.orchestrated:
             self.publish.node = self.cluster.machines.get(self.settings.node)

@@ -208,9 +208,10 @@ class Book:
         What policies say of those on other nodes is for these to enforce: here they are peers alone.
         """
         who = self._lens.profile(endpoint, self._namespaces)
-        if self._everywhere or endpoint.spec.node in {"", self._node}:
+        near = endpoint.spec.node in {"", self._node}
+        if self._everywhere or near:
             self._groups.join(endpoint.name, who)
-        self._peers.seat(endpoint.name, self._lens.outside(who), (one.address for one in endpoint.spec.addresses))
+        self._peers.seat(endpoint.name, self._lens.outside(who), (one.address for one in endpoint.spec.addresses), near=near)
 
     def _seat_node(self, node: Node) -> None:
         """The same for a node, if any policy looks at nodes."""

@@ -1,6 +1,7 @@
 """Peers: which class has which prefix. The addresses of endpoints and nodes, and the CIDRs that policies use, as rows.
 
-A prefix has one row. Of two endpoints with one address the first by name has it, and so of two nodes. The row is the
+A prefix has one row. Of two endpoints with one address the one of this node has it, else the first by name, and so of two
+nodes. The row is the
 endpoint's, if one has the address, else that of the prefix itself, whoever has it: a node, a policy that uses it, or, where
 policies tell endpoints from everybody else, nobody.
 """
@@ -43,10 +44,12 @@ class _Hall(Generic[W]):
     def __init__(self) -> None:
         self.seats: dict[str, _Seat[W]] = {}
         self.holders: dict[Prefix, set[str]] = {}
+        self.near: set[str] = set()
+        """Who is known at first hand."""
 
     def first(self, prefix: Prefix) -> str | None:
         """The one of those who sit there that counts."""
-        return min(self.holders.get(prefix, ()), default=None)
+        return min(self.holders.get(prefix, ()), default=None, key=lambda name: (name not in self.near, name))
 
     def take(self, name: str, seat: _Seat[W]) -> None:
         """Sit down."""
@@ -87,8 +90,9 @@ class Peers:
             self._outside = apart
             self._changed_blocks.update(_EVERYWHERE)
 
-    def seat(self, name: str, who: Profile, addresses: Iterable[Address]) -> None:
-        """The endpoint ``name`` has the profile ``who`` and these addresses, whatever it had before."""
+    def seat(self, name: str, who: Profile, addresses: Iterable[Address], *, near: bool = False) -> None:
+        """The endpoint ``name`` has the profile ``who`` and these addresses, whatever it had before. ``near``: on this node."""
+        (self._endpoints.near.add if near else self._endpoints.near.discard)(name)
         self._sit(self._endpoints, name, who, addresses)
 
     def seat_node(self, name: str, labels: Labels, addresses: Iterable[Address]) -> None:
@@ -98,6 +102,7 @@ class Peers:
     def unseat(self, name: str) -> None:
         """There is no endpoint ``name``."""
         self._rise(self._endpoints, name)
+        self._endpoints.near.discard(name)
 
     def unseat_node(self, name: str) -> None:
         """There is no node ``name``, or nobody looks at nodes."""
