@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping
 
 from fairlead.api import wire
 from fairlead.cni import verbs
-from fairlead.datapath import choose
+from fairlead.datapath import both, choose
 from fairlead.datapath.base import Plane
 from fairlead.datapath.ebpf import observe as ebpf_observe
 from fairlead.datapath.ebpf import plane as ebpf
 from fairlead.datapath.ebpf import programs
 from fairlead.datapath.filter.filter import Filter
+from fairlead.datapath.nftables import beside
 from fairlead.datapath.nftables import observe as nftables_observe
 from fairlead.datapath.nftables import plane as nftables
 from fairlead.datapath.seen import Observer
@@ -211,7 +212,8 @@ class Wiring:
     def _plane(self) -> Plane:
         if self.programs is None:
             return nftables.Nftables(self._forgotten, node_access=self.settings.node_access)
-        return ebpf.Ebpf(self.programs, node_access=self.settings.node_access, short_way=self.settings.short_way)
+        judge = ebpf.Ebpf(self.programs, node_access=self.settings.node_access, short_way=self.settings.short_way)
+        return both.Both(judge, beside.Beside(lambda: self.node.state))
 
     def _encryption(self) -> Encryption:
         made = Encryption(
@@ -334,7 +336,7 @@ class Wiring:
 
     def _observer(self) -> Observer:
         if self.programs:
-            return ebpf_observe.Observer(self.programs, lambda: self.node.state)
+            return both.Observer(ebpf_observe.Observer(self.programs, lambda: self.node.state))
         return nftables_observe.Observer(lambda: self.node.state)
 
     def _listener(self) -> Listener | None:
@@ -358,6 +360,7 @@ class Wiring:
         if not self.programs and programs.present(self.settings.run):  # the last agent's plane
             ebpf.detach()
             programs.remove(self.settings.run)
+            beside.remove()
         if self.programs and nftables.present():
             nftables.remove(self.node.state.table(Bridge).values())
         fault.point("start.applied")

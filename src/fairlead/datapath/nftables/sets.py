@@ -8,13 +8,16 @@
     egress-ports-DIGEST                -> by protocol and port: rules, or a map; a ruling that tells none apart is left out
     allow-RULE, egress-deny-RULE       counted; let pass by going back to where the hook goes on, dropped and told
 
+Of a set of egress there is another, ``front-SET``, of what services lead to. Beside programs the first speaks of the addresses
+of services alone, since no others are judged there.
+
 Every packet takes the same few steps, however many peers and rules there are. Chains of rulings and rules are shared by all
 sets that lead to them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from typing import NamedTuple
@@ -87,9 +90,13 @@ def made(direction: Direction, several: Iterable[Said], wanted: AbstractSet[Key]
     return {part.key: part for said in needed for part in _ruling(direction, said) if part.key in wanted}
 
 
-def own(index: Index, use: Use) -> Parts:
+Only = Callable[[Use, Host], bool]
+"""Whether a set has anything to say of an address where it is asked."""
+
+
+def own(index: Index, use: Use, only: Only) -> Parts:
     """The chain and the maps of the set alone."""
-    parts = [hosts(index, use, n, index.named(use.policy, n)) for n in FAMILIES]
+    parts = [hosts(index, use, n, (one for one in index.named(use.policy, n) if only(use, one[0]))) for n in FAMILIES]
     parts += [one for n in FAMILIES for one in [blocks(index, use, n)] if one.elements]
     chain = Chain(use.chain, tuple(_rules(index, use, [one.collection for one in parts if one.collection])))
     return {one.key: one for one in (Part(chain=chain), *parts)}
@@ -149,7 +156,7 @@ def _leaf(direction: Direction, span: Span) -> str:
 @lru_cache(maxsize=1 << 14)
 def keys(direction: Direction, spans: Said) -> tuple[Key, ...]:
     """The parts that a ruling needs, each once."""
-    names = {words.unknown(direction)} if spans is None else {_leaf(direction, span) for span in spans}
+    names = {words.unknown(direction)} if spans is None else {_leaf(direction, span) for span in spans} - {words.ELSE}
     found = [(kind, name) for name in sorted(names) for kind in (COUNTER, CHAIN)]
     if spans and len(spans) > 1:
         name = words.ports(direction, spans)
@@ -165,11 +172,12 @@ def _ruling(direction: Direction, spans: Said) -> Iterator[Part]:
         return
     for span in spans:
         name = _leaf(direction, span)
-        yield Part(counter=name)
+        if name != words.ELSE:
+            yield Part(counter=name)
         if span.allow:
             first = (*has(STATUS, CONFIRMED, any_of=False), *count(name))
             yield Part(chain=Chain(name, (first,)))
-        else:
+        elif name != words.ELSE:
             yield Part(chain=deny(name, Reason.POLICY, direction, span.rule))
     if len(spans) > 1:
         yield from _ports(direction, spans)
