@@ -3,8 +3,9 @@
  * The short way between nodes: from a container of a routed network to one on another node. On either node the host's stack is skipped:
  * here from the link to the device that leads there, there from the device to the link.
  *
- *	from_pod   the way is the kernel's own (bpf_fib_lookup), and so is the neighbour's MAC (bpf_redirect_neigh)
- *	from_net   as the short way within a node: decided for the container's link, put into its namespace (lib/local.h)
+ *	from_pod   the way is the kernel's own (bpf_fib_lookup), and so is the neighbour's MAC (bpf_redirect_neigh); where it leads to a
+ *	           tunnel, its headers are put in front (lib/tunnel.h)
+ *	from_net   taken out of its tunnel; as the short way within a node: decided for the container's link, put into its namespace (lib/local.h)
  *
  * Whatever has to be answered or cut is left to the stack: too old, too large, no way, IP options, fragments. A neighbour that is not
  * known yet is not: bpf_redirect_neigh asks for it, and an answer whose question did not pass the stack is invalid to its connection
@@ -22,10 +23,8 @@
 #include "../shared/policy.h"
 #include "local.h"
 #include "packet.h"
-
-/* sys/socket.h cannot be read without the C library's headers. */
-#define AF_INET 2
-#define AF_INET6 10
+#include "tunnel.h"
+#include "uplink.h"
 
 #define FLOWINFO 0x0fffffff
 
@@ -36,14 +35,6 @@ struct {
 	__type(key, struct block_key);
 	__type(value, __u64);
 } realms SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, __u32);
-	__type(value, __u32);
-} uplinks SEC(".maps");
 
 static __always_inline bool remote_is_of(const struct address *address, __u64 network)
 {
@@ -96,26 +87,34 @@ __noinline int remote_send(struct __sk_buff *skb, const struct packet *packet)
 {
 	struct bpf_fib_lookup way = { .ifindex = skb->ifindex };
 	struct bpf_redir_neigh next = { 0 };
-	__u32 piece;
+	struct shell shell = { 0 };
+	struct tunnel *tunnel;
+	__u32 piece, to;
+	bool wrapped;
 	long found;
+	__u8 tos;
 
 	if (!packet || !remote_is_simple(skb, packet, &way))
 		return TCX_NEXT;
 	piece = local_piece(skb, packet);
 	if (piece > 0xffff)
 		return TCX_NEXT;
+	tos = way.family == AF_INET6 ? bpf_ntohl(way.flowinfo) >> 20 : way.tos;
 	way.tot_len = piece;
 	way.l4_protocol = packet->protocol;
 	way.sport = packet->source_port;
 	way.dport = packet->destination_port;
 	found = bpf_fib_lookup(skb, &way, sizeof(way), 0);
-	if ((found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH) || !bpf_map_lookup_elem(&uplinks, &way.ifindex))
+	if ((found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH) || !uplink_is_for(way.ifindex, UPLINK_ROUTES))
 		return TCX_NEXT;
 	next.nh_family = way.family;
 	__builtin_memcpy(next.ipv6_nh, way.ipv6_dst, sizeof(next.ipv6_nh));	/* or the IPv4 address, which lies in the same place */
+	to = way.ifindex;
+	tunnel = found == BPF_FIB_LKUP_RET_SUCCESS ? bpf_map_lookup_elem(&tunnels, &way.ifindex) : NULL;
+	wrapped = tunnel && tunnel_wrap(skb, &way, tunnel, &shell, piece, tos);
 	if (!local_age(skb, packet))
 		return TC_ACT_SHOT;
-	return bpf_redirect_neigh(way.ifindex, &next, sizeof(next), 0);
+	return wrapped ? tunnel_send(skb, &shell, way.ifindex) : bpf_redirect_neigh(to, &next, sizeof(next), 0);
 }
 
 /*

@@ -10,14 +10,14 @@
 #include "../lib/local.h"
 #include "../lib/remote.h"
 
-SEC("tc")
-int from_net(struct __sk_buff *skb)
+/* For the container behind local, decided there; TCX_NEXT: it goes the long way, and nothing was decided. */
+static __always_inline int deliver(struct __sk_buff *skb)
 {
 	struct packet packet = packet_at(skb, TO_POD);
 	struct decision decision = { .end = { .direction = TO_POD, .remote = true } };
 	struct local *local;
 
-	if (skb->pkt_type != PACKET_HOST || parse_network(skb, &packet) != PARSED)
+	if (parse_network(skb, &packet) != PARSED)
 		return TCX_NEXT;
 	local = remote_arrival(skb, &packet);
 	if (!local || packet.first_fragment || packet.later_fragment || parse_transport(skb, &packet, PARSED) != PARSED
@@ -29,6 +29,23 @@ int from_net(struct __sk_buff *skb)
 	if (decision.verdict.reason != REASON_NONE)
 		return drop(&packet, &decision);
 	return local_deliver(skb, &packet, local);
+}
+
+SEC("tc")
+int from_net(struct __sk_buff *skb)
+{
+	struct tunnel *tunnel = NULL;
+	struct ethhdr inner;
+	int onward;
+
+	if (skb->pkt_type != PACKET_HOST)
+		return TCX_NEXT;
+	if (uplink_is_for(skb->ifindex, UPLINK_TUNNELS))
+		tunnel = tunnel_arrival(skb, &inner);
+	if (tunnel ? !tunnel_open(skb, &inner) : !uplink_is_for(skb->ifindex, UPLINK_ROUTES))
+		return TCX_NEXT;
+	onward = deliver(skb);
+	return tunnel && onward == TCX_NEXT ? tunnel_to_device(tunnel) : onward;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -7,7 +7,7 @@
  *	owned       address, interface   -> whether neighbour discovery may name it
  *	locals      address              -> the link that the short way leads to
  *	realms      prefix of addresses  -> the network that has them on all nodes, if the short way leads there (lib/remote.h)
- *	uplinks     interface            -> 1: it leads to other nodes
+ *	uplinks     interface            -> how it leads to other nodes (shared/tunnel.h)
  */
 #ifndef FAIRLEAD_SHARED_ENDPOINT_H
 #define FAIRLEAD_SHARED_ENDPOINT_H

@@ -89,6 +89,8 @@ def test_enums_have_the_same_numbers() -> None:
     counters = {name.removeprefix("COUNTER_"): value for name, value in btf.enum("counter").items() if name != "COUNTERS"}
     ways = {name.removeprefix("OWNED_"): value for name, value in btf.enum("ownership").items()}
     assert ways == {one.name: one.value for one in layout.Ownership}
+    uses = {name.removeprefix("UPLINK_"): value for name, value in btf.enum("uplink").items()}
+    assert uses == {one.name: one.value for one in layout.Uplink}
     assert btf.enum("mark") == {"MARK_GUARDED": names.GUARDED}
     directions = btf.enum("direction")
     assert directions == {one.name: one.value for one in seen.Direction}
@@ -123,6 +125,13 @@ def test_enums_have_the_same_numbers() -> None:
         ),
         ("owned_key", {"address.half[0]": (0, 8), "ifindex": (16, 4)}, layout.OWNED_KEY),
         ("local", {"network": (0, 8), "mac": (8, 8), "gateway": (16, 8), "ifindex": (24, 4), "mtu": (28, 4)}, layout.LOCAL),
+        (
+            "tunnel",
+            {"number": (0, 8), "mac": (8, 8), "ifindex": (16, 4), "local": (20, 4), "vni": (24, 4), "port": (28, 2)},
+            layout.TUNNEL,
+        ),
+        ("arrival_key", {"vni": (0, 4), "port": (4, 2)}, layout.ARRIVAL_KEY),
+        ("vtep_key", {"tunnel": (0, 8), "mac": (8, 8)}, layout.VTEP_KEY),
         ("hits", {"connections": (0, 8), "drops": (8, 8), "last": (16, 8)}, layout.HITS),
     ],
 )

@@ -51,6 +51,14 @@ class Pair:
         assert ", 0% packet loss" in done.stdout, done.stdout
         return [after - one for after, one in zip(self.forwarded(), before, strict=True)]
 
+    def told(self, at: str, taker: str, sender: str) -> list[str]:
+        """What a script in the one container says of what a script in the other sent to it."""
+        taken = self.there.start("python3", "-c", taker)
+        assert taken.stdout
+        assert taken.stdout.readline() == "ready\n"
+        self.here.run("python3", "-c", sender, at)
+        return taken.communicate(timeout=10)[0].split()
+
 
 def forwarded(node: Node) -> int:
     """By its counters, of both families."""
@@ -107,6 +115,73 @@ def test_packets_skip_the_stacks(pair: Make, driver: str) -> None:
     lost = traffic.stop()
     assert lost.nothing, lost
     assert not both.one.drift()
+
+
+def carried(node: Node, device: str) -> int:
+    """How many packets a device has sent and received."""
+    return sum(int(node.run("cat", f"/sys/class/net/{device}/statistics/{way}_packets")) for way in ("rx", "tx"))
+
+
+def test_tunnels_are_made_without_their_device(pair: Make) -> None:
+    """On the wire is VXLAN as ever, with large sends in one piece; datagrams that are cut at the end come out of the device."""
+    both = pair(driver="vxlan")
+    both.there.serve("tcp", 80)
+    for at in both.at.values():
+        assert both.here.pings(at)
+    before = [carried(node, "flx-farm") for node in both.town.nodes]
+    capture = both.town.nodes[1].start("tcpdump", "-l", "-nn", "-c", "3", "-i", "eth0", "--immediate-mode", "udp port 4789")
+    assert capture.stdout
+    while "listening on" not in capture.stdout.readline():
+        pass
+    assert both.here.connects(both.at[4], 80)
+    seen = capture.communicate(timeout=10)[0]
+    ends = [str(node.v4) for node in both.town.nodes]
+    assert re.search(rf"IP {ends[0]}\.\d+ > {ends[1]}\.4789: VXLAN, flags \[I\] \(0x08\), vni \d+", seen), seen
+    assert f"{both.at[4]}.80: Flags [S]" in seen
+    for at in both.at.values():
+        assert both.told(at, BULK_TAKEN, BULK_SENT) == ["8000000"]
+    assert [carried(node, "flx-farm") for node in both.town.nodes] == before
+    for at in both.at.values():
+        assert both.told(at, PIECES_TAKEN, PIECES_SENT) == ["1000"] * 20
+
+
+BULK_TAKEN = """
+import socket
+server = socket.create_server(("::", 9000), family=socket.AF_INET6, dualstack_ipv6=True)
+print("ready", flush=True)
+client, _ = server.accept()
+total = 0
+while some := client.recv(1 << 20):
+    total += len(some)
+print(total)
+"""
+BULK_SENT = """
+import socket, sys
+with socket.create_connection((sys.argv[1], 9000), timeout=5) as s:
+    s.sendall(bytes(8_000_000))
+"""
+PIECES_TAKEN = """
+import socket
+s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+s.settimeout(5)
+s.bind(("::", 9000))
+print("ready", flush=True)
+first, peer = s.recvfrom(65536)
+s.sendto(first, peer)
+for _ in range(20):
+    print(len(s.recv(65536)))
+"""
+PIECES_SENT = """
+import socket, sys
+s = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(5)
+s.connect((sys.argv[1], 9000))
+s.send(b"first")
+s.recv(100)
+s.setsockopt(socket.SOL_UDP, 103, 1000)  # UDP_SEGMENT
+for _ in range(2):
+    s.send(bytes(10000))
+"""
 
 
 def test_published_ports_are_answered_by_who_was_asked(pair: Make) -> None:

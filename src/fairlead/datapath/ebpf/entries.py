@@ -9,6 +9,8 @@
     Guard, Guest                guards, owned               who may send there as whom
     Local                       locals                      who is reached the short way
     Realm, Path                 realms                      which addresses are reached so on other nodes, and which are not
+    Vtep                        vteps                       where the ends of tunnels are
+    Tunnel                      tunnels, arrivals           and what is between them
 """
 
 from __future__ import annotations
@@ -19,11 +21,12 @@ from functools import lru_cache
 from hashlib import blake2b
 
 from fairlead.desired.state import Guard, Guest, Judgement, Local, Peer, Realm, Row, Ruling, Span, Subject
-from fairlead.desired.ways import Path
+from fairlead.desired.ways import Path, Tunnel, Vtep
 from fairlead.model.address import Address, Prefix
 
 from .layout import (
     ADDRESS,
+    ARRIVAL_KEY,
     BLOCK_KEY,
     ENDPOINT,
     GUARD,
@@ -36,6 +39,9 @@ from .layout import (
     PORT_KEY,
     RULING_KEY,
     RULING_VALUE,
+    TUNNEL,
+    VTEP,
+    VTEP_KEY,
     Ownership,
 )
 
@@ -45,7 +51,7 @@ Found = dict[str, Entries]
 """Entries by the name of their map."""
 POLICIES = ("ports", "rulings", "judgements", "blocks", "peers")
 LINKS = ("owned", "guards", "endpoints", "locals")
-WAYS = ("realms", "uplinks")
+WAYS = ("vteps", "tunnels", "arrivals", "realms", "uplinks")
 ORDER = (*POLICIES, *LINKS, *WAYS)
 """The order in which entries are added: what is asked before what asks for it. They are removed in the reverse."""
 _MAPPED = bytes(10) + b"\xff\xff"
@@ -72,6 +78,8 @@ def entries(rows: Iterable[Row], interfaces: Mapping[str, int]) -> Found:
                 if index := interfaces.get(row.host):
                     for name, key, value in _of_link(row, index):
                         found[name][key] = value
+            case Vtep() if row.remote.family == 4:
+                found["vteps"][VTEP_KEY.pack(network_number(row.tunnel), row.mac.packed)] = VTEP.pack(row.remote.packed)
             case _:
                 pass
     found["realms"] = _realms(rows)
@@ -86,6 +94,15 @@ def _realms(rows: Iterable[Row]) -> Entries:
     plain = (row for row in rows if isinstance(row, Realm) and row.inter_container and not row.encrypted)
     found = {prefix_key(one): NUMBER.pack(network_number(row.network)) for row in plain for one in row.prefixes}
     return found | {prefix_key(row.dst): NUMBER.pack(0) for row in rows if isinstance(row, Path) and row.mtu}
+
+
+def tunnel_entries(row: Tunnel, index: int) -> Found:
+    """What is known of a tunnel, whose device has this number; of one over IPv6 nothing, it is left to the device."""
+    if row.local.family != 4:
+        return {"tunnels": {}, "arrivals": {}}
+    vni, port = (row.vni << 8).to_bytes(4, "big"), row.port.to_bytes(2, "big")
+    value = TUNNEL.pack(network_number(row.name), row.mac.packed, index, row.local.packed, vni, port)
+    return {"tunnels": {INDEX.pack(index): value}, "arrivals": {ARRIVAL_KEY.pack(vni, port): value}}
 
 
 def _of_link(row: Subject | Guard | Guest | Local, index: int) -> Iterator[tuple[str, bytes, bytes]]:
@@ -181,6 +198,11 @@ def describe(table: str, key: bytes) -> str:
             return f"{table} {_shown(packed)} on interface {index}"
         case "locals":
             return f"{table} {_shown(key)}"
+        case "vteps":
+            return f"{table} {key[8:14].hex(':')}"
+        case "arrivals":
+            vni, port = ARRIVAL_KEY.unpack(key)
+            return f"{table} identifier {int.from_bytes(vni, 'big') >> 8} port {int.from_bytes(port, 'big')}"
         case _:
             return f"{table} interface {INDEX.unpack(key)[0]}"
 
@@ -192,7 +214,7 @@ def interface_of(table: str, key: bytes, value: bytes) -> int | None:
             return int(OWNED_KEY.unpack(key)[1])
         case "locals":
             return int(LOCAL.unpack(value)[3])
-        case "endpoints" | "guards" | "uplinks":
+        case "endpoints" | "guards" | "uplinks" | "tunnels":
             return int(INDEX.unpack(key)[0])
         case _:
             return None

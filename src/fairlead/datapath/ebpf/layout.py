@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 
 from fairlead.datapath.seen import RECORD, Direction, Reason, Seen
 
@@ -29,6 +29,13 @@ OWNED_KEY = struct.Struct("=16sI4x")
 OWNED = struct.Struct("=I")
 LOCAL = struct.Struct("=Q6s2x6s2xII")
 """Network, MAC, the gateway's MAC, interface, MTU."""
+TUNNEL = struct.Struct("=Q6s2xI4s4s2s2x")
+"""Number, MAC, interface, the node's own address, identifier and port in network order."""
+ARRIVAL_KEY = struct.Struct("=4s2s2x")
+"""Identifier and port in network order."""
+VTEP_KEY = struct.Struct("=Q6s2x")
+"""The tunnel's number, MAC."""
+VTEP = struct.Struct("=4s")
 HITS = struct.Struct("=QQQ")
 """Connections, dropped packets, when the last was."""
 INDEX = struct.Struct("=I")
@@ -55,6 +62,13 @@ class Ownership(IntEnum):
 
     ELSEWHERE = 1
     HERE = 2
+
+
+class Uplink(IntFlag):
+    """``enum uplink``: what a device is for."""
+
+    ROUTES = 1
+    TUNNELS = 2
 
 
 def seen(entry: bytes, kind: int) -> tuple[Seen, bool]:

@@ -13,7 +13,7 @@ from fairlead.api.schema import Drift
 from fairlead.datapath.base import PLANE, Answer, Hits, Question
 from fairlead.datapath.seen import REASONS, Direction, Reason
 from fairlead.desired.state import Guard, Guest, Judgement, Link, Local, NodeState, Peer, Realm, Row, Ruling, Subject
-from fairlead.desired.ways import Path
+from fairlead.desired.ways import Path, Vtep
 from fairlead.kernel import route
 from fairlead.kernel.errors import Exists, Gone
 from fairlead.kernel.netlink import Netlink
@@ -88,7 +88,8 @@ class Ebpf:
         """Attach the program to devices over which ways lead now, and take it off where none does any more."""
         if self._short_way and self._uplinks.is_news(state, rows):
             links = self._links()
-            self._tables.align("uplinks", self._uplinks.entries(state, links))
+            for name, wanted in self._uplinks.entries(state, links).items():
+                self._tables.align(name, wanted)
             self._uplinks.apply(state, links)
 
     def holds(self, index: int) -> bool:
@@ -151,12 +152,11 @@ class Ebpf:
 
     def _entries(self, rows: Iterable[Row], links: dict[str, int]) -> Found:
         """Without the short way nobody is reached by it."""
-        return entries((row for row in rows if self._short_way or not isinstance(row, Local | Realm | Path)), links)
+        return entries((row for row in rows if self._short_way or not isinstance(row, Local | Realm | Path | Vtep)), links)
 
     def _want(self, state: NodeState, links: Mapping[str, LinkInfo]) -> Found:
         found = self._entries(_rows(state), {name: one.index for name, one in links.items()})
-        found["uplinks"] = self._uplinks.entries(self._ways(state), links)
-        return found
+        return found | self._uplinks.entries(self._ways(state), links)
 
     def _ways(self, state: NodeState) -> NodeState:
         """Without the short way none to other nodes is looked at."""
@@ -229,6 +229,7 @@ def _rows(state: NodeState) -> Iterable[Row]:
     yield from state.table(Local).values()
     yield from state.table(Realm).values()
     yield from state.table(Path).values()
+    yield from state.table(Vtep).values()
 
 
 def _entry_drift(key: str, want: bytes | None, have: bytes | None) -> Drift:

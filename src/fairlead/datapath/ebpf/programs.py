@@ -30,6 +30,7 @@ from .layout import EVENT, INDEX, Counter
 OBJECTS = Path(__file__).with_name("obj")
 PROGRAMS = ("from_pod", "to_pod", "from_net", "ask")
 MAPS = (
+    "arrivals",
     "blocks",
     "config",
     "connections",
@@ -48,13 +49,16 @@ MAPS = (
     "ports",
     "realms",
     "rulings",
+    "tunnels",
     "uplinks",
+    "vteps",
 )
 PINS = {"events": f"events-{EVENT.size}"}
 """What is pinned under another name than its own: of records in a ring the map's shape says nothing."""
 CARRIED = ("connections", "hits", "counters", "drop_counters")
 """What is known of what goes on, and was counted."""
 SIZES = {
+    "arrivals": 1 << 10,
     "blocks": 1 << 17,
     "connections": 1 << 16,
     "drops": 1 << 13,
@@ -70,7 +74,9 @@ SIZES = {
     "ports": 1 << 18,
     "realms": 1 << 14,
     "rulings": 1 << 18,
+    "tunnels": 1 << 10,
     "uplinks": 1 << 10,
+    "vteps": 1 << 16,
 }
 """How much each map has room for, unless told otherwise: entries; of ``events``, the ring buffer, bytes: 6,898 events.
 

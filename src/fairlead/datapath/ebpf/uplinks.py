@@ -21,8 +21,8 @@ from fairlead.kernel.netlink import Netlink
 from fairlead.kernel.route import LinkInfo
 from fairlead.model.address import Address
 
-from .entries import Entries
-from .layout import INDEX
+from .entries import Found, tunnel_entries
+from .layout import INDEX, Uplink
 from .places import Places
 from .programs import Programs
 
@@ -35,9 +35,10 @@ _ETHERNET = len("00:00:00:00:00:00")
 
 
 class Wish(NamedTuple):
-    """What tells the devices: tunnels, next hops on the subnets of others, and those that less gets to."""
+    """What tells the devices: tunnels and their ends here, next hops on the subnets of others, and those that less gets to."""
 
     tunnels: frozenset[str] = frozenset()
+    ends: frozenset[Address] = frozenset()
     hops: frozenset[Address] = frozenset()
     narrow: frozenset[Address] = frozenset()
 
@@ -89,17 +90,27 @@ class Uplinks:
         stray = (name for name in have if name not in wanted)
         return drift + [Drift(table=TABLE, key=name, kind="unexpected", have=f"id {have[name]}") for name in stray]
 
-    def entries(self, state: NodeState, links: Mapping[str, LinkInfo]) -> Entries:
-        """What the map of devices holds."""
-        return {INDEX.pack(links[one].index): INDEX.pack(1) for one in self.wanted(state, links) if one in links}
+    def entries(self, state: NodeState, links: Mapping[str, LinkInfo]) -> Found:
+        """What the maps of devices and of tunnels hold."""
+        wanted = {name: use for name, use in self.wanted(state, links).items() if name in links}
+        found: Found = {"uplinks": {INDEX.pack(links[name].index): INDEX.pack(use) for name, use in wanted.items()}}
+        found |= {"tunnels": {}, "arrivals": {}}
+        for row in state.table(Tunnel).values():
+            if row.name in wanted:
+                for name, entries in tunnel_entries(row, links[row.name].index).items():
+                    found[name] |= entries
+        return found
 
-    def wanted(self, state: NodeState, links: Mapping[str, LinkInfo]) -> list[str]:
-        """Tunnels of networks that are not encrypted, and devices on whose subnets the next hops of other ways are.
+    def wanted(self, state: NodeState, links: Mapping[str, LinkInfo]) -> dict[str, Uplink]:
+        """What each is for: tunnels of networks that are not encrypted, what carries them, and where next hops are.
 
-        Not where a BGP speaker knows next hops that less gets to: its routes are not ours to look at.
+        The last not where a BGP speaker knows next hops that less gets to: its routes are not ours to look at.
         """
         self._wish = wish = _wish(state)
-        return sorted(wish.tunnels | (self._on(wish.hops, links) - self._on(wish.narrow, links)))
+        uses = dict.fromkeys(wish.tunnels | (self._on(wish.hops, links) - self._on(wish.narrow, links)), Uplink.ROUTES)
+        for name in self._on(wish.ends, links):
+            uses[name] = uses.get(name, Uplink(0)) | Uplink.TUNNELS
+        return dict(sorted(uses.items()))
 
     def _on(self, hops: Iterable[Address], links: Mapping[str, LinkInfo]) -> set[str]:
         """The Ethernet devices on whose subnets ``hops`` are."""
@@ -150,8 +161,10 @@ def _wish(state: NodeState) -> Wish:
         return Wish()
     speakers = state.table(Speaker).values()
     vias = (row.via for row in state.table(Path).values() if row.via and not row.device and not row.apart)
+    tunnels = [row for row in state.table(Tunnel).values() if row.network in plain]
     return Wish(
-        frozenset(row.name for row in state.table(Tunnel).values() if row.network in plain),
+        frozenset(row.name for row in tunnels),
+        frozenset(row.local for row in tunnels if row.local.family == 4),
         frozenset((*vias, *(one for row in speakers for one in row.addresses))),
         frozenset(one.hop for row in speakers for one in row.narrow),
     )

@@ -19,6 +19,8 @@ _context = struct.Struct("=192s")
 _load = struct.Struct("=IIQQIIQII16s")
 _EXIT_NEXT = struct.pack("=BBhiBBhi", 0xB7, 0, 0, -1, 0x95, 0, 0, 0)
 _MARK_AT, _INGRESS_AT, _IFINDEX_AT, _GSO_SEGS_AT, _GSO_SIZE_AT = 8, 36, 40, 164, 176
+_GROWTH = 128
+"""Bytes that a program may add to a packet when it is tried out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +73,13 @@ class Program:
         context = bytearray(_context.size)
         for place, value in given.items():
             struct.pack_into("=I", context, place, value)
-        data, before, after = Memory(packet), Memory(bytes(context)), Memory(len(packet))
-        sizes = (len(packet), len(packet), data.address, after.address, 1, 0, len(context), 0, before.address, 0)
+        data, before, after = Memory(packet), Memory(bytes(context)), Memory(len(packet) + _GROWTH)
+        sizes = (len(packet), len(packet) + _GROWTH, data.address, after.address, 1, 0, len(context), 0, before.address, 0)
         _, number, answer = syscall.attempt(syscall.TEST_RUN, _test.pack(self.fd, 0, *sizes))
         if number:
             raise KernelError.of(number, f"run program {self.info.name} on a packet of {len(packet)} bytes")
-        return int(struct.unpack_from("=i", answer, 4)[0]), after.read()
+        said, size = struct.unpack_from("=i4xI", answer, 4)
+        return int(said), after.read(size)
 
     def close(self) -> None:
         """Close the descriptor."""
