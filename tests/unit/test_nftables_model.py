@@ -43,8 +43,8 @@ CLASSES = (1, 2, 3, 4)
 RULINGS = (11, 12, 13, 14, 15, 16)
 
 
-def _span(protocol: int, first: int, last: int, rule: int) -> Span:
-    return Span(protocol=protocol, first=first, last=last, allow=bool(rule), rule=rule)
+def _span(protocol: int, first: int, last: int, rule: int, *, later: bool = False) -> Span:
+    return Span(protocol=protocol, first=first, last=last, allow=bool(rule), rule=rule, later=later)
 
 
 SPANS = (
@@ -54,6 +54,8 @@ SPANS = (
     (_span(6, 80, 90, 22), _span(17, 0, 65535, 21), _span(0, 0, 65535, 24)),
     (*(_span(6, 80 + at, 80 + at, 22 + at) for at in range(6)), _span(0, 0, 65535, 0)),
     (*(_span(17, 80 + 2 * at, 81 + 2 * at, 22 + at) for at in range(5)), _span(0, 0, 65535, 21)),
+    (_span(6, 80, 80, 22, later=True), _span(0, 0, 65535, 0)),
+    (_span(6, 80, 80, 0, later=True), _span(6, 443, 443, 0, later=True), _span(0, 0, 65535, 21)),
 )
 
 peers = st.builds(Peer, prefix=st.sampled_from(PREFIXES), peer=st.sampled_from(CLASSES))

@@ -135,16 +135,28 @@ class Model:
 
     def _about(self, hosts: AbstractSet[Host]) -> Parts:
         """What is said of some addresses of services."""
-        own = {use for use in self._live if self._manner.beside and use.direction is Direction.EGRESS}
+        own = {use for use in self._live if use.direction is Direction.FRONT or self._bare(use)}
         of_sets = self._picture((), own, {use.policy: set(hosts) for use in own})
         return of_sets | _front_parts(row for row in self._fronts.values() if _host(row) in hosts)
 
     def _only(self, use: Use, host: Host) -> bool:
-        """Whether a set has anything to say of an address: beside programs, of egress, of a service's alone."""
-        return not (self._manner.beside and use.direction is Direction.EGRESS) or host in self._front_hosts
+        """Whether a set has anything to say of an address where it is asked."""
+        if use.direction is Direction.FRONT:
+            return host not in self._front_hosts
+        if not self._bare(use):
+            return True
+        spans = self._index.spans(self._index.on(use.policy, *host)) if host in self._front_hosts else ()
+        return any(one.later and (one.allow or one.rule) for one in spans or ())
+
+    def _bare(self, use: Use) -> bool:
+        """Whether a set is asked of services' addresses alone: beside programs, that of egress."""
+        return self._manner.beside and use.direction is Direction.EGRESS
 
     def _own(self, use: Use) -> Parts:
-        return sets.own(self._index, use, self._only)
+        return sets.own(self._index, use, self._only, bare=self._bare(use))
+
+    def _own_names(self, use: Use) -> Parts:
+        return sets.own_names(self._index, use, bare=self._bare(use))
 
     def change(self, add: Iterable[Row], remove: Iterable[Row]) -> Change:
         """Policies say something else."""
@@ -158,7 +170,7 @@ class Model:
         dead = {use for use in whole if not self._users[use] and use.policy in silenced}
         before = self._picture(whole - dead, some, hosts)
         for use in dead:
-            before |= sets.own_names(self._index, use)
+            before |= self._own_names(use)
         led = {use: sets.followed(self._index, use) for use in told}
         self._index.apply(add, remove)
         self._live -= dead
@@ -261,7 +273,7 @@ class Model:
         self._live.discard(use)
         shift = _leading({use: sets.followed(self._index, use).values()})
         _, gone = self._shift(Counter({key: -count for key, count in shift.items()}))
-        return {key: Part.named(key) for key in gone} | sets.own_names(self._index, use)
+        return {key: Part.named(key) for key in gone} | self._own_names(use)
 
     def _shift(self, change: Counter[Key]) -> tuple[set[Key], set[Key]]:
         """So many rulings more, or less, lead to each of these parts; those that none did before, and that none does now."""

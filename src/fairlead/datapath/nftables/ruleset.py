@@ -20,7 +20,8 @@ is led to, whom the reply tuple has. Only where no rule allows that one, the add
 
     opened       ct original daddr in front     -> fronted: and proto-dst too -> led; any other port as above
 
-    led          ct original saddr              -> front-SET   (as egress-SET, but ct reply saddr and proto-src)
+    led          ct reply saddr in front        -> front-else: it is led nowhere
+                 ct original saddr              -> front-SET   (as egress-SET, but ct reply saddr and proto-src)
     front-else   nothing allows it              -> opener
 
 Beside programs that judge everything else (``beside``) there is this alone: they let pass what goes to a service's port.
@@ -201,9 +202,10 @@ def _fronts(then: tuple[Rule, ...]) -> tuple[Chain, ...]:
         for n in FAMILIES
         for carrier in (*_PORTED, ICMP if n == 4 else ICMPV6)
     ]
+    nowhere = tuple((*member(f"front{n}", RESPONDER[n]), *goto(words.ELSE)) for n in FAMILIES)
     return (
         Chain("fronted", (*at_port, *then)),
-        Chain("led", tuple(choose(f"led{n}", OPENER[n]) for n in FAMILIES)),
+        Chain("led", (*nowhere, *(choose(f"led{n}", OPENER[n]) for n in FAMILIES))),
         Chain(words.ELSE, _OPENER),
     )
 

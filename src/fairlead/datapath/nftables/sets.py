@@ -8,8 +8,8 @@
     egress-ports-DIGEST                -> by protocol and port: rules, or a map; a ruling that tells none apart is left out
     allow-RULE, egress-deny-RULE       counted; let pass by going back to where the hook goes on, dropped and told
 
-Of a set of egress there is another, ``front-SET``, of what services lead to. Beside programs the first speaks of the addresses
-of services alone, since no others are judged there.
+Of a set of egress there is another, ``front-SET``, of what services lead to, which is never the address of one. Beside programs
+the first has nothing but those addresses of services that it allows something at, since no others are judged there.
 
 Every packet takes the same few steps, however many peers and rules there are. Chains of rulings and rules are shared by all
 sets that lead to them.
@@ -94,18 +94,19 @@ Only = Callable[[Use, Host], bool]
 """Whether a set has anything to say of an address where it is asked."""
 
 
-def own(index: Index, use: Use, only: Only) -> Parts:
-    """The chain and the maps of the set alone."""
+def own(index: Index, use: Use, only: Only, *, bare: bool = False) -> Parts:
+    """The chain and the maps of the set alone. ``bare``: it allows some single addresses, and nothing else."""
     parts = [hosts(index, use, n, (one for one in index.named(use.policy, n) if only(use, one[0]))) for n in FAMILIES]
-    parts += [one for n in FAMILIES for one in [blocks(index, use, n)] if one.elements]
-    chain = Chain(use.chain, tuple(_rules(index, use, [one.collection for one in parts if one.collection])))
+    parts += [one for n in FAMILIES for one in [blocks(index, use, n)] if one.elements and not bare]
+    rest = words.deny(use.direction, 0) if bare else _chain(use.direction, index.spans(index.rest(use.policy)))
+    chain = Chain(use.chain, (*_lookups(use, [one.collection for one in parts if one.collection]), goto(rest)))
     return {one.key: one for one in (Part(chain=chain), *parts)}
 
 
-def own_names(index: Index, use: Use) -> Parts:
+def own_names(index: Index, use: Use, *, bare: bool = False) -> Parts:
     """The same by name alone, to be removed."""
     names = [_hosts_map(use, n).name for n in FAMILIES]
-    names += [f"{use.chain}-blocks{n}" for n in FAMILIES if index.runs(use.policy, n)]
+    names += [f"{use.chain}-blocks{n}" for n in FAMILIES if not bare and index.runs(use.policy, n)]
     return {key: Part.named(key) for key in ((CHAIN, use.chain), *((MAP, name) for name in names))}
 
 
@@ -129,11 +130,10 @@ def blocks(index: Index, use: Use, family: Family) -> Part:
     return Part(collection=Collection(name, (PARTS[family],), verdicts=True, interval=True), elements=frozenset(found))
 
 
-def _rules(index: Index, use: Use, maps: Iterable[Collection]) -> Iterator[Rule]:
+def _lookups(use: Use, maps: Iterable[Collection]) -> Iterator[Rule]:
     for one in maps:
         family = next(n for n in FAMILIES if one.key == (PARTS[n],))
         yield choose(one.name, PEER[use.direction][family])
-    yield goto(_chain(use.direction, index.spans(index.rest(use.policy))))
 
 
 def _target(index: Index, use: Use, ruling: int | None) -> Verdict:
