@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from fairlead.datapath.seen import Reason
@@ -96,7 +96,7 @@ Only = Callable[[Use, Host], bool]
 
 def own(index: Index, use: Use, only: Only, *, bare: bool = False) -> Parts:
     """The chain and the maps of the set alone. ``bare``: it allows some single addresses, and nothing else."""
-    parts = [hosts(index, use, n, (one for one in index.named(use.policy, n) if only(use, one[0]))) for n in FAMILIES]
+    parts = [hosts(index, use, n, index.named(use.policy, n, partial(only, use))) for n in FAMILIES]
     parts += [one for n in FAMILIES for one in [blocks(index, use, n)] if one.elements and not bare]
     rest = words.deny(use.direction, 0) if bare else _chain(use.direction, index.spans(index.rest(use.policy)))
     chain = Chain(use.chain, (*_lookups(use, [one.collection for one in parts if one.collection]), goto(rest)))
