@@ -18,12 +18,12 @@ from fairlead.flow.enrich import packed
 from fairlead.flow.enrich import service as party
 from fairlead.flow.record import Record
 from fairlead.model import codec
-from fairlead.model.address import Address, Prefix
+from fairlead.model.address import Address
 from fairlead.model.errors import Invalid
 from fairlead.policy.book import Book
 from fairlead.policy.gates import Gate, changes
 from fairlead.policy.preview import Preview
-from tests.unit.policy_oracle import allowed, owner
+from tests.unit.policy_oracle import owner
 from tests.unit.policy_world import ANY_POLICY, ANYTHING, endpoint, latest, world
 
 WEB = endpoint("web", "shop", {"app": "web"}, ("10.0.0.1", "fd00::1"))
@@ -67,7 +67,7 @@ def seen(source: Any, to: str, port: int, whose: Any) -> Record:
 def told(apply: tuple[Any, ...] = (), *known: Any, delete: tuple[Any, ...] = (), flows: tuple[Record, ...] = ()) -> Previewed:
     served = [one for one in known if isinstance(one, KINDS)]
     things = [*ENDS, *(one for one in known if not isinstance(one, KINDS))]
-    scene = Scene("n1", things, flows, served, [Prefix("10.0.0.0/16"), Prefix("fd00::/64")])
+    scene = Scene("n1", things, flows, served)
     proposal = Proposal(apply=tuple(map(codec.to_tree, apply)), delete=tuple(map(codec.to_tree, delete)))
     return asyncio.run(preview(scene, proposal, lambda one: placed(one) if isinstance(one, KINDS) else one))
 
@@ -102,17 +102,18 @@ def test_some_of_those_behind_it() -> None:
     ], "the copy reaches itself"
 
 
-def test_egress_is_judged_by_the_services_address_too() -> None:
-    """Those behind it may be asked, and nobody can tell that it leads to them: kube-proxy gives it another port."""
-    spec = {
-        "podSelector": {"matchLabels": {"app": "web"}},
-        "policyTypes": ["Egress"],
-        "egress": [{"to": [{"podSelector": {}}]}],
-    }
-    assert rows(told((policy(spec),), service(port=80, target=5432), slices("10.0.0.2"))) == [
-        (False, "shop/web", "svc:shop/db", "tcp 80", 1)
-    ]
-    assert rows(told((policy(spec),), service(), slices("10.0.0.2"))) == [], "judged as those behind it"
+def leaving(*to: dict[str, Any], port: int = 0) -> Any:
+    ports = {"ports": [{"port": port}]} if port else {}
+    egress = [{"to": list(to), **ports}]
+    return policy({"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Egress"], "egress": egress})
+
+
+def test_egress_is_judged_by_who_is_reached_else_by_the_services_address() -> None:
+    """His own port counts, or the service's at its own address."""
+    there, shut = (service(port=80, target=5432), slices("10.0.0.2")), [(False, "shop/web", "svc:shop/db", "tcp 80", 1)]
+    pods, vip = {"podSelector": {}}, {"ipBlock": {"cidr": f"{VIP}/32"}}
+    for to, port, expected in ((pods, 0, []), (pods, 5432, []), (pods, 80, shut), (vip, 80, []), (vip, 5432, shut)):
+        assert rows(told((leaving(to, port=port),), *there)) == expected, (to, port)
 
 
 def test_families_are_told_apart_where_they_differ() -> None:
@@ -175,16 +176,18 @@ ANY_GATE = st.lists(st.sampled_from([("10.0.0.1", 80), ("10.0.0.2", 80), ("10.0.
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(before=st.lists(ANYTHING, max_size=6), after=st.lists(ANY_POLICY, max_size=2), behind=ANY_GATE)
-def test_it_tells_what_the_reference_says(before: list[Any], after: list[Any], behind: list[tuple[str, int]]) -> None:
-    """Of every container, by asking about each behind a service, and about its own address."""
+def test_it_tells_what_is_explained(before: list[Any], after: list[Any], behind: list[tuple[str, int]]) -> None:
+    """Of every container, by asking about each behind a service."""
     before, after = latest(before), latest([*before, *after])
     worlds, found = (world(before), world(after)), []
     for things in (before, after):
         (book := Book()).put(*things)
         found.append(book)
+    front = Address("10.9.9.9")
+    for book in found:
+        book.show({"x/y": (((6, 80),), (front,))})
     comparison = Preview(found[0], found[1])
     ends = tuple(dict.fromkeys((Address(at), port) for at, port in behind))
-    front = Address("10.9.9.9")
     gate = Gate("x/y", 4, "tcp", 80, front, ends)
     said = {(unit.name, change) for _, into in changes(comparison, [gate], [gate]) for unit, change in into}
     expected = set()
@@ -194,10 +197,9 @@ def test_it_tells_what_the_reference_says(before: list[Any], after: list[Any], b
                 {
                     end
                     for end in ends
-                    if allowed(of, source, front, "tcp", 80)
-                    and (owner(of, end[0]) is one or allowed(of, source, end[0], "tcp", end[1]))
+                    if owner(of, end[0]) is one or book.explain(source, end[0], "tcp", end[1], (front, 80)).allowed
                 }
-                for of in worlds
+                for of, book in zip(worlds, found, strict=True)
             ]
             for at, verdict in ((0, False), (1, True)):
                 some = len(reached[at] - reached[1 - at])

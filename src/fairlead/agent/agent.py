@@ -331,7 +331,6 @@ class Agent:
             [*self.policies.depended_on(), *self._everybody],
             flows,
             [one for table in self.services.all.values() for one in table.values()],
-            [subnet.cidr for one in self.networks.all.values() for subnet in one.spec.subnets],
         )
         async with self._examining:  # each takes two books' memory
             return await preview(scene, proposal, self._placed)

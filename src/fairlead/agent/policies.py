@@ -88,7 +88,7 @@ class Policies:
         self.here = here(own, (), None)
         self._store, self._node, self._networks, self._ask = store, node, networks, endpoints
         self._host, self._unreadable, self._metrics = host, unreadable, metrics
-        self.fronts = Fronts(services.directory, networks.holds)
+        self.fronts = Fronts(services.directory)
         services.on_change = self.fronts.touch
         self._changes: dict[str, Rows] = {}
         self._flips: set[str] = set()
@@ -229,16 +229,13 @@ class Policies:
 
     async def admit(self, endpoint: Endpoint) -> None:
         """Have the kernel know the endpoint and what it is under, before it has a link."""
-        self.fronts.moved(self.book.endpoints.get(endpoint.name))
         self._take(self.book.put(endpoint))
-        self.fronts.moved(endpoint)
         self._flips.add(endpoint.name)
         await self._flush()
 
     def dismiss(self, endpoint: Endpoint) -> None:
         """The kernel has let go of the endpoint's link: nobody has its addresses any more."""
         self._take(self.book.drop(endpoint))
-        self.fronts.moved(endpoint)
         self._flips.add(endpoint.name)
         task = asyncio.create_task(self._tidy())
         self._tasks.add(task)
@@ -253,9 +250,6 @@ class Policies:
                 if self._look_here():
                     self._take(self.book.put(self.here))
                 continue
-            if isinstance(thing, Endpoint):
-                self.fronts.moved(self.book.endpoints.get(thing.name))
-                self.fronts.moved(thing)
             self._take(self.book.drop(thing) if gone else self.book.put(thing))
         try:
             await self._flush()
@@ -318,9 +312,9 @@ class Policies:
             await asyncio.wait(self._tasks)
 
     def _front(self) -> None:
-        """Have services be judged as those behind them now are."""
-        for front, gone in self.fronts.settle(self.book):
-            self._take(self.book.drop(front) if gone else self.book.put(front))
+        """Have the addresses of services be known as such."""
+        if self.fronts.stale:
+            self._take(self.fronts.settle(self.book))
 
     def _take(self, delta: Delta) -> None:
         """Remember what a change comes to, until the next flush; the last word on an owner counts."""

@@ -1,7 +1,7 @@
 """What would change if objects were applied or deleted: a question to two books made for it, in a thread of their own.
 
-Nothing is stored and nothing programmed. Recent flows are asked about too: which of them would be cut. Services are judged as
-those behind them wherever the agent would have it so (``fronts``), and each of their ports is compared too (``policy.gates``).
+Nothing is stored and nothing programmed. Recent flows are asked about too: which of them would be cut. So is each port of a
+service (``policy.gates``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fairlead.api.schema import Difference, Previewed, Proposal
 from fairlead.flow.enrich import address
 from fairlead.flow.record import FORWARDED, PROTOCOLS, Record
 from fairlead.model import codec
-from fairlead.model.address import FAMILIES, Address, Prefix
+from fairlead.model.address import FAMILIES, Address
 from fairlead.model.endpointslice import EndpointSlice
 from fairlead.model.errors import Invalid
 from fairlead.model.meta import Object, kind
@@ -25,7 +25,7 @@ from fairlead.model.service import Service, ServiceType
 from fairlead.policy import gates
 from fairlead.policy.book import Book, Thing
 from fairlead.policy.gates import Gate
-from fairlead.policy.preview import Preview
+from fairlead.policy.preview import Door, Preview
 from fairlead.service.directory import Directory
 from fairlead.service.directory import Thing as Served
 
@@ -35,32 +35,25 @@ _FLOWS = 4096
 """Connections, of those seen last, that are asked about."""
 
 Key = tuple[str, ...]
-Door = tuple[Address, str, int]
-"""What a connection to a service begins with: the service's address, a protocol and a port."""
 
 
 class Scene(NamedTuple):
-    """All that policies depend on, as it is now; ``own`` is this node's name.
-
-    ``services``: with their slices. ``subnets``: where containers may have addresses.
-    """
+    """All that policies depend on, as it is now; ``own`` is this node's name. ``services``: with their slices."""
 
     own: str
     things: Sequence[Thing]
     flows: Sequence[Record]
     services: Sequence[Served] = ()
-    subnets: Sequence[Prefix] = ()
 
 
 class World(NamedTuple):
     """What there is before a change, or after: the book, the services beside it, and each port of theirs.
 
-    ``fronts``: what in the book is a service and no container. ``doors``: the gates by what a connection begins with.
+    ``doors``: the gates by what a connection begins with.
     """
 
     book: Book
     directory: Directory
-    fronts: frozenset[str]
     gates: Sequence[Gate]
     doors: Mapping[Door, Gate]
 
@@ -89,7 +82,7 @@ def _compare(scene: Scene, changed: Sequence[Thing | Served], gone: Sequence[Thi
         after.pop(_key(one), None)
     old, new = (_world(scene, side.values()) for side in (before, after))
     peers_change = any(isinstance(one, (Namespace, Node)) for one in (*changed, *gone))
-    comparison = Preview(old.book, new.book, peers_change=peers_change, apart=old.fronts | new.fronts)
+    comparison = Preview(old.book, new.book, peers_change=peers_change)
     rows = comparison.rows(gates.changes(comparison, old.gates, new.gates))
     cut = list(_cut(comparison, (old, new), scene.flows))
     return Previewed(
@@ -108,20 +101,20 @@ def _compare(scene: Scene, changed: Sequence[Thing | Served], gone: Sequence[Thi
 
 def _world(scene: Scene, things: Iterable[Thing | Served]) -> World:
     book, directory = Book(scene.own, everywhere=True), Directory()
-    fronts = Fronts(directory, lambda address: any(one.holds(address) for one in scene.subnets))
+    fronts = Fronts(directory)
     judged: list[Thing] = []
     for one in things:
         if isinstance(one, Service | EndpointSlice):
             directory.put(one)
-            fronts.touch(one.key if isinstance(one, Service) else one.service)
+            if isinstance(one, Service):
+                fronts.touch(one.key)
         else:
             judged.append(one)
     book.put(*judged)
-    shown = [front for front, _ in fronts.settle(book)]
-    book.put(*shown)
+    fronts.settle(book)
     found = list(_gates(directory))
     doors = {(one.front, one.protocol, one.port): one for one in reversed(found) if one.front}
-    return World(book, directory, frozenset(one.name for one in shown), found, doors)
+    return World(book, directory, found, doors)
 
 
 def _gates(directory: Directory) -> Iterator[Gate]:
@@ -137,7 +130,7 @@ def _gates(directory: Directory) -> Iterator[Gate]:
 def _warnings(changed: Iterable[Thing | Served], directory: Directory) -> Iterator[str]:
     """Services of which nobody knows yet whom they stand for."""
     for one in changed:
-        if isinstance(one, Service) and one.spec.type is not ServiceType.NAME and not directory.addresses(one):
+        if isinstance(one, Service) and one.spec.type is not ServiceType.NAME and not directory.is_told(one):
             name = "/".join(one.key)
             yield f"service {name}: not compared, as no EndpointSlice says who is behind it; give the slices in a file too"
 

@@ -31,7 +31,7 @@ class Services:
     def __init__(self, store: Store, unreadable: Unreadable) -> None:
         self.directory = Directory()
         self.on_change: Callable[[tuple[str, str]], None] = lambda _: None
-        """Is told which service is another, or somebody else's who stands behind it."""
+        """Is told which service is new, another or gone."""
         self._store, self._unreadable = store, unreadable
 
     @property
@@ -63,11 +63,9 @@ class Services:
                 self._unreadable.note((thing,))
 
     def _change(self, thing: Thing, *, gone: bool) -> None:
-        before = self._known(thing.plural, thing.key)
         (self.directory.drop if gone else self.directory.put)(thing)
-        for one in (before, thing):
-            if one is not None:
-                self.on_change(one.service if isinstance(one, EndpointSlice) else one.key)
+        if isinstance(thing, Service):
+            self.on_change(thing.key)
 
     def named(self, address: str) -> str | None:
         """Whose address it is, as flows call him."""

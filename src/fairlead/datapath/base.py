@@ -20,7 +20,8 @@ PLANE = "policy"
 class Question(NamedTuple):
     """What a container's link would do with the first packet of a connection; ``sends``: the container is who opens it.
 
-    ``protocol`` is IP's number; ``port`` the destination's, 0 where the protocol has none.
+    ``protocol`` is IP's number; ``port`` the destination's, 0 where the protocol has none. ``front``: the service's address and
+    port, if it begins with these and is led to the destination.
     """
 
     host: str
@@ -29,6 +30,7 @@ class Question(NamedTuple):
     destination: Address
     protocol: int
     port: int
+    front: tuple[Address, int] | None = None
 
 
 class Answer(NamedTuple):

@@ -1,10 +1,10 @@
 """Gates: what changes for who asks a service, beside what changes for who asks those behind it. A part of a preview.
 
-A connection to a service begins with the service's address, and egress is judged by that; whoever forwards leads it to somebody
-behind the service, and there it is judged as if he had been asked himself::
+A connection to a service begins with the service's address; whoever forwards leads it to somebody behind the service, and
+there it is judged as if he had been asked himself. Where no rule allows or denies him, egress may mean the service's address::
 
-    web ── egress ──► svc:shop/db, tcp 5432 ──┬── egress, ingress ──► 10.0.0.2:5432    reached
-                                              └── egress, ingress ──► 10.0.0.7:5432    not any more: 1 of 2 behind it
+    web ── svc:shop/db, tcp 5432 ──┬── egress, ingress ──► 10.0.0.2:5432    reached
+                                   └── egress, ingress ──► 10.0.0.7:5432    not any more: 1 of 2 behind it
 
 Who is no longer behind a service is no loss as long as others are.
 """
@@ -81,9 +81,8 @@ def shut(preview: Preview, source: Address, old: Gate, new: Gate | None) -> bool
 
 
 def _led(preview: Preview, at: int, source: Address, gate: Gate) -> set[tuple[Address, int]]:
-    if gate.front and not preview.allows(at, source, gate.front, gate.protocol, gate.port):
-        return set()
-    return {one for one in gate.behind if preview.allows(at, source, one[0], gate.protocol, one[1])}
+    front = (gate.front, gate.port) if gate.front else None
+    return {one for one in gate.behind if preview.allows(at, source, (one[0], gate.protocol, one[1]), front)}
 
 
 def _passage(preview: Preview, old: Gate | None, new: Gate | None) -> Passage:
@@ -105,7 +104,7 @@ def _passage(preview: Preview, old: Gate | None, new: Gate | None) -> Passage:
         gate.port,
         (_front(preview, old), _front(preview, new)),
         behind,
-        touched=old != new or any(one.unit.enters for one in behind) or bool(gate.front and preview.is_another(gate.front)),
+        touched=old != new or any(one.unit.enters for one in behind),
     )
 
 
@@ -146,14 +145,11 @@ def _compared(preview: Preview, source: Unit, passage: Passage) -> Iterator[Chan
     """Whoever is behind a service himself reaches himself, which is news to nobody."""
     if not (source.leaves or passage.touched):
         return
-    open_ = [_is_open(preview, at, source, passage) for at in (0, 1)]
     every, reached, turned, himself = [0, 0], [0, 0], [0, 0], [0, 0]
-    for unit, ports, many in passage.behind:
+    for one in passage.behind:
+        unit, ports, many = one
         itself = bool(unit.alone) and unit.alone == source.alone
-        answers = []
-        for at in (0, 1):
-            between = reach.EVERYTHING if itself else preview.between(at, source, unit, passage.family)
-            answers.append(open_[at] and bool(ports[at]) and between.holds(passage.protocol, ports[at]))
+        answers = [bool(ports[at]) and (itself or _reaches(preview, at, source, one, passage)) for at in (0, 1)]
         for at in (0, 1):
             every[at] += many if ports[at] else 0
             reached[at] += many if answers[at] else 0
@@ -165,7 +161,14 @@ def _compared(preview: Preview, source: Unit, passage: Passage) -> Iterator[Chan
             yield Change(allowed, some, every[at])
 
 
-def _is_open(preview: Preview, at: int, source: Unit, passage: Passage) -> bool:
-    """Whether the service's own address may be asked."""
+def _reaches(preview: Preview, at: int, source: Unit, behind: Behind, passage: Passage) -> bool:
+    """Whether the one is let through to the other's port when the service leads there."""
+    family, protocol, unit, port = passage.family, passage.protocol, behind.unit, behind.ports[at]
+    if not preview.entering(at, source, unit, family).holds(protocol, port):
+        return False
+    if preview.leaving(at, source, unit, family).holds(protocol, port):
+        return True
     front = passage.fronts[at]
-    return front is None or preview.leaving(at, source, front, passage.family).holds(passage.protocol, passage.port)
+    if front is None or preview.refused(at, source, unit, family).holds(protocol, port):
+        return False
+    return preview.leaving(at, source, front, family).holds(protocol, passage.port)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from fairlead.desired.state import Span
 
 from .ports import PROTOCOLS
@@ -70,6 +72,11 @@ def of(spans: Sequence[Span] | None) -> Reach:
     rest = spans[-1].allow
     tcp, udp, sctp = (_runs([one for one in spans if one.protocol == number], rest) for number in PROTOCOLS.values())
     return Reach(tcp, udp, sctp, rest)
+
+
+def refused(spans: Sequence[Span]) -> Reach:
+    """What rules deny, which is more than that no rule allows it."""
+    return of([replace(one, allow=not one.allow and bool(one.rule)) for one in spans])
 
 
 def _runs(spans: Iterable[Span], rest: bool) -> Runs:

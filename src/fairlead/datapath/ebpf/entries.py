@@ -162,7 +162,7 @@ def blocks(first: int, last: int) -> Iterator[tuple[int, int]]:
 
 def _of_span(ruling: int, span: Span) -> Iterator[tuple[str, bytes, bytes]]:
     """Map, key and value: single ports by themselves, longer runs in blocks."""
-    value = RULING_VALUE.pack(span.rule, span.allow)
+    value = RULING_VALUE.pack(0 if span.later else span.rule, span.allow or span.later)
     if span.protocol == 0:
         yield "rulings", RULING_KEY.pack(64, ruling, 0, bytes(2)), value
         return
