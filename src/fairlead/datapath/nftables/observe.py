@@ -104,11 +104,11 @@ class Observer:
         found: dict[Reason, int] = {}
         for family in TABLES:
             for name, packets in self._counted(family).items():
-                rule = words.rule_of(name)
+                rule = words.counted(name)
                 reason = _STRAY.get(name)
                 if name.endswith("-unknown"):
                     reason = Reason.NO_RULING
-                elif rule and not rule[1]:
+                elif rule and not rule.allows:
                     reason = Reason.POLICY
                 if reason:
                     found[reason] = found.get(reason, 0) + packets
