@@ -278,6 +278,6 @@ def test_a_foreign_prefix_tells_nothing(text: str) -> None:
 
 
 def test_names_are_read_back() -> None:
-    assert words.rule_of(words.allow(7)) == (7, True)
-    assert words.rule_of(words.deny(Direction.EGRESS, 8)) == (8, False)
-    assert words.rule_of("untold") is None
+    assert words.counted(words.allow(7)) == (7, True, None)
+    assert words.counted(words.deny(Direction.EGRESS, 8)) == (8, False, Direction.EGRESS)
+    assert words.counted("untold") is None

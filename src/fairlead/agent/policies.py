@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from msgspec.structs import replace
 
 from fairlead.api.schema import Applied, RuleHits
-from fairlead.datapath.base import Hits
+from fairlead.datapath.base import UNALLOWED, Hits
 from fairlead.desired import build
 from fairlead.desired.state import Rows, Subject
 from fairlead.flow.record import stamp
@@ -288,10 +288,11 @@ class Policies:
         return found.title if found else ""
 
     async def hits(self) -> list[RuleHits]:
-        """Every rule and how often it has decided, by policy; at the end the default denial."""
+        """Every rule and how often it has decided, by policy; at the end the default denial of either direction."""
         found = await self._node.hits()
         rules = sorted(self.book.rules().items(), key=lambda one: (one[1].policy, one[1].direction, one[1].index))
         named = [(rule.policy, rule.direction, rule.index, str(rule.action), rule.name, number) for number, rule in rules]
+        unnamed = [("", direction, 0, "Deny", "", number) for direction, number in UNALLOWED.items()]
         return [
             RuleHits(
                 policy=policy,
@@ -303,7 +304,7 @@ class Policies:
                 drops=hit.drops,
                 last=stamp(hit.last) if hit.last else "",
             )
-            for policy, direction, index, action, name, number in (*named, ("", "", 0, "Deny", "", 0))
+            for policy, direction, index, action, name, number in (*named, *unnamed)
         ]
 
     async def settle(self) -> None:
@@ -346,7 +347,7 @@ class Policies:
         """Bring to the kernel what it refused before, and forget how often rules decided that are no more."""
         if self._changes or self._flips or self._unused or self.fronts.stale:
             await self._flush()
-        await self._node.forget_hits({0, *self.book.rules()})
+        await self._node.forget_hits({*UNALLOWED.values(), *self.book.rules()})
 
     async def _tidy(self) -> None:
         try:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fairlead.api.client import Client
-from fairlead.api.schema import Asked, Difference, Elsewhere, Explained, Previewed, Proposal, RuleHits
+from fairlead.api.schema import DEFAULT_DENY, Asked, Difference, Elsewhere, Explained, Previewed, Proposal, RuleHits
 from fairlead.model import codec
 from fairlead.model.address import Address
 from fairlead.model.errors import Failed, Invalid, Missing
@@ -147,7 +147,7 @@ def hits(
 
 
 def _rule(one: RuleHits) -> str:
-    return f"{one.direction}[{one.index}]" + (f' "{one.name}"' if one.name else "") if one.policy else ""
+    return f"{one.direction}[{one.index}]" + (f' "{one.name}"' if one.name else "") if one.policy else one.direction
 
 
 _HITS: Listing[RuleHits] = Listing(
@@ -159,7 +159,7 @@ _HITS: Listing[RuleHits] = Listing(
         Column("DROPS", lambda one: str(one.drops), right=True),
         Column("LAST", lambda one: f"{age(one.last)} ago" if one.last else "never", right=True),
     ),
-    name=lambda one: f"{one.policy} {_rule(one)}".strip() or "default deny",
+    name=lambda one: f"{one.policy} {_rule(one)}" if one.policy else f"{one.direction} {DEFAULT_DENY}",
     tree=codec.to_tree,
     empty="There is no rule.",
 )

@@ -41,6 +41,10 @@ class Answer(NamedTuple):
     rule: int
 
 
+UNALLOWED = {"egress": 1, "ingress": 2}
+"""Numbers that no rule has: what is counted of those whom a policy isolates, and no rule allows it."""
+
+
 class Hits(NamedTuple):
     """How often a rule decided: connections that it let through, packets that it dropped; and when last, in Unix seconds."""
 
@@ -93,7 +97,7 @@ class Plane(Protocol):
         """Have the kernel answer, as it would for a packet; nothing is remembered or reported. None: it cannot be asked."""
 
     def hits(self) -> dict[int, Hits]:
-        """How often each rule decided, by its number; those that never did may be missing. 0: none did, who is isolated."""
+        """How often each rule decided, by its number; those that never did may be missing; also by ``UNALLOWED``."""
 
     def forget_hits(self, rules: Iterable[int]) -> None:
         """These rules are no more: what was counted for them is forgotten."""

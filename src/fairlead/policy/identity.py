@@ -26,8 +26,8 @@ def canonical(*parts: object) -> bytes:
 
 
 def number(*parts: object) -> int:
-    """64 bits that stand for ``parts``; never 0, which means none."""
-    return int.from_bytes(blake2b(canonical(*parts), digest_size=8).digest(), "big") or 1
+    """64 bits that stand for ``parts``; never 0, which means none, and no smaller number than 3: those stand for no rule."""
+    return max(3, int.from_bytes(blake2b(canonical(*parts), digest_size=8).digest(), "big"))
 
 
 class Profile(NamedTuple):

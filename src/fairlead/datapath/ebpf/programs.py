@@ -32,7 +32,9 @@ from .layout import EVENT, INDEX, Counter
 OBJECTS = Path(__file__).with_name("obj")
 PROGRAMS = ("from_pod", "to_pod", "from_net", "ask")
 MAPS = (
+    "answers",
     "arrivals",
+    "beginnings",
     "blocks",
     "config",
     "connections",
@@ -51,6 +53,8 @@ MAPS = (
     "ports",
     "realms",
     "rulings",
+    "shortcuts",
+    "ticks",
     "tunnels",
     "uplinks",
     "vteps",

@@ -20,8 +20,8 @@ from .layout import CONFIG, INDEX, NUMBER
 
 EVERY_V4 = {prefix_key(Prefix("0.0.0.0/0")): NUMBER.pack(0)}
 """Always there, so that a short IPv6 prefix holds no IPv4 address."""
-DECIDING = (*POLICIES, "endpoints")
-"""The maps by whose change a connection may be decided otherwise."""
+DECIDING = (*POLICIES, *LINKS)
+"""The maps by whose change a connection may be decided otherwise, or go another way."""
 _REMEDIES = {
     POLICIES: "fewer policies, or fewer addresses that they tell apart",
     LINKS: "fewer containers",

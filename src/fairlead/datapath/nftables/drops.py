@@ -50,11 +50,11 @@ class Drops:
         found: dict[Reason, int] = {}
         for family in self._families:
             for name, packets in self._counted(family).items():
-                rule = words.rule_of(name)
+                rule = words.counted(name)
                 reason = _STRAY.get(name)
                 if name.endswith("-unknown"):
                     reason = Reason.NO_RULING
-                elif rule and not rule[1]:
+                elif rule and not rule.allows:
                     reason = Reason.POLICY
                 if reason:
                     found[reason] = found.get(reason, 0) + packets

@@ -148,8 +148,8 @@ class _Walk:
                 # What is told is told once a second: whether this time is not asked.
                 return _Step(CONTINUE) if said.chain == "news" else _Step(*said)
             case "objref":
-                counted = words.rule_of(str(told["object"]))
-                self.rule = counted[0] if counted else self.rule
+                counted = words.counted(str(told["object"]))
+                self.rule = counted.rule if counted else self.rule
             case "log":
                 self.prefix = str(told["prefix"])
             case "counter":

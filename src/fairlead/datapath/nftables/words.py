@@ -30,6 +30,9 @@ ELSE = "front-else"
 """The chain of what no rule allows of those that a service's address led to: the address itself may be allowed."""
 
 
+_DENIERS = {f"{one}-deny": one for one in (Direction.EGRESS, Direction.INGRESS)}
+
+
 class Use(NamedTuple):
     """A set of policies, by its number, in the direction that containers are under it."""
 
@@ -64,13 +67,21 @@ def ports(direction: Direction, spans: tuple[Span, ...]) -> str:
     return f"{direction}-ports-{blake2b(said.encode(), digest_size=8).hexdigest()}"
 
 
-def rule_of(counter: str) -> tuple[int, bool] | None:
-    """Of a counter's name: the rule it counts for and whether that lets pass; None if it counts for none."""
+class Counted(NamedTuple):
+    """For what a counter counts: a rule, or that none allows it in a direction."""
+
+    rule: int
+    allows: bool
+    direction: Direction | None
+
+
+def counted(counter: str) -> Counted | None:
+    """Of a counter's name; None if it counts for no rule."""
     head, _, number = counter.rpartition("-")
     if head == "allow":
-        return int(number, 16), True
-    if head in {f"{one.way}-deny" for one in Direction}:
-        return int(number, 16), False
+        return Counted(int(number, 16), True, None)
+    if head in _DENIERS:
+        return Counted(int(number, 16), False, _DENIERS[head])
     return None
 
 
