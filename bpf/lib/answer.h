@@ -131,14 +131,16 @@ static __always_inline bool is_isolated(const struct endpoint *endpoint)
 	return endpoint->ingress || endpoint->egress;
 }
 
+/* Before Linux 6.2 a key may not lie in what a function of its own was given a pointer to. */
 static __always_inline __u64 peer_class(const struct address *address)
 {
 	struct block_key key = { .prefixlen = 128 };
-	__u64 *class = bpf_map_lookup_elem(&peers, address);
+	struct address own = *address;
+	__u64 *class = bpf_map_lookup_elem(&peers, &own);
 
 	if (class)
 		return *class;
-	__builtin_memcpy(key.address, address, sizeof(key.address));
+	__builtin_memcpy(key.address, &own, sizeof(key.address));
 	class = bpf_map_lookup_elem(&blocks, &key);
 	return class ? *class : 0;
 }

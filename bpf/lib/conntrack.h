@@ -38,12 +38,18 @@ struct {
 	__type(value, struct connection);
 } connections SEC(".maps");
 
-/* Where a new entry is made: the stack is too small. */
+/* A new entry and its key. */
+struct beginning {
+	struct tuple tuple;
+	struct connection connection;
+};
+
+/* Where it is made: the stack is too small, and before Linux 6.2 a key may not lie in what a function of its own was given a pointer to. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct connection);
+	__type(value, struct beginning);
 } beginnings SEC(".maps");
 
 /* What else is known where a connection begins. */
@@ -112,10 +118,12 @@ static __always_inline void connection_begin(struct connection *connection, cons
 }
 
 /* A new entry. Whether there is one: another CPU may have been first, then this packet goes uncounted. */
-static __always_inline bool conntrack_add(const struct tuple *tuple, const struct connection *fresh)
+static __always_inline bool conntrack_add(struct beginning *beginning, const struct tuple *tuple)
 {
-	long failed = bpf_map_update_elem(&connections, tuple, fresh, BPF_NOEXIST);
+	long failed;
 
+	beginning->tuple = *tuple;
+	failed = bpf_map_update_elem(&connections, &beginning->tuple, &beginning->connection, BPF_NOEXIST);
 	if (failed && failed != -EEXIST)
 		count(COUNTER_TABLE_FULL);
 	if (failed)
@@ -138,10 +146,12 @@ static __always_inline bool conntrack_open(const struct packet *packet, const st
 					   const struct opening *opening)
 {
 	__u32 only = 0;
-	struct connection *fresh = bpf_map_lookup_elem(&beginnings, &only);
+	struct beginning *beginning = bpf_map_lookup_elem(&beginnings, &only);
+	struct connection *fresh;
 
-	if (!fresh)
+	if (!beginning)
 		return false;
+	fresh = &beginning->connection;
 	connection_begin(fresh, packet, end, opening->by_sender);
 	if (fresh->outgoing) {
 		fresh->decided[SIDE_OPENER] = opening->stamp;
@@ -150,7 +160,7 @@ static __always_inline bool conntrack_open(const struct packet *packet, const st
 		fresh->decided[SIDE_RESPONDER] = opening->stamp;
 		fresh->ingress_rule = opening->rule;
 	}
-	if (opening->closed ? !conntrack_reuse(opening->closed, fresh) : !conntrack_add(tuple, fresh))
+	if (opening->closed ? !conntrack_reuse(opening->closed, fresh) : !conntrack_add(beginning, tuple))
 		return false;
 	if (!opening->wait)
 		flow_tell(EVENT_NEW, tuple, fresh, REASON_NONE, FROM_POD);

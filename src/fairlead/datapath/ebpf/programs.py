@@ -53,6 +53,7 @@ MAPS = (
     "ports",
     "realms",
     "rulings",
+    "shells",
     "shortcuts",
     "ticks",
     "tunnels",
