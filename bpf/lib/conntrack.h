@@ -38,6 +38,20 @@ struct {
 	__type(value, struct connection);
 } connections SEC(".maps");
 
+/* A new entry and its key. */
+struct beginning {
+	struct tuple tuple;
+	struct connection connection;
+};
+
+/* Where it is made: the stack is too small, and before Linux 6.2 a key may not lie in what a function of its own was given a pointer to. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct beginning);
+} beginnings SEC(".maps");
+
 /* What else is known where a connection begins. */
 struct opening {
 	__u64 stamp;		/* 0: this side has not decided */
@@ -83,10 +97,13 @@ static __always_inline bool sent_by_opener(const struct packet *packet)
 	return bpf_ntohs(packet->source_port) >= bpf_ntohs(packet->destination_port);
 }
 
-static __always_inline struct connection connection_of(const struct packet *packet, const struct end *end, bool opener)
+static __always_inline void connection_begin(struct connection *connection, const struct packet *packet, const struct end *end,
+					     bool opener)
 {
 	__u64 now = bpf_ktime_get_ns();
-	struct connection connection = {
+	enum way way = opener ? WAY_FORTH : WAY_BACK;
+
+	*connection = (struct connection){
 		.first = now,
 		.last = now,
 		.state = STATE_OPENING,
@@ -96,23 +113,17 @@ static __always_inline struct connection connection_of(const struct packet *pack
 		.midway = packet->protocol == IPPROTO_TCP ? !is_syn(packet) : packet->reply,
 		.as_is = sight_of(end),
 	};
-
-	/* No variable index here: the compiler would keep the struct from registers. */
-	if (opener) {
-		connection.amount[WAY_FORTH] = packet->amount;
-		connection.tcp_flags[WAY_FORTH] = packet->tcp_flags;
-	} else {
-		connection.amount[WAY_BACK] = packet->amount;
-		connection.tcp_flags[WAY_BACK] = packet->tcp_flags;
-	}
-	return connection;
+	connection->amount[way] = packet->amount;
+	connection->tcp_flags[way] = packet->tcp_flags;
 }
 
 /* A new entry. Whether there is one: another CPU may have been first, then this packet goes uncounted. */
-static __always_inline bool conntrack_add(const struct tuple *tuple, const struct connection *fresh)
+static __always_inline bool conntrack_add(struct beginning *beginning, const struct tuple *tuple)
 {
-	long failed = bpf_map_update_elem(&connections, tuple, fresh, BPF_NOEXIST);
+	long failed;
 
+	beginning->tuple = *tuple;
+	failed = bpf_map_update_elem(&connections, &beginning->tuple, &beginning->connection, BPF_NOEXIST);
 	if (failed && failed != -EEXIST)
 		count(COUNTER_TABLE_FULL);
 	if (failed)
@@ -134,19 +145,25 @@ static __always_inline bool conntrack_reuse(struct connection *closed, const str
 static __always_inline bool conntrack_open(const struct packet *packet, const struct end *end, const struct tuple *tuple,
 					   const struct opening *opening)
 {
-	struct connection fresh = connection_of(packet, end, opening->by_sender);
+	__u32 only = 0;
+	struct beginning *beginning = bpf_map_lookup_elem(&beginnings, &only);
+	struct connection *fresh;
 
-	if (fresh.outgoing) {
-		fresh.decided[SIDE_OPENER] = opening->stamp;
-		fresh.egress_rule = opening->rule;
+	if (!beginning)
+		return false;
+	fresh = &beginning->connection;
+	connection_begin(fresh, packet, end, opening->by_sender);
+	if (fresh->outgoing) {
+		fresh->decided[SIDE_OPENER] = opening->stamp;
+		fresh->egress_rule = opening->rule;
 	} else {
-		fresh.decided[SIDE_RESPONDER] = opening->stamp;
-		fresh.ingress_rule = opening->rule;
+		fresh->decided[SIDE_RESPONDER] = opening->stamp;
+		fresh->ingress_rule = opening->rule;
 	}
-	if (opening->closed ? !conntrack_reuse(opening->closed, &fresh) : !conntrack_add(tuple, &fresh))
+	if (opening->closed ? !conntrack_reuse(opening->closed, fresh) : !conntrack_add(beginning, tuple))
 		return false;
 	if (!opening->wait)
-		flow_tell(EVENT_NEW, tuple, &fresh);
+		flow_tell(EVENT_NEW, tuple, fresh, REASON_NONE, FROM_POD);
 	return true;
 }
 
@@ -157,15 +174,16 @@ static __always_inline void connection_touch(struct connection *connection, __u6
 		connection->last = now;
 }
 
-/* Once for each connection, whichever CPU comes first. */
-static __always_inline void conntrack_close(struct connection *connection, const struct tuple *tuple)
+/* Once for each connection, whichever CPU comes first. reason: as flow_tell has it. */
+static __always_inline void conntrack_close(struct connection *connection, const struct tuple *tuple, enum reason reason,
+					    enum direction direction)
 {
 	__u32 state = connection->state;
 
 	if (state == STATE_CLOSED || __sync_val_compare_and_swap(&connection->state, state, STATE_CLOSED) != state)
 		return;
 	connection->last = bpf_ktime_get_ns();
-	flow_tell(EVENT_CLOSE, tuple, connection);
+	flow_tell(EVENT_CLOSE, tuple, connection, reason, direction);
 }
 
 static __always_inline void conntrack_advance(struct connection *connection, enum way way)
@@ -211,7 +229,7 @@ static __always_inline void conntrack_see(struct connection *connection, const s
 		connection->tcp_flags[way] |= packet->tcp_flags;
 	conntrack_advance(connection, way);
 	if ((packet->tcp_flags & TCP_RST) || (closing && !(packet->tcp_flags & TCP_FIN)))
-		conntrack_close(connection, tuple);
+		conntrack_close(connection, tuple, REASON_NONE, FROM_POD);
 }
 
 static __always_inline void conntrack_count(struct connection *connection, const struct packet *packet, const struct end *end,

@@ -62,43 +62,47 @@ enum onward {
 	ONWARD_REMOTE,		/* another node, if its container is there */
 };
 
+/* Both ends have decided on the connection, and nothing is left to say of the packet. */
+static __always_inline bool decide_is_settled(const struct packet *packet, const struct moment *moment, const struct end *here,
+					      const struct end *there, const struct connection *connection)
+{
+	return connection && connection->state != STATE_CLOSED && policy_decided(connection, packet, here, moment)
+	       && policy_decided(connection, packet, there, moment);
+}
+
 /*
  * At the end where the packet is seen, which decision has; then at the link there, if it can go to one (0: none) without being seen
  * again.
  */
-static __always_inline enum onward decide(const struct packet *packet, enum parsed parsed, __u32 there,
-					  struct decision *decision)
+static __always_inline enum onward decide(const struct packet *packet, const struct moment *moment, struct connection *connection,
+					  __u32 there, struct decision *decision)
 {
 	struct end other = { .ifindex = there, .direction = TO_POD };
-	struct connection *connection;
-	struct moment moment;
 	enum onward onward = ONWARD_HOST;
 	bool settled;
 
-	if (parsed != PARSED) {
-		decision->verdict = decide_untracked(&decision->end, parsed);
-		return ONWARD_HOST;
+	if (there && decide_is_settled(packet, moment, &decision->end, &other, connection)) {
+		conntrack_count(connection, packet, &decision->end, there, &moment->tuple, moment->now);
+		return ONWARD_LOCAL;
 	}
-	moment_begin(&moment, packet);
-	connection = bpf_map_lookup_elem(&connections, &moment.tuple);
 	if (there && !decide_for_both(packet, &other, connection))
 		there = 0;
 	if (packet->direction == FROM_POD && decide_is_plain(packet, &decision->end, connection))
 		onward = ONWARD_REMOTE;
-	settled = there && connection && !policy_anew(connection, packet) && policy_decided(connection, packet, &other, &moment);
+	settled = there && connection && !policy_anew(connection, packet) && policy_decided(connection, packet, &other, moment);
 	if (there && !settled)
 		decision->end.telling = TELL_LATER;
-	if (policy_at(packet, &moment, connection, decision, settled ? there : 0) != REASON_NONE)
+	if (policy_at(packet, moment, connection, decision, settled ? there : 0) != REASON_NONE)
 		return ONWARD_HOST;
 	if (!there)
 		return onward;
 	if (settled)
 		return ONWARD_LOCAL;
-	if (!connection || connection->state == STATE_CLOSED)	/* there may be one in its place by now */
-		connection = bpf_map_lookup_elem(&connections, &moment.tuple);
+	if (!connection)	/* there may be one by now */
+		connection = bpf_map_lookup_elem(&connections, &moment->tuple);
 	other.telling = decision->end.telling == TELL_OF_OTHER ? TELL_OF_OTHER : TELL_AT_ONCE;
 	decision->end = other;
-	policy_at(packet, &moment, connection, decision, 0);
+	policy_at(packet, moment, connection, decision, 0);
 	return ONWARD_LOCAL;
 }
 

@@ -8,6 +8,7 @@
 
 #include "../shared/endpoint.h"
 #include "../shared/event.h"
+#include "../shared/hits.h"
 #include "counter.h"
 
 struct {
@@ -23,9 +24,12 @@ struct {
 	enum direction direction;
 	enum mark mark;
 	enum ownership ownership;
+	enum unallowed unallowed;
 } told SEC("layout") = { 0 };
 
-static __always_inline void flow_tell(enum event_kind kind, const struct tuple *tuple, const struct connection *connection)
+/* reason: why it was cut, if it was, and by whom. */
+static __always_inline void flow_tell(enum event_kind kind, const struct tuple *tuple, const struct connection *connection,
+				      enum reason reason, enum direction direction)
 {
 	struct event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 
@@ -36,8 +40,8 @@ static __always_inline void flow_tell(enum event_kind kind, const struct tuple *
 	event->tuple = *tuple;
 	event->connection = *connection;
 	event->kind = kind;
-	event->reason = REASON_NONE;
-	event->direction = 0;
+	event->reason = reason;
+	event->direction = direction;
 	event->zero[0] = 0;
 	event->zero[1] = 0;
 	bpf_ringbuf_submit(event, 0);

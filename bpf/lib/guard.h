@@ -150,11 +150,10 @@ static __always_inline enum reason guard_ip(struct __sk_buff *skb, const struct 
 	return guard_protocol(skb, packet, guard);
 }
 
-/* What parse_network made of the packet, or did not. */
-static __always_inline enum reason guard_check(struct __sk_buff *skb, struct packet *packet, const struct guard *guard,
-					       enum parsed parsed)
+/* parsed: what parse_network made of the packet. A function of its own for the verifier, who looks at it once. */
+__noinline int guard_check(struct __sk_buff *skb, struct packet *packet, const struct guard *guard, enum parsed parsed)
 {
-	if (!guard)
+	if (!packet || !guard)
 		return REASON_NO_GUARD;
 	if (!guard->checked)
 		return REASON_NONE;

@@ -17,9 +17,9 @@ struct {
 	__type(value, struct hits);
 } hits SEC(".maps");
 
-static __noinline void hits_add(__u64 rule, __u64 connections, __u64 drops)
+static __noinline void hits_add(__u64 rule, __u64 connections, __u64 drops, __u64 now)
 {
-	struct hits first = { connections, drops, bpf_ktime_get_coarse_ns() };
+	struct hits first = { connections, drops, now };
 	struct hits *known = bpf_map_lookup_elem(&hits, &rule);
 
 	if (!known && bpf_map_update_elem(&hits, &rule, &first, BPF_NOEXIST) == 0)
@@ -32,7 +32,7 @@ static __noinline void hits_add(__u64 rule, __u64 connections, __u64 drops)
 	}
 	known->connections += connections;
 	known->drops += drops;
-	known->last = first.last;
+	known->last = now;
 }
 
 #endif

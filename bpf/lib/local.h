@@ -94,13 +94,19 @@ static __always_inline bool local_route(struct __sk_buff *skb, const struct pack
 }
 
 /* Into the namespace of the container behind the link, as if it had just come out of its veth. */
+static __always_inline int local_enter(struct __sk_buff *skb, __u32 link)
+{
+	if (bpf_skb_change_type(skb, PACKET_HOST))	/* it came in as somebody else's: its MAC is not the link's */
+		return TC_ACT_SHOT;
+	return bpf_redirect_peer(link, 0);
+}
+
+/* There, from the gateway if there is one. */
 static __always_inline int local_deliver(struct __sk_buff *skb, const struct packet *packet, const struct local *local)
 {
 	if (local->gateway && !local_route(skb, packet, local))
 		return TC_ACT_SHOT;
-	if (bpf_skb_change_type(skb, PACKET_HOST))	/* it came in as somebody else's: its MAC is not the link's */
-		return TC_ACT_SHOT;
-	return bpf_redirect_peer(local->ifindex, 0);
+	return local_enter(skb, local->ifindex);
 }
 
 #endif

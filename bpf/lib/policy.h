@@ -15,171 +15,16 @@
 #include <bpf/bpf_helpers.h>
 
 #include "../shared/endpoint.h"
-#include "../shared/policy.h"
+#include "answer.h"
 #include "conntrack.h"
 #include "hits.h"
 #include "packet.h"
 #include "verdict.h"
 
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, __u32);
-	__type(value, struct endpoint);
-} endpoints SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct address);
-	__type(value, __u64);
-} peers SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__uint(max_entries, 1);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct block_key);
-	__type(value, __u64);
-} blocks SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct judgement_key);
-	__type(value, __u64);
-} judgements SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct port_key);
-	__type(value, struct ruling_value);
-} ports SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__uint(max_entries, 1);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct ruling_key);
-	__type(value, struct ruling_value);
-} rulings SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct config);
-} config SEC(".maps");
-
-/* What holds while one packet is decided on. */
-struct moment {
-	struct tuple tuple;
-	struct config config;
-	__u64 now;		/* as of the last tick: exact enough for all but a beginning and an end, and a fifth of the cost */
-};
-
-/*
- * What a side's decision is remembered as: the revision and the link. Of one revision two links never have the same, so that the one's
- * decision is not taken for another's, to which a container sent the packet instead.
- */
-static __always_inline __u64 stamp_of(const struct moment *moment, const struct end *end)
+/* What is asked where a connection begins: who sends it opens it. */
+static __always_inline struct question policy_first(const struct packet *packet, const struct end *end, const struct moment *moment)
 {
-	return moment->config.revision + end->ifindex * 0x9e3779b97f4a7c15ULL;
-}
-
-/* Read before the other maps: what changes in them from now on is decided again. */
-static __always_inline void moment_begin(struct moment *moment, const struct packet *packet)
-{
-	__u32 only = 0;
-	struct config *found = bpf_map_lookup_elem(&config, &only);
-
-	moment->config = found ? *found : (struct config){ 0 };
-	barrier();
-	moment->tuple = tuple_of(packet);
-	moment->now = bpf_ktime_get_coarse_ns();
-}
-
-static __always_inline struct endpoint *policy_endpoint(const struct end *end)
-{
-	__u32 ifindex = end->ifindex;
-
-	return bpf_map_lookup_elem(&endpoints, &ifindex);
-}
-
-static __always_inline bool is_isolated(const struct endpoint *endpoint)
-{
-	return endpoint->ingress || endpoint->egress;
-}
-
-static __always_inline __u64 peer_class(const struct address *address)
-{
-	struct block_key key = { .prefixlen = 128 };
-	__u64 *class = bpf_map_lookup_elem(&peers, address);
-
-	if (class)
-		return *class;
-	__builtin_memcpy(key.address, address, sizeof(key.address));
-	class = bpf_map_lookup_elem(&blocks, &key);
-	return class ? *class : 0;
-}
-
-static __always_inline __u64 *policy_ruling(__u64 policy, const struct address *peer)
-{
-	struct judgement_key key = { .policy = policy, .peer = peer_class(peer) };
-	__u64 *ruling = bpf_map_lookup_elem(&judgements, &key);
-
-	if (ruling || !key.peer)
-		return ruling;
-	key.peer = 0;
-	return bpf_map_lookup_elem(&judgements, &key);
-}
-
-/* Most rules are about single ports. */
-static __always_inline struct ruling_value *ruling_on(__u64 ruling, __u8 protocol, __be16 port)
-{
-	struct port_key exact = { .ruling = ruling, .protocol = protocol, .port = port };
-	struct ruling_key key = { .prefixlen = 96, .ruling = ruling, .protocol = protocol, .port = port };
-	struct ruling_value *found = bpf_map_lookup_elem(&ports, &exact);
-
-	return found ?: bpf_map_lookup_elem(&rulings, &key);
-}
-
-static __always_inline struct verdict policy_ask(__u64 policy, const struct address *peer, __u8 protocol, __be16 port)
-{
-	struct ruling_value *value;
-	__u64 *ruling;
-
-	if (!policy)
-		return (struct verdict){ .reason = REASON_NONE };
-	ruling = policy_ruling(policy, peer);
-	value = ruling ? ruling_on(*ruling, protocol, port) : NULL;
-	if (!value)
-		return (struct verdict){ .reason = REASON_NO_RULING };
-	return (struct verdict){ .rule = value->rule, .reason = value->allow ? REASON_NONE : REASON_POLICY };
-}
-
-/* The endpoint is the opener: its egress says whom it may reach. Else its ingress says who may reach it. */
-static __always_inline struct verdict policy_judge(const struct packet *packet, const struct end *end,
-						   const struct endpoint *endpoint, enum side side, bool opener_sends)
-{
-	bool from_pod = end->direction == FROM_POD;
-
-	return policy_ask(side == SIDE_OPENER ? endpoint->egress : endpoint->ingress,
-			  from_pod ? &packet->destination : &packet->source,
-			  packet->protocol,
-			  opener_sends ? packet->destination_port : packet->source_port);
-}
-
-/* What begins a connection: who sends it opens it. */
-static __always_inline struct verdict policy_first(const struct packet *packet, const struct end *end,
-						   const struct endpoint *endpoint)
-{
-	return policy_judge(packet, end, endpoint, end->direction == FROM_POD ? SIDE_OPENER : SIDE_RESPONDER, true);
+	return question_of(packet, end, moment, end->direction == FROM_POD ? SIDE_OPENER : SIDE_RESPONDER, true);
 }
 
 /* To itself; an ICMP error between other parties is not. */
@@ -189,15 +34,19 @@ static __always_inline bool is_to_itself(const struct packet *packet)
 }
 
 /* Made by this node itself: probes of containers' health must reach them. */
-static __always_inline bool policy_exempt(const struct end *end, const struct config *config)
+static __always_inline bool policy_exempt(const struct end *end)
 {
-	return end->ours && config->node_reaches_pods;
+	__u32 only = 0;
+	struct config *found = end->ours ? bpf_map_lookup_elem(&config, &only) : NULL;
+
+	return found && found->node_reaches_pods;
 }
 
 /* What has no connection, or none that can be known: passes where no policy could say otherwise. */
 static __always_inline struct verdict policy_untracked(const struct end *end, enum reason reason)
 {
-	struct endpoint *endpoint = policy_endpoint(end);
+	__u32 ifindex = end->ifindex;
+	struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &ifindex);
 
 	if (!endpoint)
 		return (struct verdict){ .reason = REASON_NO_ENDPOINT };
@@ -209,19 +58,20 @@ static __always_inline struct verdict policy_begin(const struct packet *packet, 
 						   const struct moment *moment, struct connection *closed)
 {
 	const struct end *end = &decision->end;
-	struct endpoint *endpoint = policy_endpoint(end);
+	struct question question = policy_first(packet, end, moment);
+	const struct answer *answer = answer_to(&question, moment);
 	bool begins = !packet->related && !packet->later_fragment && !(packet->tcp_flags & (TCP_FIN | TCP_RST));
-	bool exempt = policy_exempt(end, &moment->config);
+	bool exempt = policy_exempt(end);
 	struct opening opening = { .stamp = stamp_of(moment, end), .closed = closed };
 	struct verdict verdict = { .reason = REASON_NONE };
 
-	if (!endpoint)
+	if (!answer)
 		return (struct verdict){ .reason = REASON_NO_ENDPOINT };
-	opening.by_sender = is_isolated(endpoint) || closed || sent_by_opener(packet);
-	if (is_isolated(endpoint) && !exempt && !is_to_itself(packet)) {
+	opening.by_sender = answer->isolated || closed || sent_by_opener(packet);
+	if (answer->isolated && !exempt && !is_to_itself(packet)) {
 		if (packet->related)
 			return (struct verdict){ .reason = REASON_RELATED_UNKNOWN };
-		verdict = policy_first(packet, end, endpoint);
+		verdict = answer->verdict;
 		if (verdict.reason != REASON_NONE)
 			return verdict;
 	}
@@ -234,7 +84,7 @@ static __always_inline struct verdict policy_begin(const struct packet *packet, 
 		if (opening.wait)
 			decision->end.telling = TELL_OF_OTHER;
 		if (verdict.rule)
-			hits_add(verdict.rule, 1, 0);
+			hits_add(verdict.rule, 1, 0, moment->now);
 	}
 	return verdict;
 }
@@ -243,20 +93,24 @@ static __always_inline struct verdict policy_begin(const struct packet *packet, 
 static __always_inline void policy_tell(struct decision *decision, const struct connection *connection, const struct moment *moment)
 {
 	if (decision->end.telling == TELL_OF_OTHER)
-		flow_tell(EVENT_NEW, &moment->tuple, connection);
+		flow_tell(EVENT_NEW, &moment->tuple, connection, REASON_NONE, FROM_POD);
 	decision->end.telling = TELL_AT_ONCE;
 }
 
 /* Cut what was allowed once. It stays known as long as its parties try: nobody shall take what comes for a new one. */
 static __always_inline void policy_cut(struct connection *connection, const struct packet *packet, enum side side,
-				       const struct moment *moment)
+				       const struct verdict *verdict, const struct moment *moment)
 {
 	if (packet->related || connection->midway)
 		return;
 	connection_touch(connection, moment->now);
 	connection->decided[side & 1] = 0;
 	connection->denied[side & 1] = 1;
-	conntrack_close(connection, &moment->tuple);
+	if (side == SIDE_OPENER)
+		connection->egress_rule = verdict->rule;
+	else
+		connection->ingress_rule = verdict->rule;
+	conntrack_close(connection, &moment->tuple, verdict->reason, side == SIDE_OPENER ? FROM_POD : TO_POD);
 }
 
 static __always_inline enum side side_of(const struct end *end, enum way way)
@@ -271,31 +125,26 @@ static __always_inline struct verdict policy_again(struct connection *connection
 	const struct end *end = &decision->end;
 	enum way way = way_of(connection, packet);
 	enum side side = side_of(end, way);
-	bool opener_sends = way == WAY_FORTH;
 	bool contrary = way == WAY_BACK && is_syn(packet);
-	struct endpoint *endpoint = policy_endpoint(end);
-	__u64 stamp = stamp_of(moment, end);
-	enum side judged = side;
+	bool anew = connection->midway || contrary;
+	struct question question = anew ? policy_first(packet, end, moment) : question_of(packet, end, moment, side, way == WAY_FORTH);
+	const struct answer *answer = answer_to(&question, moment);
 	struct verdict verdict;
 
-	if (!endpoint)
+	if (!answer)
 		return (struct verdict){ .reason = REASON_NO_ENDPOINT };
-	if (policy_exempt(end, &moment->config)) {
-		if (opener_sends && !connection->midway && !packet->related)
-			connection->decided[side & 1] = stamp;
+	if (policy_exempt(end)) {
+		if (way == WAY_FORTH && !connection->midway && !packet->related)
+			connection->decided[side & 1] = question.stamp;
 		return (struct verdict){ .reason = REASON_NONE };
 	}
-	if (packet->related && packet->stray && is_isolated(endpoint))
+	if (packet->related && packet->stray && answer->isolated)
 		return (struct verdict){ .reason = REASON_RELATED_UNKNOWN };
-	if (connection->midway || contrary) {
-		opener_sends = true;
-		judged = end->direction == FROM_POD ? SIDE_OPENER : SIDE_RESPONDER;
-	}
-	verdict = policy_judge(packet, end, endpoint, judged, opener_sends);
+	verdict = answer->verdict;
 	if (verdict.reason != REASON_NONE) {
 		policy_tell(decision, connection, moment);
 		if (!contrary)
-			policy_cut(connection, packet, side, moment);
+			policy_cut(connection, packet, side, &verdict, moment);
 		return verdict;
 	}
 	if (contrary)
@@ -304,12 +153,12 @@ static __always_inline struct verdict policy_again(struct connection *connection
 	if (packet->protocol != IPPROTO_TCP && !connection->denied[!side])
 		__sync_val_compare_and_swap(&connection->state, STATE_CLOSED, STATE_OPENING);
 	if (verdict.rule && !connection->decided[side & 1])
-		hits_add(verdict.rule, 1, 0);
-	if (judged == SIDE_OPENER)
+		hits_add(verdict.rule, 1, 0, moment->now);
+	if (question.side == SIDE_OPENER)
 		connection->egress_rule = verdict.rule;
 	else
 		connection->ingress_rule = verdict.rule;
-	connection->decided[side & 1] = stamp;
+	connection->decided[side & 1] = question.stamp;
 	return verdict;
 }
 
@@ -334,7 +183,7 @@ static __always_inline bool policy_decided(const struct connection *connection, 
 	/* An answer is no SYN: who sends one opens a connection of its own through the ports of this one. */
 	if (packet->related || (way == WAY_BACK && is_syn(packet)))
 		return false;
-	return moment->config.revision && connection->decided[side_of(end, way) & 1] == stamp_of(moment, end);
+	return moment->revision && connection->decided[side_of(end, way) & 1] == stamp_of(moment, end);
 }
 
 /*

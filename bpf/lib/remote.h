@@ -87,10 +87,9 @@ __noinline int remote_send(struct __sk_buff *skb, const struct packet *packet)
 {
 	struct bpf_fib_lookup way = { .ifindex = skb->ifindex };
 	struct bpf_redir_neigh next = { 0 };
-	struct shell shell = { 0 };
 	struct tunnel *tunnel;
+	struct shell *shell;
 	__u32 piece, to;
-	bool wrapped;
 	long found;
 	__u8 tos;
 
@@ -111,10 +110,10 @@ __noinline int remote_send(struct __sk_buff *skb, const struct packet *packet)
 	__builtin_memcpy(next.ipv6_nh, way.ipv6_dst, sizeof(next.ipv6_nh));	/* or the IPv4 address, which lies in the same place */
 	to = way.ifindex;
 	tunnel = found == BPF_FIB_LKUP_RET_SUCCESS ? bpf_map_lookup_elem(&tunnels, &way.ifindex) : NULL;
-	wrapped = tunnel && tunnel_wrap(skb, &way, tunnel, &shell, piece, tos);
+	shell = tunnel ? tunnel_wrap(skb, &way, tunnel, piece, tos) : NULL;
 	if (!local_age(skb, packet))
 		return TC_ACT_SHOT;
-	return wrapped ? tunnel_send(skb, &shell, way.ifindex) : bpf_redirect_neigh(to, &next, sizeof(next), 0);
+	return shell ? tunnel_send(skb, shell, way.ifindex) : bpf_redirect_neigh(to, &next, sizeof(next), 0);
 }
 
 /*

@@ -83,6 +83,14 @@ struct {
 	__type(value, __be32);
 } vteps SEC(".maps");
 
+/* Where headers are put together; the stack has no room. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct shell);
+} shells SEC(".maps");
+
 static __always_inline __be32 *tunnel_vtep(const struct tunnel *tunnel, const unsigned char *mac)
 {
 	struct vtep_key key = { .tunnel = tunnel->number };
@@ -142,17 +150,21 @@ static __always_inline bool tunnel_route(struct __sk_buff *skb, struct bpf_fib_l
 
 /*
  * The headers for a packet whose way, which has been found, leads to the tunnel; what it is cut into has this size. The way is then
- * that of the node's own packet. False: the device sends it.
+ * that of the node's own packet. NULL: the device sends it.
  */
-static __always_inline bool tunnel_wrap(struct __sk_buff *skb, struct bpf_fib_lookup *way, const struct tunnel *tunnel,
-					struct shell *shell, __u32 piece, __u8 tos)
+static __always_inline struct shell *tunnel_wrap(struct __sk_buff *skb, struct bpf_fib_lookup *way, const struct tunnel *tunnel,
+						 __u32 piece, __u8 tos)
 {
-	struct capsule *capsule = &shell->capsule;
 	__be32 *remote = tunnel_vtep(tunnel, way->dmac);
 	__u32 length = skb->len - ETH_HLEN + CAPSULE_SIZE;
+	struct capsule *capsule;
+	struct shell *shell;
+	__u32 only = 0;
 
-	if (!remote || length > 0xffff)
-		return false;
+	shell = remote && length <= 0xffff ? bpf_map_lookup_elem(&shells, &only) : NULL;
+	if (!shell)
+		return NULL;
+	capsule = &shell->capsule;
 	capsule->udp = (struct udphdr){
 		.source = bpf_htons(FIRST_SOURCE_PORT | (bpf_get_hash_recalc(skb) & (FIRST_SOURCE_PORT - 1))),
 		.dest = tunnel->port,
@@ -163,7 +175,7 @@ static __always_inline bool tunnel_wrap(struct __sk_buff *skb, struct bpf_fib_lo
 	__builtin_memcpy(capsule->inner.h_source, &tunnel->mac, ETH_ALEN);
 	capsule->inner.h_proto = skb->protocol;
 	tunnel_fill_ip(&capsule->ip, tunnel->local, *remote, length, tos);
-	return tunnel_route(skb, way, shell, piece);
+	return tunnel_route(skb, way, shell, piece) ? shell : NULL;
 }
 
 static __always_inline int tunnel_send(struct __sk_buff *skb, const struct shell *shell, __u32 ifindex)

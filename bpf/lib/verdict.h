@@ -8,6 +8,7 @@
 #include <linux/pkt_cls.h>
 
 #include "../shared/policy.h"
+#include "clock.h"
 #include "conntrack.h"
 #include "counter.h"
 #include "flow.h"
@@ -104,6 +105,12 @@ static __always_inline void drop_tell(const struct packet *packet, const struct 
 	bpf_ringbuf_submit(event, 0);
 }
 
+/* What a drop by policy is counted for. */
+static __always_inline __u64 drop_rule(const struct decision *decision)
+{
+	return decision->verdict.rule ?: decision->end.direction == FROM_POD ? UNALLOWED_EGRESS : UNALLOWED_INGRESS;
+}
+
 /* A function of its own for the verifier, who looks at it once. */
 __noinline int drop(const struct packet *packet, const struct decision *decision)
 {
@@ -111,7 +118,7 @@ __noinline int drop(const struct packet *packet, const struct decision *decision
 		return TC_ACT_SHOT;
 	drop_count(packet, decision->verdict.reason);
 	if (decision->verdict.reason == REASON_POLICY)
-		hits_add(decision->verdict.rule, 0, packet->amount.packets);
+		hits_add(drop_rule(decision), 0, packet->amount.packets, clock_now());
 	drop_tell(packet, decision);
 	return TC_ACT_SHOT;
 }

@@ -18,19 +18,19 @@ int ask(struct __sk_buff *skb)
 {
 	struct packet packet = packet_at(skb, skb->mark ? TO_POD : FROM_POD);
 	struct end end = end_at(skb, packet.direction);
-	struct verdict verdict = { .reason = REASON_NONE };
-	struct endpoint *endpoint;
+	struct moment moment = { 0 };
+	struct answer answer = { 0 };
+	struct question question;
 
 	if (parse_transport(skb, &packet, parse_network(skb, &packet)) != PARSED)
 		return NO_ANSWER;
-	endpoint = policy_endpoint(&end);
-	if (!endpoint)
-		return REASON_NO_ENDPOINT;
-	if (!is_to_itself(&packet))
-		verdict = policy_first(&packet, &end, endpoint);
-	if (bpf_skb_store_bytes(skb, 0, &verdict.rule, sizeof(verdict.rule), 0))
+	question = policy_first(&packet, &end, &moment);
+	answer_find(&question, &answer);
+	if (answer.verdict.reason != REASON_NO_ENDPOINT && is_to_itself(&packet))
+		answer.verdict = (struct verdict){ .reason = REASON_NONE };
+	if (bpf_skb_store_bytes(skb, 0, &answer.verdict.rule, sizeof(answer.verdict.rule), 0))
 		return NO_ANSWER;
-	return verdict.reason;
+	return answer.verdict.reason;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

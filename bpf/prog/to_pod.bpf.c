@@ -12,12 +12,18 @@ int to_pod(struct __sk_buff *skb)
 	struct packet packet = packet_at(skb, TO_POD);
 	struct decision decision = { .end = end_at(skb, TO_POD) };
 	enum parsed parsed = parse_network(skb, &packet);
+	struct moment moment;
 
 	decision.verdict.reason = guard_expects(&packet, owner_guard(&packet));
 	if (decision.verdict.reason != REASON_NONE)
 		return drop(&packet, &decision);
 	parsed = parse_transport(skb, &packet, parsed);
-	decide(&packet, parsed, 0, &decision);
+	if (parsed == PARSED) {
+		moment_begin(&moment, &packet);
+		decide(&packet, &moment, bpf_map_lookup_elem(&connections, &moment.tuple), 0, &decision);
+	} else {
+		decision.verdict = decide_untracked(&decision.end, parsed);
+	}
 	if (decision.verdict.reason != REASON_NONE)
 		return drop(&packet, &decision);
 	return TCX_NEXT;

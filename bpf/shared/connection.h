@@ -67,7 +67,7 @@ struct connection {
 	__u8 midway;		/* its beginning was not seen: who opened it is a guess */
 	__u8 denied[SIDES];	/* the last decision there was against it; then the entry is CLOSED, unless it is midway */
 	__u8 as_is;		/* enum sight: from which of its ends it was seen before anybody on this node could translate it */
-	__u64 ingress_rule;	/* by which the responder's end let it pass; 0: none, or it was not asked */
+	__u64 ingress_rule;	/* by which the responder's end let it pass, or cut it; 0: none, or it was not asked */
 	__u64 decided[SIDES];	/* the revision of the policies under which each side let it pass; 0: not yet */
 	__u64 egress_rule;	/* the same of the opener's end */
 };

@@ -7,6 +7,7 @@ import struct
 import pytest
 
 from fairlead.datapath import seen
+from fairlead.datapath.base import UNALLOWED
 from fairlead.datapath.ebpf import layout
 from fairlead.datapath.ebpf.programs import OBJECTS, PROGRAMS
 from fairlead.desired import names
@@ -89,6 +90,7 @@ def test_enums_have_the_same_numbers() -> None:
     counters = {name.removeprefix("COUNTER_"): value for name, value in btf.enum("counter").items() if name != "COUNTERS"}
     ways = {name.removeprefix("OWNED_"): value for name, value in btf.enum("ownership").items()}
     assert ways == {one.name: one.value for one in layout.Ownership}
+    assert {name.removeprefix("UNALLOWED_").lower(): value for name, value in btf.enum("unallowed").items()} == UNALLOWED
     uses = {name.removeprefix("UPLINK_"): value for name, value in btf.enum("uplink").items()}
     assert uses == {one.name: one.value for one in layout.Uplink}
     assert btf.enum("mark") == {"MARK_GUARDED": names.GUARDED}

@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 
-from fairlead.datapath.base import Hits
+from fairlead.datapath.base import UNALLOWED, Hits
 from fairlead.datapath.ebpf.layout import HITS, NUMBER, Counter
 from fairlead.datapath.ebpf.plane import Ebpf
 from fairlead.datapath.ebpf.tables import Tables
@@ -191,11 +191,38 @@ def test_a_change_cuts_what_goes_on(kernel: Kernel, family: int) -> None:
     assert not kernel.passes(udp(server, client))
     assert not kernel.passes(udp(client, server), hook="to_pod")
     assert {one.state for one in kernel.table()} == {State.CLOSED}
-    assert kernel.kinds().count("CLOSE") == 2
+    closed = [one for one in kernel.events() if one.kind == Kind.CLOSE]
+    told = {(one.reason, one.direction, one.ingress_rule) for one in closed}
+    assert (len(closed), told) == (2, {(Reason.POLICY, Direction.TO_POD, 0)}), "by whom, and that no rule allows it"
     kernel.change((friend(client),), ())
     assert kernel.passes(udp(client, server), hook="to_pod")
     assert kernel.passes(tcp(client, server, SYN), hook="to_pod")
     assert State.CLOSED not in {one.state for one in kernel.table()}
+
+
+@each_family
+def test_an_answer_holds_for_its_link_its_peer_and_its_revision(kernel: Kernel, family: int) -> None:
+    """Connections alike but for one thing: the second of each kind finds the answer that the first was given."""
+    client, server = A[family], B[family]
+    stranger = Side("10.0.0.7" if family == 4 else "fd00::7", 0)
+    kernel.change((*only_friends(INGRESS), judgement(EGRESS, 0, NOTHING), friend(client)), ())
+    isolate(kernel, ingress=INGRESS)
+    isolate(kernel, ingress=EGRESS, at=kernel.other)
+
+    def begins(port: int, *, to: int = 80, sender: Side = client, at: int = 0) -> bool:
+        return kernel.passes(tcp(Side(sender.address, port), Side(server.address, to), SYN), hook="to_pod", at=at)
+
+    for turn in (0, 10):
+        assert begins(turn + 1)
+        assert not begins(turn + 2, to=81)
+        assert begins(turn + 3, to=1000)
+        assert not begins(turn + 4, sender=stranger)
+        assert not begins(turn + 5, at=kernel.other), "which is under other policies"
+        assert kernel.passes(tcp(server, Side(client.address, turn + 6), SYN)), "its egress is not isolated"
+    kernel.change((), (friend(client),))
+    assert not begins(21)
+    kernel.change((friend(client),), ())
+    assert begins(22)
 
 
 def test_a_change_of_egress_cuts_too(kernel: Kernel) -> None:
@@ -204,8 +231,12 @@ def test_a_change_of_egress_cuts_too(kernel: Kernel) -> None:
     assert kernel.passes(tcp(A[4], B[4], SYN))
     assert kernel.passes(tcp(B[4], A[4], SYN | ACK), hook="to_pod")
     kernel.change((), (friend(B[4]),))
+    kernel.change((Ruling(number=NOTHING, spans=(Span(protocol=0, first=0, last=0, allow=False, rule=DENIES),)),))
+    kernel.events()
     assert not kernel.passes(tcp(B[4], A[4], ACK), hook="to_pod")
     assert not kernel.passes(tcp(A[4], B[4], ACK))
+    (closed,) = [one for one in kernel.events() if one.kind == Kind.CLOSE]
+    assert (closed.reason, closed.direction, closed.egress_rule) == (Reason.POLICY, Direction.FROM_POD, DENIES)
 
 
 def test_a_change_that_allows_as_before_cuts_nothing(kernel: Kernel) -> None:
@@ -464,7 +495,11 @@ def test_hits(kernel: Kernel, family: int) -> None:
     for _ in range(4):
         assert not kernel.passes(udp(client, server), hook="to_pod")
     assert not kernel.passes(sctp(client, server), hook="to_pod"), "which no rule says"
-    assert kernel.hits() == {RULE: (3, 0), DENIES: (0, 4), 0: (0, 1)}
+    assert kernel.hits() == {RULE: (3, 0), DENIES: (0, 4), UNALLOWED["ingress"]: (0, 1)}
+    isolate(kernel, egress=EGRESS)
+    kernel.change((judgement(EGRESS, 0, 1),))
+    assert not kernel.passes(sctp(server, client))
+    assert kernel.hits()[UNALLOWED["egress"]] == (0, 1), "of either direction apart"
 
 
 def test_the_plane_tells_and_forgets_hits(kernel: Kernel, plane: Ebpf) -> None:

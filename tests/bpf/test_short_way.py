@@ -300,6 +300,60 @@ def test_the_long_way(streets: tuple[Street, Street], change: Callable[[Street],
         assert short.hook("from_pod", frame, 0) == NEXT
 
 
+def _unlike_others() -> Iterator[tuple[str, Callable[[Street], None], tuple[bytes, bytes], int, int]]:
+    """What is not like the packets before it, by name: a change to the street, the MACs, more bytes, what becomes of it."""
+
+    def nothing(_: Street) -> None:
+        pass
+
+    def deny(street: Street) -> None:
+        street.isolate(1, INGRESS, 0)
+        for family in (4, 6):
+            street.befriend(0, family, friends=False)
+
+    nobody = Guard(host=LINKS[0], mac=MACS[0], addresses=(), network="blue")
+    usual = (MACS[1].packed, MACS[0].packed)
+    yield "from another MAC", nothing, (usual[0], usual[0]), 0, SHOT
+    yield "to another MAC", nothing, (b"\x02\0\0\0\0\x99", usual[1]), 0, NEXT
+    yield "larger than the other takes", nothing, usual, MTU, NEXT
+    yield "whose address it is no more", lambda street: street.kernel.change((nobody,), (guard(0),)), usual, 0, SHOT
+    yield "of another network by now", lambda street: street.kernel.put(guard(0, network="red")), usual, 0, NEXT
+    yield "to who is there no more", lambda street: street.kernel.change((), (local(1),)), usual, 0, NEXT
+    yield "to who takes less by now", lambda street: street.kernel.put(local(1, mtu=30)), usual, 0, NEXT
+    yield "to who has no subject", lambda street: street.kernel.change((), (Subject(host=LINKS[1]),)), usual, 0, SHOT
+    yield "to who denies it by now", deny, usual, 0, SHOT
+
+
+@each_family
+@pytest.mark.parametrize(("change", "macs", "size", "fate"), [pytest.param(*more, id=name) for name, *more in _unlike_others()])
+def test_a_packet_unlike_those_before_it_is_asked_about(
+    streets: tuple[Street, Street],
+    change: Callable[[Street], None],
+    macs: tuple[bytes, bytes],
+    size: int,
+    fate: int,
+    family: int,
+) -> None:
+    short = streets[1]
+    for what, who in CONVERSATION[:6]:
+        assert happen(short, Step(what, who, family, 40000))
+    assert short.shorts == len(CONVERSATION[:6])
+    packet = tcp(Side(ONE[family].address, 40000), OTHER[family], ACK | PSH, bytes(size))[12:]
+    assert short.hook("from_pod", b"".join((MACS[1].packed, MACS[0].packed)) + packet[: len(packet) - size], 0) == REDIRECT
+    change(short)
+    assert short.hook("from_pod", b"".join(macs) + packet, 0) == fate
+
+
+@each_family
+def test_a_packet_at_another_link_than_those_before_it_is_asked_about(streets: tuple[Street, Street], family: int) -> None:
+    short = streets[1]
+    for what, who in CONVERSATION[:6]:
+        assert happen(short, Step(what, who, family, 40000))
+    frame = MACS[1].packed + MACS[0].packed + tcp(Side(ONE[family].address, 40000), OTHER[family], ACK)[12:]
+    assert short.hook("from_pod", frame, 0) == REDIRECT
+    assert short.hook("from_pod", frame, 1) == SHOT
+
+
 def test_who_has_no_subject_gets_nothing(streets: tuple[Street, Street]) -> None:
     short = streets[1]
     short.kernel.change((), (Subject(host=LINKS[1]),))

@@ -88,7 +88,7 @@ def test_a_container_has_no_way_to_it(agent: Agent, node: Node, containers: Cont
 
 @pytest.mark.usefixtures("reachable")
 def test_who_shares_the_hosts_files_is_told_apart_by_who_he_is(agent: Agent, node: Node, containers: Containers) -> None:
-    """A network namespace alone, as `fairlead run` makes, hides no file: root in it is root. docs/failure.md says so."""
+    """A network namespace alone, as `fairlead run` makes, hides no file: root in it is root."""
     one = containers.new("one")
     agent.attach(one)
     assert speaks(one, node, "unshare", "--mount") == "HTTP/1.0 200"

@@ -63,7 +63,7 @@ def test_twenty_reloads_in_five_seconds(
     eventually(lambda: not agent.drift())
     assert back < 1.5, f"{back:.2f} s, of which the probes take some"
     assert spent < SECONDS / 2
-    # A packet that is being judged in the instant in which somebody deletes the table finds its sets empty (docs/failure.md).
+    # A packet that is being judged in the instant in which somebody deletes the table finds its sets empty.
     assert lost.lost <= 3, lost
     assert lost.bytes_sent == lost.bytes_taken > 0, lost
     assert "dport 9999 drop" in node.run("nft", "list", "table", "inet", "theirs"), "the other's rules are as they were"

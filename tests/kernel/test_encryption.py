@@ -372,10 +372,12 @@ def test_only_encrypted_networks_are_watched_over(fresh: MakeScene) -> None:
     made.one.start()
     assert not dormant()
     made.detach()
+    made.create("beside", *BESIDE)
     made.remove("farm")
-    assert not made.one.drift()
-    made.here_node.run("nft", "add", "rule", "inet", "fairlead", "forward", "accept")
-    eventually(dormant, what="it sleeps once all has been compared")
+    eventually(lambda: V4 not in made.here_node.run(*table), what="the one is gone")
+    assert not dormant(), "there is another"
+    made.remove("beside")
+    eventually(dormant, 1, what="it sleeps as soon as the last is gone: no comparison would put it to sleep")
     assert not made.one.drift()
 
 

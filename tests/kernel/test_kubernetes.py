@@ -281,7 +281,7 @@ def an_api_server_that_is_away_stops_nothing(cluster: Cluster, client: Namespace
 
 
 def an_address_is_never_judged_by_the_old_pod(cluster: Cluster, again: Namespace) -> None:
-    """An address of a pod that is let in is another's, without a word of the first one's end."""
+    """An address of a pod that is let in is another's; no object says that the first one ended, nor what the second has."""
     cluster.policy("picky", "shop", {"podSelector": {"matchLabels": {"app": "vip"}}}, app="free")
     ips = pods(cluster)["web"]
     first = cluster.run(1, again, "vip", labels={"app": "vip"})
@@ -289,10 +289,22 @@ def an_address_is_never_judged_by_the_old_pod(cluster: Cluster, again: Namespace
     vip = cluster.api.get("/api/v1/namespaces/shop/pods/vip")
     cluster.sandbox(1, again, vip, "DEL")
     eventually(lambda: "eth0" not in again.run("ip", "-br", "link"))
-    wish = {"fairlead.dev/addresses": first[0]}
-    second = cluster.run(1, again, "plain", labels={"app": "plain"}, annotations=wish)
-    assert second[0] == first[0]
-    eventually(lambda: not again.connects(ips[0], 80, deadline=0.3), what="the one who has it now is judged by his own labels")
+    wish = {"fairlead.dev/addresses": ",".join(first)}
+    made = cluster.pod(1, "plain", labels={"app": "plain"}, annotations=wish)
+    result = cluster.sandbox(1, again, made)
+    assert [ip["address"].partition("/")[0] for ip in result["ips"]] == first
+    assert not again.connects(ips[0], 80, deadline=0.5), "the one who has it now is not judged by the old one's labels"
+    assert told(cluster.api) == {"plain"}, "his node says whose it is, since nobody else does yet"
+    cluster.pod(1, "plain", labels={"app": "vip"}, annotations=wish)
+    eventually(lambda: again.connects(ips[0], 80, deadline=0.3), what="he is judged by his own")
+    cluster.report(1, "plain", first, labels={"app": "plain"}, annotations=wish)
+    eventually(lambda: not again.connects(ips[0], 80, deadline=0.3), what="and by his new ones")
+    cluster.agents[1].stop()
+    cluster.agents[1].start()
+    assert not again.connects(ips[0], 80, deadline=0.5), "also by an agent that finds two pods with one address"
+    cluster.api.delete("Pod", "vip", "shop")
+    eventually(lambda: not told(cluster.api), what="now the pods' objects say it all")
+    assert not again.connects(ips[0], 80, deadline=0.5)
 
 
 def networks_that_people_wrote_are_used(cluster: Cluster, wide: Namespace, six: Namespace) -> None:

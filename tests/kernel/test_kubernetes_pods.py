@@ -268,15 +268,15 @@ def test_services_name_flows_and_are_explained(cluster: Cluster, containers: Con
     cluster.api.apply(endpoints(_10_244_2_77=True, _10_244_2_78=True))
     both = [("10.244.2.77", False), ("10.244.2.78", True)]
     eventually(lambda: explained() == (False, both), what="a backend that became ready")
-    egress_goes_by_who_is_behind_it_or_by_its_address(cluster, client, explained)
+    egress_goes_by_whom_it_is_led_to_or_by_its_address(cluster, client, explained)
     cluster.api.delete("Service", "web", "shop")
     eventually(lambda: not shown("services"), what="a service that is gone")
 
 
-def egress_goes_by_who_is_behind_it_or_by_its_address(
+def egress_goes_by_whom_it_is_led_to_or_by_its_address(
     cluster: Cluster, client: Namespace, explained: Callable[[], tuple[bool, list[tuple[str, bool]]]]
 ) -> None:
-    """kube-proxy forwards behind us: a service is judged as those behind it if these are alike, else by its address."""
+    """kube-proxy leads on to pods of the other node, and egress is judged here: by who is reached, else by the address."""
     cluster.api.apply(endpoints(_10_244_2_77=True))
     cluster.policy("web", "shop", {"podSelector": {"matchLabels": {"app": "client"}}}, app="web")
     out = [{"to": [{"podSelector": {"matchLabels": {"app": "web"}}}]}]
@@ -288,18 +288,23 @@ def egress_goes_by_who_is_behind_it_or_by_its_address(
     }
     cluster.api.apply(tree)
     eventually(lambda: not client.pings(cluster.nodes[1].v4), what="egress is isolated")
-    assert client.connects(SERVICE, 80), "as to the pod behind it"
+    assert client.connects(SERVICE, 80), "as to the pod that it is led to"
     assert explained() == (True, [("10.244.2.77", True)])
     web = ["10.244.2.77"]
     cluster.report(2, "web", web, labels={"app": "moved"})
-    eventually(lambda: not client.connects(SERVICE, 80, deadline=0.3), what="with other labels behind it, it is not")
+    eventually(lambda: not client.connects(SERVICE, 80, deadline=0.3), what="with other labels it is not")
+    dropped = cluster.agents[0].client.flows(to="shop/web", verdict="dropped")
+    assert {(one.source.endpoint, one.destination.address, one.direction) for one in dropped} >= {("client", web[0], "egress")}
+    assert explained() == (False, [("10.244.2.77", False)])
     cluster.report(2, "web", web, labels={"app": "web"})
     eventually(lambda: client.connects(SERVICE, 80, deadline=0.3), what="with the old ones it is")
     cluster.api.apply(endpoints(_10_244_2_77=True, _10_244_2_78=True))
     both = [("10.244.2.77", True), ("10.244.2.78", False)]
     eventually(lambda: explained() == (False, both), what="somebody else behind it, too")
-    eventually(lambda: not client.connects(SERVICE, 80, deadline=0.3), what="whom it is led to nobody knows")
-    assert client.connects("10.244.2.77", 80)
+    assert client.connects(SERVICE, 80), "it is led to the one who is allowed"
+    cluster.report(2, "web", web, labels={"app": "moved"})
+    eventually(lambda: not client.connects(SERVICE, 80, deadline=0.3), what="with other labels it is not")
     tree["spec"]["egress"] = [*out, {"to": [{"ipBlock": {"cidr": f"{SERVICE}/32"}}]}]  # type: ignore[index]
     cluster.api.apply(tree)
     eventually(lambda: client.connects(SERVICE, 80, deadline=0.3), what="with the address let through, it is")
+    assert not client.connects("10.244.2.77", 80, deadline=0.3)

@@ -229,6 +229,7 @@ def test_the_uplinks_mtu_changes(streets: MakeStreet) -> None:
     pair, node = street.pair("wireguard"), street.town.nodes[1]
     node.run("ip", "link", "set", "eth0", "mtu", 1400)
     eventually(lambda: "mtu 1340" in node.run("ip", "link", "show", "flw1"), 8, what="the device follows")
-    assert "mtu = 1328" in eventually(lambda: ping(pair.here, pair.at[4], 1440), 8)
+    # Until the other node knows, what it sends is lost on the way, and nobody says why.
+    eventually(lambda: "mtu = 1328" in ping(pair.here, pair.at[4], 1440), 8, what="the other node is told")
     assert not ping(pair.here, pair.at[4], 1328)
     assert "mtu = 1340" in ping(pair.there, street.town.nodes[0].v4, 1440)

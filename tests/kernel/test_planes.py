@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fairlead.datapath.base import Answer, Hits, Plane, Question
+from fairlead.datapath.base import UNALLOWED, Answer, Hits, Plane, Question
 from fairlead.datapath.ebpf import programs
 from fairlead.datapath.ebpf.plane import Ebpf
 from fairlead.datapath.ebpf.programs import Programs
@@ -425,21 +425,21 @@ def test_some_links_are_looked_up_alone(open_town: Town) -> None:
 
 @FAMILIES
 def test_rules_are_counted(open_town: Town, family: int) -> None:
-    """Connections that they let through, packets that they dropped; and when. What no rule allows is counted as rule 0."""
+    """Connections that they let through, packets that they dropped; and when. What no rule allows is counted apart."""
     one, two, three = open_town.one, open_town.two, open_town.three
     denied = Span(protocol=17, first=81, last=81, allow=False, rule=DENIES)
     allowed = Span(protocol=17, first=80, last=80, allow=True, rule=RULE)
     plane = open_town.plane
     plane.change([*RULINGS, Ruling(number=1, spans=(allowed, denied, DENY)), judgement(INGRESS, 0, 1)], ())
     plane.ensure([two.subject(INGRESS)])
-    before, begun = plane.hits().get(0, Hits(0, 0, 0)), time.time()
-    assert plane.hits().keys() <= {0}
+    before, begun = plane.hits().get(UNALLOWED["ingress"], Hits(0, 0, 0)), time.time()
+    assert plane.hits().keys() <= {*UNALLOWED.values()}
     for container in (one, three, three):
         assert reaches(container, two, family)
     for port in (81, 1000, 1000):
         assert not reaches(one, two, family, port)
-    told = plane.hits()
-    assert {rule: hits[:2] for rule, hits in told.items()} == {RULE: (3, 0), DENIES: (0, 1), 0: (0, before.drops + 2)}
+    told, nobody = plane.hits(), UNALLOWED["ingress"]
+    assert {rule: hits[:2] for rule, hits in told.items()} == {RULE: (3, 0), DENIES: (0, 1), nobody: (0, before.drops + 2)}
     assert all(begun - 1 < hits.last <= time.time() for hits in told.values())
     again = plane.hits()
     assert {rule: hits[:2] for rule, hits in again.items()} == {rule: hits[:2] for rule, hits in told.items()}
@@ -447,7 +447,7 @@ def test_rules_are_counted(open_town: Town, family: int) -> None:
     plane.ensure([two.subject()])
     plane.change((), [judgement(INGRESS, 0, 1), Ruling(number=1, spans=(allowed, denied, DENY))])
     plane.forget_hits([RULE, DENIES])
-    assert plane.hits().keys() == {0}
+    assert plane.hits().keys() == {UNALLOWED["ingress"]}
 
 
 @FAMILIES

@@ -337,6 +337,8 @@ def test_an_upgrade_with_other_maps_disturbs_nobody(
         town.agent.stop()
         town.agent.options = (*before, *more)
         town.agent.start()
+        assert town.agent.client.status().repairs == 0, "nothing was broken"
+        assert "updating policy links" in town.agent.log
         assert [one() for one in say] == ["answered", "answered"]
         assert not town.rooms["api"].connects(town.addresses["web", 4], 80, deadline=PATIENCE), "which may not open"
         assert not town.agent.drift()

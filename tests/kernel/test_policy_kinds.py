@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from fairlead.api.schema import Change, Difference, Proposal
+from fairlead.api.schema import Change, Difference, Proposal, RuleHits
 from fairlead.model import codec, errors
 from fairlead.model.address import ContainerID, InterfaceName
 from tests.kernel.agents import Agent, address
@@ -91,10 +91,11 @@ def test_flows_and_hits_name_the_rule(town: Town) -> None:
         return {f"{one.policy} {one.name}".strip(): (one.connections, one.drops) for one in client.hits() if one.last}
 
     eventually(lambda: len(hits()) == 3, what="every rule was hit")
+    assert {one.direction for one in client.hits() if not one.policy} == {"egress", "ingress"}
     assert hits()["Admin/guard no db"][1] >= 1
     assert hits()["data/db"] == (1, 0)
     assert hits()[""][1] >= 1
-    assert [one for one in client.hits() if not one.last] == []
+    assert [one for one in client.hits() if not one.last] == [RuleHits(direction="egress", action="Deny")]
 
 
 def test_a_port_by_its_name(agent: Agent, containers: Containers) -> None:

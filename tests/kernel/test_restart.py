@@ -6,6 +6,8 @@ import re
 import sys
 from pathlib import Path
 
+from fairlead.kernel import nft
+from fairlead.kernel.netlink import NETFILTER, Netlink
 from tests.kernel.agents import Agent, address
 from tests.net import Containers, Namespace, Node, Outside
 from tests.wait import eventually
@@ -46,6 +48,36 @@ def test_what_is_made_for_the_first_time_is_no_repair(agent: Agent, node: Node) 
     agent.start()
     assert agent.client.status().repairs > 0
     assert not agent.drift()
+
+
+def test_what_another_version_left_is_updated_and_no_repair(agent: Agent, node: Node) -> None:
+    """Its rules stand as it wrote them; what somebody broke besides is a repair all the same."""
+    agent.stop()
+    _leave_other_rules(node)
+    agent.start()
+    assert "added by another version" not in node.run("nft", "list", "ruleset")
+    assert "updating nftables inet fairlead to this version" in agent.log
+    assert agent.client.status().repairs == 0
+    agent.stop()
+    (node.run_dir / "nftables-inet-fairlead-sealing.fingerprint").unlink()  # of before there was such a table
+    node.run("nft", "delete", "table", "inet", "fairlead-sealing")
+    agent.start()
+    assert "updating nftables inet fairlead-sealing to this version" in agent.log
+    assert agent.client.status().repairs == 0
+    agent.stop()
+    _leave_other_rules(node)
+    node.run("nft", "delete", "table", "bridge", "fairlead")
+    agent.start()
+    assert agent.client.status().repairs == 1
+    assert not agent.drift()
+
+
+def _leave_other_rules(node: Node) -> None:
+    """Have the table be another, and remembered as such, with the digest of other rules."""
+    node.run("nft", "add", "rule", "inet", "fairlead", "forward", "counter", "comment", '"added by another version"')
+    with node.path.open() as namespace, Netlink(NETFILTER, namespace.fileno()) as nl:
+        found = nft.fingerprint(nl, "inet", "fairlead")
+    (node.run_dir / "nftables-inet-fairlead.fingerprint").write_text(f"0123456789abcdef {found}")
 
 
 def test_what_changed_while_the_agent_was_away_is_put_right(agent: Agent, node: Node, containers: Containers) -> None:

@@ -11,11 +11,11 @@ from msgspec.structs import replace
 from fairlead.agent.pods import Pods
 from fairlead.api.schema import Attached, Change
 from fairlead.cni.translate import CONFIG_LABEL
-from fairlead.model.address import ContainerID, InterfaceName, Name
+from fairlead.model.address import ContainerID, Interface, InterfaceName, Name
 from fairlead.model.endpoint import Endpoint, EndpointSpec, Sandbox, endpoint_name
 from fairlead.model.errors import Failed, Unavailable
 from fairlead.model.meta import Meta
-from fairlead.model.pod import CONFIG_HASH, UID_LABEL, Pod, PodSpec
+from fairlead.model.pod import CONFIG_HASH, UID_LABEL, Pod, PodIP, PodSpec, PodStatus
 from fairlead.store.cache import State
 
 
@@ -84,6 +84,27 @@ def test_an_add_waits_for_its_pod() -> None:
         assert (await world.pods.find("shop", "web", "")).metadata.uid == "u1"
 
     asyncio.run(run())
+
+
+def test_an_address_that_another_pods_object_says_it_has_is_contested() -> None:
+    world = World()
+    world.attached()
+    (one,) = world.all.values()
+    mine = replace(one, spec=replace(one.spec, addresses=(Interface("10.0.0.1/24"), Interface("fd00::1/64"))))
+    status = PodStatus(pod_ips=(PodIP(ip="10.0.0.1"),))
+    claims: list[bool] = []
+    world.pods.on_claim = lambda: claims.append(world.pods.contested(mine))
+    for old in (pod("old", "u0"), pod("old", "u0", node="there")):
+        world.pods.take(replace(pod(), status=status), gone=False)
+        assert not world.pods.contested(mine), "by its own"
+        world.pods.take(replace(old, status=status), gone=False)
+        assert world.pods.contested(mine)
+        world.pods.take(replace(old, status=replace(status, phase="Failed")), gone=False)
+        assert not world.pods.contested(mine)
+        world.pods.take(replace(old, status=status), gone=False)
+        world.pods.take(replace(old, status=status), gone=True)
+        assert not world.pods.contested(mine)
+    assert claims == [False, True, False, True, False, True, False, True, False], "whoever tells it is told of each change"
 
 
 def test_a_static_pod_is_found_by_what_kubelet_calls_it() -> None:

@@ -161,14 +161,17 @@ def test_hits_are_listed_with_the_rules_that_never_were(fairlead: Run, agent: Fa
     agent.hits = (
         RuleHits(policy="Admin/guard", direction="egress", index=2, action="Deny", name="no db", drops=4, last=now),
         RuleHits(policy="shop/db", direction="ingress", action="Accept", connections=17),
-        RuleHits(action="Deny", drops=2, last=now),
+        RuleHits(direction="egress", action="Deny"),
+        RuleHits(direction="ingress", action="Deny", drops=2, last=now),
     )
     rows = [line.split("  ") for line in fairlead("policy", "hits").out.splitlines()]
     shown = [[cell.strip() for cell in row if cell] for row in rows[1:]]
     assert shown == [
         ["Admin/guard", 'egress[2] "no db"', "Deny", "0", "4", f"{age(now)} ago"],
         ["shop/db", "ingress[0]", "Accept", "17", "0", "never"],
-        ["(default deny)", "-", "Deny", "0", "2", f"{age(now)} ago"],
+        ["(default deny)", "egress", "Deny", "0", "0", "never"],
+        ["(default deny)", "ingress", "Deny", "0", "2", f"{age(now)} ago"],
     ]
     assert fairlead("policy", "hits", "shop/db", "-o", "name").out == "shop/db ingress[0]\n"
+    assert fairlead("policy", "hits", "-o", "name").out.endswith("egress default deny\ningress default deny\n")
     assert "there is no policy shop/x with rules" in fairlead("policy", "hits", "shop/x").err

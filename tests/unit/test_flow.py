@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fairlead.api.schema import Flow
 from fairlead.cli.flows import line
 from fairlead.datapath.ebpf.layout import EVENT
-from fairlead.datapath.seen import RECORD, Kind, Reason, Seen
+from fairlead.datapath.seen import RECORD, Direction, Kind, Reason, Seen
 from fairlead.desired.names import veth
 from fairlead.flow.collect import Follower
 from fairlead.flow.enrich import Names, address, packed
@@ -225,6 +225,13 @@ def test_a_line_for_people() -> None:
     assert line(ruled.flow()).endswith("tcp new FORWARDED (shop/b egress[1]) (shop/a ingress[0])")
     dropped = record(kind=Kind.DROP, reason=Reason.POLICY)
     assert line(dropped.flow()).endswith("tcp drop DROPPED (denied by policy) (egress default deny)")
+    cut = record(kind=Kind.CLOSE, reason=Reason.POLICY, direction=Direction.TO_POD)._replace(egress_policy="shop/b egress[1]")
+    assert line(cut.flow()).endswith("received 0 B in 0 (denied by policy) (ingress default deny) (shop/b egress[1])")
+    cut = cut._replace(ingress_policy="Admin/a ingress[2]")
+    assert (cut.flow().policy, cut.flow().ingress_policy) == ("Admin/a ingress[2]", "")
+    assert (cut.flow().direction, cut.flow().egress_policy) == ("ingress", "shop/b egress[1]")
+    cut = cut._replace(seen=cut.seen._replace(direction=Direction.FROM_POD))
+    assert (cut.flow().policy, cut.flow().ingress_policy) == ("shop/b egress[1]", "Admin/a ingress[2]")
     dropped = dropped._replace(ingress_policy="Admin/a ingress[2]")
     assert (dropped.flow().policy, dropped.flow().ingress_policy) == ("Admin/a ingress[2]", "")
     assert "\033[32m" in line(record().flow(), colour=True)

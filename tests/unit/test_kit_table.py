@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlead.kit.table import Table
+from fairlead.kit.table import _MOST, Table
 
 KEYS = st.integers(0, 200)
 CHANGES = st.dictionaries(KEYS, st.one_of(st.none(), st.integers(1, 9)), max_size=90)
@@ -34,16 +34,35 @@ def test_each_is_a_dictionary_of_its_own_time(first: dict[int, int], steps: list
 
 
 def test_a_change_shares_the_rest() -> None:
-    table = Table(dict.fromkeys(range(10000), 1))
-    whole = table._parts[0]
-    for key in range(100):
-        table = table.over({key: 2})
-    assert table._parts[0] is whole, "of ten thousand none was copied"
-    for key in range(100, 1000):
-        table = table.over({key: 2})
-        assert len(table._parts[1]) < 200
+    table = Table(dict.fromkeys(range(10_000), 1))
+    for key in range(1000):
+        before, table = table, table.over({key: 2})
+        had = {id(leaf) for leaf in before.leaves()}
+        fresh = [leaf for leaf in table.leaves() if id(leaf) not in had]
+        assert [key in leaf for leaf in fresh] == [True], "the leaf with the key is copied, and no other"
+        assert len(fresh[0]) <= _MOST, "of ten thousand few were copied"
     assert len(table) == 10_000
     assert sum(table.values()) == 11_000
+
+
+def test_a_small_one_has_the_order_in_which_keys_came() -> None:
+    table = Table(dict.fromkeys("cab", 1)).over({"z": 1}).over({"d": 1, "a": 2})
+    assert [*table] == ["c", "a", "b", "z", "d"]
+
+
+class Alike:
+    """All of them have the same hash."""
+
+    def __hash__(self) -> int:
+        return -1
+
+
+def test_keys_of_one_hash_can_be_many() -> None:
+    keys = [Alike() for _ in range(200)]
+    table = Table(dict.fromkeys(keys, 1)).over(dict.fromkeys(keys[:50]))
+    assert {*table} == {*keys[50:]}
+    assert table[keys[50]] == 1
+    assert keys[0] not in table
 
 
 def test_what_is_gone_is_missing() -> None:

@@ -37,7 +37,8 @@ STATUS = Status(
 HITS = (
     RuleHits(policy="shop/p", direction="ingress", index=1, connections=4),
     RuleHits(policy="shop/idle", direction="ingress"),
-    RuleHits(drops=3),
+    RuleHits(direction="egress", drops=3),
+    RuleHits(direction="ingress", drops=2),
 )
 
 
@@ -79,7 +80,9 @@ def test_prometheus_reads_what_is_told() -> None:
     assert found["fairlead_dropped_packets_total", (("reason", "denied by policy"),)] == 9
     assert found["fairlead_drift_total", ()] == 2
     assert found["fairlead_rule_connections_total", (("direction", "ingress"), ("policy", "shop/p"), ("rule", "1"))] == 4
-    assert found["fairlead_rule_dropped_packets_total", (("direction", ""), ("policy", "default deny"), ("rule", ""))] == 3
+    for direction, drops in (("egress", 3), ("ingress", 2)):
+        labels = (("direction", direction), ("policy", "default deny"), ("rule", ""))
+        assert found["fairlead_rule_dropped_packets_total", labels] == drops
     assert not [one for one in found if "idle" in str(one)], "thousands of rules that never decided are not told"
     assert found["fairlead_unreadable_objects", ()] == 1
     labels = (("method", "GET"), ("route", "/v1/status"), ("status", "404"))

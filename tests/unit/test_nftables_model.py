@@ -16,7 +16,7 @@ from fairlead.datapath.nftables.model import Change, Model
 from fairlead.datapath.nftables.segments import Segment, segments
 from fairlead.datapath.nftables.sets import Part, Parts
 from fairlead.datapath.nftables.words import Direction, Use
-from fairlead.desired.state import Judgement, NodeState, Peer, Row, Ruling, Span, Subject
+from fairlead.desired.state import Front, Judgement, NodeState, Peer, Row, Ruling, Span, Subject
 from fairlead.kernel.nft import Field, Rule, Verdict
 from fairlead.model.address import Address, InterfaceName, Prefix
 from tests.unit.policy_oracle import lookup
@@ -43,8 +43,8 @@ CLASSES = (1, 2, 3, 4)
 RULINGS = (11, 12, 13, 14, 15, 16)
 
 
-def _span(protocol: int, first: int, last: int, rule: int) -> Span:
-    return Span(protocol=protocol, first=first, last=last, allow=bool(rule), rule=rule)
+def _span(protocol: int, first: int, last: int, rule: int, *, later: bool = False) -> Span:
+    return Span(protocol=protocol, first=first, last=last, allow=bool(rule), rule=rule, later=later)
 
 
 SPANS = (
@@ -54,6 +54,8 @@ SPANS = (
     (_span(6, 80, 90, 22), _span(17, 0, 65535, 21), _span(0, 0, 65535, 24)),
     (*(_span(6, 80 + at, 80 + at, 22 + at) for at in range(6)), _span(0, 0, 65535, 0)),
     (*(_span(17, 80 + 2 * at, 81 + 2 * at, 22 + at) for at in range(5)), _span(0, 0, 65535, 21)),
+    (_span(6, 80, 80, 22, later=True), _span(0, 0, 65535, 0)),
+    (_span(6, 80, 80, 0, later=True), _span(6, 443, 443, 0, later=True), _span(0, 0, 65535, 21)),
 )
 
 peers = st.builds(Peer, prefix=st.sampled_from(PREFIXES), peer=st.sampled_from(CLASSES))
@@ -70,7 +72,13 @@ subjects = st.builds(
     addresses=st.sampled_from([(Address("10.0.0.1"),), (Address("10.0.0.2"), Address("fd00::2"), Address("fe80::2"))]),
 )
 worlds = st.lists(st.one_of(peers, judgements, rulings), max_size=14)
-changes = st.lists(st.tuples(worlds, st.lists(subjects, max_size=2)), max_size=6)
+fronts = st.builds(
+    Front,
+    address=st.sampled_from([Address(one) for one in ("10.0.0.1", "10.9.9.9", "10.0.0.3", "fd00::1")]),
+    protocol=st.sampled_from((6, 17)),
+    port=st.sampled_from((80, 443)),
+)
+changes = st.lists(st.tuples(worlds, st.lists(subjects, max_size=2), st.lists(fronts, max_size=3)), max_size=6)
 
 
 def state_of(rows: Iterable[Row]) -> dict[tuple[type, object], Row]:
@@ -80,6 +88,10 @@ def state_of(rows: Iterable[Row]) -> dict[tuple[type, object], Row]:
 def touch(kernel: dict[str, Parts], change: Change) -> None:
     """What ``tables.difference`` would do, part by part."""
     for family, (before, after) in change.touched.items():
+        if family not in kernel:
+            assert not before
+            assert not after
+            continue
         have = kernel[family]
         for key, part in before.items():
             if part.collection and key in after:
@@ -96,12 +108,26 @@ def touch(kernel: dict[str, Parts], change: Change) -> None:
                 have[key] = part
 
 
-@given(changes)
-def test_a_change_is_what_a_fresh_start_would_make(steps: list[tuple[list[Row], list[Subject]]]) -> None:
-    model, rows, under = Model(), {}, {}
-    kernel = {family: model.parts(family) for family in ruleset.TABLES}
-    for wanted, containers in steps:
+def lead(model: Model, kernel: dict[str, Parts], add: list[Front], remove: list[Front]) -> Model:
+    """Other services, as the plane brings them."""
+    if not model.toggles(add, remove):
+        touch(kernel, model.front(add, remove))
+        return model
+    after = model.led(add, remove)
+    touch(kernel, Change({family: (model.parts(family), after.parts(family)) for family in kernel}, lambda: None))
+    return after
+
+
+@given(changes, st.booleans())
+def test_a_change_is_what_a_fresh_start_would_make(
+    steps: list[tuple[list[Row], list[Subject], list[Front]]], beside: bool
+) -> None:
+    model, rows, under, led = Model(beside=beside), {}, {}, dict[object, Front]()
+    kernel = {family: model.parts(family) for family in (("inet",) if beside else ruleset.TABLES)}
+    for wanted, containers, services in steps:
         now = state_of(wanted)
+        came = {row.key: row for row in services}
+        model = lead(model, kernel, [row for key, row in came.items() if key not in led], [])
         add = [row for key, row in now.items() if rows.get(key) != row]
         remove = [row for key, row in rows.items() if key not in now]
         touch(kernel, model.change(add, remove))
@@ -110,12 +136,13 @@ def test_a_change_is_what_a_fresh_start_would_make(steps: list[tuple[list[Row], 
         touch(kernel, model.put(put.values()))
         left = [host for host in under if host not in put]
         touch(kernel, model.drop(left, gone=lambda _: True))
-        under = put
-        want = Model(rows.values(), under.values())
+        model = lead(model, kernel, [], [row for key, row in led.items() if key not in came])
+        under, led = put, came
+        want = Model(rows.values(), under.values(), fronts=led.values(), beside=beside)
         for use in model._live - want._live:  # as long as something is said of a set it stays
             want._enliven(use)
-        for family in ruleset.TABLES:
-            assert kernel[family] == want.parts(family)
+        for family, have in kernel.items():
+            assert have == want.parts(family)
 
 
 @given(worlds, st.sampled_from(SETS), st.sampled_from(ADDRESSES), st.sampled_from(["tcp", "udp", "icmp"]))
@@ -237,6 +264,12 @@ def test_a_refused_change_is_taken_back() -> None:
     assert model.parts("inet") == before
     model.drop(["flv1"], gone=lambda _: True).undo()
     assert model.parts("inet") == before
+    one, other = (Front(address=Address(at), protocol=6, port=80) for at in ("10.9.9.9", "10.0.0.1"))
+    fronted = model.led([one], [])
+    assert model.parts("inet") == before
+    shown = fronted.parts("inet")
+    fronted.front([other], [one]).undo()
+    assert fronted.parts("inet") == shown
 
 
 @pytest.mark.parametrize("text", ["", "other 1 egress 0", "fairlead 1 sideways 0", "fairlead x egress 0", "fairlead 1 egress"])
@@ -245,6 +278,6 @@ def test_a_foreign_prefix_tells_nothing(text: str) -> None:
 
 
 def test_names_are_read_back() -> None:
-    assert words.rule_of(words.allow(7)) == (7, True)
-    assert words.rule_of(words.deny(Direction.EGRESS, 8)) == (8, False)
-    assert words.rule_of("untold") is None
+    assert words.counted(words.allow(7)) == (7, True, None)
+    assert words.counted(words.deny(Direction.EGRESS, 8)) == (8, False, Direction.EGRESS)
+    assert words.counted("untold") is None

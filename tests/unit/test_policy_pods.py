@@ -9,8 +9,9 @@ from msgspec.structs import replace
 from fairlead.model.address import Interface
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.meta import Meta
+from fairlead.model.pod import UID_LABEL as UID
 from fairlead.model.pod import Pod, PodContainer, PodIP, PodPort, PodSpec, PodStatus, peer
-from fairlead.policy.pods import Pods
+from fairlead.policy.pods import Pods, Step
 
 
 def pod(
@@ -32,7 +33,12 @@ class Told:
         self.known: dict[str, Endpoint] = {}
 
     def take(self, pod: Pod, *, gone: bool = False) -> int:
-        steps = self.pods.take(pod, gone=gone)
+        return self.follow(self.pods.take(pod, gone=gone))
+
+    def hear(self, endpoint: Endpoint, *, gone: bool = False) -> int:
+        return self.follow(self.pods.hear(endpoint, gone=gone))
+
+    def follow(self, steps: list[Step]) -> int:
         for endpoint, over in steps:
             if over:
                 del self.known[endpoint.name]
@@ -131,6 +137,65 @@ def test_one_of_two_addresses_may_be_another_pods() -> None:
     assert told.holders == {"10.0.0.1": "both", "fd00::1": "new"}
     told.take(pod("new", "fd00::1"), gone=True)
     assert told.holders == {"10.0.0.1": "both", "fd00::1": "both"}
+
+
+def word(one: Pod, at: str = "10.0.0.1") -> Endpoint:
+    """What the node of a pod says of it, whose object says nothing of addresses yet."""
+    said = peer(replace(one, status=PodStatus(pod_ips=(PodIP(ip=at),))), "pods")
+    assert said is not None
+    meta = Meta(
+        name=f"sandbox-{one.name}:eth0@{one.spec.node_name}",
+        namespace="shop",
+        labels={**one.metadata.labels, UID: one.metadata.uid},
+    )
+    return replace(said, metadata=meta)
+
+
+def test_its_node_says_whose_an_address_is_before_its_object_does() -> None:
+    told, new = Told(), pod("new", "", app="db")
+    told.take(pod("old"))
+    told.take(new)
+    assert told.holders == {"10.0.0.1": "old"}
+    told.hear(word(new))
+    (known,) = told.known.values()
+    assert (known.display, known.metadata.labels["app"]) == ("new", "db")
+    told.take(pod("old", app="late"))
+    assert told.holders == {"10.0.0.1": "new"}
+    told.take(pod("new", app="db"))
+    told.hear(word(new), gone=True)
+    assert told.holders == {"10.0.0.1": "new"}, "its object says so by now"
+    assert told.pods.claimed(Interface("10.0.0.1/32"), "uid-new")
+    told.take(pod("old"), gone=True)
+    assert not told.pods.claimed(Interface("10.0.0.1/32"), "uid-new")
+
+
+def test_a_word_of_a_pod_that_is_no_more_counts_for_nothing() -> None:
+    told, new = Told(), pod("new", "")
+    told.hear(word(new))
+    assert told.holders == {}, "nobody knows of such a pod yet"
+    told.take(new)
+    assert told.holders == {"10.0.0.1": "new"}
+    told.take(pod("new", "", phase="Failed"))
+    assert told.holders == {}
+    told.take(new)
+    told.take(pod("old"))
+    assert told.holders == {"10.0.0.1": "new"}
+    told.take(new, gone=True)
+    assert told.holders == {"10.0.0.1": "old"}
+
+
+def test_of_two_that_were_there_before_nobody_has_the_address() -> None:
+    told = Told()
+    told.pods.listing = True
+    told.take(pod("one"))
+    told.take(pod("two", "10.0.0.1,fd00::1"))
+    told.pods.listing = False
+    assert told.holders == {"fd00::1": "two"}
+    told.take(pod("three"))
+    assert told.holders == {"10.0.0.1": "three", "fd00::1": "two"}
+    told.take(pod("three"), gone=True)
+    told.take(pod("one"), gone=True)
+    assert told.holders == {"10.0.0.1": "two", "fd00::1": "two"}
 
 
 STEPS = st.lists(

@@ -111,7 +111,7 @@ def test_it_tells_what_the_reference_says(things: list[Any], change: list[Any], 
 
 def differs(told: Preview) -> bool:
     """Whether any pair that it did not look at is otherwise: none may be."""
-    return any(told._changes(_key(one, other)) for one in told._units for other in told._units if one is not other)
+    return any(told._changes(_key(one, other)) for one in told.units for other in told.units if one is not other)
 
 
 def addresses(of: Any, one: Any, other: Any) -> list[tuple[Address, Address]]:

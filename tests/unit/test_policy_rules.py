@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from fairlead.desired.state import Judgement, NodeState, Peer
 from fairlead.model.address import Address, Prefix
@@ -216,3 +217,14 @@ def test_an_explanation_names_what_matched_and_what_did_not() -> None:
     assert "it allows tcp 80, not tcp port 81" in book.explain(WEB, DB, "tcp", 81).steps[2].text
     assert "none of its peers is 192.0.2.1" in book.explain(OUTSIDE, DB, "tcp", 80).steps[2].text
     assert book.explain(SPY, DB, "tcp", 80).steps[-1].text.endswith("denied by egress")
+
+
+def test_of_two_with_one_address_the_one_of_this_node_has_it() -> None:
+    here = endpoint("z-here", "shop", {"app": "db"}, ("10.0.0.9",))
+    there = replace(endpoint("a-there", "shop", {"app": "web"}, ("10.0.0.9",)), spec=replace(here.spec, node="n2"))
+    for order in ((here, there), (there, here)):
+        book = Book("n1")
+        book.put(*order)
+        assert book.at(Address("10.0.0.9")) == here
+        book.drop(here)
+        assert book.at(Address("10.0.0.9")) == there

@@ -222,8 +222,9 @@ def test_everybody_behind_a_service_is_asked_about() -> None:
     for to in ("svc:shop/web", "10.96.0.10"):
         told, asked = ask(known, from_="client", to=to, port="http")
         assert told
-        assert [one["to"] for one in asked] == ["10.0.0.1", DENIED, "10.96.0.10"]
-        assert asked[0] == {"from": "client", "to": "10.0.0.1", "protocol": "tcp", "port": "8080"}
+        assert [one["to"] for one in asked] == ["10.0.0.1", DENIED]
+        front = {"front": "10.96.0.10", "front_port": "80"}
+        assert asked[0] == {"from": "client", "to": "10.0.0.1", "protocol": "tcp", "port": "8080", **front}
         assert not told.allowed
         assert told.steps[-1].text == "service shop/web, tcp port 80: allowed to 1 of 2 behind it"
     told, _ = ask(known, from_="client", to="svc:shop/web", port="53", protocol="udp")
@@ -237,21 +238,23 @@ def test_everybody_behind_a_service_is_asked_about() -> None:
 
 def test_of_two_families_one_is_asked_about() -> None:
     known = directory(made(WEB_SERVICE), slices("web-4", at("10.0.0.1")), slices("web-6", at("fd00::1"), family="IPv6"))
-    four, six = ["10.0.0.1", "10.96.0.10"], ["fd00::1", "fd00:96::a"]
+    four, six = ("10.0.0.1", "10.96.0.10"), ("fd00::1", "fd00:96::a")
     for to, wanted in (("svc:shop/web", four), ("10.96.0.10", four), ("fd00:96::a", six)):
-        assert [one["to"] for one in ask(known, from_="client", to=to, port="80")[1]] == wanted
+        assert [(one["to"], one["front"]) for one in ask(known, from_="client", to=to, port="80")[1]] == [wanted]
 
 
-def test_egress_to_the_address_of_the_service_must_be_let_through_too() -> None:
-    """Whoever forwards does so behind us."""
-    known = directory(made(WEB_SERVICE), slices("web-6", at("fd00::1"), family="IPv6"))
-    told, _ = ask(known, from_="client", to="fd00:96::a", port="80")
-    assert told
-    assert not told.allowed
-    assert [one.text for one in told.steps] == [
-        "to fd00:96::a",
-        "service shop/web, tcp port 80: denied by egress to its own address",
-    ]
+def test_no_address_leads_to_who_is_asked_for_by_his_own() -> None:
+    headless = made({**WEB_SERVICE, "spec": {**WEB_SERVICE["spec"], "clusterIP": "None", "clusterIPs": ["None"]}})
+    (asked,) = ask(directory(headless, slices("web-1", at("10.0.0.1"))), from_="client", to="svc:shop/web", port="80")[1]
+    assert "front" not in asked
+
+
+def test_where_a_proxy_elsewhere_is_asked_its_address_counts() -> None:
+    balanced = {"loadBalancer": {"ingress": [{"ip": "192.0.2.9", "ipMode": "Proxy"}, {"ip": "192.0.2.8"}]}}
+    known = directory(made({**WEB_SERVICE, "status": balanced}), slices("web-1", at("10.0.0.1")))
+    assert ask(known, from_="client", to="192.0.2.9", port="80") == (None, [])
+    (asked,) = ask(known, from_="client", to="192.0.2.8", port="80")[1]
+    assert asked["front"] == "192.0.2.8"
 
 
 def test_nobody_ready_is_nobody_reached() -> None:

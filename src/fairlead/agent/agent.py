@@ -50,6 +50,7 @@ from fairlead.model.node import Node as Machine
 from fairlead.model.pod import Pod
 from fairlead.model.reservation import Reservation
 from fairlead.model.secret import Secret
+from fairlead.service.directory import Thing as Served
 
 from .behind import behind
 from .bgp import Bgp
@@ -69,6 +70,7 @@ from .preview import Scene, preview, refuse_other
 from .reservations import Reservations
 from .services import KINDS as SERVICE_KINDS
 from .services import Services
+from .services import placed as served
 from .unreadable import Unreadable
 
 log = logging.getLogger(__name__)
@@ -324,12 +326,19 @@ class Agent:
     async def preview(self, proposal: Proposal) -> Previewed:
         """What would change if objects were applied or deleted."""
         flows = await self.collector.recent()
-        scene = Scene(self.settings.node, [*self.policies.depended_on(), *self._everybody], flows)
+        scene = Scene(
+            self.settings.node,
+            [*self.policies.depended_on(), *self._everybody],
+            flows,
+            [one for table in self.services.all.values() for one in table.values()],
+        )
         async with self._examining:  # each takes two books' memory
             return await preview(scene, proposal, self._placed)
 
     @staticmethod
-    def _placed(thing: Object) -> Thing:
+    def _placed(thing: Object) -> Thing | Served:
+        if isinstance(thing, SERVICE_KINDS):
+            return served(thing)
         if not isinstance(thing, KINDS):
             raise refuse_other(thing)
         return placed(thing)

@@ -1,8 +1,7 @@
 """Who is behind a service that a question about policies names: each of them is asked about.
 
-Policies speak of containers, never of services, and whoever forwards may lead a connection to any backend that is ready.
-Where that is somebody beside us (kube-proxy), a connection begins with the address of the service, and egress is judged by
-that: so the address itself is asked about too, and must be let through as well.
+Policies speak of containers, never of services, and whoever forwards may lead a connection to any backend that is ready. To
+each it is judged as if it had been asked for, and where no rule of egress allows that, by the address of the service.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ def behind(directory: Directory, query: Mapping[str, str], explain: Explain) -> 
     if query.get("from", "").startswith(SERVICE):
         raise Invalid("a service opens no connections: name a container", field="from")
     word = query.get("to", "")
-    service = _named(directory, word.removeprefix(SERVICE)) if word.startswith(SERVICE) else directory.at(word)
+    service = _named(directory, word.removeprefix(SERVICE)) if word.startswith(SERVICE) else _leading(directory, word)
     return None if service is None else _explained(directory, service, query, explain)
 
 
@@ -40,13 +39,11 @@ async def _explained(directory: Directory, service: Service, query: Mapping[str,
         raise Invalid(f"service {title} is another name of {service.spec.external_name}; ask about that", field="to")
     port = _port(service, query.get("port", ""), query.get("protocol", ""))
     found = directory.backends(service, port, _family(directory, service, query))
-    backends = [await _one(query, port, each, explain) for each in found[:_MOST]]
-    front = await _front(directory, service, query, port, explain)
+    asked = {"from": query.get("from", ""), "protocol": port.protocol.lower(), **_front(directory, service, query, port)}
+    backends = [await _one(asked, each, explain) for each in found[:_MOST]]
     allowed = sum(one.told.allowed for one in backends)
     said = f"{port.protocol.lower()} port {port.port}"
-    if front and not front.allowed:
-        verdict = f"service {title}, {said}: denied by egress to its own address"
-    elif not backends:
+    if not backends:
         verdict = f"service {title}, {said}: nobody behind it is ready"
     elif allowed == len(found):
         verdict = f"service {title}, {said}: allowed to each of {len(found)} behind it"
@@ -54,32 +51,31 @@ async def _explained(directory: Directory, service: Service, query: Mapping[str,
         verdict = f"service {title}, {said}: allowed to {allowed} of {len(found)} behind it"
     if len(found) > _MOST:
         verdict += f"; asked about {_MOST}"
-    whole = bool(backends) and allowed == len(found) and (front is None or front.allowed)
-    steps = (*(front.steps if front else ()), Explaining(text=verdict, allows=whole))
-    return Explained(allowed=whole, steps=steps, kernel=front.kernel if front else (), backends=tuple(backends))
+    whole = bool(backends) and allowed == len(found)
+    return Explained(allowed=whole, steps=(Explaining(text=verdict, allows=whole),), backends=tuple(backends))
 
 
-async def _front(
-    directory: Directory, service: Service, query: Mapping[str, str], port: ServicePort, explain: Explain
-) -> Explained | None:
-    """What egress says of the address of the service; None of one that has none."""
-    family = _family(directory, service, query)
-    word = query.get("to", "")
-    named = [one for one in service.cluster_addresses if one.family == family] if word.startswith(SERVICE) else [Address(word)]
-    if not named:
-        return None
-    asked = {"from": query.get("from", ""), "to": named[0], "protocol": port.protocol.lower(), "port": str(port.port)}
-    return await explain(asked)
+def _front(directory: Directory, service: Service, query: Mapping[str, str], port: ServicePort) -> dict[str, str]:
+    """The address of the service that leads to those behind it, as a part of the question; nothing where none does."""
+    family, word = _family(directory, service, query), query.get("to", "")
+    named = [one for one in service.fronts if one.family == family and (word.startswith(SERVICE) or one == Address(word))]
+    return {"front": str(named[0]), "front_port": str(port.port)} if named else {}
 
 
-async def _one(query: Mapping[str, str], port: ServicePort, one: Behind, explain: Explain) -> Backend:
-    asked = {"from": query.get("from", ""), "to": one.address, "protocol": port.protocol.lower(), "port": str(one.port)}
-    return Backend(address=one.address, port=one.port, node=one.node, told=await explain(asked))
+async def _one(asked: Mapping[str, str], one: Behind, explain: Explain) -> Backend:
+    told = await explain({**asked, "to": one.address, "port": str(one.port)})
+    return Backend(address=one.address, port=one.port, node=one.node, told=told)
 
 
 def _family(directory: Directory, service: Service, query: Mapping[str, str]) -> Family:
     word = query.get("to", "")
     return directory.family(service) if word.startswith(SERVICE) else Address(word).family
+
+
+def _leading(directory: Directory, word: str) -> Service | None:
+    """The service that has an address from which a node leads on; whatever else is there is judged as any address."""
+    found = directory.at(word)
+    return found if found and word in found.fronts else None
 
 
 def _named(directory: Directory, word: str) -> Service:

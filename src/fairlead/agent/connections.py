@@ -21,6 +21,10 @@ from aiohttp import web
 
 log = logging.getLogger(__name__)
 
+_quiet = logging.getLogger("fairlead.http")
+"""For aiohttp: what is not HTTP is answered with 400, and no more need be said of it."""
+_quiet.setLevel(logging.CRITICAL)
+
 _MOST = 256
 _PATIENCE = 10.0
 """Seconds that a connection may be silent."""
@@ -37,7 +41,7 @@ class Connection(web.RequestHandler):
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
-            logger=_quiet(),
+            logger=_quiet,
             access_log=None,  # type: ignore[arg-type]  # aiohttp's own word for no log, which it passes on itself
             keepalive_timeout=_PATIENCE,
             lingering_time=_LINGER,
@@ -132,10 +136,3 @@ class Connections:
             else:
                 self._room.clear()
                 await self._room.wait()
-
-
-def _quiet() -> logging.Logger:
-    """For aiohttp: what is not HTTP is answered with 400, and no more need be said of it."""
-    quiet = logging.getLogger("fairlead.http")
-    quiet.setLevel(logging.CRITICAL)
-    return quiet

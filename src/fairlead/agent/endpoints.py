@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 from msgspec.structs import replace
@@ -67,6 +67,8 @@ class Endpoints:
         self.owed: dict[str, Endpoint] = {}
         """Detached, but the store could not forget them: their addresses stay held."""
         self.on_change: Callable[[], None] = lambda: None
+        self.before_link: Callable[[Endpoint], Awaitable[None]] = _nothing
+        """Awaited for an endpoint that is new, and stored, before it has a link."""
         self.ports = Ports()
         self._store, self._node, self._networks, self._host = store, node, networks, host
         self._addresses, self._policies, self._cluster, self._unreadable = addresses, policies, cluster, unreadable
@@ -236,6 +238,7 @@ class Endpoints:
         self._add(stored)
         fault.point("attach.committed")
         try:
+            await self.before_link(stored)
             await self._policies.admit(stored)
             await self._node.put(name, self._rows(stored))
         except BaseException:
@@ -471,6 +474,10 @@ class Endpoints:
 def _goes_with(other: Endpoint, one: Endpoint) -> bool:
     """Whether an endpoint was made beside another of its container, at nobody's own request."""
     return other.container == one.container and other.metadata.labels.get(BESIDE_LABEL) == one.spec.interface
+
+
+async def _nothing(_: Endpoint) -> None:
+    """What is done where nobody asks for more."""
 
 
 def _own_cookie() -> int:

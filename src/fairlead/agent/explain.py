@@ -19,7 +19,7 @@ from fairlead.policy.ports import PROTOCOLS
 HOST = "host"
 """How this node is called, as among the flows."""
 
-_WORDS = ("from", "to", "protocol", "port")
+_WORDS = ("from", "to", "protocol", "port", "front", "front_port")
 _KNOWN = (*PROTOCOLS, "icmp")
 _ICMP = {4: 1, 6: 58}
 _TRIES = 3
@@ -37,11 +37,19 @@ class Town(NamedTuple):
     shares: Callable[[Endpoint], bool]
 
 
+class Port(NamedTuple):
+    """What is asked for: the protocol, a port, and the address and port of the service that leads there, if one does."""
+
+    protocol: str
+    port: int
+    front: tuple[Address, int] | None
+
+
 async def explain(book: Book, town: Town, query: Mapping[str, str], ask: Ask) -> Explained:
     """Answer ``from``, ``to`` (a container, namespace/container, address or host), ``protocol`` and ``port``, or its name.
 
     Without both of these it is told which ports there are. ``ask`` puts the same question to the kernel, for each end that is a
-    container of this node.
+    container of this node. ``front`` and ``front_port``: the address and port of the service that leads there.
     """
     for word in query:
         if word not in _WORDS:
@@ -49,10 +57,11 @@ async def explain(book: Book, town: Town, query: Mapping[str, str], ask: Ask) ->
     asks, asked = (_party(town, query.get(side, ""), side) for side in ("from", "to"))
     source, destination = _stand(asks, asked, town, "from"), _stand(asked, asks, town, "to")
     protocol, port = _asked(query, destination)
+    front = _front(query)
     kernel: tuple[Asked, ...] = ()
     for _ in range(_TRIES):
-        told = book.explain(source, destination, protocol, port)
-        kernel = await _kernel(book, told, (protocol, port), town.here.name, ask) if protocol else ()
+        told = book.explain(source, destination, protocol, port, front)
+        kernel = await _kernel(book, told, Port(protocol, port, front), town.here.name, ask) if protocol else ()
         if all(one.agrees for one in kernel):
             break
     return Explained(
@@ -62,13 +71,13 @@ async def explain(book: Book, town: Town, query: Mapping[str, str], ask: Ask) ->
             for one in told.steps
         ),
         kernel=kernel,
-        elsewhere=tuple(_elsewhere(told, town.here.name, protocol, port)) if protocol else (),
+        elsewhere=tuple(_elsewhere(told, town.here.name, Port(protocol, port, front))) if protocol else (),
     )
 
 
-async def _kernel(book: Book, told: Explanation, at: tuple[str, int], here: str, ask: Ask) -> tuple[Asked, ...]:
-    """What the kernel says at the ends on this node, beside what was told; ``at``: protocol and port."""
-    protocol, port = at
+async def _kernel(book: Book, told: Explanation, at: Port, here: str, ask: Ask) -> tuple[Asked, ...]:
+    """What the kernel says at the ends on this node, beside what was told."""
+    protocol, port, front = at
     source, destination = told.source.address, told.destination.address
     if source is None or destination is None:
         return ()
@@ -78,19 +87,21 @@ async def _kernel(book: Book, told: Explanation, at: tuple[str, int], here: str,
         if direction == "ingress" and told.source.hosts(told.destination):
             continue  # what the node itself sends is known by where it comes from, and no question comes from there
         link = names.veth(end.endpoint)
-        asked = Question(link, direction == "egress", source, destination, number, port)
+        asked = Question(link, direction == "egress", source, destination, number, port, front)
         if end.endpoint and not _is_far(end, here) and (answer := await ask(asked)):
             verdict = next(one for one in reversed(told.steps) if one.direction == direction)
             found.append(_beside(book, direction, link, answer, verdict))
     return tuple(found)
 
 
-def _elsewhere(told: Explanation, here: str, protocol: str, port: int) -> Iterator[Elsewhere]:
+def _elsewhere(told: Explanation, here: str, at: Port) -> Iterator[Elsewhere]:
     """The ends on other nodes, and how the agents there are asked: by addresses, which mean the same everywhere."""
+    protocol, port, front = at
     source, destination = told.source.address, told.destination.address
     if source is None or destination is None:
         return
     query = {"from": str(source), "to": str(destination), "protocol": protocol, **({"port": str(port)} if port else {})}
+    query |= {"front": str(front[0]), "front_port": str(front[1])} if front else {}
     for direction, end in (("egress", told.source), ("ingress", told.destination)):
         if _is_far(end, here):
             yield Elsewhere(node=end.home, direction=direction, query=query)
@@ -160,6 +171,19 @@ def _addresses(one: Endpoint | Address | Node) -> tuple[Address, ...]:
     if isinstance(one, Endpoint):
         return tuple(at.address for at in one.spec.addresses)
     return (one,) if isinstance(one, Address) else one.addresses
+
+
+def _front(query: Mapping[str, str]) -> tuple[Address, int] | None:
+    """The address and port of the service, if one is said."""
+    word, port = query.get("front", ""), query.get("front_port", "")
+    if not word:
+        return None
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65535):
+        raise Invalid(f"{port[:40]!r} is no port; say the service's, from 1 to 65535", field="front_port")
+    try:
+        return Address(word), int(port)
+    except ValueError as problem:
+        raise Invalid(str(problem), field="front") from None
 
 
 def _asked(query: Mapping[str, str], destination: Who) -> tuple[str, int]:

@@ -12,6 +12,7 @@ from fairlead.bgp import written
 from fairlead.datapath.filter.table import NAME
 from fairlead.doctor.base import Capability
 from fairlead.kernel import boot, features, nft, route, sysctl, wireguard
+from fairlead.kernel.announce import announce
 from fairlead.kernel.errors import KernelError
 from fairlead.kernel.netlink import Netlink
 from fairlead.links.mark import GROUP, PROTOCOL, SILENT
@@ -19,7 +20,8 @@ from fairlead.model.address import Address, Interface, Prefix
 
 _DEFAULT_MTU = 1500
 _GLOBAL = 0
-_EVERYWHERE = ("0.0.0.0/0", "::/0")
+EVERYWHERE = ("0.0.0.0/0", "::/0")
+"""The destinations of default routes."""
 
 
 class HostRoute(NamedTuple):
@@ -28,6 +30,14 @@ class HostRoute(NamedTuple):
     dst: Prefix
     device: str
     learned: bool = False
+
+
+class Place(NamedTuple):
+    """What an interface is besides its name: another of the same name is another, and one without a cable leads nowhere."""
+
+    number: int
+    mac: str
+    running: bool
 
 
 class Host:
@@ -44,7 +54,7 @@ class Host:
         return [
             HostRoute(Prefix(one.dst), names.get(one.index, "?"), written.is_ours(one))
             for one in route.routes(self._netlink)
-            if one.dst not in _EVERYWHERE and not one.dst.startswith(("fe80:", "ff00:")) and one.protocol != PROTOCOL
+            if one.dst not in EVERYWHERE and not one.dst.startswith(("fe80:", "ff00:")) and one.protocol != PROTOCOL
         ]
 
     def addresses(self) -> list[str]:
@@ -63,7 +73,7 @@ class Host:
     def uplinks(self) -> set[str]:
         """The interfaces with a default route."""
         names = {one.index: one.name for one in route.links(self._netlink)}
-        return {names[one.index] for one in route.routes(self._netlink) if one.dst in _EVERYWHERE and one.index in names}
+        return {names[one.index] for one in route.routes(self._netlink) if one.dst in EVERYWHERE and one.index in names}
 
     def reachable(self) -> list[Address]:
         """The addresses by which others reach the host: none of a loopback or of one link alone."""
@@ -79,7 +89,7 @@ class Host:
             found = route.link(self._netlink, device)
             return found.mtu if found else _DEFAULT_MTU
         links = {one.index: one.mtu for one in route.links(self._netlink)}
-        uplinks = [one.index for one in route.routes(self._netlink) if one.dst in _EVERYWHERE]
+        uplinks = [one.index for one in route.routes(self._netlink) if one.dst in EVERYWHERE]
         return min((links[index] for index in uplinks if index in links), default=_DEFAULT_MTU)
 
     def forward(self) -> None:
@@ -88,9 +98,20 @@ class Host:
             if sysctl.read(key) == "0":
                 sysctl.write(key, "1")
 
+    def place(self, device: str) -> Place | None:
+        """Where and as what an interface is; None if there is none."""
+        found = route.link(self._netlink, device)
+        return Place(found.index, found.mac, found.up and found.running) if found else None
+
     def announce(self, devices: Iterable[str]) -> None:
-        """Have the kernel tell neighbours of a new MAC of these at once: they remember the old one for many seconds."""
+        """Tell neighbours which MACs these have, and have the kernel tell of new ones: they remember others for long."""
         for device in devices:
+            link = route.link(self._netlink, device)
+            if link is None:
+                continue
+            own = route.addresses(self._netlink, link.index)
+            with suppress(KernelError):  # one that is down
+                announce(link, (one.address for one in own if one.scope == _GLOBAL))
             for key in (f"net.ipv4.conf.{device}.arp_notify", f"net.ipv6.conf.{device}.ndisc_notify"):
                 with suppress(KernelError):  # one that is just going, or has no IPv6
                     if sysctl.read(key) == "0":

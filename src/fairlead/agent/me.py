@@ -10,7 +10,7 @@ from fairlead.model.meta import Meta
 from fairlead.model.node import MTU, PUBLIC_KEY, UNDERLAY, Node, NodeAddress, NodeStatus
 from fairlead.topology.station import Station
 
-from .host import Host
+from .host import Host, Place
 
 
 class Me:
@@ -22,13 +22,15 @@ class Me:
         self.key = ""
         self.devices: frozenset[str] = frozenset()
         """The interfaces that have its addresses."""
+        self._places: frozenset[Place | None] = frozenset()
         self._told: frozenset[Address] = frozenset()
         self.station = self._read()
 
     def refresh(self) -> bool:
-        """Read it again; whether anything is different."""
-        before, self.station = self.station, self._read()
-        return self.station != before
+        """Read it again; whether anything is different, be it only the interfaces that have its addresses."""
+        before = self.station, self._places
+        self.station = self._read()
+        return (self.station, self._places) != before
 
     def told(self, addresses: Sequence[Address]) -> bool:
         """The cluster says by which addresses this node is reached, unless it was told on its own command line.
@@ -78,6 +80,7 @@ class Me:
             addresses = [pair for pair in found if pair[1].address in self._told]
             addresses = addresses or [pair for pair in found if pair[0] in uplinks] or found
         self.devices = frozenset(name for name, _ in addresses)
+        self._places = frozenset(self._host.place(name) for name in self.devices)
         mtus = [self._host.mtu(name) for name in self.devices]
         return Station(self.name, _first(one for _, one in addresses), min(mtus, default=self._host.mtu()), self.key)
 

@@ -25,7 +25,6 @@ from .connections import Connections
 
 log = logging.getLogger(__name__)
 
-_DEFAULT = {"policy": DEFAULT_DENY, "direction": "", "rule": ""}
 _MOST = 8
 """Connections at once; whoever comes then takes the place of the one that has been silent longest."""
 
@@ -113,7 +112,7 @@ def flows(of: Collector) -> Iterator[Family]:
 def rules(found: Iterable[RuleHits]) -> Iterator[Family]:
     """How often each rule has decided, if it ever has: of thousands most never do."""
     named = [
-        ({"policy": one.policy, "direction": one.direction, "rule": str(one.index)} if one.policy else _DEFAULT, one)
+        ({"policy": one.policy or DEFAULT_DENY, "direction": one.direction, "rule": str(one.index) if one.policy else ""}, one)
         for one in found
     ]
     yield counter(

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 
 from fairlead.api.schema import Drift
@@ -29,6 +29,7 @@ from fairlead.model.errors import Problem
 
 from .config import Settings
 from .garbage import Garbage
+from .host import EVERYWHERE
 from .metrics import Metrics
 from .node import Node
 
@@ -39,6 +40,8 @@ log = logging.getLogger(__name__)
 _FIGHT, _SHORT = 20, 4.0
 """So many repairs in so many seconds, and somebody else clearly wants it otherwise: then one a second is enough."""
 _TRUCE = 0.9
+_MOMENT = 0.01
+"""Seconds for which what happens is gathered: a container's start alone would wake the agent five times."""
 _FEW, _TURNS = 64, 10
 """So many containers are looked into at every turn of the timer; of more, a tenth: looking into one takes a millisecond."""
 _OUR_TABLES = frozenset(table.path for table in TABLES) | policies.PATHS
@@ -48,11 +51,23 @@ class Monitor:
     """Two tasks: one wakes on events, one on the timer. One repair at a time."""
 
     def __init__(
-        self, settings: Settings, node: Node, garbage: Garbage, chores: Sequence[Chore], *, moved: Chore, metrics: Metrics
+        self,
+        settings: Settings,
+        node: Node,
+        garbage: Garbage,
+        chores: Sequence[Chore],
+        *,
+        uplinks: Callable[[], Collection[str]],
+        moved: Callable[[], Awaitable[bool]],
+        metrics: Metrics,
     ) -> None:
-        """``chores``: what else the timer sees to; each must be harmless to repeat. ``moved``: the host's addresses changed."""
+        """``chores``: what else the timer sees to; each must be harmless to repeat.
+
+        ``uplinks``: the interfaces by which other nodes are reached. ``moved``: they, or the host's addresses, are perhaps
+        others; whether they are.
+        """
         self._settings, self._node, self._garbage, self._chores = settings, node, garbage, chores
-        self._moved, self._moves, self._metrics = moved, False, metrics
+        self._uplinks, self._moved, self._moves, self._metrics = uplinks, moved, False, metrics
         self._events = Events()
         self._doubted: set[str] = set()
         self._seen: set[str] = set()
@@ -64,30 +79,48 @@ class Monitor:
         self._wake = asyncio.Event()
         self._one = asyncio.Lock()
         self._repaired: deque[float] = deque(maxlen=_FIGHT)
+        self._gathering: asyncio.TimerHandle | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Begin to listen."""
-        loop = asyncio.get_running_loop()
-        for number in self._events.filenos:
-            loop.add_reader(number, self._hear)
+        self._listen()
         self._tasks = [asyncio.create_task(self._on_events()), asyncio.create_task(self._on_timer())]
 
     async def stop(self) -> None:
         """Stop listening."""
-        for number in self._events.filenos:
-            asyncio.get_running_loop().remove_reader(number)
+        self._deafen()
+        if self._gathering:
+            self._gathering.cancel()
         for task in self._tasks:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
         self._events.close()
 
+    def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in self._events.filenos:
+            loop.add_reader(number, self._gather)
+
+    def _deafen(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in self._events.filenos:
+            loop.remove_reader(number)
+
+    def _gather(self) -> None:
+        self._deafen()
+        self._gathering = asyncio.get_running_loop().call_later(_MOMENT, self._hear)
+
     def _hear(self) -> None:
+        self._listen()
         self.weigh(self._events.read())
 
     def weigh(self, events: Iterable[Event]) -> None:
         """Remember what the events make suspicious. Of several about one interface the last one counts."""
+        events = list(events)
+        # The routes over an interface go with it, or when it is down for a moment, without a word.
+        self._host = self._host or any(self._is_loss(event) for event in events)
         last = {(event.nsid, event.kind, event.index, event.name, event.deleted): event for event in events}
         for event in last.values():
             if event.kind == "overrun":
@@ -96,7 +129,7 @@ class Monitor:
             elif event.kind == "nft":
                 self._host = self._host or (not event.ours and event.name in _OUR_TABLES)
             elif event.nsid is None:
-                self._moves = self._moves or (event.kind == "address" and not event.name.startswith("fe80:"))
+                self._moves = self._moves or self._is_move(event)
                 differs = self._differs_on_host(event)
                 if event.link is not None and not event.deleted:
                     # One that is just being made differs until it is whole; the last that is heard of it counts.
@@ -107,6 +140,19 @@ class Monitor:
                 self._inside |= self._node.behind(event.nsid)
         if self._host or self._doubted or self._inside or self._moves:
             self._wake.set()
+
+    def _is_loss(self, event: Event) -> bool:
+        """Whether an uplink is gone or down."""
+        lost = event.deleted or (event.link is not None and not event.link.up)
+        return lost and event.kind == "link" and event.nsid is None and event.name in self._uplinks()
+
+    def _is_move(self, event: Event) -> bool:
+        """Whether this node is perhaps reached otherwise now: its addresses, its default route, its uplinks."""
+        if event.kind == "address":
+            return not event.name.startswith("fe80:")
+        if event.kind == "route":
+            return event.name in EVERYWHERE
+        return event.kind == "link" and event.name in self._uplinks()
 
     def _differs_on_host(self, event: Event) -> bool:
         if event.neighbour is not None:
@@ -170,11 +216,11 @@ class Monitor:
                 self._wake.set()  # by then they are whole, or something is wrong with them
             keys, self._inside = self._inside, set()
             rows = [row for key in keys for row in self._node.state.owned(key) if isinstance(row, (Link, Sub))]
-            if (host or rows) and await self._compare(host=host, rows=rows):
-                self._repaired.append(time.monotonic())
             if moves:
                 with suppress(Problem):
-                    await self._moved()
+                    host = await self._moved() or host
+            if (host or rows) and await self._compare(host=host, rows=rows):
+                self._repaired.append(time.monotonic())
 
     async def _on_timer(self) -> None:
         while True:

@@ -14,7 +14,7 @@ from fairlead.api.schema import Applied
 from fairlead.desired import build, names
 from fairlead.ipam import overlaps
 from fairlead.kit import fault
-from fairlead.model.address import Address, Family, Prefix
+from fairlead.model.address import Family, Prefix
 from fairlead.model.broken import Broken
 from fairlead.model.errors import Conflict, Exhausted, Invalid, Missing, Problem, Unsupported
 from fairlead.model.meta import Meta
@@ -91,10 +91,6 @@ class Networks:
         if found := self.all.get(name):
             return found
         raise Missing(f"there is no network {name!r}; there are: {', '.join(sorted(self.all)) or 'none'}", field="network")
-
-    def holds(self, address: Address) -> bool:
-        """Whether an address is in a subnet of any network, so that a container may have it."""
-        return any(subnet.cidr.holds(address) for one in self.all.values() for subnet in one.spec.subnets)
 
     def free(self, family: Family) -> Prefix:
         """A subnet that nobody uses; for a minute nobody else is told of it, so that two who ask at once do not collide."""

@@ -2,11 +2,12 @@
 
 Everything that programs the kernel runs in one thread, in order, so that no two changes meet. What only removes goes through a
 second thread: a removal costs a grace period of the kernel, some 20 ms, for which no container start should wait; removals
-that come together share one.
+that come together share one. A container takes the thread for milliseconds, and policies' rows for a fraction of one: these go
+before the containers that wait, so that a start, which waits for both, waits among the others once.
 
 ::
 
-    program(changes)   state' = state with the rows of policies     kernel thread, before the links they are for
+    program(changes)   state' = state with the rows of policies     kernel thread, before the links that wait
     put(owner, rows)   state' = state + rows      kernel thread: filter, then links     back when the kernel has them
     drop(owner)        state' = state - rows      broom thread: all that waits at once  back at once, or when it is done
     check() repair()   state compared, row by row, with what the kernel lists
@@ -22,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
-from fairlead.api.schema import Drift
+from fairlead.api.schema import OUTDATED, Drift
 from fairlead.datapath.base import PLANE, Answer, Hits, Plane, Question
 from fairlead.datapath.filter.filter import Filter
 from fairlead.desired.state import (
@@ -46,6 +47,7 @@ from fairlead.desired.ways import Crypt, CryptPeer, Detour, Path, Tunnel, Vtep
 from fairlead.kernel.errors import Gone, KernelError
 from fairlead.kernel.wireguard import Device
 from fairlead.kit import fault
+from fairlead.kit.turns import Turn, Turns
 from fairlead.links import bridges, chains, crypts, inside, limits, paths, tunnels
 from fairlead.links.links import Links
 from fairlead.model.endpoint import Protocol, Sandbox
@@ -87,7 +89,7 @@ class Node:
         self.leaving: dict[str, tuple[Rows, asyncio.Future[None]]] = {}
         self._linger = linger
         self._hands, self._broom = make(), make()
-        self._kernel = ThreadPoolExecutor(1, "kernel")
+        self._kernel = Turns("kernel")
         self._sweep = ThreadPoolExecutor(1, "broom")
         self._sweeping: asyncio.Task[None] | None = None
 
@@ -112,7 +114,7 @@ class Node:
         before = self.state.owned(owner)
         self.adopt(owner, rows)
         try:
-            await self._in_kernel(self._change, rows, before)
+            await self._in_kernel(self._change, rows, before, turn=Turn.PATIENT)
         except BaseException:
             self.adopt(owner, before)
             fresh = tuple(row for row in rows if row not in before)
@@ -134,7 +136,7 @@ class Node:
         add, remove = self._difference(changes)
         self.adopt_all(changes)
         try:
-            await self._in_kernel(self._program, add, remove)
+            await self._in_kernel(self._program, add, remove, turn=Turn.QUICK)
         except BaseException:
             self.adopt_all(before)
             await asyncio.shield(self._in_kernel(_attempt, self._restore))
@@ -179,30 +181,32 @@ class Node:
         first = not self._hands.filter.made
         await self._in_kernel(lambda: self._hands.plane.apply(self.state))
         drift = await self.check()
-        fresh = [one for one in drift if first and one.kind == "missing"]
+        fresh = [one for one in drift if first and one.kind in {"missing", OUTDATED}]
         for one in fresh:
             log.info("making %s %s", one.table, one.key)
         await self._put_right(fresh)
-        await self.repair(one for one in drift if not first or one.kind != "missing")
+        await self.repair(one for one in drift if one not in fresh)
 
     async def check(self, *, inside: bool = True) -> list[Drift]:
         """Every difference between the state and the kernel; touches nothing. ``inside``: look into the containers too."""
-        state = self.state
-        drift = await self._in_kernel(self._check_host, state)
+        state, leaving = self.state, bool(self.leaving)
+        drift, compare = await self._in_kernel(self._look_at_host, state)
+        drift += await asyncio.to_thread(compare)
         if inside:
             drift += await self.check_inside(state.inside())
-        if self.leaving or state is not self.state:
+        if leaving or self.leaving or state is not self.state:
             drift = [one for one in drift if one.kind != "unexpected"]
         self.checked = time.monotonic()
         return drift
 
     async def check_inside(self, rows: Iterable[Inside]) -> list[Drift]:
-        """The differences inside the containers of ``rows``."""
+        """The differences inside the containers of ``rows``, those that ended meanwhile left out."""
         waiting = list(rows)
         drift: list[Drift] = []
         for start in range(0, len(waiting), _CHUNK):
-            drift += await self._in_kernel(self._check_inside, waiting[start : start + _CHUNK])
-        return drift
+            there = [row for row in waiting[start : start + _CHUNK] if self.state.owned(row.key)]
+            drift += await self._in_kernel(self._check_inside, there)
+        return [one for one in drift if self.state.owned(one.key)]
 
     async def check_owner(self, owner: str) -> list[Drift]:
         """The differences in what one owner has, its published ports and limits included."""
@@ -221,12 +225,18 @@ class Node:
         return [row for key, row in new.items() if old.get(key) != row], [row for key, row in old.items() if key not in new]
 
     async def repair(self, drift: Iterable[Drift]) -> int:
-        """Put right what ``drift`` names; return how many differences there were. A failure is logged and met again later."""
+        """Put right what ``drift`` names; return how many differences there were. A failure is logged and met again later.
+
+        What another version left, and nobody broke, is no repair.
+        """
         drift = list(drift)
+        for one in drift:
+            if one.kind == OUTDATED:
+                log.info("updating %s %s to this version; want %r, have %r", one.table, one.key, one.want, one.have)
+                continue
+            self.repairs += 1
+            log.warning("repairing %s %s: %s; want %r, have %r", one.table, one.key, one.kind, one.want, one.have)
         if drift:
-            self.repairs += len(drift)
-            for one in drift:
-                log.warning("repairing %s %s: %s; want %r, have %r", one.table, one.key, one.kind, one.want, one.have)
             await self._put_right(drift)
         return len(drift)
 
@@ -305,7 +315,7 @@ class Node:
     async def close(self) -> None:
         """Finish what is leaving, then let go of the kernel; everything in it stays."""
         await self.settle()
-        self._kernel.shutdown()
+        self._kernel.close()
         self._sweep.shutdown()
         self._hands.close()
         self._broom.close()
@@ -374,8 +384,9 @@ class Node:
                 log.warning("undoing: %s", failure)
             fault.point("undo.step")
 
-    def _check_host(self, state: NodeState) -> list[Drift]:
-        return self._hands.filter.check(state) + self._hands.links.check(state) + self._hands.plane.check(state)
+    def _look_at_host(self, state: NodeState) -> tuple[list[Drift], Callable[[], list[Drift]]]:
+        """The differences, and what finds the rest of them while containers start."""
+        return self._hands.filter.check(state) + self._hands.links.check(state), self._hands.plane.look(state)
 
     def _check_owner(self, only: NodeState, rows: Rows) -> list[Drift]:
         hands = self._hands
@@ -457,9 +468,9 @@ class Node:
         self._broom.filter.settle((), rows)
         fault.point("remove.settled")
 
-    async def _in_kernel(self, act: Callable[..., T], *arguments: object) -> T:
+    async def _in_kernel(self, act: Callable[..., T], *arguments: object, turn: Turn = Turn.PLAIN) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._kernel, act, *arguments)
+            return await self._kernel.take(act, *arguments, turn=turn)
         except KernelError as error:
             raise Failed(str(error)) from error
 

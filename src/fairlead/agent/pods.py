@@ -3,6 +3,7 @@
 ::
 
     a pod of another node ──► policy.pods ──► policies, and the cluster's containers
+    its node's own word ─────┘
     a pod of this node ────► found by the runtime's ADD, which waits for it
                        └───► its labels ──► the endpoint that was made for it, whenever they change
 
@@ -54,19 +55,41 @@ class Pods:
         self._uids: dict[str, Pod] = {}
         self._came = asyncio.Event()
         self._wanted = Wanted(_FIRST, _MOST)
+        self.on_claim: Callable[[], None] = lambda: None
+        """Called when pods' objects say of other addresses than before that they have them."""
 
-    def load(self, pods: Iterable[Stored]) -> list[Endpoint]:
-        """Take what there is at a start; the containers of other nodes."""
+    def load(self, pods: Iterable[Stored], told: Iterable[Stored]) -> list[Stored]:
+        """Take what there is at a start, pods and what nodes tell of containers; the containers there are by both."""
+        self._others.listing = True
         for one in pods:
             if isinstance(one, Pod):
                 self.take(one, gone=False)
-        return list(self._others.all)
+        others: list[Stored] = []
+        for one in told:
+            if isinstance(one, Endpoint) and one.spec.node != self._me and self.hear(one, gone=False) is not None:
+                continue  # it is weighed with what the pods say
+            others.append(one)
+        self._others.listing = False
+        return [*others, *self._others.all]
 
     def take(self, pod: Pod, *, gone: bool) -> list[policy.Step]:
         """A pod is new, another or gone: what that changes of the containers of other nodes."""
         if pod.spec.node_name == self._me:
             self._note(pod, gone=gone)
-        return self._others.take(pod, gone=gone)
+        steps = self._others.take(pod, gone=gone)
+        if steps:
+            self.on_claim()
+        return steps
+
+    def hear(self, endpoint: Endpoint, *, gone: bool) -> list[policy.Step] | None:
+        """What another node tells of a container: what that changes, if it is about the addresses of a pod; else None."""
+        return self._others.hear(endpoint, gone=gone) if told_by_pods(endpoint) else None
+
+    def contested(self, endpoint: Endpoint) -> bool:
+        """Whether the object of another pod says that it has an address of an endpoint of this node."""
+        uid, addresses = endpoint.metadata.labels.get(UID_LABEL, ""), {one.address for one in endpoint.spec.addresses}
+        mine = {at.address for one in self._own.values() if one.metadata.uid != uid for at in one.addresses}
+        return bool(addresses & mine) or any(self._others.claimed(one.alone, uid) for one in addresses)
 
     async def find(self, namespace: str, name: str, uid: str = "", patience: float = PATIENCE) -> Pod:
         """The pod that the runtime asks for, once its object is known; ``Unavailable`` says why it is not."""
@@ -113,6 +136,7 @@ class Pods:
         if gone:
             if before is not None and before.metadata.uid == pod.metadata.uid:
                 del self._own[key]
+                self.on_claim()
             self._uids.pop(pod.metadata.uid, None)
             return
         if before is not None and before.metadata.uid != pod.metadata.uid:
@@ -123,6 +147,8 @@ class Pods:
             self._came.clear()
         if before is None or before.metadata.labels != pod.metadata.labels:
             self.want()
+        if (before.addresses if before else ()) != pod.addresses:
+            self.on_claim()
 
     def _found(self, namespace: str, name: str, uid: str) -> Pod | None:
         pod = self._own.get((namespace, name))
@@ -135,6 +161,11 @@ class Pods:
         if known is not None:
             return f"{title} has the UID {known.metadata.uid}, and {uid} is asked for; {why} within {patience:g} s"
         return f"{title}{f' (UID {uid})' if uid else ''} is not known on node {self._me}; {why} within {patience:g} s"
+
+
+def told_by_pods(endpoint: Endpoint) -> bool:
+    """Whether it is the first attachment of a pod, of which the pod's object tells."""
+    return UID_LABEL in endpoint.metadata.labels and BESIDE_LABEL not in endpoint.metadata.labels
 
 
 def _difference(have: Mapping[str, str], pod: Mapping[str, str]) -> dict[str, str | None]:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from msgspec.structs import replace
 
 from fairlead.api.schema import Applied, RuleHits
-from fairlead.datapath.base import Hits
+from fairlead.datapath.base import UNALLOWED, Hits
 from fairlead.desired import build
 from fairlead.desired.state import Rows, Subject
 from fairlead.flow.record import stamp
@@ -88,7 +88,7 @@ class Policies:
         self.here = here(own, (), None)
         self._store, self._node, self._networks, self._ask = store, node, networks, endpoints
         self._host, self._unreadable, self._metrics = host, unreadable, metrics
-        self.fronts = Fronts(services.directory, networks.holds)
+        self.fronts = Fronts(services.directory)
         services.on_change = self.fronts.touch
         self._changes: dict[str, Rows] = {}
         self._flips: set[str] = set()
@@ -229,16 +229,13 @@ class Policies:
 
     async def admit(self, endpoint: Endpoint) -> None:
         """Have the kernel know the endpoint and what it is under, before it has a link."""
-        self.fronts.moved(self.book.endpoints.get(endpoint.name))
         self._take(self.book.put(endpoint))
-        self.fronts.moved(endpoint)
         self._flips.add(endpoint.name)
         await self._flush()
 
     def dismiss(self, endpoint: Endpoint) -> None:
         """The kernel has let go of the endpoint's link: nobody has its addresses any more."""
         self._take(self.book.drop(endpoint))
-        self.fronts.moved(endpoint)
         self._flips.add(endpoint.name)
         task = asyncio.create_task(self._tidy())
         self._tasks.add(task)
@@ -253,9 +250,6 @@ class Policies:
                 if self._look_here():
                     self._take(self.book.put(self.here))
                 continue
-            if isinstance(thing, Endpoint):
-                self.fronts.moved(self.book.endpoints.get(thing.name))
-                self.fronts.moved(thing)
             self._take(self.book.drop(thing) if gone else self.book.put(thing))
         try:
             await self._flush()
@@ -294,10 +288,11 @@ class Policies:
         return found.title if found else ""
 
     async def hits(self) -> list[RuleHits]:
-        """Every rule and how often it has decided, by policy; at the end the default denial."""
+        """Every rule and how often it has decided, by policy; at the end the default denial of either direction."""
         found = await self._node.hits()
         rules = sorted(self.book.rules().items(), key=lambda one: (one[1].policy, one[1].direction, one[1].index))
         named = [(rule.policy, rule.direction, rule.index, str(rule.action), rule.name, number) for number, rule in rules]
+        unnamed = [("", direction, 0, "Deny", "", number) for direction, number in UNALLOWED.items()]
         return [
             RuleHits(
                 policy=policy,
@@ -309,7 +304,7 @@ class Policies:
                 drops=hit.drops,
                 last=stamp(hit.last) if hit.last else "",
             )
-            for policy, direction, index, action, name, number in (*named, ("", "", 0, "Deny", "", 0))
+            for policy, direction, index, action, name, number in (*named, *unnamed)
         ]
 
     async def settle(self) -> None:
@@ -318,9 +313,9 @@ class Policies:
             await asyncio.wait(self._tasks)
 
     def _front(self) -> None:
-        """Have services be judged as those behind them now are."""
-        for front, gone in self.fronts.settle(self.book):
-            self._take(self.book.drop(front) if gone else self.book.put(front))
+        """Have the addresses of services be known as such."""
+        if self.fronts.stale:
+            self._take(self.fronts.settle(self.book))
 
     def _take(self, delta: Delta) -> None:
         """Remember what a change comes to, until the next flush; the last word on an owner counts."""
@@ -352,7 +347,7 @@ class Policies:
         """Bring to the kernel what it refused before, and forget how often rules decided that are no more."""
         if self._changes or self._flips or self._unused or self.fronts.stale:
             await self._flush()
-        await self._node.forget_hits({0, *self.book.rules()})
+        await self._node.forget_hits({*UNALLOWED.values(), *self.book.rules()})
 
     async def _tidy(self) -> None:
         try:

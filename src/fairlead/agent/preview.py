@@ -1,41 +1,64 @@
 """What would change if objects were applied or deleted: a question to two books made for it, in a thread of their own.
 
-Nothing is stored and nothing programmed. Recent flows are asked about too: which of them would be cut.
+Nothing is stored and nothing programmed. Recent flows are asked about too: which of them would be cut. So is each port of a
+service (``policy.gates``).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import product
 from typing import NamedTuple
 
 from fairlead.api.schema import Difference, Previewed, Proposal
 from fairlead.flow.enrich import address
 from fairlead.flow.record import FORWARDED, PROTOCOLS, Record
 from fairlead.model import codec
-from fairlead.model.address import Address
+from fairlead.model.address import FAMILIES, Address
+from fairlead.model.endpointslice import EndpointSlice
 from fairlead.model.errors import Invalid
 from fairlead.model.meta import Object, kind
 from fairlead.model.namespace import Namespace
 from fairlead.model.node import Node
+from fairlead.model.service import Service, ServiceType
+from fairlead.policy import gates
 from fairlead.policy.book import Book, Thing
-from fairlead.policy.preview import Preview
+from fairlead.policy.gates import Gate
+from fairlead.policy.preview import Door, Preview
+from fairlead.service.directory import Directory
+from fairlead.service.directory import Thing as Served
+
+from .fronts import Fronts
 
 _FLOWS = 4096
 """Connections, of those seen last, that are asked about."""
 
-Key = tuple[str, str, str]
+Key = tuple[str, ...]
 
 
 class Scene(NamedTuple):
-    """All that policies depend on, as it is now; ``own`` is this node's name."""
+    """All that policies depend on, as it is now; ``own`` is this node's name. ``services``: with their slices."""
 
     own: str
     things: Sequence[Thing]
     flows: Sequence[Record]
+    services: Sequence[Served] = ()
 
 
-async def preview(scene: Scene, proposal: Proposal, placed: Callable[[Object], Thing]) -> Previewed:
+class World(NamedTuple):
+    """What there is before a change, or after: the book, the services beside it, and each port of theirs.
+
+    ``doors``: the gates by what a connection begins with.
+    """
+
+    book: Book
+    directory: Directory
+    gates: Sequence[Gate]
+    doors: Mapping[Door, Gate]
+
+
+async def preview(scene: Scene, proposal: Proposal, placed: Callable[[Object], Thing | Served]) -> Previewed:
     """Compare; ``placed`` says where an object would stand, and refuses what is no matter of policies."""
     changed = [_thing(tree, f"apply[{at}]", placed) for at, tree in enumerate(proposal.apply)]
     gone = [_thing(tree, f"delete[{at}]", placed) for at, tree in enumerate(proposal.delete)]
@@ -44,7 +67,7 @@ async def preview(scene: Scene, proposal: Proposal, placed: Callable[[Object], T
     return await asyncio.to_thread(_compare, scene, changed, gone, proposal.limit)
 
 
-def _thing(tree: object, field: str, placed: Callable[[Object], Thing]) -> Thing:
+def _thing(tree: object, field: str, placed: Callable[[Object], Thing | Served]) -> Thing | Served:
     thing = codec.from_item(tree, field)
     try:
         return placed(thing)
@@ -52,18 +75,16 @@ def _thing(tree: object, field: str, placed: Callable[[Object], Thing]) -> Thing
         raise problem.under(field) from None
 
 
-def _compare(scene: Scene, changed: Sequence[Thing], gone: Sequence[Thing], limit: int) -> Previewed:
-    old, new = (Book(scene.own, everywhere=True) for _ in range(2))
-    old.put(*scene.things)
-    there = {_key(one): one for one in scene.things}
-    there |= {_key(one): one for one in changed}
+def _compare(scene: Scene, changed: Sequence[Thing | Served], gone: Sequence[Thing | Served], limit: int) -> Previewed:
+    before = {_key(one): one for one in (*scene.things, *scene.services)}
+    after = before | {_key(one): one for one in changed}
     for one in gone:
-        there.pop(_key(one), None)
-    new.put(*there.values())
+        after.pop(_key(one), None)
+    old, new = (_world(scene, side.values()) for side in (before, after))
     peers_change = any(isinstance(one, (Namespace, Node)) for one in (*changed, *gone))
-    comparison = Preview(old, new, peers_change=peers_change)
-    rows = comparison.rows()
-    cut = list(_cut(comparison, scene.flows))
+    comparison = Preview(old.book, new.book, peers_change=peers_change)
+    rows = comparison.rows(gates.changes(comparison, old.gates, new.gates))
+    cut = list(_cut(comparison, (old, new), scene.flows))
     return Previewed(
         differences=tuple(
             Difference(
@@ -74,10 +95,47 @@ def _compare(scene: Scene, changed: Sequence[Thing], gone: Sequence[Thing], limi
         more=max(len(rows) - limit, 0),
         flows=tuple(one.flow() for one in cut[:limit]),
         more_flows=max(len(cut) - limit, 0),
+        warnings=tuple(_warnings(changed, new.directory)),
     )
 
 
-def _cut(comparison: Preview, flows: Iterable[Record]) -> Iterator[Record]:
+def _world(scene: Scene, things: Iterable[Thing | Served]) -> World:
+    book, directory = Book(scene.own, everywhere=True), Directory()
+    fronts = Fronts(directory)
+    judged: list[Thing] = []
+    for one in things:
+        if isinstance(one, Service | EndpointSlice):
+            directory.put(one)
+            if isinstance(one, Service):
+                fronts.touch(one.key)
+        else:
+            judged.append(one)
+    book.put(*judged)
+    fronts.settle(book)
+    found = list(_gates(directory))
+    doors = {(one.front, one.protocol, one.port): one for one in reversed(found) if one.front}
+    return World(book, directory, found, doors)
+
+
+def _gates(directory: Directory) -> Iterator[Gate]:
+    for _, service in sorted(directory.services.items()):
+        fronts = {one.family: one for one in service.cluster_addresses}
+        for family, port in product(FAMILIES, service.spec.ports):
+            behind = tuple((one.address, one.port) for one in directory.backends(service, port, family))
+            if behind:
+                front = fronts.get(family)
+                yield Gate("/".join(service.key), family, port.protocol.lower(), port.port, front, behind)
+
+
+def _warnings(changed: Iterable[Thing | Served], directory: Directory) -> Iterator[str]:
+    """Services of which nobody knows yet whom they stand for."""
+    for one in changed:
+        if isinstance(one, Service) and one.spec.type is not ServiceType.NAME and not directory.is_told(one):
+            name = "/".join(one.key)
+            yield f"service {name}: not compared, as no EndpointSlice says who is behind it; give the slices in a file too"
+
+
+def _cut(comparison: Preview, worlds: tuple[World, World], flows: Iterable[Record]) -> Iterator[Record]:
     """The connections seen last that could not be opened any more, the latest first, each once."""
     asked: set[tuple[bytes, bytes, int, int]] = set()
     for one in reversed(list(flows)):
@@ -89,15 +147,16 @@ def _cut(comparison: Preview, flows: Iterable[Record]) -> Iterator[Record]:
             return
         asked.add(key)
         protocol = PROTOCOLS.get(seen.protocol, "") or str(seen.protocol)
-        ends = (Address(address(seen.source)), Address(address(seen.destination)))
-        if comparison.cut(*ends, protocol, seen.destination_port):
+        source, destination = Address(address(seen.source)), Address(address(seen.destination))
+        old, new = (world.doors.get((destination, protocol, seen.destination_port)) for world in worlds)
+        if gates.shut(comparison, source, old, new) if old else comparison.cut(source, destination, protocol, key[3]):
             yield one
 
 
-def _key(thing: Thing) -> Key:
+def _key(thing: Thing | Served) -> Key:
     return (thing.plural, *thing.key)
 
 
 def refuse_other(thing: Object) -> Invalid:
     """The refusal of a kind that policies do not depend on."""
-    return Invalid(f"a {kind(thing)} changes nothing of who may talk to whom", field="kind")
+    return Invalid(f"a {kind(thing)} changes nothing of who may talk to whom; leave it out of what is previewed", field="kind")

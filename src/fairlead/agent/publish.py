@@ -12,22 +12,23 @@ from collections.abc import Callable, Iterable, Mapping
 
 from msgspec.structs import replace
 
-from fairlead.cni.pod import BESIDE_LABEL
-from fairlead.kit.backoff import Backoff
+from fairlead.kit.wanted import Wanted
 from fairlead.model.endpoint import Endpoint, EndpointSpec, Sandbox
-from fairlead.model.errors import Conflict, Missing, Problem
+from fairlead.model.errors import Conflict, Missing, Problem, Unavailable
 from fairlead.model.meta import Meta
 from fairlead.model.network import Network
 from fairlead.model.node import Node
-from fairlead.model.pod import UID_LABEL
 from fairlead.store.base import Change, Delete, Key, Put, Store, Stored
 
 from .me import Me
+from .pods import told_by_pods
 
 log = logging.getLogger(__name__)
 
 _FIRST, _MOST = 0.2, 30.0
 """Seconds between attempts to reach a store that is away."""
+_TRIES = 3
+"""Attempts to be heard by somebody who waits, while others write too."""
 
 
 class Publish:
@@ -41,21 +42,24 @@ class Publish:
         shared: Callable[[str], Network | None],
         *,
         kubelet: bool = False,
+        contested: Callable[[Endpoint], bool] = lambda _: False,
     ) -> None:
         """``shared`` answers with the network of a name if it reaches over nodes.
 
-        ``kubelet``: others make the node known, and its pods by their first addresses; we add what they do not say.
+        ``kubelet``: others make the node known, and its pods by their first addresses; we add what they do not say, and
+        contradict what they say of addresses that are ``contested``.
         """
         self.node: Node | None = None
         self.known: dict[Key, Endpoint] = {}
         """What the store holds of this node's containers, as far as is known."""
         self._store, self._me, self._ask_endpoints, self._shared = store, me, endpoints, shared
-        self._kubelet = kubelet
-        self._wanted = asyncio.Event()
+        self._kubelet, self._contested = kubelet, contested
+        self._writing = asyncio.Lock()
+        self._wanted = Wanted(_FIRST, _MOST)
 
     def want(self) -> None:
         """Something has changed."""
-        self._wanted.set()
+        self._wanted.want()
 
     def load(self, told: Iterable[Stored]) -> None:
         """Take what an earlier life of this node has told at a start: what has ended since is untold."""
@@ -71,21 +75,33 @@ class Publish:
 
     async def run(self) -> None:
         """Write what differs whenever something changed; a store that is away is tried again."""
-        backoff = Backoff(_FIRST, _MOST)
         self.want()
-        while True:
-            await self._wanted.wait()
-            self._wanted.clear()
-            try:
-                await self.write()
-                backoff.reset()
-            except Problem as problem:
-                log.warning("not told to other nodes yet: %s", problem)
-                self.want()
-                await asyncio.sleep(backoff.next())
+        await self._wanted.serve(self._tell)
+
+    async def _tell(self) -> bool:
+        try:
+            await self.write()
+        except Problem as problem:
+            log.warning("not told to other nodes yet: %s", problem)
+            return False
+        return True
+
+    async def tell(self, endpoint: Endpoint) -> None:
+        """Wait until the store has what others must know of a container; ``Unavailable`` if it does not get there."""
+        wanted = self._slim(endpoint)
+        for _ in range(_TRIES):
+            await self.write()
+            have = self.known.get(wanted.key) if wanted else None
+            if wanted is None or (have is not None and _alike(have, wanted)):
+                return
+        raise Unavailable(f"other nodes cannot be told that {endpoint.display} has its addresses; try again")
 
     async def write(self) -> int:
         """Write what differs; return how many changes that took."""
+        async with self._writing:
+            return await self._write()
+
+    async def _write(self) -> int:
         count = await self._write_node()
         changes = list(self._changes())
         most = self._store.at_once
@@ -139,7 +155,7 @@ class Publish:
         meta = endpoint.metadata
         if spec.chained or self._shared(spec.network) is None:
             return None
-        if self._kubelet and UID_LABEL in meta.labels and BESIDE_LABEL not in meta.labels:
+        if self._kubelet and told_by_pods(endpoint) and not self._contested(endpoint):
             return None  # its pod tells of it
         return Endpoint(
             metadata=Meta(name=f"{meta.name}@{self._me.name}", namespace=meta.namespace, labels=meta.labels),

@@ -31,7 +31,7 @@ class Services:
     def __init__(self, store: Store, unreadable: Unreadable) -> None:
         self.directory = Directory()
         self.on_change: Callable[[tuple[str, str]], None] = lambda _: None
-        """Is told which service is another, or somebody else's who stands behind it."""
+        """Is told which service is new, another or gone."""
         self._store, self._unreadable = store, unreadable
 
     @property
@@ -63,11 +63,9 @@ class Services:
                 self._unreadable.note((thing,))
 
     def _change(self, thing: Thing, *, gone: bool) -> None:
-        before = self._known(thing.plural, thing.key)
         (self.directory.drop if gone else self.directory.put)(thing)
-        for one in (before, thing):
-            if one is not None:
-                self.on_change(one.service if isinstance(one, EndpointSlice) else one.key)
+        if isinstance(thing, Service):
+            self.on_change(thing.key)
 
     def named(self, address: str) -> str | None:
         """Whose address it is, as flows call him."""
@@ -76,7 +74,7 @@ class Services:
 
     async def apply(self, thing: Thing) -> Applied:
         """Store it."""
-        thing = replace(thing, metadata=replace(thing.metadata, namespace=thing.metadata.namespace or DEFAULT))
+        thing = placed(thing)
         before = self._known(thing.plural, thing.key)
         expected = before.metadata.resource_version if before else self._unreadable.expected(thing)
         (stored,) = await self._store.commit(Put(thing, expected))
@@ -111,3 +109,8 @@ class Services:
             holder = self.directory.at(address)
             if holder is not None and holder.key != thing.key:
                 yield f"{address} is an address of service {'/'.join(holder.key)} too, which has it"
+
+
+def placed(thing: Thing) -> Thing:
+    """The object in its namespace."""
+    return replace(thing, metadata=replace(thing.metadata, namespace=thing.metadata.namespace or DEFAULT))

@@ -17,6 +17,7 @@ from fairlead.model.network import Network
 from fairlead.model.node import Node
 from fairlead.model.pod import Pod
 from fairlead.policy.book import Thing as Judged
+from fairlead.policy.pods import Step
 from fairlead.store.base import Event, EventKind, Stored
 
 from .bgp import Bgp
@@ -25,7 +26,7 @@ from .cluster import Cluster
 from .networks import Networks
 from .orchestrated import Orchestrated
 from .peerings import KINDS as BGP_KINDS
-from .pods import Pods
+from .pods import Pods, told_by_pods
 from .policies import Policies
 from .publish import Publish
 from .services import KINDS as SERVICE_KINDS
@@ -92,7 +93,7 @@ class Sync:
                     await taker(thing, gone)
                 except Problem as problem:
                     log.error("%s %s: %s", thing.plural, thing.name, problem)  # noqa: TRY400  # a person reads this
-            if isinstance(thing, Judged) and not self._is_mine(thing):
+            if isinstance(thing, Judged) and not self._is_mine(thing) and not self._is_word(thing):
                 judged.append((thing, gone))
             judged += self._steps
             self._steps.clear()
@@ -104,6 +105,10 @@ class Sync:
     def _is_mine(self, thing: Judged) -> bool:
         """Whether it is a container of this node: of these policies are told by who makes them."""
         return isinstance(thing, Endpoint) and thing.spec.node == self._me
+
+    def _is_word(self, thing: Judged) -> bool:
+        """Whether it is what a node says of a pod's addresses: whose they are is weighed with what pods say (``_endpoint``)."""
+        return self._pods is not None and isinstance(thing, Endpoint) and told_by_pods(thing)
 
     async def _network(self, thing: Stored, gone: bool) -> None:
         if not isinstance(thing, Network):
@@ -130,7 +135,10 @@ class Sync:
         """A pod of another node is to policies what a container of another node is."""
         if self._pods is None or not isinstance(thing, Pod):
             return
-        for endpoint, over in self._pods.take(thing, gone=gone):
+        self._follow(self._pods.take(thing, gone=gone))
+
+    def _follow(self, steps: Iterable[Step]) -> None:
+        for endpoint, over in steps:
             self._cluster.remote(endpoint, gone=over)
             self._steps.append((endpoint, over))
 
@@ -146,5 +154,7 @@ class Sync:
             return
         if thing.spec.node == self._me:
             self._publish.hear(thing.key, None if gone else thing)
+        elif self._pods is not None and (steps := self._pods.hear(thing, gone=gone)) is not None:
+            self._follow(steps)
         else:
             self._cluster.remote(thing, gone=gone)

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping
 
 from fairlead.api import wire
 from fairlead.cni import verbs
-from fairlead.datapath import choose
+from fairlead.datapath import both, choose
 from fairlead.datapath.base import Plane
 from fairlead.datapath.ebpf import observe as ebpf_observe
 from fairlead.datapath.ebpf import plane as ebpf
 from fairlead.datapath.ebpf import programs
 from fairlead.datapath.filter.filter import Filter
+from fairlead.datapath.nftables import beside
 from fairlead.datapath.nftables import observe as nftables_observe
 from fairlead.datapath.nftables import plane as nftables
 from fairlead.datapath.seen import Observer
@@ -202,7 +203,10 @@ class Wiring:
             self.agent.warn,
             *((self.orchestrated.tidy,) if self.orchestrated else ()),
         )
-        return Monitor(self.settings, self.node, self.garbage, chores, moved=self._move, metrics=self.metrics)
+        me, moved = self.me, self._move
+        return Monitor(
+            self.settings, self.node, self.garbage, chores, uplinks=lambda: me.devices, moved=moved, metrics=self.metrics
+        )
 
     def _hands(self) -> Hands:
         links = Links(Crypts(self.settings.run / "userspace", self.keyring.secret))
@@ -212,7 +216,8 @@ class Wiring:
         if self.programs is None:
             return nftables.Nftables(self._forgotten, node_access=self.settings.node_access)
         given = self.settings
-        return ebpf.Ebpf(self.programs, node_access=given.node_access, short_way=given.short_way, tcx=given.tcx)
+        judge = ebpf.Ebpf(self.programs, node_access=given.node_access, short_way=given.short_way, tcx=given.tcx)
+        return both.Both(judge, beside.Beside(lambda: self.node.state))
 
     def _encryption(self) -> Encryption:
         made = Encryption(
@@ -243,11 +248,13 @@ class Wiring:
         self.cluster.touch_block(before, now)
         self.bgp.want()
 
-    async def _move(self) -> None:
-        """The host's addresses, or its uplink, are perhaps others."""
+    async def _move(self) -> bool:
+        """The host's addresses, or its uplink, are perhaps others; whether they are."""
         await self.policies.renew()
-        if self.me.refresh():
-            await self._moved()
+        if not self.me.refresh():
+            return False
+        await self._moved()
+        return True
 
     async def _rekeyed(self) -> None:
         """This node has other WireGuard keys: its devices take them before anybody is told."""
@@ -259,7 +266,8 @@ class Wiring:
         await self.cluster.reroute(names)
 
     async def _moved(self) -> None:
-        log.warning("this node is now reached by %s", ", ".join(self.me.station.addresses) or "nobody")
+        addresses, devices = (", ".join(some) or "nothing" for some in (self.me.station.addresses, sorted(self.me.devices)))
+        log.warning("this node is now reached by %s, on %s", addresses, devices)
         self.host.announce(self.me.devices)
         self.publish.want()
         self.bgp.want()
@@ -272,6 +280,11 @@ class Wiring:
         if self.networkstatus:
             self.networkstatus.want()
 
+    async def _contradict(self, endpoint: Endpoint) -> None:
+        """Where a pod's object says that another pod has an address, other nodes are told whose it is before it sends."""
+        if self.pods and self.pods.contested(endpoint):
+            await self.publish.tell(endpoint)
+
     def labels(self) -> Mapping[str, str]:
         """The labels of this node."""
         machine = self.cluster.machines.get(self.settings.node)
@@ -279,8 +292,14 @@ class Wiring:
 
     def _others(self, source: str) -> Others:
         kubelet = self.orchestrated is not None
-        self.publish = Publish(self.shared, self.me, lambda: self.endpoints.all, self._shared, kubelet=kubelet)
+        contested = self.pods.contested if self.pods else lambda _: False
+        self.publish = Publish(
+            self.shared, self.me, lambda: self.endpoints.all, self._shared, kubelet=kubelet, contested=contested
+        )
         self.endpoints.on_change = self._endpoints_changed
+        if self.pods:
+            self.pods.on_claim = self.publish.want
+            self.endpoints.before_link = self._contradict
         sync = Sync(
             self.settings.node,
             networks=self.networks,
@@ -324,7 +343,7 @@ class Wiring:
 
     def _observer(self) -> Observer:
         if self.programs:
-            return ebpf_observe.Observer(self.programs, lambda: self.node.state)
+            return both.Observer(ebpf_observe.Observer(self.programs, lambda: self.node.state))
         return nftables_observe.Observer(lambda: self.node.state)
 
     def _listener(self) -> Listener | None:
@@ -348,6 +367,7 @@ class Wiring:
         if not self.programs and programs.present(self.settings.run):  # the last agent's plane
             ebpf.detach(self.settings.run)
             programs.remove(self.settings.run)
+            beside.remove()
         if self.programs and nftables.present():
             nftables.remove(self.node.state.table(Bridge).values())
         fault.point("start.applied")
@@ -401,7 +421,8 @@ class Wiring:
         fault.point("start.endpoints")
         elsewhere = all_of(Endpoint.plural) if self.clustered else []
         self.publish.load(elsewhere)
-        elsewhere += self.pods.load(all_of(Pod.plural)) if self.pods else []
+        if self.pods:
+            elsewhere = self.pods.load(all_of(Pod.plural), elsewhere)
         self.cluster.adopt(all_of(Machine.plural), elsewhere)
         if self.orchestrated:
             self.publish.node = self.cluster.machines.get(self.settings.node)

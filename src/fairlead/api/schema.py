@@ -177,8 +177,12 @@ class Applied(Value, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
 
 
+OUTDATED = "outdated"
+"""The kind of a difference that is nobody's fault: it is as another version of Fairlead left it."""
+
+
 class Drift(Value, frozen=True, kw_only=True):
-    """One difference between what should be and what is. ``kind``: missing, different or unexpected."""
+    """One difference between what should be and what is. ``kind``: missing, different, unexpected or ``OUTDATED``."""
 
     table: str
     key: str
@@ -255,8 +259,9 @@ class Flow(Value, frozen=True, kw_only=True):
     ``event``: new, active (went on since the last report), close (with its final amounts; by FIN, RST or silence), drop
     (a packet that was not let through; told once a second for each connection, ``source`` sent it), or lost:
     ``lost`` flows found no room on the way to this reader, and nothing else is set. ``midway``: the beginning was not seen, so
-    that who opened it is a guess. ``reason`` says why it was dropped, ``policy`` which policy and rule dropped it, if one did;
-    ``egress_policy`` and ``ingress_policy`` which let it out at the one end and in at the other, if they were asked there.
+    that who opened it is a guess. ``reason`` says why it was dropped, or its connection cut, ``policy`` which policy and rule
+    did that, if one did; ``egress_policy`` and ``ingress_policy`` which let it out at the one end and in at the other, if they
+    were asked there. What was dropped or cut has the ``direction`` of the end that did it.
     """
 
     time: str
@@ -343,7 +348,10 @@ class Proposal(Value, frozen=True, kw_only=True):
 
 
 class Difference(Value, frozen=True, kw_only=True):
-    """At ``ports`` the sources could newly reach the destinations, or not any more. They are workloads, blocks or ``world``."""
+    """At ``ports`` the sources could newly reach the destinations, or not any more.
+
+    They are workloads, blocks or ``world``; destinations also services, as ``svc:`` with namespace and name.
+    """
 
     allowed: bool
     sources: tuple[str, ...]
@@ -361,12 +369,14 @@ class Previewed(Value, frozen=True, kw_only=True):
     """Rows beyond the limit."""
     flows: tuple[Flow, ...] = ()
     more_flows: int = 0
+    warnings: tuple[str, ...] = ()
+    """What of the proposal could not be compared, and why."""
 
 
 class RuleHits(Value, frozen=True, kw_only=True):
     """How often one rule has decided. A drop is told once a second for each connection.
 
-    ``policy`` and ``direction`` are empty for the default denial of whom some policy isolates. ``last``: when; empty: never.
+    ``policy`` is empty for the default denial, in either direction, of whom some policy isolates. ``last``: when; empty: never.
     """
 
     policy: str = ""

@@ -43,7 +43,8 @@ _WELL = 60.0
 _START = 15.0
 _SETTLE = 5.0
 """Seconds after a restart in which the kernel is left as it is."""
-_NUDGES = 20
+_AWAKE, _NUDGE = 8.0, 0.25
+"""For so long after a change BIRD is woken so often."""
 _END = 10.0
 _POLL = 0.5
 
@@ -60,6 +61,7 @@ class Bird:
         self._one = asyncio.Lock()
         self._watch: asyncio.Task[None] | None = None
         self._settling: asyncio.Task[None] | None = None
+        self._waking: asyncio.Task[None] | None = None
 
     async def tell(self, text: str) -> None:
         """Have it do what ``text`` says; start it if it is not there. ``Failed`` with its words if it does not understand."""
@@ -103,9 +105,9 @@ class Bird:
 
     async def leave(self) -> None:
         """Look after it no more; it goes on."""
-        watch, settling = self._watch, self._settling
-        self._watch = self._settling = None
-        for task in (watch, settling):
+        watch, settling, waking = self._watch, self._settling, self._waking
+        self._watch = self._settling = self._waking = None
+        for task in (watch, settling, waking):
             if task and not task.done():
                 task.cancel()
                 with suppress(asyncio.CancelledError):
@@ -124,6 +126,7 @@ class Bird:
             raise Failed(f"BIRD does not understand its new configuration, and goes on with the old: {problem}") from None
         fresh.rename(self._directory / "bird.conf")
         await control.ask(self._socket, "configure")
+        self._wake()
 
     async def _start(self, text: str) -> None:
         again = (self._directory / "bird.conf").exists()  # what an earlier one wrote is still in the kernel
@@ -160,6 +163,7 @@ class Bird:
         if again:
             await control.ask(self._socket, f'disable "{_KERNEL}"')
             self._settling = asyncio.create_task(self._settle())
+        self._wake()
         log.info("BIRD runs, %s", "and takes up what an earlier one left" if again else "for the first time")
 
     def _write(self, text: str) -> Path:
@@ -181,11 +185,23 @@ class Bird:
         return fresh
 
     async def _settle(self) -> None:
-        for _ in range(_NUDGES):
-            await asyncio.sleep(_SETTLE / _NUDGES)
-            # BIRD goes on with what a timer of its own began only when it is woken, which may take seconds in a quiet place.
-            await control.answers(self._socket)
+        await asyncio.sleep(_SETTLE)
         await self._release()
+
+    def _wake(self) -> None:
+        """See to it that BIRD does at once what follows from a change.
+
+        It goes on with what a timer or a feed of its own began only when it is woken (2.0.12 polls for three seconds though
+        events wait): in a quiet place a new session's first routes would come three seconds after the session.
+        """
+        if self._waking:
+            self._waking.cancel()
+        self._waking = asyncio.create_task(self._nudge())
+
+    async def _nudge(self) -> None:
+        for _ in range(int(_AWAKE / _NUDGE)):
+            await asyncio.sleep(_NUDGE)
+            await control.answers(self._socket)
 
     async def _release(self) -> None:
         """Have it write to the kernel."""

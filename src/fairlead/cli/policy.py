@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fairlead.api.client import Client
-from fairlead.api.schema import Asked, Difference, Elsewhere, Explained, Previewed, Proposal, RuleHits
+from fairlead.api.schema import DEFAULT_DENY, Asked, Difference, Elsewhere, Explained, Previewed, Proposal, RuleHits
 from fairlead.model import codec
 from fairlead.model.address import Address
 from fairlead.model.errors import Failed, Invalid, Missing
@@ -77,7 +77,8 @@ def preview(
     """Say what would change if objects were applied, or deleted, before anything is.
 
     Who could newly reach whom, and who not any more, by workload (`app.kubernetes.io/name`, `app` or `k8s-app`, else the
-    container's name); and which connections of those seen lately would be cut.
+    container's name), and through which services (`svc:namespace/name`); and which connections of those seen lately would be
+    cut. The objects are policies, namespaces, nodes, services and EndpointSlices.
     """
     trees = tuple(codec.to_tree(thing) for thing in objects.read(filename or ()))
     proposal = Proposal(apply=() if delete else trees, delete=trees if delete else (), limit=limit)
@@ -102,6 +103,8 @@ def _tell_more(found: Previewed) -> None:
         write(f"\nSeen lately, and would be cut ({len(found.flows) + found.more_flows}):")
         for one in found.flows:
             write(f"  {flow_line(one)}")
+    for word in found.warnings:
+        fault.note(word)
     if found.more_flows:
         fault.note(f"{found.more_flows} more connections; see them with --limit.")
 
@@ -144,7 +147,7 @@ def hits(
 
 
 def _rule(one: RuleHits) -> str:
-    return f"{one.direction}[{one.index}]" + (f' "{one.name}"' if one.name else "") if one.policy else ""
+    return f"{one.direction}[{one.index}]" + (f' "{one.name}"' if one.name else "") if one.policy else one.direction
 
 
 _HITS: Listing[RuleHits] = Listing(
@@ -156,7 +159,7 @@ _HITS: Listing[RuleHits] = Listing(
         Column("DROPS", lambda one: str(one.drops), right=True),
         Column("LAST", lambda one: f"{age(one.last)} ago" if one.last else "never", right=True),
     ),
-    name=lambda one: f"{one.policy} {_rule(one)}".strip() or "default deny",
+    name=lambda one: f"{one.policy} {_rule(one)}" if one.policy else f"{one.direction} {DEFAULT_DENY}",
     tree=codec.to_tree,
     empty="There is no rule.",
 )

@@ -6,7 +6,7 @@ policies: eBPF programs on the links of containers, or nftables. One contract su
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
 from fairlead.api.schema import Drift
@@ -20,7 +20,8 @@ PLANE = "policy"
 class Question(NamedTuple):
     """What a container's link would do with the first packet of a connection; ``sends``: the container is who opens it.
 
-    ``protocol`` is IP's number; ``port`` the destination's, 0 where the protocol has none.
+    ``protocol`` is IP's number; ``port`` the destination's, 0 where the protocol has none. ``front``: the service's address and
+    port, if it begins with these and is led to the destination.
     """
 
     host: str
@@ -29,6 +30,7 @@ class Question(NamedTuple):
     destination: Address
     protocol: int
     port: int
+    front: tuple[Address, int] | None = None
 
 
 class Answer(NamedTuple):
@@ -37,6 +39,10 @@ class Answer(NamedTuple):
     allowed: bool
     reason: str
     rule: int
+
+
+UNALLOWED = {"egress": 1, "ingress": 2}
+"""Numbers that no rule has: what is counted of those whom a policy isolates, and no rule allows it."""
 
 
 class Hits(NamedTuple):
@@ -72,6 +78,9 @@ class Plane(Protocol):
     def check(self, state: NodeState) -> list[Drift]:
         """Compare the kernel with ``state`` without touching it; a link that is not guarded is drift of ``PLANE links``."""
 
+    def look(self, state: NodeState) -> Callable[[], list[Drift]]:
+        """The same, of which the thread is kept for the looking alone: what is answered compares, in any thread."""
+
     def check_links(self, rows: Iterable[Row]) -> list[Drift]:
         """The same for some links alone, rows as in ``ensure``: what of them is missing or different."""
 
@@ -88,7 +97,7 @@ class Plane(Protocol):
         """Have the kernel answer, as it would for a packet; nothing is remembered or reported. None: it cannot be asked."""
 
     def hits(self) -> dict[int, Hits]:
-        """How often each rule decided, by its number; those that never did may be missing. 0: none did, who is isolated."""
+        """How often each rule decided, by its number; those that never did may be missing; also by ``UNALLOWED``."""
 
     def forget_hits(self, rules: Iterable[int]) -> None:
         """These rules are no more: what was counted for them is forgotten."""

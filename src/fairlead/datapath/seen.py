@@ -100,7 +100,8 @@ class Seen(NamedTuple):
 
     Of ``Kind.DROP`` the opener is who sent the packet, which was dropped at the hook ``direction`` of ``ifindex``. The rules,
     by number: which let it out at the opener's end, and in at the other, where these are on this node; or which dropped it;
-    0 is none. ``denied``: who was asked for the connection has it cut.
+    0 is none. ``denied``: who was asked for the connection has it cut. Of ``Kind.CLOSE`` with a reason policies cut it: those
+    of the opener if ``direction`` is ``FROM_POD``, else those of who was asked, by the rule that stands for that end.
     """
 
     low: bytes

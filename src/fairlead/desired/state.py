@@ -237,8 +237,28 @@ class Peer(Value, frozen=True, kw_only=True):
         return str(self.prefix)
 
 
+class Front(Value, frozen=True, kw_only=True):
+    """An address and port of a service: who begins a connection with it is led to somebody behind it, and judged by whom.
+
+    ``protocol`` is IP's number. Key: all three.
+    """
+
+    address: Address
+    protocol: int
+    port: int
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """(address, protocol, port)."""
+        return (self.address, self.protocol, self.port)
+
+
 class Span(Value, frozen=True, kw_only=True):
-    """What a ruling says of a run of ports of one protocol (its IP number; 0 is every protocol, and then every port)."""
+    """What a ruling says of a run of ports of one protocol (its IP number; 0 is every protocol, and then every port).
+
+    ``later``: of a service's own port it is said once it is known who is behind it, so that whoever meets only the service's
+    address lets it pass. What is said here counts where no rule allows who that is.
+    """
 
     protocol: int
     first: int
@@ -246,6 +266,7 @@ class Span(Value, frozen=True, kw_only=True):
     allow: bool
     rule: int
     """The number of the rule that says so; 0: none does, the endpoint is isolated."""
+    later: bool = False
 
 
 class Ruling(Value, frozen=True, kw_only=True):
@@ -319,6 +340,7 @@ Row = (
     | Peer
     | Ruling
     | Judgement
+    | Front
     | Subject
     | Speaker
     | Session
@@ -348,6 +370,7 @@ R = TypeVar(
     Peer,
     Ruling,
     Judgement,
+    Front,
     Subject,
     Speaker,
     Session,
@@ -389,6 +412,7 @@ class NodeState:
         Peer,
         Ruling,
         Judgement,
+        Front,
         Subject,
         Speaker,
         Session,

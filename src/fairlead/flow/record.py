@@ -54,13 +54,13 @@ class Record(NamedTuple):
     def flow(self) -> Flow:
         """As it is sent."""
         seen = self.seen
-        dropped = seen.kind == Kind.DROP
+        denied, egress, ingress = self._rules()
         ports = seen.protocol not in WITHOUT_PORTS
         return Flow(
             time=stamp(self.time),
             event=_EVENTS[Kind(seen.kind)],
             verdict=verdict(seen),
-            direction="egress" if seen.outgoing else "ingress",
+            direction="egress" if (seen.direction == Direction.FROM_POD if self._cut else seen.outgoing) else "ingress",
             protocol=protocol(seen),
             source=_peer(self.source, seen.source, seen.source_port if ports else 0),
             destination=_peer(self.destination, seen.destination, seen.destination_port if ports else 0),
@@ -68,19 +68,33 @@ class Record(NamedTuple):
             received=Amount(packets=seen.back_packets, bytes=seen.back_bytes),
             duration=round((seen.last - seen.first) / 1e9, 6),
             midway=bool(seen.midway),
-            reason=self._reason(seen) if dropped else "",
-            policy=self._dropped_by if dropped else "",
-            egress_policy="" if dropped else self.egress_policy,
-            ingress_policy="" if dropped else self.ingress_policy,
+            reason=self._reason(seen),
+            policy=denied,
+            egress_policy=egress,
+            ingress_policy=ingress,
         )
 
     @property
-    def _dropped_by(self) -> str:
-        return self.egress_policy or self.ingress_policy or (DEFAULT_DENY if self.seen.reason == Reason.POLICY else "")
+    def _cut(self) -> bool:
+        return self.seen.kind == Kind.CLOSE and self.seen.reason != Reason.NONE
+
+    def _rules(self) -> tuple[str, str, str]:
+        """Which denied it; which let it out at the one end, and in at the other."""
+        seen, egress, ingress = self.seen, self.egress_policy, self.ingress_policy
+        nobody = DEFAULT_DENY if seen.reason == Reason.POLICY else ""
+        if seen.kind == Kind.DROP:
+            return egress or ingress or nobody, "", ""
+        if not self._cut:
+            return "", egress, ingress
+        if seen.direction == Direction.FROM_POD:
+            return egress or nobody, "", ingress
+        return ingress or nobody, egress, ""
 
     def _reason(self, seen: Seen) -> str:
         """In words, with the address that was claimed where it is not one of the container's."""
         found, claimed = REASONS.get(Reason(seen.reason), ""), address(seen.source)
+        if seen.kind != Kind.DROP:
+            return found
         own = () if isinstance(self.source, str) else (one.address for one in self.source.spec.addresses)
         if isinstance(self.source, str) or seen.direction != Direction.FROM_POD or claimed in {"::", *own}:
             return found

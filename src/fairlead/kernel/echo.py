@@ -13,6 +13,7 @@ import socket
 import struct
 from contextlib import suppress
 
+from fairlead.kernel.checksum import checksum
 from fairlead.kernel.errors import translated
 
 _REQUEST = {4: 8, 6: 128}
@@ -43,7 +44,7 @@ async def answers(address: str, patience: float, size: int = 0, source: str = ""
         padding = bytes(max(size - _IP[family] - _header.size, 0))
         request = _header.pack(_REQUEST[family], 0, 0, _identifier, number) + padding
         if family == 4:
-            request = _header.pack(_REQUEST[4], 0, _checksum(request), _identifier, number) + padding
+            request = _header.pack(_REQUEST[4], 0, checksum(request), _identifier, number) + padding
         loop = asyncio.get_running_loop()
         with suppress(TimeoutError, OSError):
             async with asyncio.timeout(patience):
@@ -70,10 +71,3 @@ def _matches(data: bytes, family: int, number: int) -> bool:
         return False
     kind, _, _, identifier, sequence = _header.unpack_from(data)
     return bool(kind == _REPLY[family] and (identifier, sequence) == (_identifier, number))
-
-
-def _checksum(data: bytes) -> int:
-    data += bytes(len(data) & 1)
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    total = (total & 0xFFFF) + (total >> 16)
-    return ~(total + (total >> 16)) & 0xFFFF

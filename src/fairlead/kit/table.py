@@ -1,77 +1,125 @@
-"""Table: a mapping that never changes. One with a few changes laid over it shares the rest, and costs what the changes are.
+"""Table: a mapping that never changes. One that differs in a few keys shares the rest, and costs what the changes are.
 
-::
+It is a tree. A leaf is a dictionary of a few dozen keys at most; above are branches of sixteen, chosen by four bits of a key's
+hash at each level. A change copies the leaves that it concerns and the branches above them::
 
-    base   what was read as a whole last; shared by every table that came of it since
-    laid   what is otherwise since then; None: it is gone
+    branch ─┬─ leaf {a, b}            branch' ─┬─ the same leaf
+            ├─ leaf {c}       c = 2            ├─ leaf {c}
+            └─ branch ...                      └─ the same branch
 
-Looking up one key asks ``laid``, then ``base``. Who reads all of it makes the two one, once, for those that come of it later
-too; so does a change when ``laid`` has grown to a part of ``base`` that is worth it.
+Nothing is ever put together as a whole, however many changes there have been: a dictionary of fifty thousand keys takes
+milliseconds to copy, and again as many when Python looks for garbage in what is new, and a container's start would wait for
+both. As long as a table is one leaf its order is that in which keys came; of a larger one it is any.
 """
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 from typing import TypeVar
 
 K = TypeVar("K")
 V = TypeVar("V")
-D = TypeVar("D")
 
-_FEW, _PART = 64, 128
-"""So many changes, and as many again as this part of the whole, are laid over before the two are made one."""
+_BITS = 4
+_WAYS = 1 << _BITS
+_MOST = 64
+"""Keys of a leaf."""
+_DEEPEST = 15
+"""Levels: keys whose hashes are the same this far stay in one leaf."""
+
+Tree = dict[K, V] | tuple["Tree[K, V]", ...]
 
 
 class Table(Mapping[K, V]):
     """Values are never None."""
 
-    __slots__ = ("_parts",)
+    __slots__ = ("_tree",)
 
-    def __init__(self, base: Mapping[K, V] | None = None) -> None:
-        self._parts: tuple[dict[K, V], dict[K, V | None]] = (dict(base or {}), {})
+    def __init__(self, first: Mapping[K, V] | None = None) -> None:
+        self._tree: Tree[K, V] = _grown(dict(first or {}), 0)
 
     def over(self, changes: Mapping[K, V | None]) -> Table[K, V]:
-        """The table with these in place of what it says of them."""
-        base, laid = self._parts
+        """The table with these in place of what it says of them; None: it says nothing any more."""
         new: Table[K, V] = Table()
-        new._parts = (base, {**laid, **changes})
-        if len(laid) + len(changes) > _FEW + len(base) // _PART:
-            new._whole()
+        new._tree = _changed(self._tree, changes, 0)
         return new
 
     def __getitem__(self, key: K) -> V:
-        base, laid = self._parts
-        found = laid[key] if key in laid else base[key]
-        if found is None:
-            raise KeyError(key)
-        return found
+        tree, bits = self._tree, hash(key)
+        while isinstance(tree, tuple):
+            tree = tree[bits % _WAYS]
+            bits >>= _BITS
+        return tree[key]
 
     def __iter__(self) -> Iterator[K]:
-        return iter(self._whole())
+        for leaf in self.leaves():
+            yield from leaf
 
     def __len__(self) -> int:
-        return len(self._whole())
+        return sum(map(len, self.leaves()))
 
-    def keys(self) -> KeysView[K]:
-        """All keys."""
-        return self._whole().keys()
+    def leaves(self) -> Iterator[Mapping[K, V]]:
+        """All of it, a few at a time."""
+        return _leaves(self._tree)
 
     def values(self) -> ValuesView[V]:
         """All values."""
-        return self._whole().values()
+        return _Values(self)
 
     def items(self) -> ItemsView[K, V]:
         """All keys with their values."""
-        return self._whole().items()
+        return _Items(self)
 
-    def _whole(self) -> dict[K, V]:
-        """Both parts as one. Threads may do it at once: each comes to the same."""
-        base, laid = self._parts
-        if laid:
-            base = dict(base)
-            for key, value in laid.items():
-                base.pop(key, None)
-                if value is not None:
-                    base[key] = value
-            self._parts = (base, {})
-        return base
+
+class _Values(ValuesView[V]):
+    """Without looking up each key."""
+
+    _mapping: Table[object, V]
+
+    def __iter__(self) -> Iterator[V]:
+        for leaf in self._mapping.leaves():
+            yield from leaf.values()
+
+
+class _Items(ItemsView[K, V]):
+    """Without looking up each key."""
+
+    _mapping: Table[K, V]
+
+    def __iter__(self) -> Iterator[tuple[K, V]]:
+        for leaf in self._mapping.leaves():
+            yield from leaf.items()
+
+
+def _leaves(tree: Tree[K, V]) -> Iterator[dict[K, V]]:
+    if isinstance(tree, dict):
+        yield tree
+        return
+    for branch in tree:
+        yield from _leaves(branch)
+
+
+def _changed(tree: Tree[K, V], changes: Mapping[K, V | None], depth: int) -> Tree[K, V]:
+    if isinstance(tree, dict):
+        leaf = {**tree, **changes}
+        return _grown({key: value for key, value in leaf.items() if value is not None}, depth)
+    branches = list(tree)
+    for way, some in _apart(changes, depth).items():
+        branches[way] = _changed(branches[way], some, depth + 1)
+    return tuple(branches)
+
+
+def _grown(leaf: dict[K, V], depth: int) -> Tree[K, V]:
+    """A leaf, or a branch in place of one that has become too large."""
+    if len(leaf) <= _MOST or depth == _DEEPEST:
+        return leaf
+    found = _apart(leaf, depth)
+    return tuple(_grown(found.get(way, {}), depth + 1) for way in range(_WAYS))
+
+
+def _apart(keys: Mapping[K, V], depth: int) -> dict[int, dict[K, V]]:
+    """What belongs to each branch of this level."""
+    found: dict[int, dict[K, V]] = {}
+    for key, value in keys.items():
+        found.setdefault((hash(key) >> _BITS * depth) % _WAYS, {})[key] = value
+    return found

@@ -1,4 +1,8 @@
-"""Wanted: something that is done whenever somebody wants it, and again until it has worked."""
+"""Wanted: something that is done whenever somebody wants it, and again until it has worked.
+
+It may look at all there is, so it is done at once, but not at every turn of a burst: of two hundred containers that come within
+a second each would pay for looking at all the others.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from .backoff import Backoff
+
+_PAUSE = 0.05
+"""Seconds from one time to the next."""
 
 
 class Wanted:
@@ -27,6 +34,7 @@ class Wanted:
             self._asked.clear()
             if await act():
                 self._backoff.reset()
+                await asyncio.sleep(_PAUSE)
             else:
                 self.want()
                 await asyncio.sleep(self._backoff.next())

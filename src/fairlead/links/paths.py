@@ -13,6 +13,7 @@ from fairlead.desired.ways import Detour, Path
 from fairlead.kernel import route
 from fairlead.kernel.netlink import Message, Netlink
 from fairlead.kernel.route import LinkInfo, RouteInfo
+from fairlead.model.address import Interface, Prefix
 from fairlead.model.errors import Missing
 
 from .mark import APART, PROTOCOL
@@ -55,12 +56,13 @@ def check(
     wanted = {_key(row): row for row in rows}
     have = _routes(nl, {links[name].index for name in hosts if name in links})
     names = {one.index: one.name for one in links.values()}
+    subnets = _subnets(nl) if any(row.via and not row.device for row in wanted.values()) else {}
     drift = []
     for key, row in wanted.items():
         found = have.get(key)
         if found is None:
             drift.append(Drift(table=TABLE, key=row.key, kind="missing", want=_shown(row)))
-        elif not _same(row, found, names):
+        elif not _same(row, found, names) or _is_astray(nl, row, found, subnets):
             drift.append(Drift(table=TABLE, key=row.key, kind="different", want=_shown(row), have=_listed(found, names)))
     drift += [
         Drift(table=TABLE, key=key[1], kind="unexpected", have=_listed(one, names))
@@ -139,6 +141,21 @@ def _same(row: Path, found: RouteInfo, names: dict[int, str]) -> bool:
         and found.source == row.source
         and found.mtu == row.mtu
     )
+
+
+def _is_astray(nl: Netlink, row: Path, found: RouteInfo, subnets: Mapping[int, Iterable[Prefix]]) -> bool:
+    """Whether a route that names no device goes by another than its gateway is at: a subnet may move, and its routes do not."""
+    if row.device or not row.via or any(one.holds(row.via) for one in subnets.get(found.index, ())):
+        return False
+    return route.way(nl, row.via) not in {0, found.index}
+
+
+def _subnets(nl: Netlink) -> Mapping[int, Iterable[Prefix]]:
+    """By the index of an interface, what it is on."""
+    found: dict[int, list[Prefix]] = {}
+    for one in route.addresses(nl):
+        found.setdefault(one.index, []).append(Interface(one.interface).prefix)
+    return found
 
 
 def _shown(row: Path) -> str:

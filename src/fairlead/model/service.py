@@ -178,6 +178,17 @@ class Service(Object, frozen=True, kw_only=True, tag="Service", gc=False):
         """Every address of its own: within the cluster, from outside, of its load balancer."""
         return (*self.cluster_addresses, *map(Address, self.spec.external_ips), *self._balanced())
 
+    @property
+    def fronts(self) -> tuple[Address, ...]:
+        """The addresses from which a node itself leads its containers on; not those where a proxy elsewhere is to be asked.
+
+        As kube-proxy has it, one without an address within the cluster has none at all.
+        """
+        if self.spec.type is ServiceType.NAME or not self.cluster_addresses:
+            return ()
+        proxied = {one.ip for one in self.status.load_balancer.ingress if one.ip_mode == "Proxy"}
+        return tuple(dict.fromkeys(one for one in self.addresses if one not in proxied))
+
     def port(self, word: str, protocol: str = "") -> ServicePort | None:
         """Its port of this number or name."""
         for one in self.spec.ports:

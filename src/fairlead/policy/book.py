@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from fairlead.model.node import Node
 from .compile import Judgements
 from .explain import Explanation, Party, explain
 from .groups import Groups
-from .identity import Class
+from .identity import Class, FrontPorts
 from .lens import EVERYWHERE, NODES, Feature, Kind, Lens, touched
 from .peers import Moves, Peers, Steps
 from .salvage import salvage
@@ -45,8 +45,6 @@ class Book:
 
     def __init__(self, node: str = "", *, everywhere: bool = False) -> None:
         """``node``: the name of the node that enforces. ``everywhere``: containers of other nodes are under sets too."""
-        self.view = 0
-        """Another number whenever policies look at something else than before."""
         self._node, self._everywhere = node, everywhere
         self._namespaces: dict[str, Namespace] = {}
         self._endpoints: dict[str, Endpoint] = {}
@@ -107,6 +105,15 @@ class Book:
                     self._lose(self._groups.drop(key_of(thing)))
         return self._settle()
 
+    def show(self, fronts: Mapping[str, tuple[FrontPorts, tuple[Address, ...]]]) -> Delta:
+        """Services by name have these ports at these addresses, where whoever comes is led on. Without either there is none."""
+        for name, (ports, addresses) in fronts.items():
+            if ports and addresses:
+                self._peers.seat_front(name, ports, addresses)
+            else:
+                self._peers.unseat_front(name)
+        return self._settle()
+
     def subject(self, endpoint: Endpoint) -> tuple[int, int]:
         """The (ingress, egress) set numbers of an endpoint that was put; ``Missing`` if it was not."""
         found = self._groups.subject(endpoint.name)
@@ -147,20 +154,21 @@ class Book:
         """The endpoint that has an address."""
         return self._endpoints.get(self._peers.holder(address) or "")
 
-    def alike(self, endpoints: Iterable[Endpoint]) -> bool:
-        """Whether policies cannot tell these apart by what they are."""
-        return len({self._lens.outside(self._lens.profile(one, self._namespaces)) for one in endpoints}) < 2
-
     def judgements(self, own: int) -> Judgements:
         """What a set of policies says of all classes."""
         return self._sets[own].judgements()
 
     def explain(
-        self, source: Endpoint | Address, destination: Endpoint | Address, protocol: str = "", port: int = 0
+        self,
+        source: Endpoint | Address,
+        destination: Endpoint | Address,
+        protocol: str = "",
+        port: int = 0,
+        front: tuple[Address, int] | None = None,
     ) -> Explanation:
         """Whether the one may open a connection to the other's ``port``, and why. ``protocol`` is "tcp", "icmp" or any other.
 
-        Without a protocol it is told at which ports it may.
+        Without a protocol it is told at which ports it may. ``front``: the address and port of a service that led there.
 
         An address that an endpoint has stands for the endpoint. Of an endpoint with several addresses the first counts whose
         family the other side has too.
@@ -171,7 +179,8 @@ class Book:
                 break
         else:
             ends = [self._party(one, 0) for one in (source, destination)]
-        return explain(ends[0], ends[1], protocol, port)
+        led = (self._party(front[0], front[0].family), front[1]) if front else None
+        return explain(ends[0], ends[1], protocol, port, led)
 
     def _party(self, one: Endpoint | Address, family: int) -> Party:
         if isinstance(one, Address):
@@ -208,9 +217,10 @@ class Book:
         What policies say of those on other nodes is for these to enforce: here they are peers alone.
         """
         who = self._lens.profile(endpoint, self._namespaces)
-        if self._everywhere or endpoint.spec.node in {"", self._node}:
+        near = endpoint.spec.node in {"", self._node}
+        if self._everywhere or near:
             self._groups.join(endpoint.name, who)
-        self._peers.seat(endpoint.name, self._lens.outside(who), (one.address for one in endpoint.spec.addresses))
+        self._peers.seat(endpoint.name, self._lens.outside(who), (one.address for one in endpoint.spec.addresses), near=near)
 
     def _seat_node(self, node: Node) -> None:
         """The same for a node, if any policy looks at nodes."""
@@ -262,7 +272,6 @@ class Book:
         """Policies look at something that none did before, or none looks at it any more."""
         if not features:
             return
-        self.view += 1
         around = {name: one.labels for name, one in self._namespaces.items()}
         for endpoint in self._endpoints.values():
             home = endpoint.metadata.namespace or DEFAULT

@@ -6,6 +6,9 @@ Of each protocol and port the first word counts, layer by layer::
     Network    where policies isolate: the first rule that matches accepts, else it is denied
     Baseline   the first rule that matches: accepts, denies, or passes on
                else it passes
+
+At the ports of a service's own address nothing is decided yet: who is led on from there is judged by whom he reaches. What is
+said of the address itself (``_of_front``) counts where no rule allows who that is.
 """
 
 from __future__ import annotations
@@ -18,14 +21,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from fairlead.desired.state import Judgement, Rows, Ruling, Span
 from fairlead.model.cluster import Action
 from fairlead.model.policy import PolicyType
 
-from .identity import Face, number
+from .identity import Face, FrontPorts, number
 from .ports import Named, Run, runs
 from .select import Clause, Layer, Prepared
-from .terms import Term
+from .terms import Fronting, Term
 
 _PORTS = 1 << 16
 
@@ -124,6 +129,24 @@ def verdict(of: Sequence[Span], protocol: int, port: int) -> Span:
     return next((one for one in of if one.protocol == protocol != 0 and one.first <= port <= one.last), of[-1])
 
 
+def fronted(of: tuple[Span, ...], own: tuple[Span, ...], front: FrontPorts) -> tuple[Span, ...]:
+    """What is said of a service's address: ``own`` of its ports, later; ``of`` of all others."""
+    found = [
+        Span(protocol=one, first=port, last=port, allow=said.allow, rule=said.rule, later=True)
+        for one, port in front
+        for said in [verdict(own, one, port)]
+    ]
+    for span in of[:-1]:
+        at = span.first
+        for port in sorted(port for one, port in front if one == span.protocol and span.first <= port <= span.last):
+            if at < port:
+                found.append(replace(span, first=at, last=port - 1))
+            at = port + 1
+        if at <= span.last:
+            found.append(replace(span, first=at))
+    return (*sorted(found, key=lambda one: (one.protocol, one.first)), of[-1])
+
+
 def set_number(direction: PolicyType, policies: Sequence[Prepared], named: Named) -> int:
     """The number of the set of ``policies``, in their order: made from what they say; 0 if there are none.
 
@@ -168,14 +191,16 @@ class PolicySet:
         self._named = tuple(at for at, one in enumerate(self._clauses) if one.names and direction is PolicyType.EGRESS)
         self._always = sum(1 << at for at, clause in enumerate(self._clauses) if clause.everybody)
         self._endpoints = sum(1 << at for at, clause in enumerate(self._clauses) if clause.every_endpoint)
-        self.terms: dict[bytes, Term] = {}
-        self.bits: dict[bytes, int] = {}
+        self._of_whom_is_reached = sum(1 << at for at, clause in enumerate(self._clauses) if not clause.of_fronts)
+        fronting = (Fronting(),) if direction is PolicyType.EGRESS else ()
+        self.terms: dict[bytes, Term] = {term.key: term for term in fronting}
+        self.bits: dict[bytes, int] = {term.key: 0 for term in fronting}
         for at, clause in enumerate(self._clauses):
             for bit, terms in ((1 << at, clause.matched), (0, clause.watched(direction))):
                 for term in terms:
                     self.terms[term.key] = term
                     self.bits[term.key] = self.bits.get(term.key, 0) | bit
-        self._memo: dict[tuple[int, tuple[Said, ...]], Ruling] = {}
+        self._memo: dict[tuple[int, tuple[Said, ...], FrontPorts], Ruling] = {}
         self._rest = self._ruling(self._endpoints, {})
         self._judged: dict[int, Judgement] = {}
         self._order: list[int] = []
@@ -223,23 +248,30 @@ class PolicySet:
         return (*[rulings[one] for one in sorted(self._uses)], rest, *[self._judged[peer] for peer in self._order])
 
     def _judge(self, peer: int, face: Face, mask: int) -> bool:
-        ruling = self._ruling(mask | self._endpoints if face.namespace else mask, face.ports).number
+        ruling = self._ruling(mask | self._endpoints if face.namespace else mask, face.ports, face.front).number
         if ruling == self._rest.number:
             return False
         self._judged[peer] = Judgement(policy=self.number, peer=peer, ruling=ruling)
         self._uses[ruling] += 1
         return True
 
-    def _ruling(self, mask: int, named: Named) -> Ruling:
+    def _ruling(self, mask: int, named: Named, front: FrontPorts = ()) -> Ruling:
         """The ruling on a class whose ports have these names. Its number holds the set's, so that no two sets share a row."""
         mask |= self._always
         resolved = tuple([Said.by(self._clauses[at], named) for at in self._named if mask >> at & 1]) if self._named else ()
-        if (mask, resolved) not in self._memo:
+        if (mask, resolved, front) not in self._memo:
             theirs = {one.rule: one for one in resolved}
             said = tuple([theirs.get(one.rule, one) for one in map(self._said.__getitem__, _places(mask))])
             found = spans(said, isolated=self._isolated)  # as often as not what another set says, too
-            self._memo[mask, resolved] = Ruling(number=number("ruling", self.number, found), spans=found)
-        return self._memo[mask, resolved]
+            if front:
+                found = fronted(found, self._of_front(mask), front)
+            self._memo[mask, resolved, front] = Ruling(number=number("ruling", self.number, found), spans=found)
+        return self._memo[mask, resolved, front]
+
+    def _of_front(self, mask: int) -> tuple[Span, ...]:
+        """What the clauses of ``mask`` say of the address of a service itself."""
+        said = tuple([self._said[at] for at in _places(mask & ~self._of_whom_is_reached)])
+        return spans(said, isolated=self._isolated)
 
 
 def _places(mask: int) -> Iterator[int]:

@@ -66,6 +66,8 @@ class Asked(NamedTuple):
     peer: Party
     protocol: str
     port: int
+    front: tuple[Party, int] | None = None
+    """The address and port of the service that led to the peer, if one did."""
 
     @property
     def whole(self) -> bool:
@@ -93,16 +95,18 @@ class Asked(NamedTuple):
         return what(self.protocol, self.port)
 
 
-def explain(source: Party, destination: Party, protocol: str = "", port: int = 0) -> Explanation:
+def explain(
+    source: Party, destination: Party, protocol: str = "", port: int = 0, front: tuple[Party, int] | None = None
+) -> Explanation:
     """Whether ``source`` may open a connection to ``port`` of ``destination``: its egress first, then the other's ingress.
 
-    Without a ``protocol``: at which ports it may.
+    Without a ``protocol``: at which ports it may. ``front``: the address and port of a service that led there.
     """
     steps: list[Step] = []
     verdicts: list[Step] = []
     itself = source.address is not None and source.address == destination.address
     for asked in (
-        Asked(PolicyType.EGRESS, source, destination, protocol, port),
+        Asked(PolicyType.EGRESS, source, destination, protocol, port, front),
         Asked(PolicyType.INGRESS, destination, source, protocol, port),
     ):
         steps += _itself(asked) if itself else _narrate(asked)
@@ -150,7 +154,23 @@ def _narrate(asked: Asked) -> Iterator[Step]:
         reached = reach.of(found)
         yield Step(way, f"{subject.name} allows {reached}", allows=bool(reached), reach=reached)
     else:
-        yield _verdict(asked, meant, verdict(found, asked.number, asked.port))
+        said = _verdict(asked, meant, verdict(found, asked.number, asked.port))
+        yield said
+        if asked.front and not said.allows and said.rule is None:
+            yield _of_front(asked, policies, *asked.front, isolated=isolated)
+
+
+def _of_front(asked: Asked, policies: Sequence[Prepared], front: Party, port: int, *, isolated: bool) -> Step:
+    """Where no rule allows whom a service led to: what is said of the service's own address."""
+    clauses = [one for each in policies for one in each.directions[asked.direction].clauses if one.of_fronts]
+    meant = [one for one in clauses if _means(one, front)]
+    said = _verdict(
+        asked, meant, verdict(spans(tuple(Said.by(one, {}) for one in meant), isolated=isolated), asked.number, port)
+    )
+    at = f"{front.name}, the address of the service, at {what(asked.protocol, port)}"
+    if said.rule is None:
+        return Step(asked.way, f"nor does any rule allow {at}", allows=False)
+    return said._replace(text=f"{said.text}: it means {at}")
 
 
 def _layer(asked: Asked, layer: Layer, policies: Sequence[Prepared]) -> Iterator[Step]:

@@ -14,6 +14,8 @@ import msgspec
 from fairlead.model.address import NamedPort, Prefix
 
 Labels = tuple[tuple[str, str], ...]
+FrontPorts = tuple[tuple[int, int], ...]
+"""Ports of a service: (IP's number of the protocol, port), sorted."""
 Drawer = tuple[str, ...]
 """A property by which terms and those whom they may mean find each other without looking at all."""
 
@@ -24,8 +26,8 @@ def canonical(*parts: object) -> bytes:
 
 
 def number(*parts: object) -> int:
-    """64 bits that stand for ``parts``; never 0, which means none."""
-    return int.from_bytes(blake2b(canonical(*parts), digest_size=8).digest(), "big") or 1
+    """64 bits that stand for ``parts``; never 0, which means none, and no smaller number than 3: those stand for no rule."""
+    return max(3, int.from_bytes(blake2b(canonical(*parts), digest_size=8).digest(), "big"))
 
 
 class Profile(NamedTuple):
@@ -41,24 +43,30 @@ class Class(NamedTuple):
     """All peers that no policy in use tells apart: what is seen of them, and the CIDRs in use that hold them.
 
     ``profile`` is that of endpoints, ``node`` the labels of nodes, which an address of a node has. ``outside``: addresses that
-    nobody and no CIDR holds, where policies tell them from endpoints.
+    nobody and no CIDR holds, where policies tell them from endpoints. ``front``: of services' addresses their ports.
     """
 
     profile: Profile | None
     blocks: tuple[Prefix, ...]
     node: Labels | None = None
     outside: bool = False
+    front: FrontPorts = ()
 
     @property
     def number(self) -> int:
         """Its number; 0 for everybody of whom policies know nothing."""
+        if self.front:
+            return number("front", self.front, self.blocks, self.node, self.outside)
         if self.profile is None and not self.blocks and self.node is None:
             return number("peer", "outside") if self.outside else 0
         return number("peer", self.profile, self.blocks, self.node)
 
 
 class Face(NamedTuple):
-    """A class as terms look at it. ``namespace`` is empty if it has no endpoints, ``node`` None if it is no node."""
+    """A class as terms look at it. ``namespace`` is empty if it has no endpoints, ``node`` None if it is no node.
+
+    ``front``: of services' addresses their ports.
+    """
 
     namespace: str
     labels: Mapping[str, str]
@@ -66,13 +74,14 @@ class Face(NamedTuple):
     ports: Mapping[str, NamedPort]
     blocks: frozenset[str]
     node: Mapping[str, str] | None
+    front: FrontPorts = ()
 
     @classmethod
     def of(cls, one: Class) -> Face:
         """The face of a class."""
         blocks, node = frozenset(one.blocks), None if one.node is None else dict(one.node)
         if (who := one.profile) is None:
-            return cls("", {}, {}, {}, blocks, node)
+            return cls("", {}, {}, {}, blocks, node, one.front)
         ports = {name: NamedPort(port) for name, port in who.ports}
         return cls(who.namespace, dict(who.labels), dict(who.around), ports, blocks, node)
 
@@ -82,6 +91,8 @@ class Face(NamedTuple):
             yield ("block", cidr)
         if self.node is not None:
             yield ("node",)
+        if self.front:
+            yield ("front",)
         if not self.namespace:
             yield ("outside",)
         else:

@@ -1,8 +1,9 @@
 """Peers: which class has which prefix. The addresses of endpoints and nodes, and the CIDRs that policies use, as rows.
 
-A prefix has one row. Of two endpoints with one address the first by name has it, and so of two nodes. The row is the
-endpoint's, if one has the address, else that of the prefix itself, whoever has it: a node, a policy that uses it, or, where
-policies tell endpoints from everybody else, nobody.
+A prefix has one row. Of two endpoints with one address the one of this node has it, else the first by name, and so of two
+nodes. The row is the
+endpoint's, if one has the address, else that of the prefix itself, whoever has it: a node, a service, a policy that uses it,
+or, where policies tell endpoints from everybody else, nobody.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Generic, NamedTuple, TypeVar
 
-from fairlead.desired.state import Peer, Rows
+from fairlead.desired.state import Front, Peer, Rows
 from fairlead.model.address import Address, Prefix
 
 from .blocks import Blocks, Spot
-from .identity import Class, Face, Labels, Profile
+from .identity import Class, Face, FrontPorts, Labels, Profile
 
 _EVERYWHERE = (Prefix("0.0.0.0/0"), Prefix("::/0"))
 Steps = tuple[tuple[str, Rows], ...]
@@ -42,24 +43,27 @@ class _Hall(Generic[W]):
 
     def __init__(self) -> None:
         self.seats: dict[str, _Seat[W]] = {}
-        self.holders: dict[Prefix, set[str]] = {}
+        self.holders: dict[Prefix, tuple[str, ...]] = {}  # mostly one: a set would take four times as much
+        self.near: set[str] = set()
+        """Who is known at first hand."""
 
     def first(self, prefix: Prefix) -> str | None:
         """The one of those who sit there that counts."""
-        return min(self.holders.get(prefix, ()), default=None)
+        return min(self.holders.get(prefix, ()), default=None, key=lambda name: (name not in self.near, name))
 
     def take(self, name: str, seat: _Seat[W]) -> None:
         """Sit down."""
         self.seats[name] = seat
         for one in seat.prefixes:
-            self.holders.setdefault(one, set()).add(name)
+            self.holders[one] = (*self.holders.get(one, ()), name)
 
     def leave(self, name: str) -> tuple[Prefix, ...]:
         """Get up; the prefixes it had."""
         seat = self.seats.pop(name, None)
         for one in seat.prefixes if seat else ():
-            self.holders[one].discard(name)
-            if not self.holders[one]:
+            if left := tuple([other for other in self.holders[one] if other != name]):
+                self.holders[one] = left
+            else:
                 del self.holders[one]
         return seat.prefixes if seat else ()
 
@@ -72,6 +76,8 @@ class Peers:
         """Every class that some prefix has, but 0, by number."""
         self._endpoints: _Hall[Profile] = _Hall()
         self._nodes: _Hall[Labels] = _Hall()  # the labels that matter
+        self._fronts: _Hall[FrontPorts] = _Hall()
+        self._shown: dict[str, tuple[Front, ...]] = {}
         self._spots: dict[Prefix, Spot] = {}
         self._blocks = Blocks()
         self._rows: dict[str, tuple[Peer, ...]] = {}
@@ -87,17 +93,27 @@ class Peers:
             self._outside = apart
             self._changed_blocks.update(_EVERYWHERE)
 
-    def seat(self, name: str, who: Profile, addresses: Iterable[Address]) -> None:
-        """The endpoint ``name`` has the profile ``who`` and these addresses, whatever it had before."""
+    def seat(self, name: str, who: Profile, addresses: Iterable[Address], *, near: bool = False) -> None:
+        """The endpoint ``name`` has the profile ``who`` and these addresses, whatever it had before. ``near``: on this node."""
+        (self._endpoints.near.add if near else self._endpoints.near.discard)(name)
         self._sit(self._endpoints, name, who, addresses)
 
     def seat_node(self, name: str, labels: Labels, addresses: Iterable[Address]) -> None:
         """The node ``name`` has these labels that matter, and these addresses."""
         self._sit(self._nodes, name, labels, addresses)
 
+    def seat_front(self, name: str, ports: FrontPorts, addresses: Iterable[Address]) -> None:
+        """The service ``name`` has these addresses, and these ports at each."""
+        self._sit(self._fronts, name, ports, addresses)
+
+    def unseat_front(self, name: str) -> None:
+        """There is no service ``name``, or it has no address."""
+        self._rise(self._fronts, name)
+
     def unseat(self, name: str) -> None:
         """There is no endpoint ``name``."""
         self._rise(self._endpoints, name)
+        self._endpoints.near.discard(name)
 
     def unseat_node(self, name: str) -> None:
         """There is no node ``name``, or nobody looks at nodes."""
@@ -117,7 +133,8 @@ class Peers:
 
     def at(self, address: Address, who: Profile | None) -> Class:
         """The class of an address that somebody with the profile ``who`` has, or nobody."""
-        return Class(who, self._blocks.holding(Spot.of(address)), self._node(address.host()), self._outside)
+        front = () if who else self._front(address.host())
+        return Class(who, self._blocks.holding(Spot.of(address)), self._node(address.host()), self._outside, front)
 
     @property
     def blocks(self) -> set[Prefix]:
@@ -134,9 +151,10 @@ class Peers:
         classes: dict[int, Class] = {}
         fresh = {f"peers/{name}": self._seat_rows(name, classes) for name in sorted(self._changed)}
         fresh |= {f"block/{cidr}": self._block_rows(cidr, classes) for cidr in sorted(self._changed_blocks)}
+        fronts = self._front_steps()
         self._changed, self._changed_blocks, self._toggled = set(), set(), set()
         fresh = {owner: rows for owner, rows in fresh.items() if rows != self._rows.get(owner, ())}
-        steps = self._steps(fresh)
+        steps = (*fronts, *self._steps(fresh))
         lost: dict[int, None] = {}
         for owner, rows in fresh.items():
             before = [row.peer for row in self._rows.pop(owner, ())]
@@ -166,7 +184,7 @@ class Peers:
             self._changed.add(name)
         for one in hall.leave(name):
             self._touch(one)
-            if one not in self._endpoints.holders and one not in self._nodes.holders:
+            if not any(one in each.holders for each in (self._endpoints, self._nodes, self._fronts)):
                 del self._spots[one]
 
     def _touch(self, prefix: Prefix) -> None:
@@ -186,12 +204,36 @@ class Peers:
         for prefix, spot in self._spots.items():
             if came.holding(spot):
                 self._changed.update(self._endpoints.holders.get(prefix, ()))
-                self._changed_blocks.update([prefix] if prefix in self._nodes.holders else ())
+                self._changed_blocks.update([prefix] if self._is_known(prefix) else ())
 
     def _node(self, prefix: Prefix) -> Labels | None:
         """The labels that matter of the node that has an address."""
         name = self._nodes.first(prefix)
         return self._nodes.seats[name].who if name else None
+
+    def _front(self, prefix: Prefix) -> FrontPorts:
+        """The ports of all services that have an address."""
+        found = {port for name in self._fronts.holders.get(prefix, ()) for port in self._fronts.seats[name].who}
+        return tuple(sorted(found))
+
+    def _front_steps(self) -> Steps:
+        """Of addresses that changed, the ports of services; of one that an endpoint has none."""
+        found = []
+        for prefix in sorted(self._changed_blocks):
+            ports = () if prefix in self._endpoints.holders else self._front(prefix)
+            address = Address(prefix.net.network_address)
+            rows = tuple([Front(address=address, protocol=one, port=port) for one, port in ports])
+            owner = f"front/{address}"
+            if rows != self._shown.get(owner, ()):
+                found.append((owner, rows))
+                self._shown[owner] = rows
+                if not rows:
+                    del self._shown[owner]
+        return tuple(found)
+
+    def _is_known(self, prefix: Prefix) -> bool:
+        """Whether it is an address of a node or of a service."""
+        return prefix in self._nodes.holders or prefix in self._fronts.holders
 
     def _seat_rows(self, name: str, classes: dict[int, Class]) -> tuple[Peer, ...]:
         seat = self._endpoints.seats.get(name)
@@ -202,11 +244,11 @@ class Peers:
         return tuple([_row(one, Class(seat.who, blocks.holding(spots[one]), self._node(one)), classes) for one in own])
 
     def _block_rows(self, prefix: Prefix, classes: dict[int, Class]) -> tuple[Peer, ...]:
-        known = prefix in self._blocks or prefix in self._nodes.holders or (self._outside and prefix in _EVERYWHERE)
+        known = prefix in self._blocks or self._is_known(prefix) or (self._outside and prefix in _EVERYWHERE)
         if not known or prefix in self._endpoints.holders:
             return ()
         blocks = self._blocks.holding(Spot.of(prefix))
-        return (_row(prefix, Class(None, blocks, self._node(prefix), self._outside), classes),)
+        return (_row(prefix, Class(None, blocks, self._node(prefix), self._outside, self._front(prefix)), classes),)
 
     def _steps(self, fresh: dict[str, tuple[Peer, ...]]) -> Steps:
         """All rows of each owner. A prefix that goes from one owner to another is first taken from the one."""

@@ -17,7 +17,7 @@ from fairlead.model.namespace import DEFAULT
 
 from . import reach
 from .book import Book
-from .reach import EVERYTHING, Reach
+from .reach import EVERYTHING, NOTHING, Reach
 
 WORKLOAD_LABELS = ("app.kubernetes.io/name", "app", "k8s-app")
 """Where a container says of which workload it is; the first that it has counts, else its name."""
@@ -41,13 +41,23 @@ class Row(NamedTuple):
 
 
 class Table(NamedTuple):
-    """What a set says of classes, by number of what may be reached: of those listed, and of all others."""
+    """What a set says of classes, by number of what may be reached: of those listed, and of all others.
+
+    ``refused``: the same of what rules deny.
+    """
 
     judged: Mapping[int, int]
     rest: int
+    refused: Mapping[int, int]
+    rest_refused: int
+
+    def refuses(self, peer: int) -> int:
+        """The number of what rules deny of a class."""
+        return self.refused.get(peer, self.rest_refused)
 
 
-_OPEN = Table({}, 0)
+_EVERYTHING, _NOTHING = 0, 1
+_OPEN = Table({}, _EVERYTHING, {}, _NOTHING)
 
 
 class Unit(NamedTuple):
@@ -63,6 +73,14 @@ class Unit(NamedTuple):
     """Whether what it may reach may be otherwise."""
     enters: bool = False
     """Whether who may reach it may be otherwise."""
+    alone: str = ""
+    """The name of the container, if it is like no other."""
+
+
+Door = tuple[Address, str, int]
+"""What a connection leads to: an address, a protocol and a port."""
+Into = Iterator[tuple[Unit, tuple[bool, str]]]
+"""Who can reach a destination newly (True) or not any more, and at which ports."""
 
 
 class Likeness(NamedTuple):
@@ -80,20 +98,23 @@ class Preview:
     def __init__(self, old: Book, new: Book, *, peers_change: bool = False) -> None:
         """``peers_change``: also who is who may be otherwise, because namespaces or nodes are."""
         self._books, self._peers_change = (old, new), peers_change
-        self._reaches: list[Reach] = [EVERYTHING]
-        self._numbers: dict[Reach, int] = {EVERYTHING: 0}
+        self._reaches: list[Reach] = [EVERYTHING, NOTHING]
+        self._numbers: dict[Reach, int] = {EVERYTHING: _EVERYTHING, NOTHING: _NOTHING}
         self._tables: dict[tuple[int, int], Table] = {}
         self._memo: dict[Key, tuple[tuple[bool, str], ...]] = {}
-        self._units = list(self._containers())
+        self.units = list(self._containers())
+        """All containers."""
+        self._alone = {unit.alone for unit in self.units}
         self._outside = list(self._blocks())
-        self._workloads = Workloads(unit.name for unit in self._units)
+        self._workloads = Workloads(unit.name for unit in self.units)
 
-    def rows(self) -> list[Row]:
-        """Every change, the one that means most pairs first."""
+    def rows(self, beside: Iterable[tuple[Unit, Into]] = ()) -> list[Row]:
+        """Every change, the one that means most pairs first; ``beside``: more destinations, with what changes for each."""
         merged: defaultdict[tuple[bool, tuple[str, ...], str], Counter[str]] = defaultdict(Counter)
-        for destination in (*self._units, *self._outside):
+        asked = ((one, self._into(one)) for one in (*self.units, *self._outside))
+        for destination, into in (*asked, *beside):
             told: defaultdict[tuple[bool, str], Counter[str]] = defaultdict(Counter)
-            for source, change in self._into(destination):
+            for source, change in into:
                 _add(told[change], source, _pairs(source, destination))
             for (allowed, ports), sources in told.items():
                 names = self._workloads.shorten(sources, but=destination.name)
@@ -106,14 +127,49 @@ class Preview:
 
     def cut(self, source: Address, destination: Address, protocol: str, port: int) -> bool:
         """Whether a connection that could be opened cannot be any more."""
-        old, new = (book.explain(source, destination, protocol, port).allowed for book in self._books)
-        return old and not new
+        return self.allows(0, source, (destination, protocol, port)) and not self.allows(
+            1, source, (destination, protocol, port)
+        )
+
+    def allows(self, at: int, source: Address, door: Door, front: tuple[Address, int] | None = None) -> bool:
+        """Whether one of the books (0 old, 1 new) lets a connection be opened; ``front``: by the service that leads there."""
+        return self._books[at].explain(source, *door, front).allowed
+
+    def face(self, address: Address) -> Unit:
+        """Whoever has an address, alone; what egress says to him, and who may enter if he is a container."""
+        classes = tuple(self._both(address) if one == address.family else None for one in FAMILIES)
+        holders = [book.at(address) for book in self._books]
+        sets = [book.subject(one)[0] if one else 0 for book, one in zip(self._books, holders, strict=True)]
+        ingress = (self._table(0, sets[0]), self._table(1, sets[1]))
+        enters = self._peers_change or sets[0] != sets[1]
+        alone = next((one.name for one in holders if one and one.name in self._alone), "")
+        return Unit(str(address), 1, classes, ingress=ingress, enters=enters, alone=alone)
+
+    def leaving(self, at: int, source: Unit, destination: Unit, family: Family) -> Reach:
+        """At which ports one of the books lets the one ask the other, as far as the one's egress goes."""
+        table, asked = source.egress[at], destination.classes[FAMILIES.index(family)]
+        return self._reaches[table.judged.get(asked[at], table.rest) if asked else _EVERYTHING]
+
+    def refused(self, at: int, source: Unit, destination: Unit, family: Family) -> Reach:
+        """At which ports a rule for the one's egress says no."""
+        asked = destination.classes[FAMILIES.index(family)]
+        return self._reaches[source.egress[at].refuses(asked[at]) if asked else _NOTHING]
+
+    def entering(self, at: int, source: Unit, destination: Unit, family: Family) -> Reach:
+        """At which ports one of the books lets the one ask the other, as far as the other's ingress goes."""
+        table, asks = destination.ingress[at], source.classes[FAMILIES.index(family)]
+        return self._reaches[table.judged.get(asks[at], table.rest) if asks else _EVERYTHING]
 
     # ---- who there is ----
 
     def _containers(self) -> Iterator[Unit]:
-        alike = Counter(self._likeness(one) for one in self._books[1].endpoints.values() if one.spec.addresses)
-        return (self._unit(one, size) for one, size in alike.items())
+        known = (one for one in self._books[1].endpoints.values() if one.spec.addresses)
+        alike: defaultdict[Likeness, list[str]] = defaultdict(list)
+        for one in known:
+            alike[self._likeness(one)].append(one.name)
+        for of, names in alike.items():
+            unit = self._unit(of, len(names))
+            yield unit if len(names) > 1 else unit._replace(alone=names[0])
 
     def _likeness(self, endpoint: Endpoint) -> Likeness:
         old, new = self._books
@@ -133,6 +189,11 @@ class Preview:
             leaves=self._peers_change or of.old[1] != of.new[1],
         )
 
+    def _both(self, address: Address) -> tuple[int, int]:
+        """The class of whoever has an address, old and new."""
+        old, new = (book.peer(address) for book in self._books)
+        return old, new
+
     def _blocks(self) -> Iterator[Unit]:
         """Addresses that are no container's: by the CIDRs that policies speak of, and all others."""
         old, new = self._books
@@ -147,7 +208,13 @@ class Preview:
         if (at, own) not in self._tables:
             rulings, judged, rest = self._books[at].judgements(own)
             numbers = {one: self._number(reach.of(spans)) for one, spans in rulings.items()}
-            self._tables[at, own] = Table({peer: numbers[one] for peer, one in judged.items()}, numbers[rest])
+            refused = {one: self._number(reach.refused(spans)) for one, spans in rulings.items()}
+            self._tables[at, own] = Table(
+                {peer: numbers[one] for peer, one in judged.items()},
+                numbers[rest],
+                {peer: refused[one] for peer, one in judged.items()},
+                refused[rest],
+            )
         return self._tables[at, own]
 
     def _number(self, of: Reach) -> int:
@@ -158,9 +225,9 @@ class Preview:
 
     # ---- what changes between two ----
 
-    def _into(self, destination: Unit) -> Iterator[tuple[Unit, tuple[bool, str]]]:
+    def _into(self, destination: Unit) -> Into:
         """Who can reach it newly or not any more, and at which ports."""
-        for source in (*self._units, *(self._outside if destination.container else ())):
+        for source in (*self.units, *(self._outside if destination.container else ())):
             if (source.leaves or destination.enters) and _pairs(source, destination):
                 for change in self._changes(_key(source, destination)):
                     yield source, change
@@ -182,7 +249,7 @@ class Preview:
         for allowed, words in ((True, opened), (False, closed)):
             same = len(set(words.values())) == 1
             for family, text in list(words.items())[: 1 if same else None]:
-                if text != str(reach.NOTHING):
+                if text != str(NOTHING):
                     yield allowed, text if same else f"{text} (IPv{family})"
 
 

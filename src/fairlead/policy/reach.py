@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from fairlead.desired.state import Span
 
 from .ports import PROTOCOLS
@@ -25,6 +27,11 @@ class Reach(NamedTuple):
 
     def __bool__(self) -> bool:
         return self != NOTHING
+
+    def holds(self, protocol: str, port: int) -> bool:
+        """Whether a port of a protocol is among it."""
+        runs = dict(zip(PROTOCOLS, self[:3], strict=True))[protocol]
+        return any(first <= port <= last for first, last in runs)
 
     def __and__(self, other: Reach) -> Reach:
         """What both allow."""
@@ -51,6 +58,13 @@ EVERYTHING = Reach(_EVERY, _EVERY, _EVERY, others=True)
 NOTHING = Reach((), (), (), others=False)
 
 
+def ports(found: Iterable[tuple[str, int]]) -> Reach:
+    """These ports of protocols alone."""
+    known = sorted(found)
+    tcp, udp, sctp = (tuple(_joined((port, port) for name, port in known if name == one)) for one in PROTOCOLS)
+    return Reach(tcp, udp, sctp, others=False)
+
+
 def of(spans: Sequence[Span] | None) -> Reach:
     """What the spans of a ruling allow; None: nobody is asked."""
     if spans is None:
@@ -58,6 +72,11 @@ def of(spans: Sequence[Span] | None) -> Reach:
     rest = spans[-1].allow
     tcp, udp, sctp = (_runs([one for one in spans if one.protocol == number], rest) for number in PROTOCOLS.values())
     return Reach(tcp, udp, sctp, rest)
+
+
+def refused(spans: Sequence[Span]) -> Reach:
+    """What rules deny, which is more than that no rule allows it."""
+    return of([replace(one, allow=not one.allow and bool(one.rule)) for one in spans])
 
 
 def _runs(spans: Iterable[Span], rest: bool) -> Runs:

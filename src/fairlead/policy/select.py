@@ -77,6 +77,14 @@ class Clause(NamedTuple):
         return any(isinstance(one, Labelled) and one.everywhere for one in self.terms)
 
     @property
+    def of_fronts(self) -> bool:
+        """Whether it speaks of a service's own address too, if it means that, and not alone of whom one is led to from there.
+
+        A rule for everybody at some ports means the ports of whoever is reached, unless it denies.
+        """
+        return not self.everybody or not self.ports or self.rule.action is Action.DENY
+
+    @property
     def matched(self) -> Iterator[Term]:
         """The terms that mean some and not others."""
         return (one for one in self.terms if not (isinstance(one, Labelled) and one.everywhere))

@@ -142,7 +142,22 @@ class Having(NamedTuple):
         yield (Kind.PORT, self.name, "")
 
 
-Term = Labelled | Block | Nodes | Outside | Having
+class Fronting(NamedTuple):
+    """Addresses of services. Not a peer of its own: it finds those of whom is said later what they may be reached at."""
+
+    key: bytes = canonical("front")
+    drawer: Drawer = ("front",)
+
+    def matches(self, face: Face) -> bool:
+        """Whether it finds those with that face."""
+        return bool(face.front)
+
+    def features(self) -> Iterator[Feature]:
+        """What it looks at."""
+        yield from ()
+
+
+Term = Labelled | Block | Nodes | Outside | Having | Fronting
 
 
 def of_subject(subject: ClusterSubject) -> Labelled:

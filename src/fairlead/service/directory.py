@@ -37,8 +37,6 @@ class Directory:
         self._at: dict[str, tuple[Key, ...]] = {}
         """Whose an address is: of several, the first by name."""
         self._behind: dict[Key, tuple[Key, ...]] = {}
-        self._fronts: dict[str, tuple[Key, ...]] = {}
-        """Before whom services stand, by his address: there may be as many as pods, so what is alike is kept once."""
 
     def put(self, thing: Thing) -> None:
         """One is new, or another than before."""
@@ -50,10 +48,6 @@ class Directory:
         else:
             self.slices[thing.key] = thing
             self._behind[thing.service] = _with(self._behind.get(thing.service, ()), thing.key)
-            alone = (thing.service,)
-            for one in _firsts(thing):
-                others = self._fronts.get(one, ())
-                self._fronts[one] = (*others, thing.service) if others else alone
 
     def drop(self, thing: Thing) -> None:
         """There is none of this name."""
@@ -63,8 +57,6 @@ class Directory:
                 _without(self._at, address, thing.key)
         elif (gone := self.slices.pop(thing.key, None)) is not None:
             _without(self._behind, gone.service, thing.key)
-            for one in _firsts(gone):
-                self._unstand(one, gone.service)
 
     def at(self, address: str) -> Service | None:
         """The service that has an address."""
@@ -84,27 +76,9 @@ class Directory:
         chosen = [one for one in found if one[0].ready] or [one for one in found if one[0].serving]
         return tuple(dict.fromkeys(_backends(chosen)))
 
-    def addresses(self, service: Service) -> set[Address]:
-        """Of everybody behind a service, ready or not."""
-        return {Address(one) for each in self._slices(service) for one in _firsts(each)}
-
-    def numbers(self, service: Service, port: ServicePort) -> set[int]:
-        """The numbers that a port has with those behind a service."""
-        return {number for each in self._slices(service) for number in _ports(each, port)}
-
-    def before(self, address: str) -> tuple[Key, ...]:
-        """The services that somebody stands behind."""
-        return self._fronts.get(address, ())
-
-    def _unstand(self, address: str, service: Key) -> None:
-        """One slice less says that somebody stands behind a service; others may still."""
-        left = list(self._fronts.get(address, ()))
-        if service in left:
-            left.remove(service)
-        if left:
-            self._fronts[address] = tuple(left)
-        else:
-            self._fronts.pop(address, None)
+    def is_told(self, service: Service) -> bool:
+        """Whether anything says who stands behind a service."""
+        return bool(self._behind.get(service.key))
 
     def family(self, service: Service) -> Family:
         """The family that it is asked in where nobody says: that of its first address, or of who stands behind it."""
@@ -115,12 +89,6 @@ class Directory:
     def _slices(self, service: Service) -> Iterator[EndpointSlice]:
         for key in self._behind.get(service.key, ()):
             yield self.slices[key]
-
-
-def _firsts(one: EndpointSlice) -> Iterator[str]:
-    """The address of everybody in a slice; of names there is none."""
-    for each in one.endpoints if one.address_type != "FQDN" else ():
-        yield from each.addresses[:1]
 
 
 def _ports(one: EndpointSlice, port: ServicePort) -> Iterator[int]:

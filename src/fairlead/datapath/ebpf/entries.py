@@ -61,8 +61,8 @@ _PORTS = 1 << 16
 
 def entries(rows: Iterable[Row], interfaces: Mapping[str, int]) -> Found:
     """The entries of all ``rows``. ``interfaces``: the number of each link; of one without a number there are none."""
-    rows = list(rows)
     found: Found = {name: {} for name in ORDER}
+    rest: list[Row] = []
     for row in rows:
         match row:
             case Peer():
@@ -81,8 +81,8 @@ def entries(rows: Iterable[Row], interfaces: Mapping[str, int]) -> Found:
             case Vtep() if row.remote.family == 4:
                 found["vteps"][VTEP_KEY.pack(network_number(row.tunnel), row.mac.packed)] = VTEP.pack(row.remote.packed)
             case _:
-                pass
-    found["realms"] = _realms(rows)
+                rest.append(row)
+    found["realms"] = _realms(rest)
     return found
 
 
@@ -162,7 +162,7 @@ def blocks(first: int, last: int) -> Iterator[tuple[int, int]]:
 
 def _of_span(ruling: int, span: Span) -> Iterator[tuple[str, bytes, bytes]]:
     """Map, key and value: single ports by themselves, longer runs in blocks."""
-    value = RULING_VALUE.pack(span.rule, span.allow)
+    value = RULING_VALUE.pack(0 if span.later else span.rule, span.allow or span.later)
     if span.protocol == 0:
         yield "rulings", RULING_KEY.pack(64, ruling, 0, bytes(2)), value
         return

@@ -6,11 +6,11 @@ What the host's side receives was sent by the container, and the reverse. ``upli
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path as Directory
 from sys import byteorder
 
-from fairlead.api.schema import Drift
+from fairlead.api.schema import OUTDATED, Drift
 from fairlead.datapath.base import PLANE, Answer, Hits, Question
 from fairlead.datapath.seen import REASONS, Direction, Reason
 from fairlead.desired.state import Guard, Guest, Judgement, Link, Local, NodeState, Peer, Realm, Row, Ruling, Subject
@@ -19,13 +19,14 @@ from fairlead.kernel import route
 from fairlead.kernel.errors import Exists, Gone
 from fairlead.kernel.netlink import Netlink
 from fairlead.kernel.route import LinkInfo
+from fairlead.kit.gently import gently
 
 from .entries import Found, describe, entries, interface_of
 from .hooks import Hooks
 from .layout import HITS, NUMBER
 from .programs import Programs
 from .question import packet
-from .tables import Tables
+from .tables import Read, Tables
 from .uplinks import Uplinks
 
 LINKS, MAPS = f"{PLANE} links", f"{PLANE} maps"
@@ -80,7 +81,7 @@ class Ebpf:
     def apply(self, state: NodeState) -> None:
         """Make the maps say what ``state`` does; programs stay as they are."""
         links = self._links()
-        self._tables.apply(self._want(state, links))
+        self._tables.apply(self._want(_rows(state), links, self._uplinks.entries(self._ways(state), links)))
         self._uplinks.apply(self._ways(state), links)
         known: dict[str, int] = {row.host: links[row.host].index for row in state.table(Link).values() if row.host in links}
         self._programs.links.clear()
@@ -125,22 +126,31 @@ class Ebpf:
 
     def check(self, state: NodeState) -> list[Drift]:
         """Compare what is attached with the programs in use, and the maps with the rows."""
-        links = self._links()
-        return [*self._check_links(state, links), *self._uplinks.check(self._ways(state), links)]
+        return self.look(state)()
 
-    def _check_links(self, state: NodeState, links: dict[str, LinkInfo]) -> list[Drift]:
+    def look(self, state: NodeState) -> Callable[[], list[Drift]]:
+        """The maps are read, which takes milliseconds; what they should hold takes half a second of fifty thousand rows."""
+        links = self._links()
+        found = [*self._check_programs(state, links), *self._uplinks.check(self._ways(state), links)]
+        ways, read = self._uplinks.entries(self._ways(state), links), self._tables.read()
+        return lambda: [*found, *self._check_tables(self._want(gently(_rows(state)), links, ways), links, read)]
+
+    def _check_programs(self, state: NodeState, links: dict[str, LinkInfo]) -> list[Drift]:
         want = {name: self._programs.programs[name].info.id for name in _PLACES.values()}
         drift = []
         for row in state.table(Link).values():
             found = route.programs(self._netlink, links[row.host].index) if row.host in links else []
             have = {_PLACES[one.place]: one.program for one in found}
-            drift += [_drift(row, name, want[name], have.get(name)) for name in want if have.get(name) != want[name]]
-        return drift + self._check_tables(state, links)
+            wrong = [name for name in want if have.get(name) != want[name]]
+            drift += [_drift(row, name, want[name], have.get(name), self._programs.former) for name in wrong]
+        return drift
 
     def check_links(self, rows: Iterable[Row]) -> list[Drift]:
         """Compare with these rows alone; what else is there is others'."""
         known = tuple(row for row in rows if isinstance(row, Link | Subject | Guard | Guest | Local))
-        found = self._check_links(NodeState().replace("links", known), self._links())
+        state, links = NodeState().replace("links", known), self._links()
+        want = self._want(_rows(state), links, self._uplinks.entries(self._ways(state), links))
+        found = [*self._check_programs(state, links), *self._check_tables(want, links, self._tables.read())]
         return [one for one in found if one.kind != "unexpected"]
 
     def purge(self) -> None:
@@ -156,9 +166,8 @@ class Ebpf:
         """Without the short way nobody is reached by it."""
         return entries((row for row in rows if self._short_way or not isinstance(row, Local | Realm | Path | Vtep)), links)
 
-    def _want(self, state: NodeState, links: Mapping[str, LinkInfo]) -> Found:
-        found = self._entries(_rows(state), {name: one.index for name, one in links.items()})
-        return found | self._uplinks.entries(self._ways(state), links)
+    def _want(self, rows: Iterable[Row], links: Mapping[str, LinkInfo], uplinks: Found) -> Found:
+        return self._entries(rows, {name: one.index for name, one in links.items()}) | uplinks
 
     def _ways(self, state: NodeState) -> NodeState:
         """Without the short way none to other nodes is looked at."""
@@ -167,11 +176,11 @@ class Ebpf:
     def _links(self) -> dict[str, LinkInfo]:
         return {one.name: one for one in route.links(self._netlink)}
 
-    def _check_tables(self, state: NodeState, links: dict[str, LinkInfo]) -> list[Drift]:
+    def _check_tables(self, wanted: Found, links: dict[str, LinkInfo], read: Read) -> list[Drift]:
         """A link that is missing is for others to name; what is left of one does no harm."""
         existing: set[int | None] = {*(one.index for one in links.values()), None}
         drift = []
-        for name, (want, have) in self._tables.differences(self._want(state, links)).items():
+        for name, (want, have) in self._tables.differences(wanted, read).items():
             keys = (key for key in want | have if interface_of(name, key, want.get(key) or have[key]) in existing)
             drift += [_entry_drift(describe(name, key), want.get(key), have.get(key)) for key in keys]
         return drift
@@ -211,11 +220,11 @@ def detach(run_dir: Directory) -> None:
         Hooks(nl, run_dir).detach()
 
 
-def _drift(row: Link, name: str, want: int, have: int | None) -> Drift:
+def _drift(row: Link, name: str, want: int, have: int | None, former: Collection[int]) -> Drift:
     return Drift(
         table=LINKS,
         key=row.key,
-        kind="missing" if have is None else "different",
+        kind="missing" if have is None else OUTDATED if have in former else "different",
         want=f"program {name} (id {want}) on {row.host}",
         have="" if have is None else f"id {have}",
     )

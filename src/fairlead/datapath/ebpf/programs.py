@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from contextlib import closing
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -31,7 +32,9 @@ from .layout import EVENT, INDEX, Counter
 OBJECTS = Path(__file__).with_name("obj")
 PROGRAMS = ("from_pod", "to_pod", "from_net", "ask")
 MAPS = (
+    "answers",
     "arrivals",
+    "beginnings",
     "blocks",
     "config",
     "connections",
@@ -50,6 +53,9 @@ MAPS = (
     "ports",
     "realms",
     "rulings",
+    "shells",
+    "shortcuts",
+    "ticks",
     "tunnels",
     "uplinks",
     "vteps",
@@ -103,6 +109,8 @@ class Programs:
         """The interfaces of which maps know something, by name; all threads write here what they program."""
         self.maps: dict[str, Map] = {}
         self.programs: dict[str, Program] = {}
+        self.former: frozenset[int] = frozenset()
+        """The numbers of those of other builds, which the last agent may have left on links."""
         try:
             self._find()
         except Gone:
@@ -188,9 +196,13 @@ class Programs:
         for path in (self._root / "maps").iterdir():
             if path.name not in {PINS.get(name, name) for name in MAPS}:
                 path.unlink()
+        former = set()
         for path in (self._root / "programs").iterdir():
             if not path.name.endswith(f"-{self._digest}"):
+                with closing(Program.pinned(str(path))) as program:
+                    former.add(program.info.id)
                 path.unlink()
+        self.former = frozenset(former)
 
 
 def carry(old: Map, new: Map) -> int:

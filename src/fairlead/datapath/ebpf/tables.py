@@ -20,14 +20,17 @@ from .layout import CONFIG, INDEX, NUMBER
 
 EVERY_V4 = {prefix_key(Prefix("0.0.0.0/0")): NUMBER.pack(0)}
 """Always there, so that a short IPv6 prefix holds no IPv4 address."""
-DECIDING = (*POLICIES, "endpoints")
-"""The maps by whose change a connection may be decided otherwise."""
+DECIDING = (*POLICIES, *LINKS)
+"""The maps by whose change a connection may be decided otherwise, or go another way."""
 _REMEDIES = {
     POLICIES: "fewer policies, or fewer addresses that they tell apart",
     LINKS: "fewer containers",
     WAYS: "fewer networks between nodes",
 }
 _ONLY = INDEX.pack(0)
+
+Read = Mapping[str, list[tuple[bytes, bytes, int]]]
+"""Of each map the chunks."""
 _FULL = {errno.E2BIG, errno.ENOSPC}
 
 
@@ -70,12 +73,19 @@ class Tables:
         if any(fresh.values()):
             self._write(fresh, {})
 
-    def differences(self, want: Found) -> dict[str, tuple[Entries, Entries]]:
-        """By map: the entries that are missing or different, as they should be, and those that should not be, or differ."""
-        found = {}
+    def read(self) -> Read:
+        """What the maps hold, as the kernel gives it: milliseconds, however much it is."""
+        return {name: list(self._maps[name].chunks()) for name in ORDER}
+
+    def differences(self, want: Found, read: Read | None = None) -> dict[str, tuple[Entries, Entries]]:
+        """By map: the entries that are missing or different, as they should be, and those that should not be, or differ.
+
+        ``read``: what the maps held then, to be compared in any thread.
+        """
+        found, read = {}, self.read() if read is None else read
         for name in ORDER:
             wanted = EVERY_V4 | want[name] if name == "blocks" else want[name]
-            have = self._maps[name].entries()
+            have = self._maps[name].entries_of(read[name])
             self._held[name] = len(have)
             found[name] = (
                 {key: value for key, value in wanted.items() if have.get(key) != value},

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from fairlead.api.schema import Drift
+from fairlead.api.schema import OUTDATED, Drift
 from fairlead.desired.state import Guard, Guest, NodeState, Publication, Realm, Row, Segment
 from fairlead.desired.ways import Fellow
 from fairlead.kernel import nft
@@ -43,13 +43,18 @@ class Filter:
     def change(self, add: Iterable[Row], remove: Iterable[Row]) -> None:
         """Program ``add`` and forget ``remove`` in one transaction; what both mean stays untouched.
 
-        A table that gets something to do wakes with it. One that has nothing left may lie awake until all is compared
-        (``apply``): who removes rows does not know what other rows there are.
+        A table that gets something to do wakes with it, and one that has nothing left falls asleep.
         """
         new, old = elements(add), elements(remove)
         changes = [one for table in TABLES for one in _changes(table, new, old)]
         wake = [_lull(table, asleep=False) for table in TABLES if table.wakes and table.is_needed(new)]
-        nft.change(self._netlink, changes, *wake)
+        losing = [table for table in TABLES if table.wakes and table.is_needed(old) and not table.is_needed(new)]
+        if not losing:
+            nft.change(self._netlink, changes, *wake)
+            return
+        with nft.alone():  # another thread may be giving it something to do
+            lulls = [_lull(table, asleep=True) for table in losing if not table.is_needed(self._left(table, old))]
+            nft.change(self._netlink, changes, *wake, *lulls)
 
     def settle(self, added: Iterable[Row], removed: Iterable[Row]) -> None:
         """Forget tracked connections that what was added would never see, and those that what was removed led somewhere."""
@@ -100,24 +105,32 @@ class Filter:
     def _structure(self, table: Table) -> Drift | None:
         """The drift that a table's chains and rules are not as we last put them, or None."""
         have = self._fingerprint(table)
-        if have is None:
-            return Drift(table="nftables", key=table.path, kind="missing", want=f"table {table.path}")
         try:
             known = self._memory(table).read_text()
         except OSError:
             known = ""
-        if known == f"{table.version} {have}":
+        if have and known == f"{table.version} {have}":
             return None
+        version = known.partition(" ")[0]
+        other = bool(version) and version != table.version
+        if have is None:
+            # Without a memory nobody has removed it: an earlier version had none, or there was no version yet.
+            kind = "missing" if known else OUTDATED
+            return Drift(table="nftables", key=table.path, kind=kind, want=f"table {table.path}")
         return Drift(
             table="nftables",
             key=table.path,
-            kind="different",
+            kind=OUTDATED if other else "different",
             want=f"the chains, rules and sets of {table.path}",
-            have="changed by somebody else, or left by another version",
+            have="as another version left it" if other else "changed by somebody else",
         )
 
     def _elements(self, table: Table, name: str) -> set[nft.Element]:
         return nft.elements(self._netlink, table.family, table.name, name)
+
+    def _left(self, table: Table, gone: Elements) -> Elements:
+        """What keeps a table awake, once ``gone`` is: who removes rows does not know what other rows there are."""
+        return {name: self._elements(table, name) - gone.get(name, set()) for name in table.wakes}
 
     def _fingerprint(self, table: Table) -> str | None:
         return nft.fingerprint(self._netlink, table.family, table.name, flags=not table.wakes)

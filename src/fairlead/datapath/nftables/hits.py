@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from fairlead.datapath.base import Hits
+from fairlead.datapath.base import UNALLOWED, Hits
 from fairlead.kernel import nft
 
 from . import words
@@ -24,11 +24,11 @@ class Reading:
         """By rule; those that never decided are missing."""
         now, found = time.time(), dict[int, Hits]()
         for name, tally in counters.items():
-            said = words.rule_of(name)
-            if said and tally.packets and said != (0, True):  # what nobody decided about is nobody's
-                rule, allows = said
+            said = words.counted(name)
+            rule = (said.rule or UNALLOWED.get(said.direction or "", 0)) if said else 0
+            if said and rule and tally.packets:  # what nobody decided about is nobody's
                 was = found.get(rule, Hits(0, 0, now))
-                more = (tally.packets, 0) if allows else (0, tally.packets)
+                more = (tally.packets, 0) if said.allows else (0, tally.packets)
                 found[rule] = Hits(was.connections + more[0], was.drops + more[1], now)
         for rule, one in found.items():
             known = self._known.get(rule)

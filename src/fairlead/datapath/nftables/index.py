@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
@@ -98,14 +98,14 @@ class Index:
             if of is not None and (ruling := self.judged(own, of)) != self.judged(own, self._around(host)):
                 yield host, ruling
 
-    def named(self, own: int, family: Family) -> Iterator[tuple[Host, int | None]]:
-        """The addresses that a set must name, and what it says of them."""
+    def named(self, own: int, family: Family, only: Callable[[Host], bool]) -> Iterator[tuple[Host, int | None]]:
+        """The addresses that a set must name, and what it says of them; ``only`` those that it is asked about."""
         judged = self._judged.get(own, {})
         if any(peer in self._wide for peer in judged):
             near: Iterable[Host] = self._hosts
         else:
             near = (host for peer in judged for host in self._members.get(peer, ()))
-        return self.apart(own, (host for host in near if host.family == family))
+        return self.apart(own, (host for host in near if host.family == family and only(host)))
 
     def silenced(self, add: Iterable[Row], remove: Iterable[Row]) -> set[int]:
         """The sets of which nothing is said any more after ``apply`` with the same rows."""

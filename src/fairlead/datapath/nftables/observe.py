@@ -14,17 +14,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
 
-from fairlead.datapath.seen import RECORD, Counts, Direction, Kind, Reason, Seen, State
+from fairlead.datapath.seen import RECORD, Counts, Kind, Reason, Seen, State
 from fairlead.desired.state import NodeState
-from fairlead.kernel import nft, tracking
-from fairlead.kernel.errors import Gone, KernelError
-from fairlead.kernel.netlink import NETFILTER, Netlink
-from fairlead.kernel.nflog import Log, Logged
+from fairlead.kernel import tracking
 from fairlead.kernel.tracking import CLOSE, ENDED, NEW, SYN_SENT, TIME_WAIT, Ends, Tracked, Tracking
 
-from . import headers, words
+from .drops import Drops
 from .rules import Rules
-from .ruleset import GROUP, NAME, SNAPLEN, TABLES, UNTOLD
+from .ruleset import NAME, TABLES
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +29,6 @@ _MAPPED = bytes(10) + b"\xff\xff"
 _REMEMBERED = 1 << 16
 _TCP = 6
 _OVER = {TIME_WAIT, CLOSE}
-_STRAY = {"stray-denied": Reason.STRAY, "many-denied": Reason.MANY, "nobody": Reason.NO_ENDPOINT}
 
 
 class Observer:
@@ -43,9 +39,8 @@ class Observer:
     def __init__(self, state: Callable[[], NodeState]) -> None:
         """``state`` answers with the node's state as it is."""
         self._rules = Rules(state)
-        self._nft = Netlink(NETFILTER)
         self._tracking = Tracking()
-        self._log = _listen()
+        self._drops = Drops(NAME, TABLES)
         self._told: OrderedDict[int, None] = OrderedDict()  # that they are over, though the tracker still has them
         self._carried: dict[int, int] = {}  # packets of each connection at the last sweep
         self._swept = 0
@@ -53,9 +48,9 @@ class Observer:
         """Connections of the whole machine, as the last sweep found them, and how many there can be."""
         self._evicted = self._tracking.evicted()
         self._poll = select.epoll()
-        for one in (self._tracking, self._log):
-            if one:
-                self._poll.register(one.fileno(), select.EPOLLIN)
+        for fd in (self._tracking.fileno(), self._drops.fd):
+            if fd >= 0:
+                self._poll.register(fd, select.EPOLLIN)
         self.fd = self._poll.fileno()
         for words_ in tracking.enable():
             log.warning("flows are told without what they carry: %s", words_)
@@ -63,7 +58,7 @@ class Observer:
     def events(self, most: int) -> bytes:
         """What happened since the last call, at most so many: one ``RECORD`` after another."""
         self._rules.refresh()
-        found = islice(chain(self._drops(most), self._connections(most)), most)
+        found = islice(chain(self._drops.read(most), self._connections(most)), most)
         return b"".join(RECORD.pack(*one) for one in found)
 
     def sweep(self) -> Iterator[tuple[list[Seen], int]]:
@@ -91,47 +86,17 @@ class Observer:
 
     def counts(self) -> Counts:
         """What the sockets had no room for, and drops that were one too many to be told."""
-        untold = sum(self._counted(family).get(UNTOLD, 0) for family in TABLES)
-        stray = sum(self._counted(family).get("stray-denied", 0) for family in TABLES)
-        return Counts(
-            lost_close=self._tracking.lost,
-            lost_drop=untold + (self._log.lost if self._log else 0),
-            not_tracked=stray,
-        )
+        return Counts(lost_close=self._tracking.lost, lost_drop=self._drops.untold(), not_tracked=self._drops.stray())
 
     def dropped(self) -> dict[Reason, int]:
         """The counters of the chains that drop."""
-        found: dict[Reason, int] = {}
-        for family in TABLES:
-            for name, packets in self._counted(family).items():
-                rule = words.rule_of(name)
-                reason = _STRAY.get(name)
-                if name.endswith("-unknown"):
-                    reason = Reason.NO_RULING
-                elif rule and not rule[1]:
-                    reason = Reason.POLICY
-                if reason:
-                    found[reason] = found.get(reason, 0) + packets
-        return found
+        return self._drops.dropped()
 
     def close(self) -> None:
         """Close the sockets; the kernel goes on."""
         self._poll.close()
         self._tracking.close()
-        self._nft.close()
-        if self._log:
-            self._log.close()
-
-    def _counted(self, family: str) -> dict[str, int]:
-        try:
-            return {name: tally.packets for name, tally in nft.counters(self._nft, family, NAME).items()}
-        except Gone:
-            return {}
-
-    def _drops(self, most: int) -> Iterator[Seen]:
-        for one in self._log.read(most) if self._log else ():
-            if seen := _drop(one):
-                yield seen
+        self._drops.close()
 
     def _connections(self, most: int) -> Iterator[Seen]:
         for one in self._tracking.read(most):
@@ -198,52 +163,6 @@ class Observer:
         """With the rules that let it pass, which take longer to find than all else."""
         egress, ingress = self._rules.of(one)
         return seen._replace(egress_rule=egress, ingress_rule=ingress)
-
-
-def _listen() -> Log | None:
-    try:
-        return Log(GROUP, snaplen=SNAPLEN)
-    except KernelError as error:
-        log.warning("drops are counted, not told: %s", error)
-        return None
-
-
-def _drop(one: Logged) -> Seen | None:
-    told, header = words.told(one.prefix), headers.read(one.payload)
-    if told is None or header is None:
-        return None
-    high = (header.source, header.source_port) > (header.destination, header.destination_port)
-    low_port, high_port = (
-        (header.destination_port, header.source_port) if high else (header.source_port, header.destination_port)
-    )
-    egress = told.direction is words.Direction.EGRESS
-    now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    return Seen(
-        low=header.destination if high else header.source,
-        low_port=low_port.to_bytes(2, "big"),
-        high=header.source if high else header.destination,
-        high_port=high_port.to_bytes(2, "big"),
-        protocol=header.protocol,
-        first=now,
-        last=now,
-        forth_packets=1,
-        forth_bytes=header.length,
-        back_packets=0,
-        back_bytes=0,
-        state=State.CLOSED,
-        ifindex=one.arrived if egress else one.leaves,
-        forth_flags=0,
-        back_flags=0,
-        opener_is_high=high,
-        outgoing=egress,
-        midway=False,
-        denied=False,
-        ingress_rule=0 if egress else told.rule,
-        egress_rule=told.rule if egress else 0,
-        kind=Kind.DROP,
-        reason=told.reason,
-        direction=Direction.FROM_POD if egress else Direction.TO_POD,
-    )
 
 
 def _turned(ends: Ends) -> Ends:

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from fairlead.api.schema import Drift
 from fairlead.datapath.base import Answer, Hits, Question
-from fairlead.desired.state import Bridge, Judgement, Link, NodeState, Peer, Row, Ruling, Subject
+from fairlead.desired.state import Bridge, Front, Judgement, Link, NodeState, Peer, Row, Ruling, Subject
 from fairlead.kernel import nft, route
 from fairlead.kernel.errors import Exists, Gone, KernelError
 from fairlead.kernel.netlink import NETFILTER, Message, Netlink
@@ -32,6 +32,9 @@ class Nftables:
     """Holds a socket of nftables and one of interfaces; not for several threads at once."""
 
     name = "nftables"
+    table: str = NAME
+    families: tuple[str, ...] = TABLES
+    """What its tables are called, and of which families there is one."""
 
     def __init__(self, forgotten: set[str], *, node_access: bool = True) -> None:
         """``forgotten``: links that one of several threads' planes has shut, known to all of them.
@@ -41,7 +44,7 @@ class Nftables:
         self._node_access = node_access
         self._nft, self._links = Netlink(NETFILTER), Netlink()
         self._forgotten = forgotten
-        self._model = Model()
+        self._model = self._made(NodeState())
         self._hits = Reading()
         self._purged = False
         self._right: nft.Mark | None = None
@@ -57,8 +60,11 @@ class Nftables:
         left = [row.host for row in remove if isinstance(row, Subject) and row.key not in new]
         said, kept = [row for row in add if isinstance(row, _POLICIES)], {(type(row), row.key) for row in add}
         unsaid = [row for row in remove if isinstance(row, _POLICIES) and (type(row), row.key) not in kept]
+        fronts, closed = [row for row in add if isinstance(row, Front)], [row for row in remove if isinstance(row, Front)]
         doubted = new.keys() & self._forgotten
         steps: list[Change] = []
+        if fronts:
+            steps.append(self._front(fronts, ()))
         if said:
             steps.append(self._model.change(said, ()))
         if new:
@@ -67,6 +73,8 @@ class Nftables:
             steps.append(self._model.drop(left, gone=self._gone(left)))
         if unsaid:
             steps.append(self._model.change((), unsaid))
+        if closed := [row for row in closed if (Front, row.key) not in kept]:
+            steps.append(self._front((), closed))
         self._commit(*steps)
         self._forgotten -= doubted
 
@@ -85,7 +93,7 @@ class Nftables:
         for row in rows:
             if isinstance(row, Link):
                 self._forgotten.add(row.host)
-                said = subjects.places(subjects.nobody(row), shut=True)
+                said = subjects.places(subjects.nobody(row), self._model.manner, shut=True)
                 # Nothing may be known of it, or another thread writes it right now, which knows that it is forgotten.
                 with suppress(Gone, Exists):
                     self._transact(subjects.touched(subjects.doubted(said), said))
@@ -94,13 +102,21 @@ class Nftables:
         """Compare every chain, rule, map and element, if anybody has changed any since; and what bridges hand over."""
         if self._purged:
             return []
-        model, now = Model.of(state), nft.mark(self._nft)
+        return self._check_tables(state) + bridges.check(self._links, state.table(Link).values())
+
+    def _check_tables(self, state: NodeState) -> list[Drift]:
+        model, now = self._made(state), nft.mark(self._nft)
         known = model.same(self._model)
         drift: list[Drift] = []
         if not (known and self._right and nft.untouched(self._nft, self._right)):
-            drift = [one for family in TABLES for one in self._drifts(family, model)]
+            drift = [one for family in self.families for one in self._drifts(family, model)]
             self._right = now if known and not drift else None
-        return drift + bridges.check(self._links, state.table(Link).values())
+        return drift
+
+    def look(self, state: NodeState) -> Callable[[], list[Drift]]:
+        """All of it, at once: what nobody has changed is not read again."""
+        drift = self.check(state)
+        return lambda: drift
 
     def check_links(self, rows: Iterable[Row]) -> list[Drift]:
         """Look every address of theirs up where it should be."""
@@ -110,9 +126,9 @@ class Nftables:
         strange = [subjects.nobody(row) for row in links if row.host not in under]
         said = Places()
         for row in under.values():
-            said |= subjects.places(row)
+            said |= subjects.places(row, self._model.manner)
         for row in strange:
-            said |= subjects.places(row, shut=True)
+            said |= subjects.places(row, self._model.manner, shut=True)
         drift = [one for place, wanted in said.items() for one in self._missing(place, wanted)]
         return drift + bridges.check(self._links, links)
 
@@ -120,10 +136,9 @@ class Nftables:
         """Make the tables what ``state`` comes to; what is right is not touched."""
         if self._purged:
             return
-        self._model = Model.of(state)
         self._forgotten.clear()
         bridges.ensure(self._links, state.table(Link).values())
-        self._mend()
+        self._rebuild(state)
 
     def lead(self, state: NodeState, rows: Iterable[Row]) -> None:
         """Its tables see what comes by any device."""
@@ -134,7 +149,7 @@ class Nftables:
 
     def ask(self, question: Question) -> Answer | None:
         """Go the way of a packet through what the kernel says it has."""
-        return ask(self._nft, question, self._model.via(question.host))
+        return ask(self._nft, self.table, question, self._model.via(question.host))
 
     def fill(self) -> dict[str, tuple[int, int]]:
         """Of each kind of rows how many there are; there is no limit but memory."""
@@ -171,16 +186,41 @@ class Nftables:
                 one.undo()
             raise
 
+    def _rebuild(self, state: NodeState) -> None:
+        """Make the tables what ``state`` comes to; what is right is not touched."""
+        self._model = self._made(state)
+        self._mend()
+
+    def _made(self, state: NodeState) -> Model:
+        """The model of a node's state."""
+        return Model.of(state)
+
+    def _front(self, add: Sequence[Front], remove: Sequence[Front]) -> Change:
+        """There are other services. The first, and that the last is gone, changes the chains of all."""
+        if not self._model.toggles(add, remove):
+            return self._model.front(add, remove)
+        before, after = self._model, self._model.led(add, remove)
+        touched = {
+            family: (before.parts(family, node_access=self._node_access), after.parts(family, node_access=self._node_access))
+            for family in self.families
+        }
+        self._model = after
+
+        def take_back() -> None:
+            self._model = before
+
+        return Change(touched, take_back)
+
     def _mend(self) -> None:
         now = nft.mark(self._nft)
         messages: list[Message] = []
-        for family in TABLES:
+        for family in self.families:
             want = self._model.parts(family, node_access=self._node_access)
-            have = tables.read(self._nft, family, want)
+            have = tables.read(self._nft, family, want, self.table)
             if have is None or have.foreign:
-                messages += tables.anew(family, want, there=have is not None)
+                messages += tables.anew(family, want, self.table, there=have is not None)
             else:
-                messages += tables.difference(family, have.parts, want)
+                messages += tables.difference(family, have.parts, want, self.table)
         if messages:
             nft.transact(self._nft, messages)
         self._right = now
@@ -188,13 +228,13 @@ class Nftables:
     def _drifts(self, family: str, model: Model) -> Iterator[Drift]:
         want = model.parts(family, node_access=self._node_access)
         unused = model.unused()
-        for one in tables.drifts(family, tables.read(self._nft, family, want), want):
+        for one in tables.drifts(family, tables.read(self._nft, family, want, self.table), want, self.table):
             if one.kind != "unexpected" or not any(chain in one.key for chain in unused):
                 yield one
 
     def _missing(self, place: Place, wanted: nft.Verdict | None) -> Iterator[Drift]:
         element = nft.Element(place.key, None, wanted)
-        found = nft.element(self._nft, place.family, NAME, place.name, place.key)
+        found = nft.element(self._nft, place.family, self.table, place.name, place.key)
         if found != element:
             yield tables.element_drift(place.family, place.name, element, "different" if found else "missing")
 
@@ -207,13 +247,18 @@ class Nftables:
 
     def _transact(self, *steps: Touched) -> None:
         """Both tables in one transaction, one step after the other."""
-        messages = [one for touched in steps for family, sides in touched.items() for one in tables.difference(family, *sides)]
+        messages = [
+            one
+            for touched in steps
+            for family, sides in touched.items()
+            for one in tables.difference(family, *sides, self.table)
+        ]
         if messages:
             nft.transact(self._nft, messages)
 
     def _counters(self) -> dict[str, nft.Tally]:
         try:
-            return nft.counters(self._nft, "inet", NAME)
+            return nft.counters(self._nft, "inet", self.table)
         except Gone:
             return {}
 

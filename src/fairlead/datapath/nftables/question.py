@@ -19,7 +19,6 @@ from fairlead.kernel.nft import Element, Expression, Field, SetInfo, Verdict, if
 from fairlead.kernel.nft.rule import ACCEPT, BREAK, CONTINUE, DROP, GOTO, JUMP, RETURN, register
 
 from . import ruleset, words
-from .ruleset import NAME
 from .words import Direction
 
 _NEW = (1 << 3).to_bytes(4, sys.byteorder)
@@ -42,14 +41,14 @@ class _Break(Exception):
     """This rule does not match."""
 
 
-def ask(nl: Netlink, asked: Question, via: str) -> Answer | None:
+def ask(nl: Netlink, table: str, asked: Question, via: str) -> Answer | None:
     """What becomes of the first packet of a connection at one of its ends; None if that cannot be told.
 
-    ``via``: the interface by which the host's network layer meets the container.
+    ``table``: the one of family inet. ``via``: the interface by which the host's network layer meets the container.
     """
     if asked.source == asked.destination:
         return Answer(allowed=True, reason="", rule=0)  # it never comes out of the container
-    walk = _Walk(nl, _packet(asked, via))
+    walk = _Walk(nl, table, _packet(asked, via))
     try:
         verdict = walk.through("forward" if asked.sends else "postrouting")
     except Unknown:
@@ -62,8 +61,8 @@ def ask(nl: Netlink, asked: Question, via: str) -> Answer | None:
 
 def _packet(asked: Question, via: str) -> dict[Field, bytes]:
     """What each field of our rules is for that packet."""
-    n, direction = asked.source.family, Direction.EGRESS if asked.sends else Direction.INGRESS
-    port = asked.port.to_bytes(2, "big")
+    n = asked.source.family
+    front, front_port = asked.front or (asked.destination, asked.port)
     return {
         ruleset.STATE: _NEW,
         ruleset.STATUS: _NONE,
@@ -71,9 +70,10 @@ def _packet(asked: Question, via: str) -> dict[Field, bytes]:
         ruleset.CT_PROTOCOL: bytes([asked.protocol]),
         ruleset.OPENER[n]: asked.source.packed,
         ruleset.RESPONDER[n]: asked.destination.packed,
-        ruleset.PEER[Direction.EGRESS][n]: asked.destination.packed,
+        ruleset.PEER[Direction.EGRESS][n]: front.packed,
         ruleset.PEER[Direction.INGRESS][n]: asked.source.packed,
-        ruleset.PORT[direction]: port,
+        ruleset.PORT[Direction.EGRESS]: front_port.to_bytes(2, "big"),
+        ruleset.PORT[Direction.INGRESS]: asked.port.to_bytes(2, "big"),
         ruleset.IIF: _SOME,
         ruleset.IIFNAME: ifname(via),
         ruleset.OIFNAME: ifname(via),
@@ -92,9 +92,9 @@ class _Step(NamedTuple):
 class _Walk:
     """One packet on its way."""
 
-    def __init__(self, nl: Netlink, packet: dict[Field, bytes]) -> None:
-        self._nl, self._packet = nl, packet
-        self._sets: dict[str, SetInfo] = nft.collections(nl, "inet", NAME)
+    def __init__(self, nl: Netlink, table: str, packet: dict[Field, bytes]) -> None:
+        self._nl, self._table, self._packet = nl, table, packet
+        self._sets: dict[str, SetInfo] = nft.collections(nl, "inet", table)
         self._steps = 0
         self.rule = 0
         self.prefix = ""
@@ -104,7 +104,7 @@ class _Walk:
         self._steps += 1
         if self._steps > _MOST_STEPS:
             raise Unknown(chain)
-        for rule in nft.rules(self._nl, "inet", NAME, chain):
+        for rule in nft.rules(self._nl, "inet", self._table, chain):
             step = self._rule(rule)
             if step.code == JUMP:
                 if (verdict := self.through(step.chain)) in {ACCEPT, DROP}:
@@ -148,8 +148,8 @@ class _Walk:
                 # What is told is told once a second: whether this time is not asked.
                 return _Step(CONTINUE) if said.chain == "news" else _Step(*said)
             case "objref":
-                counted = words.rule_of(str(told["object"]))
-                self.rule = counted[0] if counted else self.rule
+                counted = words.counted(str(told["object"]))
+                self.rule = counted.rule if counted else self.rule
             case "log":
                 self.prefix = str(told["prefix"])
             case "counter":
@@ -181,8 +181,8 @@ class _Walk:
         if of.flags & _TIMEOUT:
             return None
         if not of.flags & _INTERVAL:
-            return nft.element(self._nl, "inet", NAME, of.name, key)
-        elements = nft.elements(self._nl, "inet", NAME, of.name)
+            return nft.element(self._nl, "inet", self._table, of.name, key)
+        elements = nft.elements(self._nl, "inet", self._table, of.name)
         if of.flags & _CONCATENATION:
             return next((one for one in elements if _within(one, key)), None)
         below = max((one for one in elements if one.key <= key), key=lambda one: (one.key, not one.stop), default=None)

@@ -9,7 +9,7 @@ import ipaddress
 from collections.abc import Callable
 from functools import lru_cache
 
-from fairlead.desired.state import Judgement, NodeState, Peer, Ruling, Subject
+from fairlead.desired.state import Front, Judgement, NodeState, Peer, Ruling, Subject
 from fairlead.kernel.tracking import Tracked
 from fairlead.model.address import Address
 from fairlead.policy.blocks import Blocks, Spot
@@ -44,10 +44,18 @@ class Rules:
         opener, asked = self._under.get(_mapped(one.original.source)), self._under.get(_mapped(one.reply.source))
         egress = ingress = 0
         if opener and opener.egress:
-            egress = self._rule(opener.egress, one.original.destination, one.protocol, one.original.destination_port)
+            egress = self._egress(opener.egress, one)
         if asked and asked.ingress:
             ingress = self._rule(asked.ingress, one.reply.destination, one.protocol, one.reply.source_port)
         return egress, ingress
+
+    def _egress(self, policy: int, one: Tracked) -> int:
+        """Of what is for a service, the rule on whom it is led to; else on the address that was asked for."""
+        asked = (one.original.destination, one.protocol, one.original.destination_port)
+        if (_address(asked[0]), *asked[1:]) in self._state.table(Front):
+            led = self._rule(policy, one.reply.source, one.protocol, one.reply.source_port)
+            return led or self._rule(policy, *asked)
+        return self._rule(policy, *asked)
 
     def _rule(self, policy: int, peer: bytes, protocol: int, port: int) -> int:
         judgements = self._state.table(Judgement)

@@ -15,6 +15,17 @@ on its link, before anything is translated; the reply tuple is what the other en
     egress-SET   ct original daddr              -> ruling      (``sets.py``; of ingress: ct reply daddr)
     ruling       ct protocol . proto-dst        -> allow-RULE or deny-RULE
 
+Where services are known, their addresses and ports (``Front``) are in ``front``, and who begins with one is judged by whom he
+is led to, whom the reply tuple has. Only where no rule allows that one, the address counts itself::
+
+    opened       ct original daddr in front     -> fronted: and proto-dst too -> led; any other port as above
+
+    led          ct reply saddr in front        -> front-else: it is led nowhere
+                 ct original saddr              -> front-SET   (as egress-SET, but ct reply saddr and proto-src)
+    front-else   nothing allows it              -> opener
+
+Beside programs that judge everything else (``beside``) there is this alone: they let pass what goes to a service's port.
+
 Every address of a container is in ``opener``, ``responder`` and ``either``; one under no policy with the verdict ``continue``.
 So what changes is what an element says, never whether there is one.
 
@@ -59,6 +70,8 @@ from .words import Direction
 NAME = "fairlead-policy"
 TABLES = ("inet", "bridge")
 """What both tables are called, and what tells them apart."""
+BESIDE = "fairlead-services"
+"""What the one is called that stands beside programs; it is of family inet."""
 GROUP = 0x666C
 """Of nflog, to which drops are told."""
 SNAPLEN = 128
@@ -77,9 +90,11 @@ RESPONDER = {n: ct(*_SOURCE[n], _REPLY) for n in FAMILIES}
 PEER = {
     Direction.EGRESS: {n: ct(*_DESTINATION[n], _ORIGINAL) for n in FAMILIES},
     Direction.INGRESS: {n: ct(*_DESTINATION[n], _REPLY) for n in FAMILIES},
+    Direction.FRONT: RESPONDER,
 }
 """Whom a container of one direction talks to, as it sees them."""
-PORT = {Direction.EGRESS: ct(12, 2, _ORIGINAL), Direction.INGRESS: ct(11, 2, _REPLY)}
+_PORT_AS_ASKED = ct(11, 2, _REPLY)
+PORT = {Direction.EGRESS: ct(12, 2, _ORIGINAL), Direction.INGRESS: _PORT_AS_ASKED, Direction.FRONT: _PORT_AS_ASKED}
 """The port that was asked for, as each end sees it."""
 IIF, IIFNAME, OIFNAME, NFPROTO, L4PROTO = meta(4, 4), meta(6, 16), meta(7, 16), meta(15, 1), meta(16, 1)
 _LINK, _NETWORK, _TRANSPORT = 0, 1, 2
@@ -94,6 +109,7 @@ _FAMILY = {4: b"\x02", 6: b"\x0a"}
 _ETHERTYPES = {4: b"\x08\x00", 6: b"\x86\xdd"}
 _ARP = b"\x08\x06"
 ICMP, IGMP, ICMPV6 = b"\x01", b"\x02", b"\x3a"
+_PORTED = (b"\x06", b"\x11", b"\x84")
 _ICMPV6_TYPE = Part(29, 1)
 _UPKEEP = (*range(130, 138), 143)
 """Types of ICMPv6 by which a link lives: listeners, routers, neighbours."""
@@ -124,7 +140,7 @@ ISOLATED, CLOSED = "isolated", "closed"
 """Chains of frames: from and to who is isolated, anything but IP and ARP; to one whose ingress is, what is for many."""
 
 
-DENIALS = {one: words.deny(one, 0) for one in Direction}
+DENIALS = {one: words.deny(one, 0) for one in (Direction.EGRESS, Direction.INGRESS)}
 """Chains of what no rule allows: as long as the table is there it is known how often that was."""
 
 
@@ -164,19 +180,63 @@ def _stray() -> Chain:
     return Chain("stray", tuple(found))
 
 
-def _judge(kind: str, interface: Field) -> tuple[Rule, ...]:
+def _judge(kind: str, interface: Field, *, fronted: bool = False) -> tuple[Rule, ...]:
     """Ask a map about one end of the connection; about a link-local address together with the interface that it is on."""
     fields = OPENER if kind == "opener" else RESPONDER
-    plain = tuple(choose(f"{kind}{n}", fields[n]) for n in FAMILIES)
+    plain = (jump("opened"),) if fronted and kind == "opener" else tuple(choose(f"{kind}{n}", fields[n]) for n in FAMILIES)
     return (*plain, choose(LOCAL[kind], interface, fields[6]))
 
 
-def inet(*, node_access: bool) -> dict[str, Chain]:
-    """The chains of the table that judges connections, by name. ``node_access``: what this node itself sends passes."""
+_TO_FRONT = tuple((*member(f"front{n}", PEER[Direction.EGRESS][n]), *goto("fronted")) for n in FAMILIES)
+_OPENER = tuple(choose(f"opener{n}", OPENER[n]) for n in FAMILIES)
+
+
+def _fronts(then: tuple[Rule, ...]) -> tuple[Chain, ...]:
+    """Chains of what begins with a service's address; ``then``: what becomes of it at a port that is not the service's.
+
+    A rule for each protocol that a packet can be, as in ``sets``.
+    """
+    egress = Direction.EGRESS
+    at_port = [
+        (*equal(L4PROTO, carrier), *member(f"front{n}-ports", PEER[egress][n], CT_PROTOCOL, PORT[egress]), *goto("led"))
+        for n in FAMILIES
+        for carrier in (*_PORTED, ICMP if n == 4 else ICMPV6)
+    ]
+    nowhere = tuple((*member(f"front{n}", RESPONDER[n]), *goto(words.ELSE)) for n in FAMILIES)
+    return (
+        Chain("fronted", (*at_port, *then)),
+        Chain("led", (*nowhere, *(choose(f"led{n}", OPENER[n]) for n in FAMILIES))),
+        Chain(words.ELSE, _OPENER),
+    )
+
+
+def beside() -> dict[str, Chain]:
+    """The chains of the table beside programs, by name: what is for services, also if nobody leads it anywhere."""
+    astray = (*has(STATE, _bits(INVALID | UNTRACKED)), *goto("astray"))
+    strays = tuple((*_IP[n], *member(f"front{n}", TO[n]), *choose(f"either{n}", FROM[n])) for n in FAMILIES)
+    return _named(
+        *(
+            Chain(name, (astray, *_TO_FRONT), Hook(at, _AFTER_FILTER))
+            for name, at in (("forward", _FORWARD), ("input", _INPUT))
+        ),
+        *_fronts(()),
+        Chain("astray", strays),
+        _news(_IP),
+        deny(STRAY, Reason.STRAY),
+        *(deny(name, Reason.POLICY, one) for one, name in DENIALS.items()),
+    )
+
+
+def inet(*, node_access: bool, fronted: bool = False) -> dict[str, Chain]:
+    """The chains of the table that judges connections, by name. ``node_access``: what this node itself sends passes.
+
+    ``fronted``: there are services.
+    """
     stray = (*has(STATE, _bits(INVALID | UNTRACKED)), *goto("stray"))
     upkeep = (*equal(L4PROTO, IGMP), *verdict(ACCEPT))
     first = (*has(STATUS, CONFIRMED, any_of=False), *verdict(ACCEPT))
-    both = {one: (stray, upkeep, *_judge("opener", one), first, *_judge("responder", one)) for one in (IIFNAME, OIFNAME)}
+    opener = {one: _judge("opener", one, fronted=fronted) for one in (IIFNAME, OIFNAME)}
+    both = {one: (stray, upkeep, *opener[one], first, *_judge("responder", one)) for one in (IIFNAME, OIFNAME)}
     # A connection that the node began is answered in the reply direction.
     answer = (*equal(CT_DIRECTION, _REPLYING), *verdict(ACCEPT))
     came = (differs(IIF, _NOBODY), differs(FRAME, _NO_FRAME)) if node_access else ((),)
@@ -185,7 +245,7 @@ def inet(*, node_access: bool) -> dict[str, Chain]:
         Chain("forward", both[IIFNAME], Hook(_FORWARD, _AFTER_FILTER)),
         Chain(
             "input",
-            (stray, answer, *_judge("opener", IIFNAME)) if node_access else both[IIFNAME],
+            (stray, answer, *opener[IIFNAME]) if node_access else both[IIFNAME],
             Hook(_INPUT, _AFTER_FILTER),
         ),
         Chain("postrouting", (known, *((*one, *goto("first")) for one in came)), Hook(_POSTROUTING, _AFTER_SOURCE_NAT)),
@@ -195,6 +255,7 @@ def inet(*, node_access: bool) -> dict[str, Chain]:
     return _named(
         *hooks,
         Chain("first", (upkeep, *_judge("responder", OIFNAME))),
+        *((Chain("opened", (*_TO_FRONT, *_OPENER)), *_fronts(_OPENER)) if fronted else ()),
         _stray(),
         _news(_IP),
         deny(STRAY, Reason.STRAY),
@@ -225,6 +286,9 @@ def collections(family: str) -> dict[str, Collection]:
     found = [Collection(f"told{n}", told[n], timeout=_TELL_AGAIN, size=_TOLD) for n in FAMILIES]
     found.append(Collection("upkeep", (_ICMPV6_TYPE,)))
     if family == "inet":
+        found += [Collection(f"front{n}", (PARTS[n],)) for n in FAMILIES]
+        found += [Collection(f"front{n}-ports", (PARTS[n], PROTOCOL, SERVICE)) for n in FAMILIES]
+        found += [Collection(f"led{n}", (PARTS[n],), verdicts=True) for n in FAMILIES]
         found += [Collection(f"{kind}{n}", (PARTS[n],), verdicts=True) for kind in ENDS for n in FAMILIES]
         found += [Collection(name, (IFNAME, IPV6), verdicts=True) for name in LOCAL.values()]
     else:

@@ -8,15 +8,18 @@
     egress-ports-DIGEST                -> by protocol and port: rules, or a map; a ruling that tells none apart is left out
     allow-RULE, egress-deny-RULE       counted; let pass by going back to where the hook goes on, dropped and told
 
+Of a set of egress there is another, ``front-SET``, of what services lead to, which is never the address of one. Beside programs
+the first has nothing but those addresses of services that it allows something at, since no others are judged there.
+
 Every packet takes the same few steps, however many peers and rules there are. Chains of rulings and rules are shared by all
 sets that lead to them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from fairlead.datapath.seen import Reason
@@ -87,18 +90,23 @@ def made(direction: Direction, several: Iterable[Said], wanted: AbstractSet[Key]
     return {part.key: part for said in needed for part in _ruling(direction, said) if part.key in wanted}
 
 
-def own(index: Index, use: Use) -> Parts:
-    """The chain and the maps of the set alone."""
-    parts = [hosts(index, use, n, index.named(use.policy, n)) for n in FAMILIES]
-    parts += [one for n in FAMILIES for one in [blocks(index, use, n)] if one.elements]
-    chain = Chain(use.chain, tuple(_rules(index, use, [one.collection for one in parts if one.collection])))
+Only = Callable[[Use, Host], bool]
+"""Whether a set has anything to say of an address where it is asked."""
+
+
+def own(index: Index, use: Use, only: Only, *, bare: bool = False) -> Parts:
+    """The chain and the maps of the set alone. ``bare``: it allows some single addresses, and nothing else."""
+    parts = [hosts(index, use, n, index.named(use.policy, n, partial(only, use))) for n in FAMILIES]
+    parts += [one for n in FAMILIES for one in [blocks(index, use, n)] if one.elements and not bare]
+    rest = words.deny(use.direction, 0) if bare else _chain(use.direction, index.spans(index.rest(use.policy)))
+    chain = Chain(use.chain, (*_lookups(use, [one.collection for one in parts if one.collection]), goto(rest)))
     return {one.key: one for one in (Part(chain=chain), *parts)}
 
 
-def own_names(index: Index, use: Use) -> Parts:
+def own_names(index: Index, use: Use, *, bare: bool = False) -> Parts:
     """The same by name alone, to be removed."""
     names = [_hosts_map(use, n).name for n in FAMILIES]
-    names += [f"{use.chain}-blocks{n}" for n in FAMILIES if index.runs(use.policy, n)]
+    names += [f"{use.chain}-blocks{n}" for n in FAMILIES if not bare and index.runs(use.policy, n)]
     return {key: Part.named(key) for key in ((CHAIN, use.chain), *((MAP, name) for name in names))}
 
 
@@ -122,11 +130,10 @@ def blocks(index: Index, use: Use, family: Family) -> Part:
     return Part(collection=Collection(name, (PARTS[family],), verdicts=True, interval=True), elements=frozenset(found))
 
 
-def _rules(index: Index, use: Use, maps: Iterable[Collection]) -> Iterator[Rule]:
+def _lookups(use: Use, maps: Iterable[Collection]) -> Iterator[Rule]:
     for one in maps:
         family = next(n for n in FAMILIES if one.key == (PARTS[n],))
         yield choose(one.name, PEER[use.direction][family])
-    yield goto(_chain(use.direction, index.spans(index.rest(use.policy))))
 
 
 def _target(index: Index, use: Use, ruling: int | None) -> Verdict:
@@ -149,7 +156,7 @@ def _leaf(direction: Direction, span: Span) -> str:
 @lru_cache(maxsize=1 << 14)
 def keys(direction: Direction, spans: Said) -> tuple[Key, ...]:
     """The parts that a ruling needs, each once."""
-    names = {words.unknown(direction)} if spans is None else {_leaf(direction, span) for span in spans}
+    names = {words.unknown(direction)} if spans is None else {_leaf(direction, span) for span in spans} - {words.ELSE}
     found = [(kind, name) for name in sorted(names) for kind in (COUNTER, CHAIN)]
     if spans and len(spans) > 1:
         name = words.ports(direction, spans)
@@ -165,11 +172,12 @@ def _ruling(direction: Direction, spans: Said) -> Iterator[Part]:
         return
     for span in spans:
         name = _leaf(direction, span)
-        yield Part(counter=name)
+        if name != words.ELSE:
+            yield Part(counter=name)
         if span.allow:
             first = (*has(STATUS, CONFIRMED, any_of=False), *count(name))
             yield Part(chain=Chain(name, (first,)))
-        else:
+        elif name != words.ELSE:
             yield Part(chain=deny(name, Reason.POLICY, direction, span.rule))
     if len(spans) > 1:
         yield from _ports(direction, spans)

@@ -38,8 +38,17 @@ Touched = dict[str, tuple[Parts, Parts]]
 """By the family of the table: parts before and after."""
 
 
-def places(row: Subject, *, shut: bool = False) -> Places:
+class Manner(NamedTuple):
+    """Which table it is. ``fronted``: there are services. ``beside``: programs judge all else but what is for these."""
+
+    fronted: bool = False
+    beside: bool = False
+
+
+def places(row: Subject, manner: Manner, *, shut: bool = False) -> Places:
     """All elements of a container; ``shut``: its link carries nothing."""
+    if manner.beside:
+        return _beside(row) if manner.fronted else {}
     egress, ingress = (_judged(use) for use in (Use(Direction.EGRESS, row.egress), Use(Direction.INGRESS, row.ingress)))
     stray = Verdict(GOTO, STRAY) if row.egress or row.ingress else OPEN
     said = {"opener": egress, "responder": ingress, "either": stray}
@@ -47,6 +56,8 @@ def places(row: Subject, *, shut: bool = False) -> Places:
     for address in row.addresses:
         for end, verdict in said.items():
             found[_place(end, row, address)] = SHUT if shut else verdict
+    if manner.fronted:
+        found |= _led(row, shut=shut)
     if row.via == row.host:
         return found
     host = ifname(row.host)
@@ -59,9 +70,30 @@ def places(row: Subject, *, shut: bool = False) -> Places:
     return found
 
 
-def uses(row: Subject) -> set[Use]:
+def _led(row: Subject, *, shut: bool = False) -> Places:
+    """What is said of where services lead it."""
+    said = _judged(Use(Direction.FRONT, row.egress))
+    return {Place("inet", f"led{one.family}", one.packed): SHUT if shut else said for one in row.addresses}
+
+
+def _beside(row: Subject) -> Places:
+    """Who is not isolated is not asked about."""
+    if not row.egress:
+        return {}
+    own, found = _judged(Use(Direction.EGRESS, row.egress)), _led(row)
+    for one in row.addresses:
+        found[Place("inet", f"opener{one.family}", one.packed)] = own
+        found[Place("inet", f"either{one.family}", one.packed)] = Verdict(GOTO, STRAY)
+    return found
+
+
+def uses(row: Subject, manner: Manner) -> set[Use]:
     """The sets that a container is under."""
-    found = {Use(Direction.EGRESS, row.egress), Use(Direction.INGRESS, row.ingress)}
+    found = {Use(Direction.EGRESS, row.egress)}
+    if manner.fronted:
+        found.add(Use(Direction.FRONT, row.egress))
+    if not manner.beside:
+        found.add(Use(Direction.INGRESS, row.ingress))
     return {one for one in found if one.policy}
 
 

@@ -16,11 +16,12 @@ from fairlead.kernel.nft import Element, Maker
 from fairlead.kernel.nft.rule import same
 
 from . import ruleset
-from .ruleset import NAME, TABLES
+from .ruleset import BESIDE, NAME, TABLES
 from .sets import Part, Parts
+from .subjects import Manner
 
-PATHS = frozenset(f"{family} {NAME}" for family in TABLES)
-"""Both tables, as the kernel's events name them."""
+PATHS = frozenset((*(f"{family} {NAME}" for family in TABLES), f"inet {BESIDE}"))
+"""All tables, as the kernel's events name them."""
 
 
 class Have(NamedTuple):
@@ -30,9 +31,14 @@ class Have(NamedTuple):
     foreign: frozenset[tuple[str, str]]
 
 
-def fixed(family: str, *, node_access: bool) -> Parts:
+def fixed(family: str, manner: Manner, *, node_access: bool) -> Parts:
     """The parts of a table that are always there, without the elements of containers."""
-    chains = ruleset.inet(node_access=node_access) if family == "inet" else ruleset.bridge()
+    if manner.beside:
+        chains = ruleset.beside()
+    elif family == "inet":
+        chains = ruleset.inet(node_access=node_access, fronted=manner.fronted)
+    else:
+        chains = ruleset.bridge()
     found = [Part(counter=name) for name in dict.fromkeys(_counters(chains.values()))]
     found += [Part(chain=one) for one in chains.values()]
     for one in ruleset.collections(family).values():
@@ -40,42 +46,44 @@ def fixed(family: str, *, node_access: bool) -> Parts:
     return {one.key: one for one in found}
 
 
-def read(nl: Netlink, family: str, want: Parts) -> Have | None:
+def read(nl: Netlink, family: str, want: Parts, name: str = NAME) -> Have | None:
     """The table as it is; what is as it should be is the very part that is wanted. None if there is no table."""
-    if not nft.table_exists(nl, family, NAME):
-        return None
+    return _read(nl, family, want, name) if nft.table_exists(nl, family, name) else None
+
+
+def _read(nl: Netlink, family: str, want: Parts, table: str) -> Have:
     parts: Parts = {}
     foreign = set()
-    for name, chain in nft.chains(nl, family, NAME).items():
+    for name, chain in nft.chains(nl, family, table).items():
         wanted = want.get(("chain", name))
         if wanted and wanted.chain and wanted.chain.hook != chain.hook:
             foreign.add(("chain", name))
         right = wanted and wanted.chain and same(wanted.chain.rules, chain.rules)
         parts["chain", name] = wanted if wanted and right else Part(chain=chain)
-    for name, info in nft.collections(nl, family, NAME).items():
+    for name, info in nft.collections(nl, family, table).items():
         wanted = want.get(("map", name))
         if wanted and wanted.collection and not wanted.collection.is_(info):
             foreign.add(("map", name))
         made = wanted.collection if wanted and wanted.collection else nft.Collection(name, ())
-        filled = frozenset() if made.timeout else frozenset(nft.elements(nl, family, NAME, name))
+        filled = frozenset() if made.timeout else frozenset(nft.elements(nl, family, table, name))
         parts["map", name] = wanted if wanted and wanted.elements == filled else Part(collection=made, elements=filled)
-    for name in nft.counters(nl, family, NAME):
+    for name in nft.counters(nl, family, table):
         parts["counter", name] = Part(counter=name)
     return Have(parts, frozenset(foreign))
 
 
-def anew(family: str, want: Parts, *, there: bool) -> Iterator[Message]:
+def anew(family: str, want: Parts, name: str = NAME, *, there: bool) -> Iterator[Message]:
     """A whole table, in place of one that is there."""
-    make = Maker(family, NAME)
+    make = Maker(family, name)
     if there:
         yield from make.no_table()
     yield from make.table()
-    yield from difference(family, {}, want)
+    yield from difference(family, {}, want, name)
 
 
-def difference(family: str, have: Parts, want: Parts) -> Iterator[Message]:
+def difference(family: str, have: Parts, want: Parts, name: str = NAME) -> Iterator[Message]:
     """What makes ``want`` of ``have``: what is referred to comes first and goes last."""
-    make = Maker(family, NAME)
+    make = Maker(family, name)
     new = [part for key, part in want.items() if key not in have]
     old = [part for key, part in have.items() if key not in want]
     both = [(have[key], part) for key, part in want.items() if key in have and have[key] != part]
@@ -97,10 +105,10 @@ def difference(family: str, have: Parts, want: Parts) -> Iterator[Message]:
     yield from _removed(make, old)
 
 
-def drifts(family: str, have: Have | None, want: Parts) -> Iterator[Drift]:
+def drifts(family: str, have: Have | None, want: Parts, name: str = NAME) -> Iterator[Drift]:
     """What differs, for people."""
     if have is None:
-        yield Drift(table=f"{PLANE} tables", key=f"{family} {NAME}", kind="missing", want=f"table {family} {NAME}")
+        yield Drift(table=f"{PLANE} tables", key=f"{family} {name}", kind="missing", want=f"table {family} {name}")
         return
     for key, part in want.items():
         found = have.parts.get(key)

@@ -14,10 +14,23 @@ _MARK = "fairlead"
 
 
 class Direction(StrEnum):
-    """From a container's point of view."""
+    """From a container's point of view. ``FRONT``: egress, of what a service's address led to."""
 
     EGRESS = "egress"
     INGRESS = "ingress"
+    FRONT = "front"
+
+    @property
+    def way(self) -> Direction:
+        """As people are told."""
+        return Direction.EGRESS if self is Direction.FRONT else self
+
+
+ELSE = "front-else"
+"""The chain of what no rule allows of those that a service's address led to: the address itself may be allowed."""
+
+
+_DENIERS = {f"{one}-deny": one for one in (Direction.EGRESS, Direction.INGRESS)}
 
 
 class Use(NamedTuple):
@@ -39,12 +52,12 @@ def allow(rule: int) -> str:
 
 def deny(direction: Direction, rule: int) -> str:
     """The chain that drops by a rule, and its counter of packets; rule 0: no rule allows it."""
-    return f"{direction}-deny-{rule:016x}"
+    return ELSE if direction is Direction.FRONT and not rule else f"{direction.way}-deny-{rule:016x}"
 
 
 def unknown(direction: Direction) -> str:
     """The chain of what nothing is said of."""
-    return f"{direction}-unknown"
+    return f"{direction.way}-unknown"
 
 
 @lru_cache(maxsize=1 << 14)
@@ -54,19 +67,27 @@ def ports(direction: Direction, spans: tuple[Span, ...]) -> str:
     return f"{direction}-ports-{blake2b(said.encode(), digest_size=8).hexdigest()}"
 
 
-def rule_of(counter: str) -> tuple[int, bool] | None:
-    """Of a counter's name: the rule it counts for and whether that lets pass; None if it counts for none."""
+class Counted(NamedTuple):
+    """For what a counter counts: a rule, or that none allows it in a direction."""
+
+    rule: int
+    allows: bool
+    direction: Direction | None
+
+
+def counted(counter: str) -> Counted | None:
+    """Of a counter's name; None if it counts for no rule."""
     head, _, number = counter.rpartition("-")
     if head == "allow":
-        return int(number, 16), True
-    if head in {f"{one}-deny" for one in Direction}:
-        return int(number, 16), False
+        return Counted(int(number, 16), True, None)
+    if head in _DENIERS:
+        return Counted(int(number, 16), False, _DENIERS[head])
     return None
 
 
 def prefix(reason: Reason, direction: Direction | None = None, rule: int = 0) -> str:
     """What is told of a drop beside the packet."""
-    return f"{_MARK} {reason:d} {direction or '-'} {rule:x} "
+    return f"{_MARK} {reason:d} {direction.way if direction else '-'} {rule:x} "
 
 
 class Told(NamedTuple):

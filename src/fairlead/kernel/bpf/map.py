@@ -87,10 +87,14 @@ class Map:
 
     def entries(self) -> dict[bytes, bytes]:
         """Every entry, as ``chunks`` finds them."""
+        return self.entries_of(self.chunks())
+
+    def entries_of(self, chunks: Iterable[tuple[bytes, bytes, int]]) -> dict[bytes, bytes]:
+        """The entries of ``chunks``, of which there may be tens of thousands: for any thread."""
         key_size, room = self.info.key_size, self.room
         return {
             keys[at * key_size : (at + 1) * key_size]: values[at * room : (at + 1) * room]
-            for keys, values, count in self.chunks()
+            for keys, values, count in chunks
             for at in range(count)
         }
 

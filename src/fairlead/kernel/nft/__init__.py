@@ -11,7 +11,7 @@ from fairlead.kernel.nft.library import run
 from fairlead.kernel.nft.rule import Expression, Field, Rule, Verdict
 from fairlead.kernel.nft.structure import Chain, Collection, Hook, Maker, Part, Tally, chains, collections, counters, rules
 from fairlead.kernel.nft.table import SetInfo, delete_table, fingerprint, lull, sets, sleeps, table_exists
-from fairlead.kernel.nft.wire import Mark, generation, mark, transact, untouched
+from fairlead.kernel.nft.wire import Mark, alone, generation, mark, transact, untouched
 
 __all__ = [
     "Chain",
@@ -28,6 +28,7 @@ __all__ = [
     "SetInfo",
     "Tally",
     "Verdict",
+    "alone",
     "chains",
     "change",
     "collections",

@@ -60,6 +60,13 @@ def untouched(nl: Netlink, since: Mark) -> bool:
 
 
 @contextmanager
+def alone() -> Iterator[None]:
+    """No other thread of this process changes nftables inside: what is read there is still so when it is acted upon."""
+    with _one_at_a_time:
+        yield
+
+
+@contextmanager
 def ours(nl: Netlink) -> Iterator[None]:
     """What changes nftables inside is this process's: no two threads at once."""
     with _one_at_a_time:

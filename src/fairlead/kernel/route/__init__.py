@@ -37,7 +37,7 @@ from fairlead.kernel.route.neighbour import (
     neighbours,
     new_neighbour,
 )
-from fairlead.kernel.route.path import RouteInfo, del_route, new_route, routes
+from fairlead.kernel.route.path import RouteInfo, del_route, new_route, routes, way
 from fairlead.kernel.route.program import (
     RECEIVED,
     SENT,
@@ -129,4 +129,5 @@ __all__ = [
     "set_bridge",
     "set_link",
     "tbf",
+    "way",
 ]

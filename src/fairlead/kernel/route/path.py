@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ _METRICS, _MTU = 8, 2
 _UNIVERSE, _LINK, _NOWHERE = 0, 253, 255
 _ONLINK = 4
 _CLONED = 0x200
+_NO_WAY = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL)
 _header = struct.Struct("=BBBBBBBBI")
 _hop = struct.Struct("=HBBi")
 _u32 = struct.Struct("=I")
@@ -52,6 +54,14 @@ def routes(nl: Netlink, family: int = 0, table: int = _MAIN) -> list[RouteInfo]:
     # Asked family by family: the kernel's check of a dump's filter is the families' own.
     families = (family,) if family else (4, 6)
     return [row for each_family in families for row in _routes(nl, each_family, table)]
+
+
+def way(nl: Netlink, address: str) -> int:
+    """The index of the interface by which a packet to an address leaves now; 0 if by none."""
+    family, value = to_address(address)
+    body = _header.pack(family, len(value) * 8, 0, 0, 0, 0, 0, 0, 0) + attr(_DST, value)
+    asked = Message(_GET, 0, body, f"look up the way to {address}").accepting(*_NO_WAY)
+    return next((parse_route(row).index for row in nl.ask(asked)), 0)
 
 
 def _routes(nl: Netlink, family: int, table: int) -> list[RouteInfo]:
