@@ -30,7 +30,7 @@ log = logging.getLogger("fairlead")
 
 _READING = 10_000
 """New objects after which those without an owner are looked for, until all there is has been read: nearly all of them stay."""
-_YOUNG, _OLDER, _ALL = 2000, 3, 200
+_YOUNG, _OLDER, _ALL = 2000, 3, 1000
 """The same from then on, when somebody waits for each look; how many to one at what is a little older; and how many of
 these to one at all there is, which takes a fifth of a second where fifty thousand pods are known, and finds next to nothing."""
 

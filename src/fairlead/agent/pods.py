@@ -20,6 +20,7 @@ from fairlead.api.schema import Attached, Change
 from fairlead.cni.pod import BESIDE_LABEL
 from fairlead.cni.translate import CONFIG_LABEL
 from fairlead.kit.wanted import Wanted
+from fairlead.model.address import Address
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Missing, Problem, Unavailable
 from fairlead.model.pod import UID_LABEL, Pod
@@ -53,6 +54,8 @@ class Pods:
         self._others = policy.Pods(network, me)
         self._own: dict[tuple[str, str], Pod] = {}
         self._uids: dict[str, Pod] = {}
+        self._claims: dict[Address, set[str]] = {}
+        """The pods of this node that say of an address that they have it, by their UIDs."""
         self._came = asyncio.Event()
         self._wanted = Wanted(_FIRST, _MOST)
         self.on_claim: Callable[[], None] = lambda: None
@@ -87,9 +90,11 @@ class Pods:
 
     def contested(self, endpoint: Endpoint) -> bool:
         """Whether the object of another pod says that it has an address of an endpoint of this node."""
-        uid, addresses = endpoint.metadata.labels.get(UID_LABEL, ""), {one.address for one in endpoint.spec.addresses}
-        mine = {at.address for one in self._own.values() if one.metadata.uid != uid for at in one.addresses}
-        return bool(addresses & mine) or any(self._others.claimed(one.alone, uid) for one in addresses)
+        uid = endpoint.metadata.labels.get(UID_LABEL, "")
+        addresses = [one.address for one in endpoint.spec.addresses]
+        if any(self._claims.get(one, {uid}) != {uid} for one in addresses):
+            return True
+        return any(self._others.claimed(one.alone, uid) for one in addresses)
 
     async def find(self, namespace: str, name: str, uid: str = "", patience: float = PATIENCE) -> Pod:
         """The pod that the runtime asks for, once its object is known; ``Unavailable`` says why it is not."""
@@ -136,7 +141,7 @@ class Pods:
         if gone:
             if before is not None and before.metadata.uid == pod.metadata.uid:
                 del self._own[key]
-                self.on_claim()
+                self._claim(before, None)
             self._uids.pop(pod.metadata.uid, None)
             return
         if before is not None and before.metadata.uid != pod.metadata.uid:
@@ -147,8 +152,19 @@ class Pods:
             self._came.clear()
         if before is None or before.metadata.labels != pod.metadata.labels:
             self.want()
-        if (before.addresses if before else ()) != pod.addresses:
-            self.on_claim()
+        if (before.addresses if before else ()) != pod.addresses or (before and before.metadata.uid != pod.metadata.uid):
+            self._claim(before, pod)
+
+    def _claim(self, before: Pod | None, after: Pod | None) -> None:
+        """A pod of this node says of other addresses than before that it has them."""
+        for at in before.addresses if before else ():
+            holders = self._claims.get(at.address, set())
+            holders.discard(before.metadata.uid if before else "")
+            if not holders:
+                self._claims.pop(at.address, None)
+        for at in after.addresses if after else ():
+            self._claims.setdefault(at.address, set()).add(after.metadata.uid if after else "")
+        self.on_claim()
 
     def _found(self, namespace: str, name: str, uid: str) -> Pod | None:
         pod = self._own.get((namespace, name))
