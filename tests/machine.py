@@ -35,12 +35,19 @@ def _tcx() -> bool:
     return os.geteuid() == 0 and features.probe("tcx")[0].ok
 
 
+def _opening_ipv6() -> bool:
+    """Whether a program may take an IPv6 packet out of an IPv4 one (``BPF_F_ADJ_ROOM_DECAP_L3_IPV6``, Linux 6.3)."""
+    major, minor = os.uname().release.split(".")[:2]
+    return (int(major), int(minor)) >= (6, 3)
+
+
 FEATURES: dict[str, Callable[[], bool]] = {
     "ipv6": lambda: Path("/proc/net/if_inet6").exists(),
     "sctp": _sctp,
     "wireguard": _wireguard,
     "big tcp": _big_tcp,
     "tcx": _tcx,
+    "opening IPv6": _opening_ipv6,
     "ebpf": lambda: Path("/proc/sys/kernel/unprivileged_bpf_disabled").exists(),
 }
 

@@ -26,6 +26,8 @@ from tests.bpf.test_remote_way import guard, realm
 from tests.bpf.test_short_way import GATEWAYS, MACS, local
 
 pytestmark = pytest.mark.kernel("ebpf")
+each_opened = pytest.mark.parametrize("family", [4, pytest.param(6, marks=pytest.mark.kernel("opening IPv6"))])
+"""Without, tunnels are opened by their device where IPv6 is inside."""
 
 NAME = InterfaceName("flx-blue")
 NEAR, FAR = Address("192.0.2.1"), Address("192.0.2.2")
@@ -161,7 +163,7 @@ def test_congestion_can_be_told_of_on_the_way(tunnelled: Tunnelled, family: int,
     assert tunnelled.out(bytes(frame))[1][15] == outer
 
 
-@each_family
+@each_opened
 def test_what_was_sent_is_what_arrives(tunnelled: Tunnelled, family: int) -> None:
     """Opened, one hop older, from the host's MAC to the container's."""
     frame = tcp(THERE[family], HERE[family], SYN, b"content")
@@ -208,7 +210,7 @@ def test_what_is_not_for_a_container_of_the_short_way(tunnelled: Tunnelled, fami
     assert tunnelled.came(packet) == (NEXT, packet)
 
 
-@each_family
+@each_opened
 def test_what_the_stack_must_see_after_all_comes_out_of_the_device(tunnelled: Tunnelled, family: int) -> None:
     """An answer whose question was not seen: it may be somebody's whom the stack translates."""
     frame = tcp(THERE[family], HERE[family], SYN | ACK)
@@ -218,7 +220,7 @@ def test_what_the_stack_must_see_after_all_comes_out_of_the_device(tunnelled: Tu
     assert not tunnelled.kernel.table(), "it is decided where it comes out"
 
 
-@each_family
+@each_opened
 def test_who_is_not_let_in_stays_out(tunnelled: Tunnelled, family: int) -> None:
     tunnelled.kernel.put(Subject(host=LINKS[0], ingress=INGRESS, egress=0))
     assert tunnelled.came(wrapped(tcp(THERE[family], HERE[family], SYN)))[0] == SHOT
@@ -264,7 +266,7 @@ def test_over_ipv6_nothing_is_known_of_a_tunnel() -> None:
     assert not entries([Vtep(tunnel=NAME, node="far", mac=THEIRS, remote=Address("fd02::2"))], {})["vteps"]
 
 
-@each_family
+@each_opened
 def test_datagrams_take_it_once_both_were_seen(tunnelled: Tunnelled, family: int) -> None:
     sent, answer = udp(HERE[family], THERE[family]), udp(THERE[family], HERE[family])
     assert tunnelled.out(sent)[0] == NEXT
