@@ -1,9 +1,8 @@
 """Peers: which class has which prefix. The addresses of endpoints and nodes, and the CIDRs that policies use, as rows.
 
 A prefix has one row. Of two endpoints with one address the one of this node has it, else the first by name, and so of two
-nodes. The row is the
-endpoint's, if one has the address, else that of the prefix itself, whoever has it: a node, a service, a policy that uses it,
-or, where policies tell endpoints from everybody else, nobody.
+nodes. The row is the endpoint's, if one has the address, else that of the prefix itself, whoever has it: a node, a service, a
+policy that uses it, or, where policies tell endpoints from everybody else, nobody.
 """
 
 from __future__ import annotations
