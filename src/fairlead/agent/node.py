@@ -24,8 +24,7 @@ from functools import partial
 from typing import TypeVar
 
 from fairlead.api.schema import OUTDATED, Drift
-from fairlead.datapath.base import PLANE, Answer, Hits, Plane, Question
-from fairlead.datapath.filter.filter import Filter
+from fairlead.datapath.base import PLANE, Answer, Comparison, Hits, Question
 from fairlead.desired.state import (
     Bridge,
     Chain,
@@ -47,31 +46,21 @@ from fairlead.desired.ways import Crypt, CryptPeer, Detour, Path, Tunnel, Vtep
 from fairlead.kernel.errors import Gone, KernelError
 from fairlead.kernel.wireguard import Device
 from fairlead.kit import fault
+from fairlead.kit.gently import Rest, rest
 from fairlead.kit.turns import Turn, Turns
 from fairlead.links import bridges, chains, crypts, inside, limits, paths, tunnels
-from fairlead.links.links import Links
 from fairlead.model.endpoint import Protocol, Sandbox
 from fairlead.model.errors import Failed, Problem
+
+from .hands import Hands
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _CHUNK = 16
 """Containers that are compared in one go, so that a container start never waits long behind a comparison."""
-
-
-class Hands:
-    """What one thread touches the kernel with."""
-
-    def __init__(self, links: Links, screen: Filter, plane: Plane) -> None:
-        """Not for several threads at once."""
-        self.links, self.filter, self.plane = links, screen, plane
-
-    def close(self) -> None:
-        """Close all."""
-        self.links.close()
-        self.filter.close()
-        self.plane.close()
+_MOMENT = 0.5
+"""Seconds without a container that is made: then it is quiet."""
 
 
 class Node:
@@ -187,11 +176,18 @@ class Node:
         await self._put_right(fresh)
         await self.repair(one for one in drift if one not in fresh)
 
-    async def check(self, *, inside: bool = True) -> list[Drift]:
-        """Every difference between the state and the kernel; touches nothing. ``inside``: look into the containers too."""
+    def quiet(self) -> bool:
+        """Whether no container is being made, nor has been for a moment; from any thread."""
+        return self._kernel.quiet(_MOMENT)
+
+    async def check(self, *, inside: bool = True, rest: Rest = rest) -> list[Drift]:
+        """Every difference between the state and the kernel; touches nothing. ``inside``: look into the containers too.
+
+        ``rest``: what the comparison does now and then, in its thread.
+        """
         state, leaving = self.state, bool(self.leaving)
         drift, compare = await self._in_kernel(self._look_at_host, state)
-        drift += await asyncio.to_thread(compare)
+        drift += await asyncio.to_thread(compare, rest)
         if inside:
             drift += await self.check_inside(state.inside())
         if leaving or self.leaving or state is not self.state:
@@ -384,7 +380,7 @@ class Node:
                 log.warning("undoing: %s", failure)
             fault.point("undo.step")
 
-    def _look_at_host(self, state: NodeState) -> tuple[list[Drift], Callable[[], list[Drift]]]:
+    def _look_at_host(self, state: NodeState) -> tuple[list[Drift], Comparison]:
         """The differences, and what finds the rest of them while containers start."""
         return self._hands.filter.check(state) + self._hands.links.check(state), self._hands.plane.look(state)
 
