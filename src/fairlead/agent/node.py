@@ -24,7 +24,7 @@ from functools import partial
 from typing import TypeVar
 
 from fairlead.api.schema import OUTDATED, Drift
-from fairlead.datapath.base import Answer, Comparison, Hits, Question
+from fairlead.datapath.base import Answer, Comparison, Hits, Look, Question
 from fairlead.desired.state import (
     Guard,
     Guest,
@@ -202,8 +202,9 @@ class Node:
         return drift
 
     async def _differences(self, inside: bool, rest: Rest) -> list[Drift]:
-        drift, compare = await self._in_kernel(self._look_at_host)
-        drift += await asyncio.to_thread(compare, rest)
+        drift: list[Drift] = []
+        for look in self._hands.looks:  # each in a turn of its own: whoever starts a container waits for one of them
+            drift += await asyncio.to_thread(await self._in_kernel(self._look, look), rest)
         if inside:
             drift += await self.check_inside(self.state.inside())
         return [one for one in drift if one.kind != "unexpected"] if self.leaving else drift
@@ -402,10 +403,9 @@ class Node:
         state = self.state
         return self._under_way.without(state, self.leaving)
 
-    def _look_at_host(self) -> tuple[list[Drift], Comparison]:
-        """The differences, and what finds the rest of them while containers start."""
-        state = self._due()
-        return self._hands.filter.check(state) + self._hands.links.check(state), self._hands.plane.look(state)
+    def _look(self, look: Look) -> Comparison:
+        """What finds the differences while containers start."""
+        return look(self._due())
 
     def _check_owner(self, only: NodeState, rows: Rows) -> list[Drift]:
         hands = self._hands
