@@ -24,7 +24,7 @@ from functools import partial
 from typing import TypeVar
 
 from fairlead.api.schema import OUTDATED, Drift
-from fairlead.datapath.base import Answer, Comparison, Hits, Question
+from fairlead.datapath.base import Answer, Hits, Question
 from fairlead.desired.state import (
     Guard,
     Guest,
@@ -202,7 +202,9 @@ class Node:
         return drift
 
     async def _differences(self, inside: bool, rest: Rest) -> list[Drift]:
-        drift, compare = await self._in_kernel(self._look_at_host)
+        hands = self._hands  # a turn each, so that a container that is made waits for one of them alone
+        drift = [one for part in (hands.filter, hands.links) for one in await self._in_kernel(self._look, part.check)]
+        compare = await self._in_kernel(self._look, hands.plane.look)
         drift += await asyncio.to_thread(compare, rest)
         if inside:
             drift += await self.check_inside(self.state.inside())
@@ -402,10 +404,8 @@ class Node:
         state = self.state
         return self._under_way.without(state, self.leaving)
 
-    def _look_at_host(self) -> tuple[list[Drift], Comparison]:
-        """The differences, and what finds the rest of them while containers start."""
-        state = self._due()
-        return self._hands.filter.check(state) + self._hands.links.check(state), self._hands.plane.look(state)
+    def _look(self, look: Callable[[NodeState], T]) -> T:
+        return look(self._due())
 
     def _check_owner(self, only: NodeState, rows: Rows) -> list[Drift]:
         hands = self._hands
