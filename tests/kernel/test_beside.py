@@ -9,6 +9,7 @@ from fairlead.kernel import nft
 from tests.kernel.agents import Agent
 from tests.kernel.room import run
 from tests.net import Node
+from tests.page import commands, section
 
 FLANNEL = (
     ("filter", "FORWARD", "FLANNEL-FWD", ["-s", "10.244.0.0/16", "-j", "ACCEPT"]),
@@ -33,6 +34,33 @@ def nftables(cidr: str) -> str:
     }}"""
 
 
+CALICO = """
+*filter
+:cali-INPUT -
+:cali-FORWARD -
+-A FORWARD -m comment --comment "cali:wUHhoiAYhphO9Mso" -j cali-FORWARD
+-A INPUT -m comment --comment "cali:Cz_u1IQiXIMmKD4c" -j cali-INPUT
+-A FORWARD -m comment --comment "cali:S93hcgKJrXEqnTfs" -m comment --comment "Policy explicitly accepted packet." \
+    -m mark --mark 0x10000/0x10000 -j ACCEPT
+-A cali-FORWARD -i cali+ -m comment --comment "cali:8ZoYfO5HKXWbB3pk" -j ACCEPT
+COMMIT
+*nat
+:cali-POSTROUTING -
+-A POSTROUTING -m comment --comment "cali:O3lYWMrLQYEMJtB5" -j cali-POSTROUTING
+-A cali-POSTROUTING -o vxlan.calico -m comment --comment "cali:JHlpT-eSqR1TvyYm" -j MASQUERADE
+COMMIT
+"""
+
+
+def remove(node: Node, network: str) -> None:
+    """As the page says, but for files, which are the machine's."""
+    lines = commands(section("kubernetes-install.md", f"In place of {network}, node by node"), "N# ")
+    for one in lines:
+        if one.startswith(("ip ", "iptables")):
+            node.run("bash", "-c", one)
+
+
+@pytest.mark.needs("iptables")
 def test_flannel_and_kube_proxy_are_told_of(node: Node, agent: Agent) -> None:
     agent.network("default", "10.245.0.0/16")
     report = str(agent.client.doctor())
@@ -41,7 +69,8 @@ def test_flannel_and_kube_proxy_are_told_of(node: Node, agent: Agent) -> None:
 
     for table, hook, chain, rule in FLANNEL:
         node.run("iptables-nft", "-t", table, "-N", chain)
-        node.run("iptables-nft", "-t", table, "-A", hook, "-j", chain)
+        told = ("-m", "comment", "--comment", "flanneld forward" if table == "filter" else "flanneld masq")
+        node.run("iptables-nft", "-t", table, "-A", hook, *told, "-j", chain)
         node.run("iptables-nft", "-t", table, "-A", chain, *rule)
     flannel = ("type", "vxlan", "id", "1", "dstport", "8472", "local", str(node.v4), "nolearning")
     node.run("ip", "link", "add", "flannel.1", *flannel)
@@ -49,6 +78,31 @@ def test_flannel_and_kube_proxy_are_told_of(node: Node, agent: Agent) -> None:
     report = str(agent.client.doctor())
     assert "Flannel is here too: flannel.1, FLANNEL-FWD, FLANNEL-POSTRTG'" in report
     assert "for kube-proxy takes 10.244.0.0/16 for the pods" in report
+    assert not agent.drift()
+
+    node.run("ip", "link", "add", "cni0", "type", "bridge")
+    remove(node, "Flannel")
+    assert "is here too" not in str(agent.client.doctor())
+    assert "FLANNEL" not in node.run("iptables-nft-save")
+    assert IPTABLES in node.run("iptables-nft-save")
+
+
+@pytest.mark.needs("iptables")
+def test_calico_is_told_of_until_it_is_removed(node: Node, agent: Agent) -> None:
+    iptables(node, "10.244.0.0/16")
+    node.run("iptables-nft-restore", "--noflush", stdin=CALICO.replace("\\\n", ""))
+    device = ("type", "vxlan", "id", "4096", "dstport", "4789", "local", str(node.v4), "nolearning")
+    node.run("ip", "link", "add", "vxlan.calico", "up", *device)
+    node.run("ip", "route", "add", "blackhole", "10.244.84.128/26", "proto", "80")
+    assert "Calico is here too: vxlan.calico, cali-" in str(agent.client.doctor())
+
+    remove(node, "Calico")
+    assert "is here too" not in str(agent.client.doctor())
+    saved = node.run("iptables-nft-save")
+    assert "cali" not in saved
+    assert "0x10000" not in saved
+    assert IPTABLES in saved
+    assert "10.244" not in node.run("ip", "route")
     assert not agent.drift()
 
 
