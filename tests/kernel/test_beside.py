@@ -52,12 +52,18 @@ COMMIT
 """
 
 
+def lead(node: Node) -> None:
+    """What the page has Flannel's pods led by."""
+    for one in commands(section("kubernetes-install.md", "In place of Flannel, node by node"), "N# "):
+        if "SNAT --to-source" in one:
+            node.run("bash", "-c", one.replace("INTERNAL-IPV6", str(node.v6)).replace("INTERNAL-IP", str(node.v4)))
+
+
 def remove(node: Node, network: str) -> None:
     """As the page says, but for files, which are the machine's."""
-    lines = commands(section("kubernetes-install.md", f"In place of {network}, node by node"), "N# ")
-    for one in lines:
-        if one.startswith(("ip ", "iptables")):
-            node.run("bash", "-c", one)
+    for one in commands(section("kubernetes-install.md", f"In place of {network}, node by node"), "N# "):
+        if one.startswith(("ip ", "for tables", "iptables-save")):
+            node.attempt("bash", "-c", one)
 
 
 @pytest.mark.needs("iptables")
@@ -81,10 +87,15 @@ def test_flannel_and_kube_proxy_are_told_of(node: Node, agent: Agent) -> None:
     assert not agent.drift()
 
     node.run("ip", "link", "add", "cni0", "type", "bridge")
+    lead(node)
+    assert "SNAT" in node.run("iptables-nft-save")
     remove(node, "Flannel")
     assert "is here too" not in str(agent.client.doctor())
-    assert "FLANNEL" not in node.run("iptables-nft-save")
+    for saved in (node.run("iptables-nft-save"), node.run("ip6tables-nft-save")):
+        assert "FLANNEL" not in saved
+        assert "SNAT" not in saved
     assert IPTABLES in node.run("iptables-nft-save")
+    assert not {"flannel.1", "cni0"} & {name for name, _, _ in node.links()}
 
 
 @pytest.mark.needs("iptables")
@@ -96,11 +107,13 @@ def test_calico_is_told_of_until_it_is_removed(node: Node, agent: Agent) -> None
     node.run("ip", "route", "add", "blackhole", "10.244.84.128/26", "proto", "80")
     assert "Calico is here too: vxlan.calico, cali-" in str(agent.client.doctor())
 
+    lead(node)
     remove(node, "Calico")
     assert "is here too" not in str(agent.client.doctor())
     saved = node.run("iptables-nft-save")
     assert "cali" not in saved
     assert "0x10000" not in saved
+    assert "SNAT" not in saved
     assert IPTABLES in saved
     assert "10.244" not in node.run("ip", "route")
     assert not agent.drift()
