@@ -218,6 +218,11 @@ class Agent:
                 await self.policies.hear(())
                 return deleted
         self.objects(plural)
+        return await self._delete_network(name)
+
+    async def _delete_network(self, name: str) -> Object:
+        if not self._own_users(name):
+            await self.cluster.let_go(name)
         async with self._changing:
             gone = await self.networks.delete(name, self._users(name))
             await self.policies.renew()
@@ -395,9 +400,10 @@ class Agent:
         return {**self.node.fill(), self.collector.table: self.collector.room}
 
     def _users(self, network: str) -> list[str]:
-        others = (one for one in self.cluster.remotes.values() if one.spec.network == network)
-        elsewhere = {f"{one.display} on {one.spec.node}" for one in others}
-        return self.endpoints.users(network) + self.reservations.holders(network) + sorted(elsewhere)
+        return self._own_users(network) + self.cluster.users(network)
+
+    def _own_users(self, network: str) -> list[str]:
+        return self.endpoints.users(network) + self.reservations.holders(network)
 
     def _refuse_unready(self) -> None:
         if not self.ready:

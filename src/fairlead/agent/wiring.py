@@ -47,6 +47,7 @@ from .config import Settings
 from .encryption import Encryption
 from .endpoints import Endpoints
 from .garbage import Garbage
+from .hands import Hands
 from .host import Host
 from .keyring import Keyring
 from .me import Me
@@ -54,7 +55,7 @@ from .metrics import Listener, Metrics, flows, rules
 from .monitor import Monitor
 from .networks import Networks
 from .networkstatus import NetworkStatus
-from .node import Hands, Node
+from .node import Node
 from .orchestrated import Orchestrated
 from .others import Others
 from .peerings import Peerings

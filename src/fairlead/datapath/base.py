@@ -11,10 +11,12 @@ from typing import NamedTuple, Protocol
 
 from fairlead.api.schema import Drift
 from fairlead.desired.state import NodeState, Row
+from fairlead.kit.gently import Rest
 from fairlead.model.address import Address
 
 PLANE = "policy"
 """What the tables that drift of a plane names begin with."""
+Comparison = Callable[[Rest], list[Drift]]
 
 
 class Question(NamedTuple):
@@ -78,8 +80,11 @@ class Plane(Protocol):
     def check(self, state: NodeState) -> list[Drift]:
         """Compare the kernel with ``state`` without touching it; a link that is not guarded is drift of ``PLANE links``."""
 
-    def look(self, state: NodeState) -> Callable[[], list[Drift]]:
-        """The same, of which the thread is kept for the looking alone: what is answered compares, in any thread."""
+    def look(self, state: NodeState) -> Comparison:
+        """The same, of which the thread is kept for the looking alone: what is answered compares, in any thread.
+
+        It takes what it does now and then, to rest.
+        """
 
     def check_links(self, rows: Iterable[Row]) -> list[Drift]:
         """The same for some links alone, rows as in ``ensure``: what of them is missing or different."""

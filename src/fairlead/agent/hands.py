@@ -1,0 +1,21 @@
+"""Hands: what one thread touches the kernel with."""
+
+from __future__ import annotations
+
+from fairlead.datapath.base import Plane
+from fairlead.datapath.filter.filter import Filter
+from fairlead.links.links import Links
+
+
+class Hands:
+    """Interfaces, packet filter and policies. Not for several threads at once."""
+
+    def __init__(self, links: Links, screen: Filter, plane: Plane) -> None:
+        """Each speaks to the kernel by sockets of its own."""
+        self.links, self.filter, self.plane = links, screen, plane
+
+    def close(self) -> None:
+        """Close all."""
+        self.links.close()
+        self.filter.close()
+        self.plane.close()
