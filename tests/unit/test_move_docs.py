@@ -15,6 +15,7 @@ from tests.page import commands, section
 
 FLANNEL, CALICO = (section("kubernetes-install.md", f"In place of {name}, node by node") for name in ("Flannel", "Calico"))
 SHIPPED = Path(__file__).parents[2] / "deploy" / "kubernetes" / "fairlead.yaml"
+STEPS = ("systemctl stop kubelet", "crictl rmp", "cp ", "systemctl start kubelet")
 KUBECTL = """#!/bin/sh
 case "$*" in
     "get nodes -o json") cat nodes ;;
@@ -58,6 +59,13 @@ def test_ours_is_the_first_configuration() -> None:
     theirs = set(re.findall(r"net\.d/(\d\d-(?:flannel|calico)\.conflist)", FLANNEL + CALICO))
     assert len(theirs) == 2
     assert all(Path(target).name < one for one in theirs), "runtimes take the first by name"
+
+
+def test_pods_end_by_the_plugin_that_made_them() -> None:
+    """kubelet, which would make them anew, is away; what is written, not moved there, containerd notices."""
+    steps = commands(FLANNEL, "N# ")
+    order = [next(at for at, one in enumerate(steps) if one.startswith(word)) for word in STEPS]
+    assert order == sorted(order)
 
 
 def policy(namespace: str, name: str, *types: str, **spec: object) -> dict[str, Any]:
