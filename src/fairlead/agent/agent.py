@@ -52,6 +52,7 @@ from fairlead.model.reservation import Reservation
 from fairlead.model.secret import Secret
 from fairlead.service.directory import Thing as Served
 
+from . import beside
 from .behind import behind
 from .bgp import Bgp
 from .blocks import Blocks
@@ -364,6 +365,7 @@ class Agent:
         """Compare everything, touch nothing."""
         async with self._examining:  # however many ask: a container start waits behind one examination at most
             dead = await self.endpoints.gone(self.endpoints.all.values())
+            chains = beside.chains()
             facts = Facts(
                 drift=tuple(await self.node.check()),
                 dead=tuple(one.display for one in dead),
@@ -375,7 +377,9 @@ class Agent:
                 forwards=self._host.forwards(),
                 uplink_mtu=self._host.mtu(),
                 mtus=dict(self._mtus()),
-                dropping=tuple(self._host.dropping()),
+                dropping=tuple(beside.dropping(chains)),
+                networks=beside.networks(self._host.devices(), chains),
+                strangers=beside.strangers(self._subnets(), beside.local()),
                 nodes=max(1, len(self.cluster.machines)),
                 unreached=tuple(self.cluster.unreached()),
                 encryption=await self.encryption(),
@@ -404,6 +408,11 @@ class Agent:
     def _refuse_unready(self) -> None:
         if not self.ready:
             raise Unavailable(f"the agent is not ready: {self.why}")
+
+    def _subnets(self) -> Iterator[Prefix]:
+        """Where pods have their addresses from."""
+        if network := self.networks.all.get(self.settings.pod_network):
+            yield from (Prefix(one.cidr) for one in network.spec.subnets)
 
     def _mtus(self) -> Iterator[tuple[str, tuple[int, int]]]:
         """Of networks that lead outside and whose MTU somebody wrote: it, and what the uplink carries of them."""
