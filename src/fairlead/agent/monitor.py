@@ -228,8 +228,8 @@ class Monitor:
     async def _on_timer(self) -> None:
         while True:
             await asyncio.sleep(self._settings.interval)
+            rest = resting(self._node.quiet, self._settings.interval)  # as long as the lull was not waited for
             await self._lull()
-            rest = resting(self._node.quiet, self._settings.interval)
             await self._compare(host=True, rows=self._next(), rest=rest)
             self._node.checked = time.monotonic()
             for chore in (self._garbage.reap, *self._chores):
