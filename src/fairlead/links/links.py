@@ -104,19 +104,20 @@ class Links:
     @property
     def checks(self) -> Sequence[Callable[[NodeState], list[Drift]]]:
         """The same in parts, which may be of states one after the other."""
-        return self._check_interfaces, self._check_tunnels, self._check_paths
+        return self._check_interfaces, self._check_tunnels
 
     def _check_interfaces(self, state: NodeState) -> list[Drift]:
-        links = self._listed()
+        links = {one.name: one for one in route.links(self._netlink)}
         addresses = route.addresses(self._netlink)
         drift = bridges.check(state.table(Bridge).values(), links, addresses)
-        routed = any(row.bridge is None for row in state.table(Link).values())
-        host = veths.Host.read(self._netlink, links, routed=routed)
+        routed = [row.host for row in state.table(Link).values() if row.bridge is None]
+        host = veths.Host.read(self._netlink, links, routed=bool(routed))
         for row in state.table(Link).values():
             drift += veths.check_host(row, host)
         drift += chains.check(state.table(Chain).values(), links)
         drift += limits.check(self._netlink, state.table(Limit).values(), links)
         drift += self._crypts.check(state.table(Crypt).values(), state.table(CryptPeer).values(), links, addresses)
+        drift += paths.check(self._netlink, state.table(Path).values(), state.table(Detour).values(), links, routed)
         return drift + [
             Drift(table="interfaces", key=one.name, kind="unexpected", have=f"{one.kind} {one.name}")
             for one in self._strays(state, links.values())
@@ -126,13 +127,6 @@ class Links:
         rows = state.table(Tunnel).values()
         devices = {one.name: one for row in rows if (one := route.link(self._netlink, row.name))}
         return tunnels.check(self._netlink, rows, state.table(Vtep).values(), devices)
-
-    def _check_paths(self, state: NodeState) -> list[Drift]:
-        routed = [row.host for row in state.table(Link).values() if row.bridge is None]
-        return paths.check(self._netlink, state.table(Path).values(), state.table(Detour).values(), self._listed(), routed)
-
-    def _listed(self) -> dict[str, LinkInfo]:
-        return {one.name: one for one in route.links(self._netlink)}
 
     def check_inside(self, row: Inside) -> list[Drift]:
         """Compare what is inside one container."""

@@ -11,7 +11,7 @@ from pathlib import Path as Directory
 from sys import byteorder
 
 from fairlead.api.schema import OUTDATED, Drift
-from fairlead.datapath.base import PLANE, Answer, Comparison, Hits, Look, Question, at_once
+from fairlead.datapath.base import PLANE, Answer, Comparison, Hits, Look, Question
 from fairlead.datapath.seen import REASONS, Direction, Reason
 from fairlead.desired.state import Guard, Guest, Judgement, Link, Local, NodeState, Peer, Realm, Row, Ruling, Subject
 from fairlead.desired.ways import Path, Vtep
@@ -130,18 +130,14 @@ class Ebpf:
 
     @property
     def looks(self) -> Sequence[Look]:
-        """What is attached, which is compared at once, and the maps."""
-        return at_once(self._check_attached), self._look_at_maps
-
-    def _check_attached(self, state: NodeState) -> list[Drift]:
-        links = self._links()
-        return [*self._check_programs(state, links), *self._uplinks.check(self._ways(state), links)]
-
-    def _look_at_maps(self, state: NodeState) -> Comparison:
         """The maps are read, which takes milliseconds; what they should hold takes half a second of fifty thousand rows."""
+        return (self._look,)
+
+    def _look(self, state: NodeState) -> Comparison:
         links = self._links()
+        found = [*self._check_programs(state, links), *self._uplinks.check(self._ways(state), links)]
         ways, read = self._uplinks.entries(self._ways(state), links), self._tables.read()
-        return lambda rest: self._check_tables(self._want(gently(_rows(state), rest), links, ways), links, read)
+        return lambda rest: [*found, *self._check_tables(self._want(gently(_rows(state), rest), links, ways), links, read)]
 
     def _check_programs(self, state: NodeState, links: dict[str, LinkInfo]) -> list[Drift]:
         want = {name: self._programs.programs[name].info.id for name in _PLACES.values()}
