@@ -470,13 +470,13 @@ async def test_slices_of_a_cluster_of_before_1_21_are_read_and_followed(api: Sta
     await asyncio.to_thread(api.put, plural, web)
     async with opens() as store:
         listing = await store.list(plural)
-        (end,) = [end for one in listing.objects for end in one.object.endpoints]
+        (end,) = [end for one in listing.objects for end in one.endpoints]
         assert (end.addresses, end.node_name, end.zone) == (("10.0.0.7",), "n7", "z")
         async with aclosing(store.watch(plural, listing.revision)) as told:
             await asyncio.to_thread(api.put, plural, web | {"metadata": {"name": "more", "namespace": "shop"}})
             assert (await anext(told)).object.name == "more"
         await asyncio.to_thread(api.age, plural, "v1")
-        assert {one.object.name for one in (await store.list(plural)).objects} == {"more", "web"}
+        assert {one.name for one in (await store.list(plural)).objects} == {"more", "web"}
 
 
 @awaited

@@ -1,8 +1,8 @@
 """Discovery: which versions of a kind an API server has, asked where it does not have the one that is known here.
 
 A cluster without a kind has no objects of it. One that has it in an older version that is known here is read in that. One that
-has it in another may hold policies that nobody here obeys, which must not pass for none. Nor must one that an API server does not have for a moment, as some do while they start: all
-policies of the kind would be forgotten.
+has it in another may hold policies that nobody here obeys, which must not pass for none. Nor must one that an API server does
+not have for a moment, as some do while they start: all policies of the kind would be forgotten.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class _Names(msgspec.Struct):
 
 
 async def elsewhere(client: Client, of: Resource) -> Resource | None:
-    """The kind in another version that the API server has and that is known here; ``Unsupported`` if it has unknown ones alone."""
+    """The kind in another version that is there and known here; ``Unsupported`` if it is there in unknown ones alone."""
     group, _, known = of.api_version.rpartition("/")
     unknown = ""
     try:
