@@ -23,16 +23,14 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
+from msgspec import structs
+
 from fairlead.api.schema import OUTDATED, Drift
-from fairlead.datapath.base import PLANE, Answer, Hits, Plane, Question
-from fairlead.datapath.filter.filter import Filter
+from fairlead.datapath.base import Answer, Hits, Question
 from fairlead.desired.state import (
-    Bridge,
-    Chain,
     Guard,
     Guest,
     Inside,
-    Limit,
     Link,
     Local,
     NodeState,
@@ -40,38 +38,26 @@ from fairlead.desired.state import (
     Realm,
     Row,
     Rows,
-    Sub,
     Subject,
 )
-from fairlead.desired.ways import Crypt, CryptPeer, Detour, Path, Tunnel, Vtep
+from fairlead.desired.ways import Crypt, CryptPeer
 from fairlead.kernel.errors import Gone, KernelError
 from fairlead.kernel.wireguard import Device
 from fairlead.kit import fault
 from fairlead.kit.turns import Turn, Turns
-from fairlead.links import bridges, chains, crypts, inside, limits, paths, tunnels
-from fairlead.links.links import Links
+from fairlead.links import crypts, inside
 from fairlead.model.endpoint import Protocol, Sandbox
 from fairlead.model.errors import Failed, Problem
+
+from .hands import Hands, attempt
+from .repair import put_right
+from .unrest import Unrest, lasting
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _CHUNK = 16
 """Containers that are compared in one go, so that a container start never waits long behind a comparison."""
-
-
-class Hands:
-    """What one thread touches the kernel with."""
-
-    def __init__(self, links: Links, screen: Filter, plane: Plane) -> None:
-        """Not for several threads at once."""
-        self.links, self.filter, self.plane = links, screen, plane
-
-    def close(self) -> None:
-        """Close all."""
-        self.links.close()
-        self.filter.close()
-        self.plane.close()
 
 
 class Node:
@@ -89,12 +75,14 @@ class Node:
         self.leaving: dict[str, tuple[Rows, asyncio.Future[None]]] = {}
         self._linger = linger
         self._hands, self._broom = make(), make()
+        self._unrest = Unrest()
         self._kernel = Turns("kernel")
         self._sweep = ThreadPoolExecutor(1, "broom")
         self._sweeping: asyncio.Task[None] | None = None
 
     def adopt(self, owner: str, rows: Rows) -> None:
         """Make ``rows`` what ``owner`` has in the state alone; the kernel follows with ``apply``."""
+        self._unrest.stir(owner)
         for row in self.state.owned(owner):
             if isinstance(row, Link):
                 self._hosts.pop(row.host, None)
@@ -139,7 +127,7 @@ class Node:
             await self._in_kernel(self._program, add, remove, turn=Turn.QUICK)
         except BaseException:
             self.adopt_all(before)
-            await asyncio.shield(self._in_kernel(_attempt, self._restore))
+            await asyncio.shield(self._in_kernel(attempt, self._restore))
             raise
 
     async def follow(self, changes: Mapping[str, Rows]) -> None:
@@ -158,7 +146,7 @@ class Node:
     async def lead(self, rows: Iterable[Row]) -> None:
         """See to the devices of ways that ``rows``, which have come or gone, are of; the next comparison does what fails."""
         changed = list(rows)
-        await self._in_kernel(_attempt, lambda: self._hands.plane.lead(self.state, changed))
+        await self._in_kernel(attempt, lambda: self._hands.plane.lead(self.state, changed))
 
     def drop(self, owner: str) -> asyncio.Future[None]:
         """Forget ``owner``; the future is done when the kernel has let go of everything it had."""
@@ -173,10 +161,10 @@ class Node:
             self._sweeping = asyncio.create_task(self._sweep_all())
         return future
 
-    async def apply(self) -> None:
+    async def apply(self, *, other: bool = False) -> None:
         """Bring the whole kernel in line: start, restart and upgrade are this. What is right already is not touched.
 
-        What is made for the first time since the machine started is no repair.
+        What is made for the first time since the machine started is no repair, nor is what an ``other`` edition left.
         """
         first = not self._hands.filter.made
         await self._in_kernel(lambda: self._hands.plane.apply(self.state))
@@ -185,28 +173,38 @@ class Node:
         for one in fresh:
             log.info("making %s %s", one.table, one.key)
         await self._put_right(fresh)
-        await self.repair(one for one in drift if one not in fresh)
+        rest = (one for one in drift if one not in fresh)
+        await self.repair(structs.replace(one, kind=OUTDATED) if other else one for one in rest)
 
     async def check(self, *, inside: bool = True) -> list[Drift]:
         """Every difference between the state and the kernel; touches nothing. ``inside``: look into the containers too."""
-        state, leaving = self.state, bool(self.leaving)
+        with self._unrest.watched() as moved:
+            drift = await self._look(self.state, inside=inside)
+            if drift and moved:
+                settled = self.state.replace_all(dict.fromkeys(moved, ()))
+                drift = lasting(drift, await self._look(settled, inside=inside))
+        self.checked = time.monotonic()
+        return drift
+
+    async def _look(self, state: NodeState, *, inside: bool) -> list[Drift]:
+        now, leaving = self.state, bool(self.leaving)
         drift, compare = await self._in_kernel(self._look_at_host, state)
         drift += await asyncio.to_thread(compare)
         if inside:
             drift += await self.check_inside(state.inside())
-        if leaving or self.leaving or state is not self.state:
+        if leaving or self.leaving or state is not now or now is not self.state:
             drift = [one for one in drift if one.kind != "unexpected"]
-        self.checked = time.monotonic()
         return drift
 
     async def check_inside(self, rows: Iterable[Inside]) -> list[Drift]:
-        """The differences inside the containers of ``rows``, those that ended meanwhile left out."""
+        """The differences inside the containers of ``rows``, those that came or ended meanwhile left out."""
         waiting = list(rows)
         drift: list[Drift] = []
-        for start in range(0, len(waiting), _CHUNK):
-            there = [row for row in waiting[start : start + _CHUNK] if self.state.owned(row.key)]
-            drift += await self._in_kernel(self._check_inside, there)
-        return [one for one in drift if self.state.owned(one.key)]
+        with self._unrest.watched() as moved:
+            for start in range(0, len(waiting), _CHUNK):
+                there = [row for row in waiting[start : start + _CHUNK] if self.state.owned(row.key)]
+                drift += await self._in_kernel(self._check_inside, there)
+        return [one for one in drift if self.state.owned(one.key) and one.key not in moved]
 
     async def check_owner(self, owner: str) -> list[Drift]:
         """The differences in what one owner has, its published ports and limits included."""
@@ -241,7 +239,7 @@ class Node:
         return len(drift)
 
     async def _put_right(self, drift: list[Drift]) -> None:
-        for failure in await self._in_kernel(self._repair, self.state, drift):
+        for failure in await self._in_kernel(lambda: put_right(self._hands, self._guard, self.state, drift)):
             log.error("not repaired: %s", failure)
         if any(one.table in {crypts.TABLE, crypts.PEERS} for one in drift):
             self.on_renewal()
@@ -358,17 +356,17 @@ class Node:
     def _lead(self, add: Sequence[Row], remove: Sequence[Row]) -> list[Exception]:
         """New ways before old ones go. Each row by itself where all together are refused: one that fails keeps no other."""
         links = self._hands.links
-        failures = [failure] if (failure := _attempt(lambda: self._hands.filter.change(add, remove))) else []
-        if _attempt(lambda: links.ensure(add, self._guard)):
+        failures = [failure] if (failure := attempt(lambda: self._hands.filter.change(add, remove))) else []
+        if attempt(lambda: links.ensure(add, self._guard)):
             steps = [partial(links.ensure, (row,), self._guard) for row in add]
-            failures += [failure for step in steps if (failure := _attempt(step))]
+            failures += [failure for step in steps if (failure := attempt(step))]
         for step in (
             lambda: self._hands.plane.change(add, remove),
             lambda: self._hands.plane.lead(self.state, (*add, *remove)),
         ):
-            failures += [failure] if (failure := _attempt(step)) else []
+            failures += [failure] if (failure := attempt(step)) else []
         fault.point("way.made")
-        if failure := _attempt(lambda: links.remove(remove)):
+        if failure := attempt(lambda: links.remove(remove)):
             failures.append(failure)
         fault.point("way.removed")
         return failures
@@ -380,7 +378,7 @@ class Node:
             lambda: hands.filter.change(before, rows),
             lambda: hands.plane.change(before, rows),
         ):
-            if failure := _attempt(step):
+            if failure := attempt(step):
                 log.warning("undoing: %s", failure)
             fault.point("undo.step")
 
@@ -394,40 +392,6 @@ class Node:
 
     def _check_inside(self, rows: list[Inside]) -> list[Drift]:
         return [drift for row in rows for drift in self._hands.links.check_inside(row)]
-
-    def _repair(self, state: NodeState, drift: list[Drift]) -> list[Exception]:
-        """Each row by itself: what cannot be put right keeps nothing else wrong."""
-        links = self._hands.links
-        steps: list[Callable[[], object]] = []
-        if any(one.table.startswith("nftables") for one in drift):
-            steps.append(lambda: self._hands.filter.apply(state))
-        if any(one.kind == "unexpected" and not one.table.startswith(("nftables", PLANE)) for one in drift):
-            steps.append(lambda: links.prune(state))
-        wrong = {(one.table, one.key) for one in drift}
-        rows: list[tuple[str, Row]] = [(bridges.TABLE, row) for row in state.table(Bridge).values()]
-        rows += [(tunnels.TABLE, row) for row in state.table(Tunnel).values()]
-        rows += [(tunnels.ENDS, row) for row in state.table(Vtep).values()]
-        rows += [(paths.TABLE, row) for row in state.table(Path).values()]
-        rows += [(paths.DETOURS, row) for row in state.table(Detour).values()]
-        rows += [(inside.TABLE, row) for row in state.table(Link).values()]
-        rows += [(inside.TABLE, row) for row in state.table(Sub).values()]
-        rows += [(limits.TABLE, row) for row in state.table(Limit).values()]
-        rows += [(chains.TABLE, row) for row in state.table(Chain).values()]
-        devices = [row for row in state.table(Crypt).values() if (crypts.TABLE, row.key) in wrong]
-        steps += [partial(links.ensure, (row,), self._guard) for row in devices]
-        if peers := [row for row in state.table(CryptPeer).values() if (crypts.PEERS, row.key) in wrong]:
-            steps.append(partial(links.ensure, peers, self._guard))
-        steps += [partial(links.ensure, (row,), self._guard) for table, row in rows if (table, row.key) in wrong]
-        if any(one.table.startswith(PLANE) for one in drift):
-            steps.append(lambda: self._hands.plane.apply(state))
-        unguarded = [row for row in state.table(Link).values() if (f"{PLANE} links", row.key) in wrong]
-        steps += [partial(self._guard, row) for row in unguarded]
-        failures = []
-        for step in steps:
-            if failure := _attempt(step):
-                failures.append(failure)
-            fault.point("repair.step")
-        return failures
 
     def _purge(self) -> None:
         self._hands.filter.close(purge=True)
@@ -487,12 +451,3 @@ def _of_links_that_stay(rows: Rows, before: Rows) -> tuple[Sequence[Row], Sequen
 
 def _realms(rows: Iterable[Row]) -> list[Row]:
     return [row for row in rows if isinstance(row, Realm)]
-
-
-def _attempt(step: Callable[[], object]) -> Exception | None:
-    """The failure of one step among several that must all be tried."""
-    try:
-        step()
-    except (KernelError, Problem) as error:
-        return error
-    return None

@@ -44,9 +44,11 @@ from .bgp import Bgp, Ground
 from .blocks import Blocks
 from .cluster import Cluster
 from .config import Settings
+from .edition import Edition
 from .encryption import Encryption
 from .endpoints import Endpoints
 from .garbage import Garbage
+from .hands import Hands
 from .host import Host
 from .keyring import Keyring
 from .me import Me
@@ -54,7 +56,7 @@ from .metrics import Listener, Metrics, flows, rules
 from .monitor import Monitor
 from .networks import Networks
 from .networkstatus import NetworkStatus
-from .node import Hands, Node
+from .node import Node
 from .orchestrated import Orchestrated
 from .others import Others
 from .peerings import Peerings
@@ -363,7 +365,9 @@ class Wiring:
             await self._listen()
         await self.others.begin(self.host.boot)
         await self._load()
-        await self.node.apply()  # restart, repair and upgrade are this one call
+        edition = Edition(self.settings.run)
+        await self.node.apply(other=edition.is_other)  # restart, repair and upgrade are this one call
+        edition.remember()
         if not self.programs and programs.present(self.settings.run):  # the last agent's plane
             ebpf.detach(self.settings.run)
             programs.remove(self.settings.run)
