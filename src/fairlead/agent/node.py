@@ -104,12 +104,16 @@ class Node:
         try:
             await self._in_kernel(self._change, rows, before, turn=Turn.PATIENT)
         except BaseException:
-            self.adopt(owner, before)
-            fresh = tuple(row for row in rows if row not in before)
-            await asyncio.shield(self._in_kernel(self._undo, self._hands, fresh, before))
+            await asyncio.shield(self._take_back(owner, rows, before))
             raise
         if any(isinstance(row, Publication) and row.protocol is not Protocol.TCP for row in rows):
             asyncio.get_running_loop().run_in_executor(self._sweep, self._broom.filter.settle, rows, ())
+
+    async def _take_back(self, owner: str, rows: Rows, before: Rows) -> None:
+        """In one breath out of the state and in line for the kernel: who looks between the two would find it left over."""
+        self.adopt(owner, before)
+        fresh = tuple(row for row in rows if row not in before)
+        await self._in_kernel(self._undo, self._hands, fresh, before)
 
     def adopt_all(self, changes: Mapping[str, Rows]) -> None:
         """Make each of ``changes`` what its owner has, in the state alone: rows that are no links."""
@@ -126,9 +130,12 @@ class Node:
         try:
             await self._in_kernel(self._program, add, remove, turn=Turn.QUICK)
         except BaseException:
-            self.adopt_all(before)
-            await asyncio.shield(self._in_kernel(attempt, self._restore))
+            await asyncio.shield(self._restore_all(before))
             raise
+
+    async def _restore_all(self, before: Mapping[str, Rows]) -> None:
+        self.adopt_all(before)
+        await self._in_kernel(attempt, self._restore)
 
     async def follow(self, changes: Mapping[str, Rows]) -> None:
         """Make each of ``changes`` what its owner has: ways to other nodes, of which the store is the judge, not the kernel.
