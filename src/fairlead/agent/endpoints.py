@@ -97,7 +97,8 @@ class Endpoints:
         for endpoint in self.all.values():
             self._node.adopt(endpoint.name, self._rows(endpoint))
         for endpoint in dead:
-            log.warning("endpoint %s is of an earlier boot; its addresses are free", endpoint.name)
+            told = f"{endpoint.metadata.namespace}/{endpoint.display}"
+            log.warning("endpoint %s (%s) is of an earlier boot; its addresses are free", told, endpoint.name)
             await self._erase(endpoint)
         freed = (one for one in await self._store.deleted(Endpoint.plural) if isinstance(one, Endpoint))
         for problem in self._addresses.restore(self.all.values(), freed):
