@@ -38,6 +38,7 @@ from fairlead.store.base import Store
 from fairlead.store.kubernetes.store import Kubernetes
 from fairlead.store.url import Shared
 
+from . import remedy
 from .addresses import Addresses
 from .agent import Agent
 from .bgp import Bgp, Ground
@@ -358,6 +359,7 @@ class Wiring:
 
     async def start(self) -> None:
         """Read, bring the kernel in line, listen; only then may containers start."""
+        remedy.leave(self.settings.state)
         self.host.forward()
         if self.clustered:
             self.host.announce(self.me.devices)
