@@ -38,12 +38,14 @@ from fairlead.store.base import Store
 from fairlead.store.kubernetes.store import Kubernetes
 from fairlead.store.url import Shared
 
+from . import remedy
 from .addresses import Addresses
 from .agent import Agent
 from .bgp import Bgp, Ground
 from .blocks import Blocks
 from .cluster import Cluster
 from .config import Settings
+from .edition import Edition
 from .encryption import Encryption
 from .endpoints import Endpoints
 from .garbage import Garbage
@@ -357,6 +359,7 @@ class Wiring:
 
     async def start(self) -> None:
         """Read, bring the kernel in line, listen; only then may containers start."""
+        remedy.leave(self.settings.state)
         self.host.forward()
         if self.clustered:
             self.host.announce(self.me.devices)
@@ -364,7 +367,9 @@ class Wiring:
             await self._listen()
         await self.others.begin(self.host.boot)
         await self._load()
-        await self.node.apply()  # restart, repair and upgrade are this one call
+        edition = Edition(self.settings.run)
+        await self.node.apply(other=edition.is_other)  # restart, repair and upgrade are this one call
+        edition.remember()
         if not self.programs and programs.present(self.settings.run):  # the last agent's plane
             ebpf.detach(self.settings.run)
             programs.remove(self.settings.run)
