@@ -150,8 +150,8 @@ def test_a_new_service_leads_to_whom_it_selects() -> None:
     assert rows(told((new, ONLY_WEB))) == [(True, "shop/web", "svc:shop/db", "tcp 5432", 1)]
     assert rows(told((service(selector={"app": "web"}),))) == [(True, "red/spy,shop/db", "svc:shop/db", "tcp 5432", 3)]
     assert told((new, slices("10.0.0.3"), ONLY_WEB)).warnings == (), "slices in the file say it better"
-    assert rows(told((new, slices("10.0.0.3"), ONLY_WEB))) == [(True, "*", "svc:shop/db", "tcp 5432", 3)]
-    assert rows(told((service(vip="None", selector={"app": "db"}),))) == [(True, "*", "svc:shop/db", "tcp 5432", 3)]
+    assert rows(told((new, slices("10.0.0.3"), ONLY_WEB))) == [(True, "shop/*", "svc:shop/db", "tcp 5432", 3)]
+    assert rows(told((service(vip="None", selector={"app": "db"}),))) == [(True, "*", "svc:shop/db", "tcp 5432", 4)]
 
 
 def test_a_service_that_selects_otherwise_leads_to_others() -> None:

@@ -66,6 +66,7 @@ from .policies import KINDS, Policies
 from .publish import Publish
 from .reports import Reports
 from .reservations import Reservations
+from .rest import Rest
 from .server import Server
 from .services import Services
 from .sync import Sync
@@ -97,6 +98,7 @@ class Wiring:
         self.unreadable = Unreadable(self.shared)  # what is stored and nobody can read
         # What this node may give out of networks that it shares with others.
         self.blocks = Blocks(self.shared, self.ledger, settings.node, self.labels, clustered=self.clustered)
+        self.rest = Rest(settings.address_rest if self.clustered else 0.0)  # for how long an address lies idle after its DEL
         self.networks = Networks(self.shared, self.node, self.blocks, self.host, self.unreadable)
         # Other nodes.
         self.cluster = Cluster(self.shared, self.me, self.node, lambda: self.networks.all, self.blocks, crypt=self.encryption)
@@ -125,7 +127,7 @@ class Wiring:
             self.store,
             self.node,
             self.networks,
-            addresses=Addresses(self.ledger, self.reservations, self.blocks, self.policies.fits),
+            addresses=Addresses(self.ledger, self.reservations, self.blocks, self.policies.fits, self.rest),
             policies=self.policies,
             cluster=self.cluster,
             host=self.host,
