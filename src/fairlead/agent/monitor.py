@@ -25,7 +25,6 @@ from fairlead.desired.ways import Crypt, Tunnel, Vtep
 from fairlead.kernel.events import Event, Events
 from fairlead.kernel.route import NeighbourInfo, name_of
 from fairlead.kit.gently import Rest, rest, resting
-from fairlead.links import inside
 from fairlead.model.errors import Problem
 
 from .config import Settings
@@ -33,6 +32,7 @@ from .garbage import Garbage
 from .host import EVERYWHERE
 from .metrics import Metrics
 from .node import Node
+from .underway import lasting
 
 Chore = Callable[[], Awaitable[object]]
 
@@ -251,15 +251,26 @@ class Monitor:
         self._turn = begin + some
         return rows[begin : begin + some]
 
+    async def _look(self, *, host: bool, rows: Iterable[Inside], rest: Rest) -> list[Drift]:
+        """What differs, but for what is gone with a container whose namespace took its interface along."""
+        rows, state = list(rows), self._node.state
+
+        async def look() -> list[Drift]:
+            drift = await self._node.check(inside=False, rest=rest) if host else []
+            return drift + await self._node.check_inside(rows)
+
+        drift = await look()
+        if any(one.kind == "missing" for one in drift):
+            await self._garbage.reap()
+            if self._node.state is not state:
+                drift = lasting(drift, await look())
+        return drift
+
     async def _compare(self, *, host: bool, rows: Iterable[Inside], rest: Rest = rest) -> list[Drift]:
         async with self._one:
             begun = time.monotonic()
             try:
-                drift = await self._node.check(inside=False, rest=rest) if host else []
-                drift += await self._node.check_inside(rows)
-                if any(one.table == inside.TABLE and one.kind == "missing" for one in drift):
-                    ended = {one.name for one in await self._garbage.reap()}  # its namespace took its interface along
-                    drift = [one for one in drift if one.key not in ended]
+                drift = await self._look(host=host, rows=rows, rest=rest)
                 await self._node.repair(drift)
             except Problem as problem:
                 log.error("comparing with the kernel: %s", problem)  # noqa: TRY400  # met again at the next timer

@@ -23,6 +23,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from fairlead.api.schema import OUTDATED, Drift
 from fairlead.datapath.base import Answer, Comparison, Hits, Look, Question
 from fairlead.desired.state import (
@@ -50,7 +52,7 @@ from fairlead.model.errors import Failed, Problem
 
 from . import repairs
 from .hands import Hands
-from .underway import UnderWay
+from .underway import UnderWay, lasting
 
 log = logging.getLogger(__name__)
 
@@ -105,13 +107,17 @@ class Node:
         try:
             await self._in_kernel(self._carry_out, number, self._change, rows, before, turn=Turn.PATIENT)
         except BaseException:
-            self.adopt(owner, before)
-            self._under_way.end(number)
-            fresh = tuple(row for row in rows if row not in before)
-            await asyncio.shield(self._in_kernel(self._undo, self._hands, fresh, before))
+            undo = partial(self._undo, self._hands, rows, before)
+            await asyncio.shield(self._take_back(number, partial(self.adopt, owner, before), undo))
             raise
         if any(isinstance(row, Publication) and row.protocol is not Protocol.TCP for row in rows):
             asyncio.get_running_loop().run_in_executor(self._sweep, self._broom.filter.settle, rows, ())
+
+    async def _take_back(self, number: int, adopt: Callable[[], None], undo: Callable[[], object]) -> None:
+        """In one breath out of the state and in line for the kernel: who looks between the two would find it left over."""
+        adopt()
+        self._under_way.end(number)
+        await self._in_kernel(undo)
 
     def adopt_all(self, changes: Mapping[str, Rows]) -> None:
         """Make each of ``changes`` what its owner has, in the state alone: rows that are no links."""
@@ -129,9 +135,8 @@ class Node:
         try:
             await self._in_kernel(self._carry_out, number, self._program, add, remove, turn=Turn.QUICK)
         except BaseException:
-            self.adopt_all(before)
-            self._under_way.end(number)
-            await asyncio.shield(self._in_kernel(_attempt, self._restore))
+            undo = partial(_attempt, self._restore)
+            await asyncio.shield(self._take_back(number, partial(self.adopt_all, before), undo))
             raise
 
     async def follow(self, changes: Mapping[str, Rows]) -> None:
@@ -169,10 +174,10 @@ class Node:
             self._sweeping = asyncio.create_task(self._sweep_all())
         return future
 
-    async def apply(self) -> None:
+    async def apply(self, *, other: bool = False) -> None:
         """Bring the whole kernel in line: start, restart and upgrade are this. What is right already is not touched.
 
-        What is made for the first time since the machine started is no repair.
+        What is made for the first time since the machine started is no repair, nor is what an ``other`` edition left.
         """
         first = not self._hands.filter.made
         await self._in_kernel(lambda: self._hands.plane.apply(self.state))
@@ -181,7 +186,8 @@ class Node:
         for one in fresh:
             log.info("making %s %s", one.table, one.key)
         await self._put_right(fresh)
-        await self.repair(one for one in drift if one not in fresh)
+        left = (one for one in drift if one not in fresh)
+        await self.repair(replace(one, kind=OUTDATED) if other else one for one in left)
 
     def quiet(self) -> bool:
         """Whether no container is being made, nor has been for a moment; from any thread."""
@@ -196,8 +202,7 @@ class Node:
         drift = await self._differences(inside, rest)
         if drift and (leaving or self.leaving or state is not self.state):
             # What was just leaving, or was taken back, is another thing by now; what somebody broke is still so.
-            again = {(one.table, one.key, one.kind) for one in await self._differences(inside, rest)}
-            drift = [one for one in drift if (one.table, one.key, one.kind) in again]
+            drift = lasting(drift, await self._differences(inside, rest))
         self.checked = time.monotonic()
         return drift
 
@@ -384,7 +389,8 @@ class Node:
         return failures
 
     @staticmethod
-    def _undo(hands: Hands, rows: Rows, before: Rows) -> None:
+    def _undo(hands: Hands, changed: Rows, before: Rows) -> None:
+        rows = tuple(row for row in changed if row not in before)
         for step in (
             lambda: hands.links.remove(rows),
             lambda: hands.filter.change(before, rows),

@@ -11,8 +11,9 @@ A comparison has a turn in the kernel thread too, so for it each change has been
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
+from fairlead.api.schema import Drift
 from fairlead.desired.state import NodeState, Rows
 from fairlead.model.errors import Conflict
 
@@ -47,3 +48,9 @@ class UnderWay:
             return state.replace_all(before)
         except Conflict:  # one that left has given its place to one that came
             return state
+
+
+def lasting(first: Iterable[Drift], second: Iterable[Drift]) -> list[Drift]:
+    """What was found both times: of what was found while something left, or was taken back, that which somebody broke."""
+    again = {(one.table, one.key, one.kind, one.want) for one in second}
+    return [one for one in first if (one.table, one.key, one.kind, one.want) in again]
