@@ -21,6 +21,7 @@ from fairlead.store.base import Compacted, Delete, Event, EventKind, Put
 from fairlead.store.cache import Cache
 from fairlead.store.kubernetes import discovery
 from fairlead.store.kubernetes import watch as watching
+from fairlead.store.kubernetes.status import Condition
 from fairlead.store.kubernetes.store import Kubernetes
 from tests.contracts.stores import NETWORKS, awaited, current, network, take
 from tests.kubernetes.conftest import Opens
@@ -477,6 +478,18 @@ async def test_slices_of_a_cluster_of_before_1_21_are_read_and_followed(api: Sta
             assert (await anext(told)).object.name == "more"
         await asyncio.to_thread(api.age, plural, "v1")
         assert {one.name for one in (await store.list(plural)).objects} == {"more", "web"}
+
+
+@awaited
+async def test_a_condition_without_a_message_has_none_written(api: StandIn, opens: Opens) -> None:
+    """Kubernetes 1.20 makes null of an empty one when it applies, and refuses that."""
+    async with opens() as store:
+        await store.commit(Put(network("blue")))
+        for message in ("it overlaps", ""):
+            await store.report(NETWORKS, ("", "blue"), Condition("Accepted", not message, "R", message))
+            (condition,) = api.tree(NETWORKS, ("", "blue"))["status"]["conditions"]
+            assert condition.get("message") == (message or None)
+            assert condition["status"] == str(not message)
 
 
 @awaited
