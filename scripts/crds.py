@@ -38,8 +38,15 @@ _ACCEPTED = {
 }
 _AGE = {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}
 
+FACTS: dict[str, Tree] = {
+    "Network": {
+        "subnets": {"type": "string", "description": "All of its subnets, for tables, which show one value of a list alone."}
+    }
+}
+"""What a status says beside conditions."""
+
 COLUMNS: dict[str, list[tuple[str, str]]] = {
-    "Network": [("Driver", ".spec.driver"), ("Subnets", ".spec.subnets[*].cidr")],
+    "Network": [("Driver", ".spec.driver"), ("Subnets", ".status.subnets")],
     "Block": [("Network", ".spec.network"), ("CIDR", ".spec.cidr"), ("Node", ".spec.node")],
     "Endpoint": [
         ("Container", ".spec.display"),
@@ -112,7 +119,7 @@ def _object(of: type[Object]) -> Tree:
     about = types.type_info(of)
     assert isinstance(about, types.StructType)
     body = {one.encode_name: one for one in about.fields if one.name not in {"metadata", "api_version"}}
-    status = {"type": "object", "properties": {"conditions": CONDITIONS}}
+    status = {"type": "object", "properties": {"conditions": CONDITIONS, **FACTS.get(kind(of), {})}}
     return {
         "type": "object",
         "description": _doc(of),

@@ -148,6 +148,26 @@ def test_agent_is_absent(client: Client, command: str, code: int, stale: bool) -
     run(main())
 
 
+@pytest.mark.parametrize(
+    ("left", "told"),
+    [
+        (b"start it with `systemctl start fairlead-kubernetes`\n", "start it with `systemctl start fairlead-kubernetes`"),
+        (b'a "\\\x01\xff\nmore', "a ????"),
+        (b"x" * 9000, "x" * 200),
+        (b"", "start it with `fairlead up`"),
+    ],
+)
+def test_an_absent_agent_said_what_to_do(client: Client, left: bytes, told: str) -> None:
+    state = Path(client.base["FAIRLEAD_STATE_DIR"])
+    state.mkdir(exist_ok=True)
+    (state / "remedy").write_bytes(left)
+
+    async def main() -> None:
+        assert (await client.call("ADD", conf()))[1]["details"] == told
+
+    run(main())
+
+
 def test_no_command(client: Client) -> None:
     async def main() -> None:
         status, answer = await client.call("", conf())

@@ -52,6 +52,7 @@ def test_everything_is_rebuilt_or_released(
     reboot(agent, node, tmp_path)
 
     assert not agent.client.objects("endpoints")
+    assert "endpoint default/c1 (" in agent.log, "of an earlier boot, by the name that people know"
     assert agent.client.network("blue") == blue
     assert all(pool.used == 0 for pool in agent.client.status().pools)
     eventually(lambda: not list((node.state_dir / "pending-del").iterdir()))

@@ -77,6 +77,29 @@ def test_a_connection_begins_and_is_over(listening: Tracking, family: int) -> No
     assert listening.lost == 0
 
 
+@FAMILIES
+def test_a_packet_leads_to_its_connection(listening: Tracking, family: int) -> None:
+    """Whichever way it goes; what belongs to none leads nowhere."""
+    server, client, accepted = connect(family)
+    (begun,) = heard(listening, 1)
+    for ends in (begun.original, begun.reply):
+        found = listening.find(begun.protocol, ends)
+        assert found
+        assert (found.id, found.original, found.start > 0) == (begun.id, begun.original, True)
+    assert listening.find(begun.protocol, begun.original._replace(source_port=1)) is None
+    assert listening.find(socket.IPPROTO_UDP, begun.original) is None
+    for one in (client, accepted, server):
+        one.close()
+
+
+def test_a_ping_is_found_by_its_identifier(listening: Tracking) -> None:
+    run("ping", "-c", "1", LOOPBACK[4])
+    (begun,) = (one for one in heard(listening, 1) if one.protocol == socket.IPPROTO_ICMP)
+    found = listening.find(begun.protocol, begun.original)
+    assert found
+    assert found.id == begun.id
+
+
 def tracking_tcp() -> int:
     return socket.IPPROTO_TCP
 

@@ -342,6 +342,9 @@ def everything_is_said(cluster: Cluster) -> None:
     for name, word in (("default", "True"), ("extra", "True"), ("bad", "False")):
         path = f"/apis/fairlead.dev/v1/networks/{name}"
         eventually(lambda path=path, word=word: conditions(path).get("Accepted") == word, deadline=10, what=f"{name}: {word}")
+    for name in ("default", "extra"):
+        tree = cluster.api.get(f"/apis/fairlead.dev/v1/networks/{name}")
+        assert tree["status"]["subnets"] == ",".join(one["cidr"] for one in tree["spec"]["subnets"]), "as tables show them"
     for kind in ("blocks", "endpoints"):
         made = {one["spec"]["network"] for one in cluster.api.get(f"/apis/fairlead.dev/v1/{kind}")["items"]}
         assert made == {"blocks": {"extra", "six"}, "endpoints": set()}[kind], (

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fairlead.agent.addresses import Addresses
+from fairlead.agent.rest import Rest
 from fairlead.ipam.ledger import Ledger
 from fairlead.ipam.pool import Holder
 from fairlead.model.address import Prefix
@@ -26,7 +27,7 @@ def test_they_are_given_to_nobody_else() -> None:
     subnets = (Subnet(cidr=Prefix("10.1.0.0/29")), Subnet(cidr=Prefix("fd01::/64")))
     ledger.define(Network(metadata=Meta(name="blue"), spec=NetworkSpec(subnets=subnets)))
     none: Any = None
-    it = Addresses(ledger, none, none, none)
+    it = Addresses(ledger, none, none, none, Rest(0))
     it.keep(
         [
             broken("one:eth0", network="blue", addresses=["10.1.0.2/29", "fd01::2/64"]),

@@ -48,6 +48,7 @@ class World:
         self.heard: list[frozenset[str]] = []
         self.completed: list[str] = []
         self.reported: list[tuple[str, str, Condition]] = []
+        self.facts: dict[tuple[str, str], dict[str, str]] = {}
         self.refusal: Conflict | None = None
         self.name = "n1"
         self.it = Orchestrated(
@@ -92,8 +93,9 @@ class World:
         await self.hear(Network(metadata=Meta(name=name), spec=spec), gone=False)
 
     # the store's conditions
-    async def report(self, plural: str, key: tuple[str, str], *conditions: Condition) -> None:
+    async def report(self, plural: str, key: tuple[str, str], *conditions: Condition, **facts: str) -> None:
         self.reported += [(plural, key[1], one) for one in conditions]
+        self.facts[plural, key[1]] = facts
 
     async def joined(self, *nodes: Node) -> None:
         for one in nodes:
@@ -240,7 +242,7 @@ def test_networks_of_others_are_completed_accepted_or_refused() -> None:
         await it.it.tidy()
         assert it.completed == ["bare", "old"]
         await it.it.network(network("old"), gone=True)
-        await it.it.network(network("good", "10.7.0.0/16"), gone=False)
+        await it.it.network(network("good", "10.7.0.0/16", "fd07::/64"), gone=False)
         it.refusal = Conflict("10.7.0.0/17 overlaps 10.7.0.0/16 of network good", field="spec.subnets[0].cidr")
         with pytest.raises(Conflict):
             await it.it.network(network("bad", "10.7.0.0/17"), gone=False)
@@ -250,6 +252,7 @@ def test_networks_of_others_are_completed_accepted_or_refused() -> None:
         said = {name: one for plural, name, one in it.reported if plural == Network.plural}
         assert set(said) == {"good", "bad"}, "of what is not whole nothing is said yet"
         assert said["good"].status
+        assert it.facts[Network.plural, "good"] == {"subnets": "10.7.0.0/16,fd07::/64"}, "which a table of kubectl shows whole"
         assert not said["bad"].status
         assert "overlaps" in said["bad"].message
         it.refusal = None

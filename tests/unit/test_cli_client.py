@@ -73,7 +73,7 @@ def test_names_are_quoted(client: Client) -> None:
 
 
 def test_nobody_listens(tmp_path: Path) -> None:
-    with pytest.raises(errors.Unavailable, match=r"the agent is not running .*; start it with: fairlead up"):
+    with pytest.raises(errors.Unavailable, match=r"the agent is not running .*; start it with `fairlead up`"):
         Client(tmp_path / "none.sock").status()
     stale = socket.socket(socket.AF_UNIX)
     stale.bind(str(tmp_path / "stale.sock"))

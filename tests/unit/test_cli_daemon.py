@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fairlead.agent import remedy
+from fairlead.api import wire
 from fairlead.api.client import Client
 from fairlead.cli import daemon
 from fairlead.cli.daemon import Start
@@ -41,10 +43,26 @@ def test_the_unit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_whose_service_it_is() -> None:
     """The one that ``fairlead up`` writes, or another that a package brought."""
-    assert daemon.service("0::/system.slice/fairlead-kubernetes.service\n") == "fairlead-kubernetes.service"
-    assert daemon.service("9:memory:/\n1:name=systemd:/system.slice/fairlead.service\n0::/\n") == "fairlead.service"
-    assert daemon.service("0::/user.slice/user-0.slice/session-3.scope\n") == ""
-    assert daemon.service("0::/system.slice/cron.service\n") == "", "whoever typed fairlead up is not the agent's"
+    assert remedy.service("0::/system.slice/fairlead-kubernetes.service\n") == "fairlead-kubernetes.service"
+    assert remedy.service("9:memory:/\n1:name=systemd:/system.slice/fairlead.service\n0::/\n") == "fairlead.service"
+    assert remedy.service("0::/user.slice/user-0.slice/session-3.scope\n") == ""
+    assert remedy.service("0::/system.slice/cron.service\n") == "", "whoever typed fairlead up is not the agent's"
+
+
+def test_who_misses_the_agent_is_told_how_it_was_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pod = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "NODE_NAME": "one"}
+    service = "0::/system.slice/fairlead-kubernetes.service\n"
+    assert remedy.words(service, {}, "") == "start it with `systemctl start fairlead-kubernetes`"
+    assert remedy.words("0::/\n", pod, "net\n") == (
+        "see why its pod does not run: `kubectl -n net describe pods --field-selector spec.nodeName=one`"
+    )
+    assert remedy.words("0::/user.slice\n", {}, "") == "start it with `fairlead up`"
+    monkeypatch.setenv("FAIRLEAD_STATE_DIR", str(tmp_path))
+    assert wire.remedy() == "start it with `fairlead up`"
+    remedy.leave(tmp_path)
+    assert wire.remedy() == wire.remedy_path(tmp_path).read_text().strip()
+    wire.remedy_path(tmp_path).write_text("\x1b[2J")
+    assert wire.remedy() == "start it with `fairlead up`"
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from fairlead.agent.preview import Scene, preview, refuse_other
 from fairlead.agent.services import KINDS, placed
@@ -18,11 +19,13 @@ from fairlead.flow.enrich import packed
 from fairlead.flow.enrich import service as party
 from fairlead.flow.record import Record
 from fairlead.model import codec
-from fairlead.model.address import Address
+from fairlead.model.address import Address, Interface, InterfaceName
 from fairlead.model.errors import Invalid
 from fairlead.policy.book import Book
 from fairlead.policy.gates import Gate, changes
 from fairlead.policy.preview import Preview
+from fairlead.service.directory import Directory
+from fairlead.service.selected import selected
 from tests.unit.policy_oracle import owner
 from tests.unit.policy_world import ANY_POLICY, ANYTHING, endpoint, latest, world
 
@@ -134,6 +137,52 @@ def test_a_new_service_and_one_less() -> None:
     (warning,) = told((service("new", "10.96.0.11"),)).warnings
     assert "shop/new" in warning
     assert "EndpointSlice" in warning
+    (warning,) = told((service("new", "10.96.0.11", selector={"app": "none"}),)).warnings
+    assert "app=none" in warning
+
+
+def test_a_new_service_leads_to_whom_it_selects() -> None:
+    """Of its own namespace, in its families, without a slice; also together with the policy of those behind it."""
+    new = service(selector={"app": "db"})
+    found = told((new,))
+    assert rows(found) == rows(told((new, slices("10.0.0.2", "10.0.0.4")))) == [(True, "*", "svc:shop/db", "tcp 5432", 4)]
+    assert found.warnings == ()
+    assert rows(told((new, ONLY_WEB))) == [(True, "shop/web", "svc:shop/db", "tcp 5432", 1)]
+    assert rows(told((service(selector={"app": "web"}),))) == [(True, "red/spy,shop/db", "svc:shop/db", "tcp 5432", 3)]
+    assert told((new, slices("10.0.0.3"), ONLY_WEB)).warnings == (), "slices in the file say it better"
+    assert rows(told((new, slices("10.0.0.3"), ONLY_WEB))) == [(True, "shop/*", "svc:shop/db", "tcp 5432", 3)]
+    assert rows(told((service(vip="None", selector={"app": "db"}),))) == [(True, "*", "svc:shop/db", "tcp 5432", 4)]
+
+
+def test_a_service_that_selects_otherwise_leads_to_others() -> None:
+    was = (service(selector={"app": "db"}), slices("10.0.0.2", "10.0.0.4"), ONLY_WEB)
+    assert rows(told((service(selector={"app": "db"}),), *was)) == [], "as before: the slices that there are say it"
+    other = service(selector={"app": "web"})
+    assert (True, "red/spy", "svc:shop/db", "tcp 5432", 1) in rows(told((other,), *was))
+
+
+def test_a_name_for_a_port_is_each_containers_own() -> None:
+    one = endpoint("one", "shop", {"app": "api"}, ("10.0.0.5",), {"http": "8080/tcp"})
+    two = endpoint("two", "shop", {"app": "api"}, ("10.0.0.6", "fd00::6"), {"http": "9090/tcp", "dns": "53/udp"})
+    three = endpoint("three", "shop", {"app": "api"}, ("10.0.0.7",), {"http": "80/udp"})
+    side = replace(one, spec=replace(one.spec, interface=InterfaceName("net1"), addresses=(Interface("10.9.0.5/16"),)))
+    ports = [
+        {"name": "web", "port": 80, "targetPort": "http"},
+        {"name": "dns", "port": 53, "protocol": "UDP", "targetPort": "dns"},
+    ]
+    new = service("api", "10.96.0.11", selector={"app": "api"}, ports=ports)
+    directory = Directory()
+    for each in (new, *selected(new, (one, two, three, side, endpoint("far", "red", {"app": "api"}, ("10.0.0.8",))))):
+        directory.put(each)
+    web, dns = new.spec.ports
+    assert {(found.address, found.port) for found in directory.backends(new, web, 4)} == {
+        ("10.0.0.5", 8080),
+        ("10.0.0.6", 9090),
+    }
+    assert [(found.address, found.port) for found in directory.backends(new, dns, 4)] == [("10.0.0.6", 53)]
+    assert directory.backends(new, web, 6) == ()
+    dual = service("api", "fd96::1", selector={"app": "api"}, ports=ports, ipFamilies=["IPv6", "IPv4"])
+    assert {each.address_type for each in selected(dual, (one, two))} == {"IPv4", "IPv6"}
 
 
 def test_what_comes_with_its_policy_is_compared_together() -> None:

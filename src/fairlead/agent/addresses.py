@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
@@ -16,6 +17,7 @@ from fairlead.model.network import Network, Subnet
 
 from .blocks import Blocks
 from .reservations import Reservations
+from .rest import Rest
 
 _BLOCKS = 8
 """How often more addresses are asked for, for one container."""
@@ -25,13 +27,22 @@ class Addresses:
     """Gives them out and takes them back; who has which is in the ledger."""
 
     def __init__(
-        self, ledger: Ledger, reservations: Reservations, blocks: Blocks, fits: Callable[[str], Callable[[Subnet], bool]]
+        self,
+        ledger: Ledger,
+        reservations: Reservations,
+        blocks: Blocks,
+        fits: Callable[[str], Callable[[Subnet], bool]],
+        rest: Rest,
     ) -> None:
-        """``fits`` says which subnets are for containers of a namespace."""
+        """``fits`` says which subnets are for containers of a namespace. ``rest``: for how long what was freed lies idle."""
         self._ledger, self._reservations, self._blocks, self._fits = ledger, reservations, blocks, fits
+        self._rest = rest
 
     def restore(self, endpoints: Iterable[Endpoint], freed: Iterable[Endpoint]) -> tuple[Problem, ...]:
-        """Note what is so at a start; return what does not fit."""
+        """Note what is so at a start; return what does not fit. When it was freed is not known: perhaps just now."""
+        freed = list(freed)
+        for one in freed:
+            self._rest.begin(one.spec.network, [each.address for each in one.spec.addresses])
         return self._ledger.restore(self._reservations.without(endpoints), freed)
 
     def keep(self, broken: Iterable[Broken]) -> None:
@@ -44,7 +55,7 @@ class Addresses:
                     self._ledger.hold(str(network), address, Holder(one.name, f"{one.name}, which cannot be read,"))
 
     async def claim(self, request: Attach, network: Network, name: str, others: Iterable[Endpoint]) -> tuple[Interface, ...]:
-        """The addresses of a new endpoint; ``others`` are those there are."""
+        """The addresses of a new endpoint; ``others`` are those there are. They have rested when this answers."""
         if request.chained is not None:
             return request.chained.addresses
         if not network.spec.connects:
@@ -52,6 +63,16 @@ class Addresses:
         holder = Holder(name, request.display or request.container[:12])
         if request.handover and request.addresses:
             return self._exactly(request, holder, others)
+        given = await self._allocate(request, network, holder)
+        if self._blocks.shared(network):
+            try:
+                await self._rest.over(network.name, [one.address for one in given])
+            except BaseException:
+                self._ledger.release(name)
+                raise
+        return given
+
+    async def _allocate(self, request: Attach, network: Network, holder: Holder) -> tuple[Interface, ...]:
         fits = self._fits(request.namespace)
         for _ in range(_BLOCKS):
             try:
@@ -65,9 +86,14 @@ class Addresses:
         self._ledger.release(name)
 
     def returned(self, endpoint: Endpoint) -> None:
-        """The kernel has let go of the endpoint: nobody has its addresses any more."""
+        """The kernel has let go of the endpoint: nobody has its addresses any more. Others have theirs back after the rest."""
         self._ledger.release(endpoint.name)
-        self._blocks.returned(endpoint.spec.network, [one.address for one in endpoint.spec.addresses])
+        network, addresses = endpoint.spec.network, [one.address for one in endpoint.spec.addresses]
+        self._rest.begin(network, addresses)
+        if self._rest.seconds:
+            asyncio.get_running_loop().call_later(self._rest.seconds, self._blocks.returned, network, addresses)
+        else:
+            self._blocks.returned(network, addresses)
 
     def _exactly(self, request: Attach, holder: Holder, others: Iterable[Endpoint]) -> tuple[Interface, ...]:
         """The addresses asked for and no others; those reserved for this endpoint are held already."""

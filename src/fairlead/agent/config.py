@@ -17,7 +17,8 @@ class Settings(Value, frozen=True, kw_only=True):
     ``debounce``: how long an event waits for its companions before the kernel is compared; ``interval``: how often it is
     compared although nothing was heard; ``linger``: how long detached endpoints wait to be removed together; ``gc_grace``:
     how long a collection spares a container that its runtime does not list; ``ttl``: after how long without a sign of life
-    other nodes take this one for gone. ``key_age``: after how long a WireGuard key is replaced, 0 for never; ``key_grace``: for
+    other nodes take this one for gone. ``address_rest``: for how long an address of a network that nodes share lies idle before
+    another container has it. ``key_age``: after how long a WireGuard key is replaced, 0 for never; ``key_grace``: for
     how long an old one is still good once everybody has a newer one. ``flow_buffer``: KiB in which events wait for the agent,
     a power of two; ``map_sizes``: the room of eBPF maps. ``node_access``: whether this node reaches its own containers, as for
     probes, whatever policies say; ``short_way``: whether two containers of a network may reach each other past the bridge,
@@ -46,6 +47,7 @@ class Settings(Value, frozen=True, kw_only=True):
     linger: float = 0.005
     gc_grace: float = 10.0
     ttl: float = 10.0
+    address_rest: float = 5.0
     key_age: float = 0.0
     key_grace: float = 60.0
     pod_network: str = "default"

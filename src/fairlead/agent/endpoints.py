@@ -97,7 +97,8 @@ class Endpoints:
         for endpoint in self.all.values():
             self._node.adopt(endpoint.name, self._rows(endpoint))
         for endpoint in dead:
-            log.warning("endpoint %s is of an earlier boot; its addresses are free", endpoint.name)
+            told = f"{endpoint.metadata.namespace}/{endpoint.display}"
+            log.warning("endpoint %s (%s) is of an earlier boot; its addresses are free", told, endpoint.name)
             await self._erase(endpoint)
         freed = (one for one in await self._store.deleted(Endpoint.plural) if isinstance(one, Endpoint))
         for problem in self._addresses.restore(self.all.values(), freed):
@@ -313,13 +314,15 @@ class Endpoints:
         """Wait for endpoints on their way out that still hold a port or an address that is wanted."""
         ports, wishes = tuple(ports), {wish.partition("/")[0] for wish in addresses}
         blocking = [
-            self._node.leaving[name][1]
+            name
             for name, one in self._leaving.items()
             if any(theirs.collides(mine) for theirs in one.spec.ports for mine in ports)
             or any(interface.address in wishes for interface in one.spec.addresses)
         ]
-        if blocking:
-            await asyncio.wait(blocking)
+        if waiting := [self._node.leaving[name][1] for name in blocking if name in self._node.leaving]:
+            await asyncio.wait(waiting)
+        elif blocking:
+            await asyncio.sleep(0)  # the kernel has let go of them; what frees their addresses is the next to run
 
     def _open(self, request: Attach, network: Network) -> int:
         """The cookie of the namespace; refuses a path that is none, and the host's own for all but host networks."""

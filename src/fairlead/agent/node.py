@@ -23,16 +23,14 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from fairlead.api.schema import OUTDATED, Drift
-from fairlead.datapath.base import PLANE, Answer, Hits, Plane, Question
-from fairlead.datapath.filter.filter import Filter
+from fairlead.datapath.base import Answer, Comparison, Hits, Look, Question
 from fairlead.desired.state import (
-    Bridge,
-    Chain,
     Guard,
     Guest,
     Inside,
-    Limit,
     Link,
     Local,
     NodeState,
@@ -40,38 +38,29 @@ from fairlead.desired.state import (
     Realm,
     Row,
     Rows,
-    Sub,
     Subject,
 )
-from fairlead.desired.ways import Crypt, CryptPeer, Detour, Path, Tunnel, Vtep
+from fairlead.desired.ways import Crypt, CryptPeer
 from fairlead.kernel.errors import Gone, KernelError
 from fairlead.kernel.wireguard import Device
 from fairlead.kit import fault
+from fairlead.kit.gently import Rest, rest
 from fairlead.kit.turns import Turn, Turns
-from fairlead.links import bridges, chains, crypts, inside, limits, paths, tunnels
-from fairlead.links.links import Links
+from fairlead.links import crypts, inside
 from fairlead.model.endpoint import Protocol, Sandbox
 from fairlead.model.errors import Failed, Problem
+
+from . import repairs
+from .hands import Hands
+from .underway import UnderWay, lasting
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _CHUNK = 16
 """Containers that are compared in one go, so that a container start never waits long behind a comparison."""
-
-
-class Hands:
-    """What one thread touches the kernel with."""
-
-    def __init__(self, links: Links, screen: Filter, plane: Plane) -> None:
-        """Not for several threads at once."""
-        self.links, self.filter, self.plane = links, screen, plane
-
-    def close(self) -> None:
-        """Close all."""
-        self.links.close()
-        self.filter.close()
-        self.plane.close()
+_MOMENT = 0.5
+"""Seconds without a container that is made: then it is quiet."""
 
 
 class Node:
@@ -87,6 +76,7 @@ class Node:
         self.on_renewal: Callable[[], None] = lambda: None
         """Called when a WireGuard device, or a peer of one, was made anew."""
         self.leaving: dict[str, tuple[Rows, asyncio.Future[None]]] = {}
+        self._under_way = UnderWay()
         self._linger = linger
         self._hands, self._broom = make(), make()
         self._kernel = Turns("kernel")
@@ -112,16 +102,22 @@ class Node:
     async def put(self, owner: str, rows: Rows) -> None:
         """Make ``rows`` what ``owner`` has. If the kernel refuses, the state is as before and what was made is taken back."""
         before = self.state.owned(owner)
+        number = self._under_way.begin({owner: before})
         self.adopt(owner, rows)
         try:
-            await self._in_kernel(self._change, rows, before, turn=Turn.PATIENT)
+            await self._in_kernel(self._carry_out, number, self._change, rows, before, turn=Turn.PATIENT)
         except BaseException:
-            self.adopt(owner, before)
-            fresh = tuple(row for row in rows if row not in before)
-            await asyncio.shield(self._in_kernel(self._undo, self._hands, fresh, before))
+            undo = partial(self._undo, self._hands, rows, before)
+            await asyncio.shield(self._take_back(number, partial(self.adopt, owner, before), undo))
             raise
         if any(isinstance(row, Publication) and row.protocol is not Protocol.TCP for row in rows):
             asyncio.get_running_loop().run_in_executor(self._sweep, self._broom.filter.settle, rows, ())
+
+    async def _take_back(self, number: int, adopt: Callable[[], None], undo: Callable[[], object]) -> None:
+        """In one breath out of the state and in line for the kernel: who looks between the two would find it left over."""
+        adopt()
+        self._under_way.end(number)
+        await self._in_kernel(undo)
 
     def adopt_all(self, changes: Mapping[str, Rows]) -> None:
         """Make each of ``changes`` what its owner has, in the state alone: rows that are no links."""
@@ -134,12 +130,13 @@ class Node:
         """
         before = {owner: self.state.owned(owner) for owner in changes}
         add, remove = self._difference(changes)
+        number = self._under_way.begin(before)
         self.adopt_all(changes)
         try:
-            await self._in_kernel(self._program, add, remove, turn=Turn.QUICK)
+            await self._in_kernel(self._carry_out, number, self._program, add, remove, turn=Turn.QUICK)
         except BaseException:
-            self.adopt_all(before)
-            await asyncio.shield(self._in_kernel(_attempt, self._restore))
+            undo = partial(_attempt, self._restore)
+            await asyncio.shield(self._take_back(number, partial(self.adopt_all, before), undo))
             raise
 
     async def follow(self, changes: Mapping[str, Rows]) -> None:
@@ -151,9 +148,13 @@ class Node:
         if not changes:
             return
         add, remove = self._difference(changes)
+        number = self._under_way.begin({owner: self.state.owned(owner) for owner in changes})
         self.adopt_all(changes)
-        for failure in await self._in_kernel(self._lead, add, remove):
-            log.warning("not done, the next comparison will: %s", failure)
+        try:
+            for failure in await self._in_kernel(self._carry_out, number, self._lead, add, remove):
+                log.warning("not done, the next comparison will: %s", failure)
+        finally:
+            self._under_way.end(number)
 
     async def lead(self, rows: Iterable[Row]) -> None:
         """See to the devices of ways that ``rows``, which have come or gone, are of; the next comparison does what fails."""
@@ -173,10 +174,10 @@ class Node:
             self._sweeping = asyncio.create_task(self._sweep_all())
         return future
 
-    async def apply(self) -> None:
+    async def apply(self, *, other: bool = False) -> None:
         """Bring the whole kernel in line: start, restart and upgrade are this. What is right already is not touched.
 
-        What is made for the first time since the machine started is no repair.
+        What is made for the first time since the machine started is no repair, nor is what an ``other`` edition left.
         """
         first = not self._hands.filter.made
         await self._in_kernel(lambda: self._hands.plane.apply(self.state))
@@ -185,19 +186,33 @@ class Node:
         for one in fresh:
             log.info("making %s %s", one.table, one.key)
         await self._put_right(fresh)
-        await self.repair(one for one in drift if one not in fresh)
+        left = (one for one in drift if one not in fresh)
+        await self.repair(replace(one, kind=OUTDATED) if other else one for one in left)
 
-    async def check(self, *, inside: bool = True) -> list[Drift]:
-        """Every difference between the state and the kernel; touches nothing. ``inside``: look into the containers too."""
+    def quiet(self) -> bool:
+        """Whether no container is being made, nor has been for a moment; from any thread."""
+        return self._kernel.quiet(_MOMENT)
+
+    async def check(self, *, inside: bool = True, rest: Rest = rest) -> list[Drift]:
+        """Every difference between the state and the kernel; touches nothing. ``inside``: look into the containers too.
+
+        ``rest``: what the comparison does now and then, in its thread.
+        """
         state, leaving = self.state, bool(self.leaving)
-        drift, compare = await self._in_kernel(self._look_at_host, state)
-        drift += await asyncio.to_thread(compare)
-        if inside:
-            drift += await self.check_inside(state.inside())
-        if leaving or self.leaving or state is not self.state:
-            drift = [one for one in drift if one.kind != "unexpected"]
+        drift = await self._differences(inside, rest)
+        if drift and (leaving or self.leaving or state is not self.state):
+            # What was just leaving, or was taken back, is another thing by now; what somebody broke is still so.
+            drift = lasting(drift, await self._differences(inside, rest))
         self.checked = time.monotonic()
         return drift
+
+    async def _differences(self, inside: bool, rest: Rest) -> list[Drift]:
+        drift: list[Drift] = []
+        for look in self._hands.looks:  # each in a turn of its own: whoever starts a container waits for one of them
+            drift += await asyncio.to_thread(await self._in_kernel(self._look, look), rest)
+        if inside:
+            drift += await self.check_inside(self.state.inside())
+        return [one for one in drift if one.kind != "unexpected"] if self.leaving else drift
 
     async def check_inside(self, rows: Iterable[Inside]) -> list[Drift]:
         """The differences inside the containers of ``rows``, those that ended meanwhile left out."""
@@ -374,7 +389,8 @@ class Node:
         return failures
 
     @staticmethod
-    def _undo(hands: Hands, rows: Rows, before: Rows) -> None:
+    def _undo(hands: Hands, changed: Rows, before: Rows) -> None:
+        rows = tuple(row for row in changed if row not in before)
         for step in (
             lambda: hands.links.remove(rows),
             lambda: hands.filter.change(before, rows),
@@ -384,46 +400,32 @@ class Node:
                 log.warning("undoing: %s", failure)
             fault.point("undo.step")
 
-    def _look_at_host(self, state: NodeState) -> tuple[list[Drift], Callable[[], list[Drift]]]:
-        """The differences, and what finds the rest of them while containers start."""
-        return self._hands.filter.check(state) + self._hands.links.check(state), self._hands.plane.look(state)
+    def _carry_out(self, number: int, change: Callable[..., T], *arguments: object) -> T:
+        answer = change(*arguments)
+        self._under_way.end(number)
+        return answer
+
+    def _due(self) -> NodeState:
+        state = self.state
+        return self._under_way.without(state, self.leaving)
+
+    def _look(self, look: Look) -> Comparison:
+        """What finds the differences while containers start."""
+        return look(self._due())
 
     def _check_owner(self, only: NodeState, rows: Rows) -> list[Drift]:
         hands = self._hands
         return hands.filter.check(only) + hands.links.check(only) + hands.plane.check_links(rows)
 
     def _check_inside(self, rows: list[Inside]) -> list[Drift]:
-        return [drift for row in rows for drift in self._hands.links.check_inside(row)]
+        due = self._due()
+        there = (row for row in rows if row in due.owned(row.key))
+        return [drift for row in there for drift in self._hands.links.check_inside(row)]
 
     def _repair(self, state: NodeState, drift: list[Drift]) -> list[Exception]:
         """Each row by itself: what cannot be put right keeps nothing else wrong."""
-        links = self._hands.links
-        steps: list[Callable[[], object]] = []
-        if any(one.table.startswith("nftables") for one in drift):
-            steps.append(lambda: self._hands.filter.apply(state))
-        if any(one.kind == "unexpected" and not one.table.startswith(("nftables", PLANE)) for one in drift):
-            steps.append(lambda: links.prune(state))
-        wrong = {(one.table, one.key) for one in drift}
-        rows: list[tuple[str, Row]] = [(bridges.TABLE, row) for row in state.table(Bridge).values()]
-        rows += [(tunnels.TABLE, row) for row in state.table(Tunnel).values()]
-        rows += [(tunnels.ENDS, row) for row in state.table(Vtep).values()]
-        rows += [(paths.TABLE, row) for row in state.table(Path).values()]
-        rows += [(paths.DETOURS, row) for row in state.table(Detour).values()]
-        rows += [(inside.TABLE, row) for row in state.table(Link).values()]
-        rows += [(inside.TABLE, row) for row in state.table(Sub).values()]
-        rows += [(limits.TABLE, row) for row in state.table(Limit).values()]
-        rows += [(chains.TABLE, row) for row in state.table(Chain).values()]
-        devices = [row for row in state.table(Crypt).values() if (crypts.TABLE, row.key) in wrong]
-        steps += [partial(links.ensure, (row,), self._guard) for row in devices]
-        if peers := [row for row in state.table(CryptPeer).values() if (crypts.PEERS, row.key) in wrong]:
-            steps.append(partial(links.ensure, peers, self._guard))
-        steps += [partial(links.ensure, (row,), self._guard) for table, row in rows if (table, row.key) in wrong]
-        if any(one.table.startswith(PLANE) for one in drift):
-            steps.append(lambda: self._hands.plane.apply(state))
-        unguarded = [row for row in state.table(Link).values() if (f"{PLANE} links", row.key) in wrong]
-        steps += [partial(self._guard, row) for row in unguarded]
         failures = []
-        for step in steps:
+        for step in repairs.steps(state, drift, self._hands, self._guard):
             if failure := _attempt(step):
                 failures.append(failure)
             fault.point("repair.step")

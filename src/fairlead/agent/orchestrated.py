@@ -182,7 +182,9 @@ class Orchestrated:
             if problem
             else Condition("Accepted", True, "InUse")
         )
-        self.reports.say(Network.plural, network.key, said)
+        # A table of kubectl has one value of a list alone; all of them in one text it shows.
+        subnets = ",".join(str(one.cidr) for one in network.spec.subnets)
+        self.reports.say(Network.plural, network.key, said, **({"subnets": subnets} if subnets else {}))
 
     def _allot(self, given: Mapping[str, Iterable[Prefix]]) -> None:
         if network := self._networks.all.get(self._settings.pod_network):

@@ -16,6 +16,7 @@ from fairlead.flow.enrich import address
 from fairlead.flow.record import FORWARDED, PROTOCOLS, Record
 from fairlead.model import codec
 from fairlead.model.address import FAMILIES, Address
+from fairlead.model.endpoint import Endpoint
 from fairlead.model.endpointslice import EndpointSlice
 from fairlead.model.errors import Invalid
 from fairlead.model.meta import Object, kind
@@ -28,6 +29,7 @@ from fairlead.policy.gates import Gate
 from fairlead.policy.preview import Door, Preview
 from fairlead.service.directory import Directory
 from fairlead.service.directory import Thing as Served
+from fairlead.service.selected import selected
 
 from .fronts import Fronts
 
@@ -80,6 +82,7 @@ def _compare(scene: Scene, changed: Sequence[Thing | Served], gone: Sequence[Thi
     after = before | {_key(one): one for one in changed}
     for one in gone:
         after.pop(_key(one), None)
+    _follow(before, after, changed)
     old, new = (_world(scene, side.values()) for side in (before, after))
     peers_change = any(isinstance(one, (Namespace, Node)) for one in (*changed, *gone))
     comparison = Preview(old.book, new.book, peers_change=peers_change)
@@ -97,6 +100,23 @@ def _compare(scene: Scene, changed: Sequence[Thing | Served], gone: Sequence[Thi
         more_flows=max(len(cut) - limit, 0),
         warnings=tuple(_warnings(changed, new.directory)),
     )
+
+
+def _follow(before: Mapping[Key, Thing | Served], after: dict[Key, Thing | Served], changed: Iterable[Thing | Served]) -> None:
+    """Do in ``after`` as a controller would: slices of services that are new, or select otherwise, where no file has them."""
+    told = {one.service for one in changed if isinstance(one, EndpointSlice)}
+    slices = [one for one in after.values() if isinstance(one, EndpointSlice)]
+    for one in changed:
+        if not isinstance(one, Service) or one.key in told or not one.spec.selector or _key(one) not in after:
+            continue
+        theirs = [each for each in slices if each.service == one.key]
+        was = before.get(_key(one))
+        if theirs and isinstance(was, Service) and (was.spec.selector, was.spec.ports) == (one.spec.selector, one.spec.ports):
+            continue
+        for each in theirs:
+            del after[_key(each)]
+        endpoints = (each for each in after.values() if isinstance(each, Endpoint))
+        after.update((_key(each), each) for each in selected(one, endpoints))
 
 
 def _world(scene: Scene, things: Iterable[Thing | Served]) -> World:
@@ -128,11 +148,15 @@ def _gates(directory: Directory) -> Iterator[Gate]:
 
 
 def _warnings(changed: Iterable[Thing | Served], directory: Directory) -> Iterator[str]:
-    """Services of which nobody knows yet whom they stand for."""
+    """Services of which nobody knows whom they stand for."""
     for one in changed:
         if isinstance(one, Service) and one.spec.type is not ServiceType.NAME and not directory.is_told(one):
             name = "/".join(one.key)
-            yield f"service {name}: not compared, as no EndpointSlice says who is behind it; give the slices in a file too"
+            if one.spec.selector:
+                labels = ",".join(f"{key}={value}" for key, value in one.spec.selector.items())
+                yield f"service {name}: not compared, as no container that is known here has the labels {labels}"
+            else:
+                yield f"service {name}: not compared, as no EndpointSlice says who is behind it; give the slices in a file too"
 
 
 def _cut(comparison: Preview, worlds: tuple[World, World], flows: Iterable[Record]) -> Iterator[Record]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from fairlead.kit.backoff import Backoff
 from fairlead.model.errors import Missing, Problem
@@ -23,8 +23,13 @@ _FIRST, _MOST = 0.5, 60.0
 class Reporter(Protocol):
     """A store in which objects have conditions."""
 
-    async def report(self, plural: str, key: Key, *conditions: Condition) -> None:
-        """Write an object's conditions."""
+    async def report(self, plural: str, key: Key, *conditions: Condition, **facts: str) -> None:
+        """Write an object's conditions, and other fields of its status."""
+
+
+class _Said(NamedTuple):
+    condition: Condition
+    facts: dict[str, str]
 
 
 class Reports:
@@ -32,14 +37,15 @@ class Reports:
 
     def __init__(self, store: Reporter) -> None:
         self._store = store
-        self._said: dict[tuple[str, Key], Condition] = {}
-        self._owed: dict[tuple[str, Key], Condition] = {}
+        self._said: dict[tuple[str, Key], _Said] = {}
+        self._owed: dict[tuple[str, Key], _Said] = {}
         self._news = asyncio.Event()
 
-    def say(self, plural: str, key: Key, condition: Condition) -> None:
-        """This is so of the object."""
-        if self._said.get((plural, key)) != condition:
-            self._said[plural, key] = self._owed[plural, key] = condition
+    def say(self, plural: str, key: Key, condition: Condition, **facts: str) -> None:
+        """This is so of the object; ``facts`` are other fields of its status."""
+        said = _Said(condition, facts)
+        if self._said.get((plural, key)) != said:
+            self._said[plural, key] = self._owed[plural, key] = said
             self._news.set()
 
     def forget(self, plural: str, key: Key) -> None:
@@ -53,17 +59,17 @@ class Reports:
         while True:
             await self._news.wait()
             self._news.clear()
-            for (plural, key), condition in list(self._owed.items()):
+            for (plural, key), said in list(self._owed.items()):
                 try:
-                    await self._store.report(plural, key, condition)
+                    await self._store.report(plural, key, said.condition, **said.facts)
                 except Missing:
                     self.forget(plural, key)  # whoever finds it again says so again
                     continue
                 except Problem as problem:
-                    log.warning("%s of %s %s is not written yet: %s", condition.type, plural, key[1], problem)
+                    log.warning("%s of %s %s is not written yet: %s", said.condition.type, plural, key[1], problem)
                     self._news.set()
                     continue
-                if self._owed.get((plural, key)) == condition:
+                if self._owed.get((plural, key)) == said:
                     del self._owed[plural, key]
             if self._news.is_set() and self._owed:
                 await asyncio.sleep(backoff.next())

@@ -38,15 +38,18 @@ from fairlead.store.base import Store
 from fairlead.store.kubernetes.store import Kubernetes
 from fairlead.store.url import Shared
 
+from . import remedy
 from .addresses import Addresses
 from .agent import Agent
 from .bgp import Bgp, Ground
 from .blocks import Blocks
 from .cluster import Cluster
 from .config import Settings
+from .edition import Edition
 from .encryption import Encryption
 from .endpoints import Endpoints
 from .garbage import Garbage
+from .hands import Hands
 from .host import Host
 from .keyring import Keyring
 from .me import Me
@@ -54,7 +57,7 @@ from .metrics import Listener, Metrics, flows, rules
 from .monitor import Monitor
 from .networks import Networks
 from .networkstatus import NetworkStatus
-from .node import Hands, Node
+from .node import Node
 from .orchestrated import Orchestrated
 from .others import Others
 from .peerings import Peerings
@@ -63,6 +66,7 @@ from .policies import KINDS, Policies
 from .publish import Publish
 from .reports import Reports
 from .reservations import Reservations
+from .rest import Rest
 from .server import Server
 from .services import Services
 from .sync import Sync
@@ -94,6 +98,7 @@ class Wiring:
         self.unreadable = Unreadable(self.shared)  # what is stored and nobody can read
         # What this node may give out of networks that it shares with others.
         self.blocks = Blocks(self.shared, self.ledger, settings.node, self.labels, clustered=self.clustered)
+        self.rest = Rest(settings.address_rest if self.clustered else 0.0)  # for how long an address lies idle after its DEL
         self.networks = Networks(self.shared, self.node, self.blocks, self.host, self.unreadable)
         # Other nodes.
         self.cluster = Cluster(self.shared, self.me, self.node, lambda: self.networks.all, self.blocks, crypt=self.encryption)
@@ -122,7 +127,7 @@ class Wiring:
             self.store,
             self.node,
             self.networks,
-            addresses=Addresses(self.ledger, self.reservations, self.blocks, self.policies.fits),
+            addresses=Addresses(self.ledger, self.reservations, self.blocks, self.policies.fits, self.rest),
             policies=self.policies,
             cluster=self.cluster,
             host=self.host,
@@ -356,6 +361,7 @@ class Wiring:
 
     async def start(self) -> None:
         """Read, bring the kernel in line, listen; only then may containers start."""
+        remedy.leave(self.settings.state)
         self.host.forward()
         if self.clustered:
             self.host.announce(self.me.devices)
@@ -363,7 +369,9 @@ class Wiring:
             await self._listen()
         await self.others.begin(self.host.boot)
         await self._load()
-        await self.node.apply()  # restart, repair and upgrade are this one call
+        edition = Edition(self.settings.run)
+        await self.node.apply(other=edition.is_other)  # restart, repair and upgrade are this one call
+        edition.remember()
         if not self.programs and programs.present(self.settings.run):  # the last agent's plane
             ebpf.detach(self.settings.run)
             programs.remove(self.settings.run)

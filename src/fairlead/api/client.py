@@ -200,9 +200,7 @@ class Client:
             connected.settimeout(self._timeout)
         except (FileNotFoundError, ConnectionRefusedError):
             connected.close()
-            raise errors.Unavailable(
-                f"the agent is not running (nothing listens on {self.path}); start it with: fairlead up"
-            ) from None
+            raise errors.Unavailable(f"the agent is not running (nothing listens on {self.path}); {wire.remedy()}") from None
         except PermissionError:
             connected.close()
             raise errors.Forbidden(

@@ -34,6 +34,26 @@ def state_dir() -> Path:
     return Path(os.environ.get("FAIRLEAD_STATE_DIR", "/var/lib/fairlead"))
 
 
+REMEDY = "start it with `fairlead up`"
+"""What to do about an agent that is not running, as far as nothing else is known."""
+_LONGEST_REMEDY = 200
+
+
+def remedy_path(state: Path) -> Path:
+    """Where an agent leaves what to do when it is not running; whoever carries requests reads it, in C too (cni/plugin.c)."""
+    return state / "remedy"
+
+
+def remedy() -> str:
+    """What the last agent here said is to be done when it is not running."""
+    try:
+        with remedy_path(state_dir()).open(errors="replace") as file:
+            said = file.read(_LONGEST_REMEDY).strip()
+    except OSError:
+        return REMEDY
+    return said if said and said.isprintable() else REMEDY
+
+
 def socket_path() -> Path:
     """The agent's socket."""
     return run_dir() / "agent.sock"

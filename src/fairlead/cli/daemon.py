@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from fairlead.agent.remedy import service
 from fairlead.api.client import Client
 from fairlead.api.schema import Status
 from fairlead.api.wire import run_dir
@@ -122,12 +123,6 @@ def stop(client: Client) -> None:
         waiting.register(fd.fileno(), select.POLLIN)
         if not waiting.poll(DEADLINE * 1000):
             raise remedy(Failed(f"the agent (pid {pid}) has not ended within {DEADLINE:g} s"), f"kill -KILL {pid}")
-
-
-def service(groups: str) -> str:
-    """The agent's own systemd service, by its control groups; empty if it has none. What is only killed systemd starts anew."""
-    names = (line.rpartition("/")[2] for line in groups.splitlines())
-    return next((name for name in names if name.startswith("fairlead") and name.endswith(".service")), "")
 
 
 def unit(how: Start) -> str:

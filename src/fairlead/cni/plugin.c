@@ -130,6 +130,14 @@ static bool write_all(int fd, const char *data, size_t length)
 	return !length;
 }
 
+/* Whatever the environment or a file held, it stands between the quotes of a JSON string now. */
+static void make_plain(char *text)
+{
+	for (char *at = text; *at; at++)
+		if (*at < 0x20 || *at > 0x7e || *at == '"' || *at == '\\')
+			*at = '?';
+}
+
 /* Answer with a CNI error: what is wrong, formatted, and what to do, as it is. The exit status. */
 __attribute__((format(printf, 3, 4)))
 static int fail(enum code code, const char *details, const char *format, ...)
@@ -140,10 +148,7 @@ static int fail(enum code code, const char *details, const char *format, ...)
 	va_start(values, format);
 	vsnprintf(message, sizeof(message), format, values);
 	va_end(values);
-	/* Whatever the environment held, it stands between the quotes of a JSON string now. */
-	for (char *at = message; *at; at++)
-		if (*at < 0x20 || *at > 0x7e || *at == '"' || *at == '\\')
-			*at = '?';
+	make_plain(message);
 	dprintf(STDOUT_FILENO, "{\"cniVersion\":\"%s\",\"code\":%d,\"msg\":\"%s\",\"details\":\"%s\"}\n", version, code, message,
 		details);
 	return 1;
@@ -366,7 +371,7 @@ static int remember(enum outcome outcome)
 	mkdir(state, 0755);
 	mkdir(folder, 0700);
 	if (!store(folder, hidden, path))
-		return fail(IO_FAILURE, "start the agent with `fairlead up`, then repeat the DEL",
+		return fail(IO_FAILURE, "once there is room for it, or the agent runs, repeat the DEL",
 			    "the DEL cannot be remembered: %s: %s; the agent: %s", folder, strerror(errno), reason);
 	/* An agent that began to listen meanwhile may have read the folder before the file was there: ask once more. */
 	if (outcome == NOT_RUNNING && exchange() == ANSWERED && http_status == 200) {
@@ -376,6 +381,25 @@ static int remember(enum outcome outcome)
 	return 0;
 }
 
+/* What the last agent left to be done when it is not there (agent/remedy.py): it knew who runs it. */
+static const char *remedy(void)
+{
+	static char said[201], path[4608];
+	int fd = -1;
+	ssize_t got = 0;
+
+	if (snprintf(path, sizeof(path), "%s/remedy", directory("FAIRLEAD_STATE_DIR", "/var/lib/fairlead")) < (int)sizeof(path))
+		fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd >= 0) {
+		got = read(fd, said, sizeof(said) - 1);
+		close(fd);
+	}
+	said[got > 0 ? got : 0] = '\0';
+	said[strcspn(said, "\n")] = '\0';
+	make_plain(said);
+	return *said ? said : "start it with `fairlead up`";
+}
+
 static int unanswered(const char *command, enum outcome outcome)
 {
 	enum code code = strcmp(command, "STATUS") ? TRY_LATER : NOT_AVAILABLE;
@@ -383,7 +407,7 @@ static int unanswered(const char *command, enum outcome outcome)
 	if (!strcmp(command, "DEL"))
 		return remember(outcome);
 	if (outcome == NOT_RUNNING)
-		return fail(code, "start it with `fairlead up`", "the Fairlead agent is not running: %s", reason);
+		return fail(code, remedy(), "the Fairlead agent is not running: %s", reason);
 	return fail(code, "see `fairlead status`", "the Fairlead agent did not answer: %s", reason);
 }
 

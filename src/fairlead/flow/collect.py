@@ -188,7 +188,7 @@ class Collector:
 
     def _drain(self) -> None:
         loop = asyncio.get_running_loop()
-        if self._take(self._observer.events(_MOST)) == _MOST:
+        if self._take(self._observer.events(_MOST)) >= _MOST:
             self._later = loop.call_later(0, self._drain)
         else:
             self._later = None

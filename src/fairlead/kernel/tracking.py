@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from fairlead.kernel import sysctl
 from fairlead.kernel.errors import Gone, KernelError, translated
-from fairlead.kernel.netlink import DUMP, NETFILTER, Message, Netlink, Reply, nest, open_socket, parse, unpack_replies
+from fairlead.kernel.netlink import DUMP, NETFILTER, Message, Netlink, Reply, attr, nest, open_socket, parse, u8, unpack_replies
 
 NEW, CHANGED, ENDED = "new", "changed", "ended"
 SYN_SENT, TIME_WAIT, CLOSE = 1, 7, 8
@@ -42,7 +42,9 @@ _START, _STOP = 1, 2
 _ENTRIES, _MOST = 1, 2
 _EARLY_DROP = 11
 _ECHO = {8, 0, 128, 129}
-_AF = {2: 4, 10: 6}
+_FAMILIES = {4: 2, 6: 10}
+_PINGS = {1: (_ICMP, 8), 58: (_ICMPV6, 128)}
+"""By protocol: where a ping's identifier stands, and its type."""
 _header = struct.Struct("=BxH")
 
 SETTINGS = {
@@ -132,6 +134,19 @@ class Tracking:
         found = _parse(answers[0], one.what)
         return found if found.id == one.id else None
 
+    def find(self, protocol: int, ends: Ends) -> Tracked | None:
+        """The connection of a packet that goes like this, in its one direction or its other; None if it is not tracked.
+
+        A packet that was refused as its connection's first has begun none. The port of a ping is its identifier.
+        """
+        family = 4 if len(ends.source) == 4 else 6
+        key = _header.pack(_FAMILIES[family], 0) + _tuple(protocol, ends, family)
+        try:
+            answers = self._nl.ask(Message(_GET, 0, key, "look up the tracked connection of a packet"))
+        except Gone:
+            return None
+        return _parse(answers[0], CHANGED)
+
     def room(self) -> tuple[int, int]:
         """How many connections are tracked, and how many can be."""
         (answer,) = self._nl.ask(Message(_SIZE, 0, _header.pack(0, 0), "ask how many connections are tracked"))
@@ -219,6 +234,21 @@ def _ends(data: bytes) -> tuple[int, Ends]:
             kind, code = proto[icmp + 1][0], proto[icmp + 2][0]
             source = destination = _int(proto.get(icmp)) if kind in _ECHO else kind << 8 | code
     return proto[_NUMBER][0], Ends(ip[first], ip[first + 1], source, destination)
+
+
+def _tuple(protocol: int, ends: Ends, family: int) -> bytes:
+    first = 1 if family == 4 else 3
+    addresses = nest(_IP, attr(first, ends.source), attr(first + 1, ends.destination))
+    if protocol in _PINGS:
+        at, kind = _PINGS[protocol]
+        ports = _port(at, ends.source_port) + u8(at + 1, kind) + u8(at + 2, 0)
+    else:
+        ports = _port(_SOURCE_PORT, ends.source_port) + _port(_DESTINATION_PORT, ends.destination_port)
+    return nest(_ORIGINAL, addresses, nest(_PROTO, u8(_NUMBER, protocol), ports))
+
+
+def _port(kind: int, number: int) -> bytes:
+    return attr(kind, number.to_bytes(2, "big"))
 
 
 def _int(value: bytes | None) -> int:

@@ -105,7 +105,7 @@ def _drop(one: Logged) -> Seen | None:
         back_bytes=0,
         state=State.CLOSED,
         ifindex=one.arrived if egress else one.leaves,
-        forth_flags=0,
+        forth_flags=header.flags,
         back_flags=0,
         opener_is_high=high,
         outgoing=egress,

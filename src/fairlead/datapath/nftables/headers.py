@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 _EXTENSIONS = {0, 43, 60}
 _FRAGMENT = 44
-_WITH_PORTS = {6, 17, 132}
+_TCP, _FLAGS_AT = 6, 13
+_WITH_PORTS = {_TCP, 17, 132}
 _ICMP = {1, 58}
 _ECHO = {0, 8, 128, 129}
 _MOST_EXTENSIONS = 6
@@ -14,7 +15,10 @@ _MAPPED = bytes(10) + b"\xff\xff"
 
 
 class Header(NamedTuple):
-    """Addresses of 16 bytes, IPv4 mapped into IPv6; ports as numbers, of ICMP its identifier, or type and code."""
+    """Addresses of 16 bytes, IPv4 mapped into IPv6; ports as numbers, of ICMP its identifier, or type and code.
+
+    ``flags`` are those of TCP.
+    """
 
     source: bytes
     destination: bytes
@@ -22,6 +26,7 @@ class Header(NamedTuple):
     source_port: int
     destination_port: int
     length: int
+    flags: int = 0
 
 
 def read(packet: bytes) -> Header | None:
@@ -57,4 +62,5 @@ def _with_ports(source: bytes, destination: bytes, protocol: int, rest: bytes, l
     elif protocol in _ICMP and len(rest) >= 6:
         number = int.from_bytes(rest[4:6] if rest[0] in _ECHO else rest[:2], "big")
         ports = number, number
-    return Header(source, destination, protocol, *ports, length)
+    flags = rest[_FLAGS_AT] if protocol == _TCP and len(rest) > _FLAGS_AT else 0
+    return Header(source, destination, protocol, *ports, length, flags)

@@ -3,6 +3,9 @@
 The tracker knows every connection of the machine. Those of containers are told, as the container sees them that has a part in
 it: what it opened by the addresses it asked for, what it was asked by those that reached it. Of a large send it counts as one
 packet what goes out as many, and it counts from the network header on.
+
+A policy drops a packet of a connection that the tracker has: so it is cut, and that is told at once, as of one that is over.
+The tracker keeps it for as long as its parties try. If policies allow it again meanwhile it goes on, and is told of as before.
 """
 
 from __future__ import annotations
@@ -12,9 +15,8 @@ import select
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from itertools import chain, islice
 
-from fairlead.datapath.seen import RECORD, Counts, Kind, Reason, Seen, State
+from fairlead.datapath.seen import RECORD, Counts, Direction, Kind, Reason, Seen, State
 from fairlead.desired.state import NodeState
 from fairlead.kernel import tracking
 from fairlead.kernel.tracking import CLOSE, ENDED, NEW, SYN_SENT, TIME_WAIT, Ends, Tracked, Tracking
@@ -28,7 +30,12 @@ log = logging.getLogger(__name__)
 _MAPPED = bytes(10) + b"\xff\xff"
 _REMEMBERED = 1 << 16
 _TCP = 6
+_SYN, _SYN_ACK = 0x02, 0x12
+_ASKED = 256
+"""How many dropped packets' connections are looked up at a time."""
 _OVER = {TIME_WAIT, CLOSE}
+_CUTTING = {Reason.POLICY, Reason.NO_RULING}
+"""Why packets of connections are dropped that were allowed once."""
 
 
 class Observer:
@@ -41,7 +48,8 @@ class Observer:
         self._rules = Rules(state)
         self._tracking = Tracking()
         self._drops = Drops(NAME, TABLES)
-        self._told: OrderedDict[int, None] = OrderedDict()  # that they are over, though the tracker still has them
+        self._told: OrderedDict[int, bool] = OrderedDict()
+        """Of what the tracker still has, what was told as over; and whether it was cut."""
         self._carried: dict[int, int] = {}  # packets of each connection at the last sweep
         self._swept = 0
         self.held, self.capacity = self._tracking.room()
@@ -56,9 +64,10 @@ class Observer:
             log.warning("flows are told without what they carry: %s", words_)
 
     def events(self, most: int) -> bytes:
-        """What happened since the last call, at most so many: one ``RECORD`` after another."""
+        """What happened since the last call, about so many at most: one ``RECORD`` after another."""
         self._rules.refresh()
-        found = islice(chain(self._drops.read(most), self._connections(most)), most)
+        found = [*self._dropped(most)]
+        found += self._connections(most - len(found))
         return b"".join(RECORD.pack(*one) for one in found)
 
     def sweep(self) -> Iterator[tuple[list[Seen], int]]:
@@ -71,10 +80,12 @@ class Observer:
             for one in several:
                 if one.tcp in _OVER or not (seen := self._seen(one, Kind.ACTIVE)):
                     continue
-                live += 1
                 packets = one.forth_packets + one.back_packets
                 if len(self._carried) < _REMEMBERED:
                     self._carried[one.id] = packets
+                if self._stays_cut(one):
+                    continue
+                live += 1
                 if one.start < since and before.get(one.id, packets) != packets:
                     found.append(self._ruled(one, seen))
             yield found, live
@@ -113,14 +124,54 @@ class Observer:
         """Both sides closed it, or one reset it: told now, with what it carried."""
         if one.tcp not in _OVER or one.id in self._told or not self._seen(one, Kind.CLOSE):
             return None
-        self._told[one.id] = None
+        self._tell(one.id, cut=False)
+        return self._seen(self._tracking.ask(one) or one, Kind.CLOSE)
+
+    def _dropped(self, most: int) -> Iterator[Seen]:
+        """Packets that were dropped, each after what it says of its connection."""
+        asked = 0
+        for drop in self._drops.read(most):
+            # One that opens has no connection yet. Others are many where somebody looks for open doors: there is a next packet.
+            if drop.reason in _CUTTING and drop.forth_flags & _SYN_ACK != _SYN and asked < _ASKED:
+                asked += 1
+                if cut := self._cut(drop):
+                    yield cut
+            yield drop
+
+    def _cut(self, drop: Seen) -> Seen | None:
+        """The connection that a packet was part of, as cut by what dropped the packet; None if there is nothing to tell."""
+        if not (one := self._connection(drop)) or one.id in self._told:
+            return None
+        if not (seen := self._seen(one, Kind.CLOSE)):
+            return None
+        self._tell(one.id, cut=True)
+        cut = self._ruled(one, seen)._replace(reason=drop.reason, direction=drop.direction, last=drop.last)
+        rule = drop.egress_rule or drop.ingress_rule
+        return cut._replace(egress_rule=rule) if drop.direction == Direction.FROM_POD else cut._replace(ingress_rule=rule)
+
+    def _connection(self, packet: Seen) -> Tracked | None:
+        """Whose packet it is, perhaps one that was translated on its way: then it goes as answers come, turned about."""
+        source, destination = _plain(packet.source), _plain(packet.destination)
+        ends = Ends(source, destination, packet.source_port, packet.destination_port)
+        found = self._tracking.find(packet.protocol, ends)
+        return found or self._tracking.find(packet.protocol, _turned(ends))
+
+    def _stays_cut(self, one: Tracked) -> bool:
+        """Whether it was cut, and policies have not changed their mind."""
+        cut = self._told.get(one.id, False)
+        if cut and self._rules.allow(one):
+            del self._told[one.id]
+            return False
+        return cut
+
+    def _tell(self, number: int, *, cut: bool) -> None:
+        self._told[number] = cut
         if len(self._told) > _REMEMBERED:
             self._told.popitem(last=False)
-        return self._seen(self._tracking.ask(one) or one, Kind.CLOSE)
 
     def _recall(self, number: int) -> bool:
         """Whether it was told already that this one is over."""
-        return self._told.pop(number, self) is None
+        return self._told.pop(number, None) is not None
 
     def _seen(self, one: Tracked, kind: Kind) -> Seen | None:
         """As one of our containers sees it; None if none has a part in it."""
@@ -128,7 +179,7 @@ class Observer:
         outgoing = self._rules.knows(opener)
         if not outgoing and not self._rules.knows(asked):
             return None
-        ends = one.original if outgoing else Ends(*_turned(one.reply))
+        ends = one.original if outgoing else _turned(one.reply)
         source, destination = _mapped(ends.source), _mapped(ends.destination)
         high = (source, ends.source_port) > (destination, ends.destination_port)
         lower, upper = (ends.destination_port, ends.source_port) if high else (ends.source_port, ends.destination_port)
@@ -167,6 +218,10 @@ class Observer:
 
 def _turned(ends: Ends) -> Ends:
     return Ends(ends.destination, ends.source, ends.destination_port, ends.source_port)
+
+
+def _plain(packed: bytes) -> bytes:
+    return packed.removeprefix(_MAPPED)
 
 
 def _mapped(packed: bytes) -> bytes:

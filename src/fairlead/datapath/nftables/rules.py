@@ -1,4 +1,4 @@
-"""Which containers there are, and by which rule a connection of theirs was let pass: what the rows say, asked for flows.
+"""Which containers there are, and what rules say of a connection of theirs: what the rows say, asked for flows.
 
 Read in the agent's event loop, where the rows are as the kernel's tables have them or will have them in a moment.
 """
@@ -9,13 +9,15 @@ import ipaddress
 from collections.abc import Callable
 from functools import lru_cache
 
-from fairlead.desired.state import Front, Judgement, NodeState, Peer, Ruling, Subject
+from fairlead.desired.state import Front, Judgement, NodeState, Peer, Ruling, Span, Subject
 from fairlead.kernel.tracking import Tracked
 from fairlead.model.address import Address
 from fairlead.policy.blocks import Blocks, Spot
 from fairlead.policy.compile import verdict
 
 _MAPPED = bytes(10) + b"\xff\xff"
+_UNSAID = Span(protocol=0, first=0, last=0xFFFF, allow=False, rule=0)
+"""Of whom nothing is said: it is dropped."""
 
 
 class Rules:
@@ -41,27 +43,35 @@ class Rules:
 
     def of(self, one: Tracked) -> tuple[int, int]:
         """The numbers of the rules that let a connection out and in, each where it has its end here; 0 if none was asked."""
-        opener, asked = self._under.get(_mapped(one.original.source)), self._under.get(_mapped(one.reply.source))
-        egress = ingress = 0
-        if opener and opener.egress:
-            egress = self._egress(opener.egress, one)
-        if asked and asked.ingress:
-            ingress = self._rule(asked.ingress, one.reply.destination, one.protocol, one.reply.source_port)
-        return egress, ingress
+        egress, ingress = self._said(one)
+        return _letting(egress), _letting(ingress)
 
-    def _egress(self, policy: int, one: Tracked) -> int:
+    def allow(self, one: Tracked) -> bool:
+        """Whether a connection passes at each of its ends that is here."""
+        return all(said.allow for said in self._said(one) if said)
+
+    def _said(self, one: Tracked) -> tuple[Span | None, Span | None]:
+        """What is said at its end where it was opened, and at the other; None where nothing is asked."""
+        opener, asked = self._under.get(_mapped(one.original.source)), self._under.get(_mapped(one.reply.source))
+        egress = self._egress(opener.egress, one) if opener and opener.egress else None
+        if not asked or not asked.ingress:
+            return egress, None
+        return egress, self._verdict(asked.ingress, one.reply.destination, one.protocol, one.reply.source_port)
+
+    def _egress(self, policy: int, one: Tracked) -> Span:
         """Of what is for a service, the rule on whom it is led to; else on the address that was asked for."""
         asked = (one.original.destination, one.protocol, one.original.destination_port)
         if (_address(asked[0]), *asked[1:]) in self._state.table(Front):
-            led = self._rule(policy, one.reply.source, one.protocol, one.reply.source_port)
-            return led or self._rule(policy, *asked)
-        return self._rule(policy, *asked)
+            led = self._verdict(policy, one.reply.source, one.protocol, one.reply.source_port)
+            if led.rule:
+                return led
+        return self._verdict(policy, *asked)
 
-    def _rule(self, policy: int, peer: bytes, protocol: int, port: int) -> int:
+    def _verdict(self, policy: int, peer: bytes, protocol: int, port: int) -> Span:
         judgements = self._state.table(Judgement)
         judged = judgements.get((policy, self._class(peer))) or judgements.get((policy, 0))
         ruling = self._state.table(Ruling).get(judged.ruling) if judged else None
-        return verdict(ruling.spans, protocol, port).rule if ruling else 0
+        return verdict(ruling.spans, protocol, port) if ruling else _UNSAID
 
     def _class(self, packed: bytes) -> int:
         address = _address(packed)
@@ -78,6 +88,10 @@ class Rules:
                 if not str(key).endswith(("/32", "/128")):
                     self._blocks.add(row.prefix)
         return self._blocks
+
+
+def _letting(said: Span | None) -> int:
+    return said.rule if said and said.allow else 0
 
 
 @lru_cache(maxsize=4096)

@@ -48,8 +48,13 @@ class _Object(msgspec.Struct):
     status: _Status = msgspec.field(default_factory=_Status)
 
 
-async def report(client: Client, of: Resource, key: Key, conditions: Sequence[Condition]) -> None:
-    """Write the conditions of one object that is there. The time of one stays as long as it is as it was."""
+async def report(
+    client: Client, of: Resource, key: Key, conditions: Sequence[Condition], facts: Mapping[str, str] | None = None
+) -> None:
+    """Write the conditions of one object that is there. The time of one stays as long as it is as it was.
+
+    ``facts`` are other fields of its status, which are gone with the next report that has them not.
+    """
     path = of.path(key)
     try:
         before = {one.type: one for one in msgspec.json.decode(await client.read(path), type=_Object).status.conditions}
@@ -57,7 +62,7 @@ async def report(client: Client, of: Resource, key: Key, conditions: Sequence[Co
             "apiVersion": of.api_version,
             "kind": of.kind,
             "metadata": {"name": of.spelt(key)},
-            "status": {"conditions": [_tree(one, before.get(one.type)) for one in conditions]},
+            "status": {"conditions": [_tree(one, before.get(one.type)) for one in conditions], **(facts or {})},
         }
         query = {"fieldManager": MANAGER, "force": "true"}
         await client.change("PATCH", f"{path}/status", msgspec.json.encode(tree), APPLY, query)

@@ -202,10 +202,10 @@ class Kubernetes:
             async for holders in told:
                 yield holders
 
-    async def report(self, plural: str, key: Key, *conditions: Condition) -> None:
+    async def report(self, plural: str, key: Key, *conditions: Condition, **facts: str) -> None:
         """Write into an object's status what this node finds of it; ``Missing`` if there is no such object."""
         self._open()
-        await report(self._client, resource(plural), key, conditions)
+        await report(self._client, resource(plural), key, conditions, facts)
 
     async def annotate(self, pod: Pod, annotations: Mapping[str, str]) -> None:
         """Write annotations of a pod; ``Missing`` if it is no more. It takes a right that agents do not have by themselves."""
