@@ -16,7 +16,7 @@ endif
 # Tests for every few minutes, and those with a target of their own; a directory counts as soon as it exists.
 UNIT := $(wildcard tests/unit tests/rules tests/worlds tests/scenarios)
 LEVELS := $(patsubst tests/%,test-%,$(wildcard tests/contracts tests/kubernetes tests/kernel tests/bpf tests/lab tests/runtimes))
-BENCHES := $(filter-out lib node pair played remote ways crowd,$(basename $(notdir $(wildcard bench/[a-z]*.py))))
+BENCHES := $(filter-out lib node pair played remote byhand ways crowd,$(basename $(notdir $(wildcard bench/[a-z]*.py))))
 
 PYTEST := $(PYTHON) -m pytest
 TESTS ?= tests

@@ -11,9 +11,11 @@ namespaces exist beforehand, and work that a side has put off is waited for befo
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -62,7 +64,7 @@ class Sizes:
     @property
     def steps(self) -> int:
         """How often the progress display advances, at most."""
-        return self.blocks + 2 * self.bursts + self.crowd // self.edge + 4
+        return self.blocks + 2 * self.bursts + self.crowd // self.edge + 5
 
 
 FULL = Sizes(blocks=16, burst=200, bursts=3, crowd=1000, peer_crowd=250, edge=50, idle=30)
@@ -139,6 +141,12 @@ class Crowd:
         if len(self.adds) < upto:
             return None
         return per(median(took(self.adds[upto - edge : upto])), median(took(self.adds[:edge])))
+
+    def more(self, upto: int, edge: int) -> float | None:
+        """Milliseconds that the median of the last ``edge`` of ``upto`` containers is above that of the first ``edge``."""
+        if len(self.adds) < upto:
+            return None
+        return less(median(took(self.adds[upto - edge : upto])), median(took(self.adds[:edge])))
 
     def each_kb(self) -> float | None:
         """Agent memory an endpoint."""
@@ -270,6 +278,19 @@ def crowd(ours: Side | None, peer: Side, sizes: Sizes, step: Step) -> None:
         step()
 
 
+def by_hand(scratch: Path, sizes: Sizes) -> tuple[float, float]:
+    """Median milliseconds of the kernel's own steps for the first containers of a full node, and for the last."""
+    scratch.mkdir()
+    command = [sys.executable, str(ROOT / "bench" / "byhand.py"), str(sizes.crowd), str(sizes.edge)]
+    with Node(scratch, 1) as node:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+        done = subprocess.run([*node.enter(), *command], capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        raise Broken(f"byhand.py: {done.stderr[-1000:]}")
+    first, last = json.loads(done.stdout)["all"]
+    return first, last
+
+
 def weigh(side: Side, seconds: float) -> tuple[float, float]:
     """What the agent uses while nobody asks for anything: per cent of a CPU, and KB resident."""
     assert side.agent
@@ -285,6 +306,8 @@ class Measured:
     peer: Side
     ours: Side | None
     filled: Side | None
+    kernel: tuple[float, float]
+    """What the kernel took by hand, see ``by_hand``."""
     sizes: Sizes
 
     def turns(self, figure: Callable[[Side], float | None]) -> tuple[float | None, float | None]:
@@ -309,7 +332,9 @@ def measure(scratch: Path, sizes: Sizes, *, peer_alone: bool, step: Step) -> Mea
             bursts(sides, sizes, step)
         with nullcontext() if peer_alone else our_side(scratch / "filled", sizes.crowd) as filled:
             crowd(filled, peer, sizes, step)
-    return Measured(peer=peer, ours=ours, filled=filled, sizes=sizes)
+    kernel = by_hand(scratch / "kernel", sizes)
+    step()
+    return Measured(peer=peer, ours=ours, filled=filled, kernel=kernel, sizes=sizes)
 
 
 def report(name: str, run: Measured) -> Report:
@@ -356,6 +381,8 @@ def add_agent(rows: Report, run: Measured) -> None:
         growth = run.crowds(partial(Crowd.growth, upto=upto, edge=edge))
         rows.add(f"ADD, last {edge} of {upto} over the first {edge}", *growth, "x", at_most("1.1", 1.1))
     weights = run.filled.crowd if run.filled else Crowd()
+    rows.add(f"the same, last {edge} of {crowd} less the first {edge}", weights.more(crowd, edge), None, "ms")
+    rows.add("of which the kernel's steps, by hand", less(run.kernel[1], run.kernel[0]), None, "ms")
     rows.add("agent memory, idle", per(weights.idle_kb, 1024), None, "MB", at_most("60 MB", 60))
     rows.add(f"agent memory an endpoint, to {crowd}", weights.each_kb(), None, "KB", at_most("8 KB", 8))
     rows.add("agent CPU, idle", weights.idle_cpu, None, "%", at_most("0.5 %", 0.5))

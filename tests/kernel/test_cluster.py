@@ -448,3 +448,17 @@ def test_a_store_that_is_away_keeps_nobody_from_anything(cleanup: ExitStack, tmp
         deadline=20,
         what="what happened meanwhile is told once the store is back",
     )
+
+
+def test_a_network_goes_when_its_last_container_has(town: Callable[..., Town], containers: Containers) -> None:
+    """Word of what ended on another node may be on its way; who has a container still is named."""
+    made = farm(town)
+    one, two = made.agents
+    theirs = containers.new("theirs")
+    attached(two, theirs)
+    eventually(lambda: one.client.objects("endpoints", everywhere=True), what="word of the container")
+    with pytest.raises(errors.Conflict, match="used by theirs on node2"):
+        one.client.delete("networks", "farm")
+    two.detach(theirs)
+    one.client.delete("networks", "farm")
+    eventually(lambda: not known(two, "farm"), what="the other node has forgotten it")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import pytest
 
+from fairlead.datapath.ebpf import programs
 from tests.kernel.agents import Agent, address
 from tests.net import Containers, Namespace, Node, Outside
 from tests.wait import eventually
@@ -90,3 +92,26 @@ def test_a_container_that_vanished_gives_its_address_back(agent: Agent, containe
     here = address(agent.attach(one))
     one.remove()
     eventually(lambda: not agent.client.objects("endpoints"), deadline=5, what=f"{here} is given back")
+
+
+def test_what_nobody_hears_of_is_found_while_containers_never_stop_being_made(
+    cleanup: ExitStack, node: Node, containers: Containers
+) -> None:
+    """The timer's comparison waits for a lull, and then for none: it is made amid starts and ends, and names nothing else."""
+    agent = Agent(node, "--interval", "1", "--debounce", "60", "--plane", "ebpf")
+    cleanup.callback(agent.remove)
+    agent.start()
+    agent.attach(containers.new("one"))
+    other = containers.new("other")
+    loaded = programs.Programs(node.run_dir)
+    cleanup.callback(loaded.close)
+    owned = loaded.maps["owned"]
+    lost = owned.entries()
+    owned.remove(lost)
+    broken = time.monotonic()
+    while owned.entries().items() & lost.items() != lost.items():
+        assert time.monotonic() - broken < 10, "two intervals and some work, on a busy machine"
+        agent.attach(other)
+        agent.detach(other)
+    wrong = [line for line in agent.log.splitlines() if "repairing" in line]
+    assert len(lost) == len(wrong) == sum("owned" in line for line in wrong), wrong

@@ -12,6 +12,7 @@ import pytest
 
 from fairlead.model.broken import Broken
 from fairlead.model.cluster import ClusterNetworkPolicy
+from fairlead.model.endpointslice import EndpointSlice
 from fairlead.model.errors import Conflict, Invalid, Unavailable, Unsupported
 from fairlead.model.meta import Meta
 from fairlead.model.network import Network, NetworkSpec
@@ -456,6 +457,26 @@ async def test_a_kind_in_a_version_that_is_not_known_is_not_taken_for_none(api: 
         with pytest.raises(Unsupported, match=r"clusternetworkpolicies.* as v1, and known here is v1alpha2"):
             await store.list(ClusterNetworkPolicy.plural)
         assert (await store.list("adminnetworkpolicies")).objects == ()
+
+
+@awaited
+async def test_slices_of_a_cluster_of_before_1_21_are_read_and_followed(api: StandIn, opens: Opens) -> None:
+    """It has them in an older version, until it is brought up to one that has it no more."""
+    plural = EndpointSlice.plural
+    await asyncio.to_thread(api.age, plural, "v1beta1")
+    where = {"kubernetes.io/hostname": "n7", "topology.kubernetes.io/zone": "z"}
+    ends = [{"addresses": ["10.0.0.7"], "topology": where}]
+    web = {"metadata": {"name": "web", "namespace": "shop"}, "addressType": "IPv4", "endpoints": ends}
+    await asyncio.to_thread(api.put, plural, web)
+    async with opens() as store:
+        listing = await store.list(plural)
+        (end,) = [end for one in listing.objects for end in one.endpoints]
+        assert (end.addresses, end.node_name, end.zone) == (("10.0.0.7",), "n7", "z")
+        async with aclosing(store.watch(plural, listing.revision)) as told:
+            await asyncio.to_thread(api.put, plural, web | {"metadata": {"name": "more", "namespace": "shop"}})
+            assert (await anext(told)).object.name == "more"
+        await asyncio.to_thread(api.age, plural, "v1")
+        assert {one.name for one in (await store.list(plural)).objects} == {"more", "web"}
 
 
 @awaited

@@ -92,3 +92,23 @@ def test_what_waits_is_done_before_the_end() -> None:
 
     asyncio.run(scene())
     assert had == [1]
+
+
+def test_it_is_quiet_when_nothing_patient_was_asked_for_lately() -> None:
+    async def scene() -> None:
+        with turns() as made:
+            assert made.quiet(1000)
+            await made.take(int, turn=Turn.QUICK)
+            await made.take(int)
+            assert made.quiet(1000)
+            hold = threading.Event()
+            held = asyncio.create_task(made.take(hold.wait))
+            waits = asyncio.create_task(made.take(int, turn=Turn.PATIENT))
+            await asyncio.sleep(0)
+            assert not made.quiet(0), "it waits"
+            hold.set()
+            await asyncio.gather(held, waits)
+            assert not made.quiet(1000)
+            assert made.quiet(0)
+
+    asyncio.run(scene())

@@ -52,6 +52,7 @@ from fairlead.model.reservation import Reservation
 from fairlead.model.secret import Secret
 from fairlead.service.directory import Thing as Served
 
+from . import beside
 from .behind import behind
 from .bgp import Bgp
 from .blocks import Blocks
@@ -217,6 +218,11 @@ class Agent:
                 await self.policies.hear(())
                 return deleted
         self.objects(plural)
+        return await self._delete_network(name)
+
+    async def _delete_network(self, name: str) -> Object:
+        if not self._own_users(name):
+            await self.cluster.let_go(name)
         async with self._changing:
             gone = await self.networks.delete(name, self._users(name))
             await self.policies.renew()
@@ -359,6 +365,7 @@ class Agent:
         """Compare everything, touch nothing."""
         async with self._examining:  # however many ask: a container start waits behind one examination at most
             dead = await self.endpoints.gone(self.endpoints.all.values())
+            chains = beside.chains()
             facts = Facts(
                 drift=tuple(await self.node.check()),
                 dead=tuple(one.display for one in dead),
@@ -370,7 +377,9 @@ class Agent:
                 forwards=self._host.forwards(),
                 uplink_mtu=self._host.mtu(),
                 mtus=dict(self._mtus()),
-                dropping=tuple(self._host.dropping()),
+                dropping=tuple(beside.dropping(chains)),
+                networks=beside.networks(self._host.devices(), chains),
+                strangers=beside.strangers(self._subnets(), beside.local()),
                 nodes=max(1, len(self.cluster.machines)),
                 unreached=tuple(self.cluster.unreached()),
                 encryption=await self.encryption(),
@@ -391,13 +400,19 @@ class Agent:
         return {**self.node.fill(), self.collector.table: self.collector.room}
 
     def _users(self, network: str) -> list[str]:
-        others = (one for one in self.cluster.remotes.values() if one.spec.network == network)
-        elsewhere = {f"{one.display} on {one.spec.node}" for one in others}
-        return self.endpoints.users(network) + self.reservations.holders(network) + sorted(elsewhere)
+        return self._own_users(network) + self.cluster.users(network)
+
+    def _own_users(self, network: str) -> list[str]:
+        return self.endpoints.users(network) + self.reservations.holders(network)
 
     def _refuse_unready(self) -> None:
         if not self.ready:
             raise Unavailable(f"the agent is not ready: {self.why}")
+
+    def _subnets(self) -> Iterator[Prefix]:
+        """Where pods have their addresses from."""
+        if network := self.networks.all.get(self.settings.pod_network):
+            yield from (Prefix(one.cidr) for one in network.spec.subnets)
 
     def _mtus(self) -> Iterator[tuple[str, tuple[int, int]]]:
         """Of networks that lead outside and whose MTU somebody wrote: it, and what the uplink carries of them."""

@@ -35,6 +35,10 @@ from .vigil import Vigil
 
 log = logging.getLogger(__name__)
 
+_WORD = 3.0
+"""Seconds that word of a container's end takes from another node at most, if that node can say it."""
+_LOOK = 0.05
+
 
 class Cluster:
     """Every node that is known, this one among them, and the rows by which the others are reached."""
@@ -127,6 +131,17 @@ class Cluster:
     def holder(self, address: str) -> Endpoint | None:
         """The container of another node that has an address."""
         return self._holders.get(address)
+
+    def users(self, network: str) -> list[str]:
+        """The containers that other nodes have on a network, for people."""
+        return sorted({f"{one.display} on {one.spec.node}" for one in self.remotes.values() if one.spec.network == network})
+
+    async def let_go(self, network: str) -> None:
+        """Wait for word of containers that other nodes have just detached; somebody then removes the network on this one."""
+        waited = 0.0
+        while waited < _WORD and self.users(network):
+            await asyncio.sleep(_LOOK)
+            waited += _LOOK
 
     async def leave_behind(self, name: str) -> None:
         """A node is gone for good: remove the containers that it told of, and free its blocks."""

@@ -1,34 +1,28 @@
-"""What one thread touches the kernel with."""
+"""Hands: what one thread touches the kernel with."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
-from fairlead.datapath.base import Plane
+from fairlead.datapath.base import Look, Plane, at_once
 from fairlead.datapath.filter.filter import Filter
-from fairlead.kernel.errors import KernelError
 from fairlead.links.links import Links
-from fairlead.model.errors import Problem
 
 
 class Hands:
-    """All that touches the kernel, for one thread."""
+    """Interfaces, packet filter and policies. Not for several threads at once."""
 
     def __init__(self, links: Links, screen: Filter, plane: Plane) -> None:
-        """Not for several threads at once."""
+        """Each speaks to the kernel by sockets of its own."""
         self.links, self.filter, self.plane = links, screen, plane
+
+    @property
+    def looks(self) -> Sequence[Look]:
+        """All that there is to compare, in parts: between two of them the thread is others'."""
+        return (*map(at_once, (self.filter.check, *self.links.checks)), *self.plane.looks)
 
     def close(self) -> None:
         """Close all."""
         self.links.close()
         self.filter.close()
         self.plane.close()
-
-
-def attempt(step: Callable[[], object]) -> Exception | None:
-    """The failure of one step among several that must all be tried."""
-    try:
-        step()
-    except (KernelError, Problem) as error:
-        return error
-    return None

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from fairlead.bgp import written
-from fairlead.datapath.filter.table import NAME
 from fairlead.doctor.base import Capability
-from fairlead.kernel import boot, features, nft, route, sysctl, wireguard
+from fairlead.kernel import boot, features, route, sysctl, wireguard
 from fairlead.kernel.announce import announce
 from fairlead.kernel.errors import KernelError
 from fairlead.kernel.netlink import Netlink
@@ -79,6 +78,10 @@ class Host:
         """The addresses by which others reach the host: none of a loopback or of one link alone."""
         return [Address(one.address) for one in route.addresses(self._netlink) if one.scope == _GLOBAL]
 
+    def devices(self) -> list[str]:
+        """Every interface."""
+        return [one.name for one in route.links(self._netlink)]
+
     def device(self, name: str) -> bool:
         """Whether there is an interface of this name."""
         return route.link(self._netlink, name) is not None
@@ -135,18 +138,6 @@ class Host:
             found = await asyncio.to_thread(features.probe)
             self._capabilities = tuple(Capability(name=one.name, ok=one.ok, needs=one.needs) for one in found)
         return self._capabilities
-
-    def dropping(self) -> Iterator[str]:
-        """Other people's forward chains that drop what no rule of theirs accepts."""
-        table = chain = ""
-        for line in nft.run("list chains").splitlines():
-            words = line.split()
-            if words[:1] == ["table"]:
-                table = " ".join(words[1:3])
-            elif words[:1] == ["chain"]:
-                chain = words[1]
-            elif "hook forward" in line and "policy drop" in line and not table.endswith(f" {NAME}"):
-                yield f"{table} {chain}"
 
     def close(self) -> None:
         """Let go of the kernel."""

@@ -24,6 +24,7 @@ from fairlead.desired.state import Bridge, Inside, Limit, Link, Sub
 from fairlead.desired.ways import Crypt, Tunnel, Vtep
 from fairlead.kernel.events import Event, Events
 from fairlead.kernel.route import NeighbourInfo, name_of
+from fairlead.kit.gently import Rest, rest, resting
 from fairlead.model.errors import Problem
 
 from .config import Settings
@@ -31,7 +32,7 @@ from .garbage import Garbage
 from .host import EVERYWHERE
 from .metrics import Metrics
 from .node import Node
-from .unrest import lasting
+from .underway import lasting
 
 Chore = Callable[[], Awaitable[object]]
 
@@ -42,6 +43,8 @@ _FIGHT, _SHORT = 20, 4.0
 _TRUCE = 0.9
 _MOMENT = 0.01
 """Seconds for which what happens is gathered: a container's start alone would wake the agent five times."""
+_LOOK = 0.1
+"""Seconds from one look whether it is quiet to the next."""
 _FEW, _TURNS = 64, 10
 """So many containers are looked into at every turn of the timer; of more, a tenth: looking into one takes a millisecond."""
 _OUR_TABLES = frozenset(table.path for table in TABLES) | policies.PATHS
@@ -225,11 +228,20 @@ class Monitor:
     async def _on_timer(self) -> None:
         while True:
             await asyncio.sleep(self._settings.interval)
-            await self._compare(host=True, rows=self._next())
+            rest = resting(self._node.quiet, self._settings.interval)  # as long as the lull was not waited for
+            await self._lull()
+            await self._compare(host=True, rows=self._next(), rest=rest)
             self._node.checked = time.monotonic()
             for chore in (self._garbage.reap, *self._chores):
                 with suppress(Problem):
                     await chore()
+
+    async def _lull(self) -> None:
+        """Wait while containers are being made, for another interval at the most: they would wait for the comparison."""
+        waited = 0.0
+        while waited < self._settings.interval and not self._node.quiet():
+            await asyncio.sleep(_LOOK)
+            waited += _LOOK
 
     def _next(self) -> list[Inside]:
         """The containers whose turn it is to be looked into: all of a few, a tenth of many. A change in one is heard anyway."""
@@ -239,12 +251,12 @@ class Monitor:
         self._turn = begin + some
         return rows[begin : begin + some]
 
-    async def _look(self, *, host: bool, rows: Iterable[Inside]) -> list[Drift]:
+    async def _look(self, *, host: bool, rows: Iterable[Inside], rest: Rest) -> list[Drift]:
         """What differs, but for what is gone with a container whose namespace took its interface along."""
         rows, state = list(rows), self._node.state
 
         async def look() -> list[Drift]:
-            drift = await self._node.check(inside=False) if host else []
+            drift = await self._node.check(inside=False, rest=rest) if host else []
             return drift + await self._node.check_inside(rows)
 
         drift = await look()
@@ -254,11 +266,11 @@ class Monitor:
                 drift = lasting(drift, await look())
         return drift
 
-    async def _compare(self, *, host: bool, rows: Iterable[Inside]) -> list[Drift]:
+    async def _compare(self, *, host: bool, rows: Iterable[Inside], rest: Rest = rest) -> list[Drift]:
         async with self._one:
             begun = time.monotonic()
             try:
-                drift = await self._look(host=host, rows=rows)
+                drift = await self._look(host=host, rows=rows, rest=rest)
                 await self._node.repair(drift)
             except Problem as problem:
                 log.error("comparing with the kernel: %s", problem)  # noqa: TRY400  # met again at the next timer

@@ -23,10 +23,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
-from msgspec import structs
+from msgspec.structs import replace
 
 from fairlead.api.schema import OUTDATED, Drift
-from fairlead.datapath.base import Answer, Hits, Question
+from fairlead.datapath.base import Answer, Comparison, Hits, Look, Question
 from fairlead.desired.state import (
     Guard,
     Guest,
@@ -44,20 +44,23 @@ from fairlead.desired.ways import Crypt, CryptPeer
 from fairlead.kernel.errors import Gone, KernelError
 from fairlead.kernel.wireguard import Device
 from fairlead.kit import fault
+from fairlead.kit.gently import Rest, rest
 from fairlead.kit.turns import Turn, Turns
 from fairlead.links import crypts, inside
 from fairlead.model.endpoint import Protocol, Sandbox
 from fairlead.model.errors import Failed, Problem
 
-from .hands import Hands, attempt
-from .repair import put_right
-from .unrest import Unrest, lasting
+from . import repairs
+from .hands import Hands
+from .underway import UnderWay, lasting
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _CHUNK = 16
 """Containers that are compared in one go, so that a container start never waits long behind a comparison."""
+_MOMENT = 0.5
+"""Seconds without a container that is made: then it is quiet."""
 
 
 class Node:
@@ -73,16 +76,15 @@ class Node:
         self.on_renewal: Callable[[], None] = lambda: None
         """Called when a WireGuard device, or a peer of one, was made anew."""
         self.leaving: dict[str, tuple[Rows, asyncio.Future[None]]] = {}
+        self._under_way = UnderWay()
         self._linger = linger
         self._hands, self._broom = make(), make()
-        self._unrest = Unrest()
         self._kernel = Turns("kernel")
         self._sweep = ThreadPoolExecutor(1, "broom")
         self._sweeping: asyncio.Task[None] | None = None
 
     def adopt(self, owner: str, rows: Rows) -> None:
         """Make ``rows`` what ``owner`` has in the state alone; the kernel follows with ``apply``."""
-        self._unrest.stir(owner)
         for row in self.state.owned(owner):
             if isinstance(row, Link):
                 self._hosts.pop(row.host, None)
@@ -100,20 +102,22 @@ class Node:
     async def put(self, owner: str, rows: Rows) -> None:
         """Make ``rows`` what ``owner`` has. If the kernel refuses, the state is as before and what was made is taken back."""
         before = self.state.owned(owner)
+        number = self._under_way.begin({owner: before})
         self.adopt(owner, rows)
         try:
-            await self._in_kernel(self._change, rows, before, turn=Turn.PATIENT)
+            await self._in_kernel(self._carry_out, number, self._change, rows, before, turn=Turn.PATIENT)
         except BaseException:
-            await asyncio.shield(self._take_back(owner, rows, before))
+            undo = partial(self._undo, self._hands, rows, before)
+            await asyncio.shield(self._take_back(number, partial(self.adopt, owner, before), undo))
             raise
         if any(isinstance(row, Publication) and row.protocol is not Protocol.TCP for row in rows):
             asyncio.get_running_loop().run_in_executor(self._sweep, self._broom.filter.settle, rows, ())
 
-    async def _take_back(self, owner: str, rows: Rows, before: Rows) -> None:
+    async def _take_back(self, number: int, adopt: Callable[[], None], undo: Callable[[], object]) -> None:
         """In one breath out of the state and in line for the kernel: who looks between the two would find it left over."""
-        self.adopt(owner, before)
-        fresh = tuple(row for row in rows if row not in before)
-        await self._in_kernel(self._undo, self._hands, fresh, before)
+        adopt()
+        self._under_way.end(number)
+        await self._in_kernel(undo)
 
     def adopt_all(self, changes: Mapping[str, Rows]) -> None:
         """Make each of ``changes`` what its owner has, in the state alone: rows that are no links."""
@@ -126,16 +130,14 @@ class Node:
         """
         before = {owner: self.state.owned(owner) for owner in changes}
         add, remove = self._difference(changes)
+        number = self._under_way.begin(before)
         self.adopt_all(changes)
         try:
-            await self._in_kernel(self._program, add, remove, turn=Turn.QUICK)
+            await self._in_kernel(self._carry_out, number, self._program, add, remove, turn=Turn.QUICK)
         except BaseException:
-            await asyncio.shield(self._restore_all(before))
+            undo = partial(_attempt, self._restore)
+            await asyncio.shield(self._take_back(number, partial(self.adopt_all, before), undo))
             raise
-
-    async def _restore_all(self, before: Mapping[str, Rows]) -> None:
-        self.adopt_all(before)
-        await self._in_kernel(attempt, self._restore)
 
     async def follow(self, changes: Mapping[str, Rows]) -> None:
         """Make each of ``changes`` what its owner has: ways to other nodes, of which the store is the judge, not the kernel.
@@ -146,14 +148,18 @@ class Node:
         if not changes:
             return
         add, remove = self._difference(changes)
+        number = self._under_way.begin({owner: self.state.owned(owner) for owner in changes})
         self.adopt_all(changes)
-        for failure in await self._in_kernel(self._lead, add, remove):
-            log.warning("not done, the next comparison will: %s", failure)
+        try:
+            for failure in await self._in_kernel(self._carry_out, number, self._lead, add, remove):
+                log.warning("not done, the next comparison will: %s", failure)
+        finally:
+            self._under_way.end(number)
 
     async def lead(self, rows: Iterable[Row]) -> None:
         """See to the devices of ways that ``rows``, which have come or gone, are of; the next comparison does what fails."""
         changed = list(rows)
-        await self._in_kernel(attempt, lambda: self._hands.plane.lead(self.state, changed))
+        await self._in_kernel(_attempt, lambda: self._hands.plane.lead(self.state, changed))
 
     def drop(self, owner: str) -> asyncio.Future[None]:
         """Forget ``owner``; the future is done when the kernel has let go of everything it had."""
@@ -180,38 +186,42 @@ class Node:
         for one in fresh:
             log.info("making %s %s", one.table, one.key)
         await self._put_right(fresh)
-        rest = (one for one in drift if one not in fresh)
-        await self.repair(structs.replace(one, kind=OUTDATED) if other else one for one in rest)
+        left = (one for one in drift if one not in fresh)
+        await self.repair(replace(one, kind=OUTDATED) if other else one for one in left)
 
-    async def check(self, *, inside: bool = True) -> list[Drift]:
-        """Every difference between the state and the kernel; touches nothing. ``inside``: look into the containers too."""
-        with self._unrest.watched() as moved:
-            drift = await self._look(self.state, inside=inside)
-            if drift and moved:
-                settled = self.state.replace_all(dict.fromkeys(moved, ()))
-                drift = lasting(drift, await self._look(settled, inside=inside))
+    def quiet(self) -> bool:
+        """Whether no container is being made, nor has been for a moment; from any thread."""
+        return self._kernel.quiet(_MOMENT)
+
+    async def check(self, *, inside: bool = True, rest: Rest = rest) -> list[Drift]:
+        """Every difference between the state and the kernel; touches nothing. ``inside``: look into the containers too.
+
+        ``rest``: what the comparison does now and then, in its thread.
+        """
+        state, leaving = self.state, bool(self.leaving)
+        drift = await self._differences(inside, rest)
+        if drift and (leaving or self.leaving or state is not self.state):
+            # What was just leaving, or was taken back, is another thing by now; what somebody broke is still so.
+            drift = lasting(drift, await self._differences(inside, rest))
         self.checked = time.monotonic()
         return drift
 
-    async def _look(self, state: NodeState, *, inside: bool) -> list[Drift]:
-        now, leaving = self.state, bool(self.leaving)
-        drift, compare = await self._in_kernel(self._look_at_host, state)
-        drift += await asyncio.to_thread(compare)
+    async def _differences(self, inside: bool, rest: Rest) -> list[Drift]:
+        drift: list[Drift] = []
+        for look in self._hands.looks:  # each in a turn of its own: whoever starts a container waits for one of them
+            drift += await asyncio.to_thread(await self._in_kernel(self._look, look), rest)
         if inside:
-            drift += await self.check_inside(state.inside())
-        if leaving or self.leaving or state is not now or now is not self.state:
-            drift = [one for one in drift if one.kind != "unexpected"]
-        return drift
+            drift += await self.check_inside(self.state.inside())
+        return [one for one in drift if one.kind != "unexpected"] if self.leaving else drift
 
     async def check_inside(self, rows: Iterable[Inside]) -> list[Drift]:
-        """The differences inside the containers of ``rows``, those that came or ended meanwhile left out."""
+        """The differences inside the containers of ``rows``, those that ended meanwhile left out."""
         waiting = list(rows)
         drift: list[Drift] = []
-        with self._unrest.watched() as moved:
-            for start in range(0, len(waiting), _CHUNK):
-                there = [row for row in waiting[start : start + _CHUNK] if self.state.owned(row.key)]
-                drift += await self._in_kernel(self._check_inside, there)
-        return [one for one in drift if self.state.owned(one.key) and one.key not in moved]
+        for start in range(0, len(waiting), _CHUNK):
+            there = [row for row in waiting[start : start + _CHUNK] if self.state.owned(row.key)]
+            drift += await self._in_kernel(self._check_inside, there)
+        return [one for one in drift if self.state.owned(one.key)]
 
     async def check_owner(self, owner: str) -> list[Drift]:
         """The differences in what one owner has, its published ports and limits included."""
@@ -246,7 +256,7 @@ class Node:
         return len(drift)
 
     async def _put_right(self, drift: list[Drift]) -> None:
-        for failure in await self._in_kernel(lambda: put_right(self._hands, self._guard, self.state, drift)):
+        for failure in await self._in_kernel(self._repair, self.state, drift):
             log.error("not repaired: %s", failure)
         if any(one.table in {crypts.TABLE, crypts.PEERS} for one in drift):
             self.on_renewal()
@@ -363,42 +373,63 @@ class Node:
     def _lead(self, add: Sequence[Row], remove: Sequence[Row]) -> list[Exception]:
         """New ways before old ones go. Each row by itself where all together are refused: one that fails keeps no other."""
         links = self._hands.links
-        failures = [failure] if (failure := attempt(lambda: self._hands.filter.change(add, remove))) else []
-        if attempt(lambda: links.ensure(add, self._guard)):
+        failures = [failure] if (failure := _attempt(lambda: self._hands.filter.change(add, remove))) else []
+        if _attempt(lambda: links.ensure(add, self._guard)):
             steps = [partial(links.ensure, (row,), self._guard) for row in add]
-            failures += [failure for step in steps if (failure := attempt(step))]
+            failures += [failure for step in steps if (failure := _attempt(step))]
         for step in (
             lambda: self._hands.plane.change(add, remove),
             lambda: self._hands.plane.lead(self.state, (*add, *remove)),
         ):
-            failures += [failure] if (failure := attempt(step)) else []
+            failures += [failure] if (failure := _attempt(step)) else []
         fault.point("way.made")
-        if failure := attempt(lambda: links.remove(remove)):
+        if failure := _attempt(lambda: links.remove(remove)):
             failures.append(failure)
         fault.point("way.removed")
         return failures
 
     @staticmethod
-    def _undo(hands: Hands, rows: Rows, before: Rows) -> None:
+    def _undo(hands: Hands, changed: Rows, before: Rows) -> None:
+        rows = tuple(row for row in changed if row not in before)
         for step in (
             lambda: hands.links.remove(rows),
             lambda: hands.filter.change(before, rows),
             lambda: hands.plane.change(before, rows),
         ):
-            if failure := attempt(step):
+            if failure := _attempt(step):
                 log.warning("undoing: %s", failure)
             fault.point("undo.step")
 
-    def _look_at_host(self, state: NodeState) -> tuple[list[Drift], Callable[[], list[Drift]]]:
-        """The differences, and what finds the rest of them while containers start."""
-        return self._hands.filter.check(state) + self._hands.links.check(state), self._hands.plane.look(state)
+    def _carry_out(self, number: int, change: Callable[..., T], *arguments: object) -> T:
+        answer = change(*arguments)
+        self._under_way.end(number)
+        return answer
+
+    def _due(self) -> NodeState:
+        state = self.state
+        return self._under_way.without(state, self.leaving)
+
+    def _look(self, look: Look) -> Comparison:
+        """What finds the differences while containers start."""
+        return look(self._due())
 
     def _check_owner(self, only: NodeState, rows: Rows) -> list[Drift]:
         hands = self._hands
         return hands.filter.check(only) + hands.links.check(only) + hands.plane.check_links(rows)
 
     def _check_inside(self, rows: list[Inside]) -> list[Drift]:
-        return [drift for row in rows for drift in self._hands.links.check_inside(row)]
+        due = self._due()
+        there = (row for row in rows if row in due.owned(row.key))
+        return [drift for row in there for drift in self._hands.links.check_inside(row)]
+
+    def _repair(self, state: NodeState, drift: list[Drift]) -> list[Exception]:
+        """Each row by itself: what cannot be put right keeps nothing else wrong."""
+        failures = []
+        for step in repairs.steps(state, drift, self._hands, self._guard):
+            if failure := _attempt(step):
+                failures.append(failure)
+            fault.point("repair.step")
+        return failures
 
     def _purge(self) -> None:
         self._hands.filter.close(purge=True)
@@ -458,3 +489,12 @@ def _of_links_that_stay(rows: Rows, before: Rows) -> tuple[Sequence[Row], Sequen
 
 def _realms(rows: Iterable[Row]) -> list[Row]:
     return [row for row in rows if isinstance(row, Realm)]
+
+
+def _attempt(step: Callable[[], object]) -> Exception | None:
+    """The failure of one step among several that must all be tried."""
+    try:
+        step()
+    except (KernelError, Problem) as error:
+        return error
+    return None

@@ -32,7 +32,8 @@ _OPTIONS = (
 """What the fields of requests and objects are called where people wrote options instead."""
 
 _NO_POLICY = re.compile(r"there is no ([a-z]+policy\b|policy\b)")
-_STARTS = "; start it with: "
+_REMEDY = re.compile(r"; (?:start it with|see why its pod does not run):? `?([^`]+?)`?$")
+"""How messages end that say it themselves; that of an agent which is away is its own, see ``agent.remedy``."""
 
 
 def remedy(problem: P, what: str) -> P:
@@ -45,7 +46,10 @@ def explain(problem: errors.Problem, command: str) -> tuple[str, str]:
     """The message and what to try, each one line. ``command`` is what was run, such as ``fairlead run``."""
     if not command.endswith((" apply", " delete")):
         problem.field = next((option for field, option in _OPTIONS if field.fullmatch(problem.field)), problem.field)
-    message, _, start = " ".join(str(problem).split()).partition(_STARTS)
+    message = " ".join(str(problem).split())
+    start = ""
+    if found := _REMEDY.search(message):
+        message, start = message[: found.start()], found[1]
     noted = [note.removeprefix(_NOTE) for note in getattr(problem, "__notes__", ()) if note.startswith(_NOTE)]
     if noted:
         return message, noted[0]

@@ -6,15 +6,20 @@ policies: eBPF programs on the links of containers, or nftables. One contract su
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from fairlead.api.schema import Drift
 from fairlead.desired.state import NodeState, Row
+from fairlead.kit.gently import Rest
 from fairlead.model.address import Address
 
 PLANE = "policy"
 """What the tables that drift of a plane names begin with."""
+Comparison = Callable[[Rest], list[Drift]]
+"""What finds the differences in what was seen, in any thread; it takes what it does now and then, to rest."""
+Look = Callable[[NodeState], Comparison]
+"""Keeps the kernel thread for the looking alone."""
 
 
 class Question(NamedTuple):
@@ -53,6 +58,16 @@ class Hits(NamedTuple):
     last: float
 
 
+def at_once(check: Callable[[NodeState], list[Drift]]) -> Look:
+    """A look of something that is compared while it is looked at."""
+
+    def look(state: NodeState) -> Comparison:
+        drift = check(state)
+        return lambda _: drift
+
+    return look
+
+
 class Plane(Protocol):
     """Decides by policies. All verbs run in the agent's kernel thread and return when the kernel has acknowledged."""
 
@@ -78,8 +93,9 @@ class Plane(Protocol):
     def check(self, state: NodeState) -> list[Drift]:
         """Compare the kernel with ``state`` without touching it; a link that is not guarded is drift of ``PLANE links``."""
 
-    def look(self, state: NodeState) -> Callable[[], list[Drift]]:
-        """The same, of which the thread is kept for the looking alone: what is answered compares, in any thread."""
+    @property
+    def looks(self) -> Sequence[Look]:
+        """The same in parts, which may be of states one after the other: between two of them the thread is others'."""
 
     def check_links(self, rows: Iterable[Row]) -> list[Drift]:
         """The same for some links alone, rows as in ``ensure``: what of them is missing or different."""

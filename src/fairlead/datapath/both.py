@@ -8,12 +8,12 @@ comes through: what is new is in the table before the programs let it pass, and 
 from __future__ import annotations
 
 import select
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from fairlead.api.schema import Drift
 from fairlead.desired.state import NodeState, Row
 
-from .base import Answer, Hits, Question
+from .base import Answer, Hits, Look, Question, at_once
 from .ebpf.observe import Observer as Programs
 from .ebpf.plane import Ebpf
 from .nftables.beside import Beside
@@ -52,10 +52,10 @@ class Both:
         """What differs of both."""
         return self._programs.check(state) + self._services.check(state)
 
-    def look(self, state: NodeState) -> Callable[[], list[Drift]]:
-        """The same, compared apart; the table is small, and only read again if somebody changed it."""
-        programs, services = self._programs.look(state), self._services.check(state)
-        return lambda: [*programs(), *services]
+    @property
+    def looks(self) -> Sequence[Look]:
+        """The table is small, and only read again if somebody changed it."""
+        return (*self._programs.looks, at_once(self._services.check))
 
     def check_links(self, rows: Iterable[Row]) -> list[Drift]:
         """The same of some links."""

@@ -47,6 +47,10 @@ class Facts(Value, frozen=True, kw_only=True):
     """None: nobody asked."""
     dropping: tuple[str, ...] = ()
     """Other people's forward chains whose policy is to drop, as ``family table chain``."""
+    networks: dict[str, tuple[str, ...]] = {}
+    """Other networks of pods that are on this node, and their devices and chains."""
+    strangers: dict[str, str] = {}
+    """Subnets of the pods' network that kube-proxy takes for the outside, and what it takes for pods."""
 
 
 Check = Callable[[Facts], Iterable[Finding]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fairlead.api.schema import Report
 
-from . import bgp, drift, encryption, host, maps, namespaces, nodes, objects, pools
+from . import bgp, drift, encryption, host, maps, namespaces, nodes, objects, others, pools
 from .base import Check, Facts
 
 CHECKS: tuple[Check, ...] = (
@@ -18,6 +18,8 @@ CHECKS: tuple[Check, ...] = (
     maps.check,  # is there room for policies
     host.forwarding,  # does the host route
     host.firewall,  # does somebody else drop
+    others.networks,  # is another network here
+    others.proxy,  # do policies know who asks services
     host.mtu,  # do packets fit
     host.ways,  # do they on the way
     host.kernel,  # what the kernel lacks

@@ -14,10 +14,12 @@ from __future__ import annotations
 import asyncio
 import enum
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
+from math import inf
 from queue import SimpleQueue
 from typing import TypeVar
 
@@ -38,6 +40,7 @@ class Turns:
     def __init__(self, name: str) -> None:
         self._waiting: deque[tuple[Turn, Callable[[], None]]] = deque()
         self._lock = threading.Lock()
+        self._patient = -inf  # when something patient was last asked for
         self._bell: SimpleQueue[None] = SimpleQueue()  # rung once for each that waits, and at the end
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
@@ -48,6 +51,12 @@ class Turns:
         self._put(turn, partial(_do, future, act, *arguments))
         return await asyncio.wrap_future(future)
 
+    def quiet(self, seconds: float) -> bool:
+        """Whether nothing patient has been asked for lately, nor waits."""
+        with self._lock:
+            waits = any(turn is Turn.PATIENT for turn, _ in self._waiting)
+            return not waits and time.monotonic() - self._patient >= seconds
+
     def close(self) -> None:
         """Do what waits, and end."""
         self._bell.put(None)
@@ -56,6 +65,8 @@ class Turns:
     def _put(self, turn: Turn, act: Callable[[], None]) -> None:
         with self._lock:
             at = len(self._waiting)
+            if turn is Turn.PATIENT:
+                self._patient = time.monotonic()
             while turn is Turn.QUICK and at and self._waiting[at - 1][0] is Turn.PATIENT:
                 at -= 1
             self._waiting.insert(at, (turn, act))

@@ -6,7 +6,7 @@ container at a time, so that a caller can spread the work.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from errno import ENODEV
 from typing import Any
 
@@ -99,22 +99,40 @@ class Links:
 
     def check(self, state: NodeState) -> list[Drift]:
         """Compare the host's side of every row, and name interfaces of ours that no row asks for."""
-        links = {one.name: one for one in route.links(self._netlink)}
+        return [one for check in self.checks for one in check(state)]
+
+    @property
+    def checks(self) -> Sequence[Callable[[NodeState], list[Drift]]]:
+        """The same in parts, which may be of states one after the other."""
+        return self._check_interfaces, self._check_tunnels, self._check_paths
+
+    def _check_interfaces(self, state: NodeState) -> list[Drift]:
+        links = self._listed()
         addresses = route.addresses(self._netlink)
         drift = bridges.check(state.table(Bridge).values(), links, addresses)
-        routed = [row.host for row in state.table(Link).values() if row.bridge is None]
-        host = veths.Host.read(self._netlink, links, routed=bool(routed))
+        routed = any(row.bridge is None for row in state.table(Link).values())
+        host = veths.Host.read(self._netlink, links, routed=routed)
         for row in state.table(Link).values():
             drift += veths.check_host(row, host)
         drift += chains.check(state.table(Chain).values(), links)
         drift += limits.check(self._netlink, state.table(Limit).values(), links)
-        drift += tunnels.check(self._netlink, state.table(Tunnel).values(), state.table(Vtep).values(), links)
         drift += self._crypts.check(state.table(Crypt).values(), state.table(CryptPeer).values(), links, addresses)
-        drift += paths.check(self._netlink, state.table(Path).values(), state.table(Detour).values(), links, routed)
         return drift + [
             Drift(table="interfaces", key=one.name, kind="unexpected", have=f"{one.kind} {one.name}")
             for one in self._strays(state, links.values())
         ]
+
+    def _check_tunnels(self, state: NodeState) -> list[Drift]:
+        rows = state.table(Tunnel).values()
+        devices = {one.name: one for row in rows if (one := route.link(self._netlink, row.name))}
+        return tunnels.check(self._netlink, rows, state.table(Vtep).values(), devices)
+
+    def _check_paths(self, state: NodeState) -> list[Drift]:
+        routed = [row.host for row in state.table(Link).values() if row.bridge is None]
+        return paths.check(self._netlink, state.table(Path).values(), state.table(Detour).values(), self._listed(), routed)
+
+    def _listed(self) -> dict[str, LinkInfo]:
+        return {one.name: one for one in route.links(self._netlink)}
 
     def check_inside(self, row: Inside) -> list[Drift]:
         """Compare what is inside one container."""

@@ -12,6 +12,7 @@ import json
 import ssl
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -191,6 +192,15 @@ class StandIn:
     def unserve(self, plural: str) -> None:
         """Have no such kind."""
         self.call(lambda: [self._resources.pop(at) for at in list(self._resources) if at[2] == plural])
+
+    def age(self, plural: str, version: str) -> None:
+        """Have a kind in this version alone, as an API server of another age does."""
+
+        def act() -> None:
+            (at,) = (at for at in self._resources if at[2] == plural)
+            self._resources[at[0], version, plural] = replace(self._resources.pop(at), version=version)
+
+        self.call(act)
 
     def serve(self, definitions: Iterable[Tree]) -> None:
         """Have more kinds."""

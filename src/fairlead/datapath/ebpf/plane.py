@@ -6,12 +6,12 @@ What the host's side receives was sent by the container, and the reverse. ``upli
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path as Directory
 from sys import byteorder
 
 from fairlead.api.schema import OUTDATED, Drift
-from fairlead.datapath.base import PLANE, Answer, Hits, Question
+from fairlead.datapath.base import PLANE, Answer, Comparison, Hits, Look, Question, at_once
 from fairlead.datapath.seen import REASONS, Direction, Reason
 from fairlead.desired.state import Guard, Guest, Judgement, Link, Local, NodeState, Peer, Realm, Row, Ruling, Subject
 from fairlead.desired.ways import Path, Vtep
@@ -19,7 +19,7 @@ from fairlead.kernel import route
 from fairlead.kernel.errors import Exists, Gone
 from fairlead.kernel.netlink import Netlink
 from fairlead.kernel.route import LinkInfo
-from fairlead.kit.gently import gently
+from fairlead.kit.gently import gently, rest
 
 from .entries import Found, describe, entries, interface_of
 from .hooks import Hooks
@@ -126,14 +126,22 @@ class Ebpf:
 
     def check(self, state: NodeState) -> list[Drift]:
         """Compare what is attached with the programs in use, and the maps with the rows."""
-        return self.look(state)()
+        return [one for look in self.looks for one in look(state)(rest)]
 
-    def look(self, state: NodeState) -> Callable[[], list[Drift]]:
+    @property
+    def looks(self) -> Sequence[Look]:
+        """What is attached, which is compared at once, and the maps."""
+        return at_once(self._check_attached), self._look_at_maps
+
+    def _check_attached(self, state: NodeState) -> list[Drift]:
+        links = self._links()
+        return [*self._check_programs(state, links), *self._uplinks.check(self._ways(state), links)]
+
+    def _look_at_maps(self, state: NodeState) -> Comparison:
         """The maps are read, which takes milliseconds; what they should hold takes half a second of fifty thousand rows."""
         links = self._links()
-        found = [*self._check_programs(state, links), *self._uplinks.check(self._ways(state), links)]
         ways, read = self._uplinks.entries(self._ways(state), links), self._tables.read()
-        return lambda: [*found, *self._check_tables(self._want(gently(_rows(state)), links, ways), links, read)]
+        return lambda rest: self._check_tables(self._want(gently(_rows(state), rest), links, ways), links, read)
 
     def _check_programs(self, state: NodeState, links: dict[str, LinkInfo]) -> list[Drift]:
         want = {name: self._programs.programs[name].info.id for name in _PLACES.values()}

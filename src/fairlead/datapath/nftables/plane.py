@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from fairlead.api.schema import Drift
-from fairlead.datapath.base import Answer, Hits, Question
+from fairlead.datapath.base import Answer, Hits, Look, Question, at_once
 from fairlead.desired.state import Bridge, Front, Judgement, Link, NodeState, Peer, Row, Ruling, Subject
 from fairlead.kernel import nft, route
 from fairlead.kernel.errors import Exists, Gone, KernelError
@@ -113,10 +113,10 @@ class Nftables:
             self._right = now if known and not drift else None
         return drift
 
-    def look(self, state: NodeState) -> Callable[[], list[Drift]]:
+    @property
+    def looks(self) -> Sequence[Look]:
         """All of it, at once: what nobody has changed is not read again."""
-        drift = self.check(state)
-        return lambda: drift
+        return (at_once(self.check),)
 
     def check_links(self, rows: Iterable[Row]) -> list[Drift]:
         """Look every address of theirs up where it should be."""

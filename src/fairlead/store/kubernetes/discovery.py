@@ -1,8 +1,8 @@
 """Discovery: which versions of a kind an API server has, asked where it does not have the one that is known here.
 
-A cluster without a kind has no objects of it. One that has it in another version may hold policies that nobody here obeys,
-which must not pass for none. Nor must one that an API server does not have for a moment, as some do while they start: all
-policies of the kind would be forgotten.
+A cluster without a kind has no objects of it. One that has it in an older version that is known here is read in that. One that
+has it in another may hold policies that nobody here obeys, which must not pass for none. Nor must one that an API server does
+not have for a moment, as some do while they start: all policies of the kind would be forgotten.
 """
 
 from __future__ import annotations
@@ -61,20 +61,26 @@ class _Names(msgspec.Struct):
     resources: list[_Name] = []
 
 
-async def refuse_others(client: Client, of: Resource) -> None:
-    """Raise ``Unsupported`` if the API server has a kind in versions that are not known here."""
+async def elsewhere(client: Client, of: Resource) -> Resource | None:
+    """The kind in another version that is there and known here; ``Unsupported`` if it is there in unknown ones alone."""
     group, _, known = of.api_version.rpartition("/")
+    unknown = ""
     try:
         versions = msgspec.json.decode(await client.read(f"/apis/{group}"), type=_Group).versions
         for version in (one.version for one in versions if one.version != known):
             names = msgspec.json.decode(await client.read(f"/apis/{group}/{version}"), type=_Names).resources
             if any(one.name == of.plural for one in names):
-                raise Unsupported(
-                    f"the cluster has {of.plural}.{group} as {version}, and known here is {known}: what they say would not "
-                    "be obeyed; install a Fairlead that knows it",
-                    field="apiVersion",
-                )
+                if f"{group}/{version}" in of.versions:
+                    return of._replace(api_version=f"{group}/{version}")
+                unknown = unknown or version
     except (Absent, Unserved):
-        return
+        return None
     except msgspec.MsgspecError as problem:
         raise Unavailable(f"what the API server has of {group} cannot be read: {problem}") from None
+    if unknown:
+        raise Unsupported(
+            f"the cluster has {of.plural}.{group} as {unknown}, and known here is {known}: what they say would not "
+            "be obeyed; install a Fairlead that knows it",
+            field="apiVersion",
+        )
+    return None

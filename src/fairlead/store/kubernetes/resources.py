@@ -33,6 +33,9 @@ NAME, NAMESPACE = "fairlead.dev/name", "fairlead.dev/namespace"
 LONGEST: Final = 253
 """Characters of a name, and of most else that is named."""
 
+_OLDER: Final = {"endpointslices": ("discovery.k8s.io/v1beta1",)}
+"""Versions of before Kubernetes 1.21."""
+
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _MADE = re.compile(r"(.*\.)?x[0-9a-f]{16}")
 _ODD = re.compile(r"[^a-z0-9]+")
@@ -50,6 +53,11 @@ class Resource(NamedTuple):
     def ours(self) -> bool:
         """Whether it is a custom resource of Fairlead's own."""
         return self.api_version == GROUP
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """All in which it can be read: older clusters have some kinds in others, of the same shape where it matters."""
+        return (_api_version(self.of), *_OLDER.get(self.plural, ()))
 
     @property
     def kind(self) -> str:

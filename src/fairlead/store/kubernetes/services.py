@@ -104,6 +104,7 @@ class _Endpoint(Loose, gc=False):
     hostname: str | None = None
     node_name: str | None = None
     zone: str | None = None
+    topology: dict[str, str] | None = None
     hints: _Hints | None = None
 
 
@@ -165,6 +166,8 @@ def endpoints(data: msgspec.Raw | bytes, shared: Shared) -> EndpointSlice:
 
 
 _UNBALANCED = ServiceStatus()
+_NODE, _ZONE = "kubernetes.io/hostname", "topology.kubernetes.io/zone"
+"""Where discovery.k8s.io/v1beta1 has an endpoint's node and zone."""
 
 
 def _port(one: _Port) -> ServicePort:
@@ -185,13 +188,13 @@ def _slice_port(one: _SlicePort) -> SlicePort:
 
 
 def _endpoint(one: _Endpoint, shared: Shared) -> SliceEndpoint:
-    said = one.conditions
+    said, where = one.conditions, one.topology or NONE
     return SliceEndpoint(
         addresses=one.addresses[:1],
         conditions=shared.one(Conditions(ready=said.ready, serving=said.serving, terminating=said.terminating)),
         hostname=one.hostname or "",
-        node_name=shared.one(one.node_name or ""),
-        zone=shared.one(one.zone or ""),
+        node_name=shared.one(one.node_name or where.get(_NODE, "")),
+        zone=shared.one(one.zone or where.get(_ZONE, "")),
         hints=shared.one(_hints(one.hints)) if one.hints else None,
     )
 

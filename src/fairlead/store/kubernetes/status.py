@@ -98,8 +98,9 @@ def _tree(one: Condition, before: _Known | None) -> dict[str, object]:
         "type": one.type,
         "status": word,
         "reason": one.reason,
-        "message": one.message[:_MESSAGE],
         "lastTransitionTime": (before.last_transition_time if before and same else None) or _now(),
+        # Kubernetes 1.20 makes null of an empty one, which it then refuses.
+        **({"message": one.message[:_MESSAGE]} if one.message else {}),
         **({"observedGeneration": one.generation} if one.generation else {}),
     }
 

@@ -51,7 +51,7 @@ from fairlead.store.presence import TTL, Hold
 
 from .access import Access
 from .client import APPLY, Client
-from .discovery import Kinds, refuse_others
+from .discovery import Kinds, elsewhere
 from .errors import Absent, Again, Stale, Taken, Unserved, Unsure
 from .objects import OURS, Reader, Tree, revision, written
 from .presence import Presence
@@ -90,13 +90,14 @@ class Kubernetes:
         self._presence = Presence(self._client)
         self._reader = Reader()
         self._kinds = Kinds()
+        self._elsewhere: dict[str, Resource] = {}
         self._clock = clock
         self._closed = False
 
     async def get(self, plural: str, key: Key) -> Stored | None:
         known(plural, key)
         self._open()
-        of = resource(plural)
+        of = self._resource(plural)
         try:
             of.path(key)
         except Invalid:  # there can be no such object; but whoever asks may want to know whether anybody answers
@@ -109,9 +110,9 @@ class Kubernetes:
         return self._stored(of, await self._tree(of, key))
 
     async def list(self, plural: str) -> Listing:
-        of = resource(plural)
         self._open()
         for _ in range(_TRIES):
+            of = self._resource(plural)
             try:
                 found, at = await self._pages(of)
             except Compacted:
@@ -119,7 +120,9 @@ class Kubernetes:
             except Unserved:
                 if of.ours:
                     raise self._uninstalled(of) from None
-                await refuse_others(self._client, of)
+                if other := await elsewhere(self._client, of):
+                    self._elsewhere[plural] = other
+                    continue
                 self._kinds.lacks(plural)
                 return Listing((), _NOT_SERVED)
             self._kinds.has(plural)
@@ -170,7 +173,7 @@ class Kubernetes:
         self._open()
         if plural is None:
             raise Unsupported("Kubernetes orders the changes of one kind, not those of all: watch each kind by itself")
-        of = resource(plural)
+        of = self._resource(plural)
         if since == _NOT_SERVED and not of.ours:
             await until_served(self._client, of)
             if self._closed:
@@ -217,6 +220,10 @@ class Kubernetes:
     def _open(self) -> None:
         if self._closed:
             raise closed()
+
+    def _resource(self, plural: str) -> Resource:
+        """Where a kind lies on this API server, as far as is known."""
+        return self._elsewhere.get(plural) or resource(plural)
 
     def _uninstalled(self, of: Resource) -> Unavailable:
         text = f"the cluster does not know {of.plural}.{of.api_version.partition('/')[0]}"
