@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import statistics
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -377,6 +378,33 @@ def test_a_full_network_lends_addresses(town: Callable[..., Town], containers: C
     assert len({address for agent in made.agents for address in held(agent)}) == 3
     third.detach(borrower)
     eventually(lambda: not any(one.spec.lent for one in third.client.objects("blocks")), what="the address went back")
+
+
+def test_an_address_is_not_judged_by_who_had_it_on_another_node(town: Callable[..., Town], containers: Containers) -> None:
+    """The other node is told nothing while the address passes on: who comes next waits until it would long have heard."""
+    made = town(2, "--address-rest", "3")
+    one, two = made.agents
+    one.network("farm", "10.60.0.0/24", driver="vxlan")
+    eventually(lambda: known(two, "farm"))
+    web, spare, db = (containers.new(name) for name in ("web", "spare", "db"))
+    address, at = attached(one, web, labels={"app": "web"}), attached(two, db, labels={"app": "db"})
+    db.serve("tcp", 80)
+    one.client.apply(codec.from_yaml(FRIENDS)[0])
+    eventually(lambda: web.connects(at, 80, deadline=0.4))
+    attached(one, spare)
+    eventually(lambda: not spare.connects(at, 80, deadline=0.4), what="the policy is known on the other node")
+
+    os.kill(two.pid, signal.SIGSTOP)
+    one.detach(web)
+    begun = time.monotonic()
+    quick = containers.new("quick")
+    assert attached(one, quick) != address
+    assert time.monotonic() - begun < 2, "as others are free"
+    threading.Timer(1, os.kill, (two.pid, signal.SIGCONT)).start()
+    rogue = containers.new("rogue")
+    attached(one, rogue, addresses=[address])
+    assert time.monotonic() - begun >= 2.9
+    assert not any(rogue.connects(at, 80, deadline=0.1) for _ in range(10)), "not once"
 
 
 def tried(agent: Agent, one: Namespace) -> str:

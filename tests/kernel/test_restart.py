@@ -50,6 +50,25 @@ def test_what_is_made_for_the_first_time_is_no_repair(agent: Agent, node: Node) 
     assert not agent.drift()
 
 
+def test_what_another_edition_made_otherwise_is_no_repair(agent: Agent, node: Node, containers: Containers) -> None:
+    """Of what it left nobody knows what it meant to be: all of it is brought up to date, and said. By then it is this one's."""
+    here = agent.attach(containers.new("one"))
+    agent.stop()
+    (node.run_dir / "edition").write_text("another")
+    node.run("ip", "link", "set", here.host_interface, "mtu", "1400")
+    node.run("nft", "flush", "set", "bridge", "fairlead", "own4")
+    agent.start()
+    assert "updating links" in agent.log
+    assert "updating nftables bridge own4" in agent.log
+    assert "repairing" not in agent.log
+    assert agent.client.status().repairs == 0
+    assert not agent.drift()
+    agent.stop()
+    node.run("nft", "flush", "set", "bridge", "fairlead", "own4")
+    agent.start()
+    assert agent.client.status().repairs > 0
+
+
 def test_what_another_version_left_is_updated_and_no_repair(agent: Agent, node: Node) -> None:
     """Its rules stand as it wrote them; what somebody broke besides is a repair all the same."""
     agent.stop()
