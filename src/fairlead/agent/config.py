@@ -47,7 +47,7 @@ class Settings(Value, frozen=True, kw_only=True):
     linger: float = 0.005
     gc_grace: float = 10.0
     ttl: float = 10.0
-    address_rest: float = 5.0
+    address_rest: float = 2.0
     key_age: float = 0.0
     key_grace: float = 60.0
     pod_network: str = "default"

@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         "--gc-grace", type=float, default=10.0, help="seconds for which CNI GC spares a running container it does not list (10)"
     )
     parser.add_argument("--ttl", type=float, default=10.0, help="seconds without a sign of life after which it is gone (10)")
-    parser.add_argument("--address-rest", type=float, default=5.0, help="seconds before a freed address is another's (5)")
+    parser.add_argument("--address-rest", type=float, default=2.0, help="seconds before a freed address is another's (2)")
     parser.add_argument("--key-age", type=float, default=0.0, help="seconds after which a WireGuard key is replaced (0: never)")
     parser.add_argument(
         "--key-grace", type=float, default=60.0, help="seconds for which an old key is good once all have a newer one (60)"
