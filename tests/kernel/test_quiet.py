@@ -16,8 +16,7 @@ from tests.kernel.test_policy import policy
 from tests.net import Containers, Node
 from tests.wait import eventually
 
-SECONDS = 6.0
-ROOMS = 8
+SECONDS = 3.0
 
 
 @pytest.fixture
