@@ -18,7 +18,7 @@ from .explain import Explanation, Party, explain
 from .groups import Groups
 from .identity import UNKEYED, Class, FrontPorts, Numbers
 from .lens import EVERYWHERE, NODES, Feature, Kind, Lens, touched
-from .peers import Moves, Peers, Steps
+from .peers import Known, Moves, Peers, Steps
 from .salvage import salvage
 from .select import Policy, Prepared, Rule, key_of, prepare
 from .sets import Sets, Turn
@@ -152,6 +152,14 @@ class Book:
             return self._peers.number(self._peers.at(at, self._lens.outside(self._lens.profile(of, self._namespaces))))
         holder = self.at(of)
         return self.peer(holder, of.family) if holder else self._peers.number(self._peers.at(of, None))
+
+    def known(self) -> list[Known]:
+        """The classes of peers there are, by number."""
+        return self._peers.known()
+
+    def number(self, party: Party) -> int:
+        """The class of an end of a connection that was explained."""
+        return self._peers.number(party.of)
 
     def at(self, address: Address) -> Endpoint | None:
         """The endpoint that has an address."""

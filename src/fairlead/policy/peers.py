@@ -18,6 +18,8 @@ from .blocks import Blocks, Spot
 from .identity import Class, Face, FrontPorts, Labels, Numbers, Profile, Register
 
 _EVERYWHERE = (Prefix("0.0.0.0/0"), Prefix("::/0"))
+_SEAT = "peers/"
+"""What the owners of endpoints' rows begin with."""
 Steps = tuple[tuple[str, Rows], ...]
 W = TypeVar("W")
 
@@ -28,6 +30,15 @@ class Moves(NamedTuple):
     steps: Steps
     born: dict[int, Face]
     dead: dict[int, Face]
+
+
+class Known(NamedTuple):
+    """A class that is in use: how many prefixes have it, and the endpoints that do, by name."""
+
+    number: int
+    face: Face
+    addresses: int
+    endpoints: tuple[str, ...]
 
 
 class _Seat(NamedTuple, Generic[W]):
@@ -149,11 +160,20 @@ class Peers:
         """The number of a class; 0 for everybody of whom policies know nothing."""
         return self._register.number(content) if (content := of.content) else 0
 
+    def known(self) -> list[Known]:
+        """The classes in use, by number."""
+        holders: dict[int, list[str]] = {peer: [] for peer in sorted(self.faces)}
+        for owner, rows in self._rows.items():
+            if owner.startswith(_SEAT):
+                for peer in {row.peer for row in rows}:
+                    holders[peer].append(owner.removeprefix(_SEAT))
+        return [Known(peer, self.faces[peer], self._uses[peer], tuple(names)) for peer, names in holders.items()]
+
     def settle(self) -> Moves:
         """Make the changes so far true."""
         self._spread()
         classes: dict[int, Class] = {}
-        fresh = {f"peers/{name}": self._seat_rows(name, classes) for name in sorted(self._changed)}
+        fresh = {f"{_SEAT}{name}": self._seat_rows(name, classes) for name in sorted(self._changed)}
         fresh |= {f"block/{cidr}": self._block_rows(cidr, classes) for cidr in sorted(self._changed_blocks)}
         fronts = self._front_steps()
         self._changed, self._changed_blocks, self._toggled = set(), set(), set()
