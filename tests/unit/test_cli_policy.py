@@ -190,7 +190,7 @@ IDENTITIES = (
         addresses=8,
         containers=("shop/a", "shop/b", "shop/c", "shop/d", "shop/e"),
     ),
-    Identity(number="0000000000000def", kind=Holder.NODE, node_labels={"zone": "a"}, addresses=2),
+    Identity(number="0000000000000def", kind=Holder.NODE, node_labels={"zone": "a", "old": "*"}, addresses=2),
     Identity(number="0000000000000fed", kind=Holder.CIDR, cidrs=("192.0.2.0/24",), addresses=1),
     Identity(number="00000000000000ff", kind=Holder.SERVICE, fronts=("tcp/80",), addresses=1),
     Identity(number="00000000000000fe", kind=Holder.OUTSIDE, addresses=2),
@@ -208,7 +208,7 @@ def test_identities_are_listed(fairlead: Run, agent: FakeAgent) -> None:
             "8",
             "shop/a,shop/b,shop/c,and 2 more",
         ],
-        ["0000000000000def", "node,node zone=a", "2", "-"],
+        ["0000000000000def", "node,node zone=a,node old=*", "2", "-"],
         ["0000000000000fed", "192.0.2.0/24", "1", "-"],
         ["00000000000000ff", "service,tcp/80", "1", "-"],
         ["00000000000000fe", "outside", "2", "-"],
@@ -225,7 +225,7 @@ def test_identities_are_chosen(fairlead: Run, agent: FakeAgent) -> None:
         return fairlead("policy", "identities", "-o", "name", *words).out.split()
 
     assert names("-n", "shop") == names("-l", "app=web") == ["0000000000000abc"]
-    assert names("-l", "zone=a") == ["0000000000000def"]
+    assert names("-l", "zone=a") == names("-l", "old=yes") == ["0000000000000def"]
     assert names("-n", "shop", "-l", "zone=a") == names("-n", "red") == []
     names("shop/web")
     assert agent.questions[-1] == {"who": "shop/web"}

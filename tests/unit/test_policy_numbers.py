@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fairlead.agent.numbering import Numbering
+from fairlead.agent import numbering
+from fairlead.agent.edition import Edition
 from fairlead.desired.state import Judgement, NodeState, Peer, Ruling
 from fairlead.policy.book import Book
 from fairlead.policy.identity import Numbers
@@ -33,42 +34,51 @@ def test_one_key_one_number_and_another_key_all_others() -> None:
     assert {number for number in one & numbers(b"") if number > 2} == set()
 
 
+def of(run: Path) -> int:
+    """What something comes to under the key of a run directory."""
+    return numbering.read(run).of("anything")
+
+
 def test_a_key_is_kept(tmp_path: Path) -> None:
-    first = Numbering(tmp_path)
+    first = of(tmp_path)
     (path,) = tmp_path.iterdir()
     assert path.stat().st_mode & 0o777 == 0o600
-    again = Numbering(tmp_path)
-    assert (first.is_new, again.is_new) == (True, False)
-    assert again.numbers.of("anything") == first.numbers.of("anything")
-    assert Numbers().of("anything") != first.numbers.of("anything")
+    assert of(tmp_path) == first != Numbers().of("anything")
+    path.unlink()
+    assert of(tmp_path) != first
 
 
 @pytest.mark.parametrize("text", [b"", b"00" * 31, b"00" * 64, b"xy" * 32, b"\xff\xfe"])
 def test_a_damaged_key_is_made_anew(tmp_path: Path, text: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    first = Numbering(tmp_path)
+    first = of(tmp_path)
     (path,) = tmp_path.iterdir()
     path.write_bytes(text)
-    found = Numbering(tmp_path)
-    assert found.is_new
+    found = of(tmp_path)
     assert str(path) in caplog.text
-    assert found.numbers.of("anything") != first.numbers.of("anything")
-    assert Numbering(tmp_path).numbers.of("anything") == found.numbers.of("anything")
+    assert first != found == of(tmp_path)
 
 
 def test_a_key_that_others_could_read_is_made_anew(tmp_path: Path) -> None:
-    first = Numbering(tmp_path)
+    first = of(tmp_path)
     (path,) = tmp_path.iterdir()
     path.chmod(0o640)
-    found = Numbering(tmp_path)
-    assert found.is_new
+    assert first != of(tmp_path) == of(tmp_path)
     assert path.stat().st_mode & 0o777 == 0o600
-    assert found.numbers.of("anything") != first.numbers.of("anything")
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_text("00" * 32)
     path = tmp_path / "numbers.key"
     path.symlink_to(tmp_path / "elsewhere")
-    assert Numbering(tmp_path).is_new
+    assert of(tmp_path) != Numbers(bytes(32)).of("anything")
     assert not path.is_symlink()
     assert (tmp_path / "elsewhere").read_text() == "00" * 32
+
+
+def test_what_stands_under_another_key_is_another_editions(tmp_path: Path) -> None:
+    one = Edition(tmp_path, numbering.read(tmp_path))
+    assert not one.is_other, "nothing is known of before"
+    one.remember()
+    assert not Edition(tmp_path, numbering.read(tmp_path)).is_other
+    (tmp_path / "numbers.key").unlink()
+    assert Edition(tmp_path, numbering.read(tmp_path)).is_other

@@ -315,9 +315,10 @@ class Agent:
 
     async def explain(self, query: Mapping[str, str]) -> Explained:
         """Whether one may talk to another, and why."""
+        town = self._town
 
         async def one(words: Mapping[str, str]) -> Explained:
-            return await explain(self.policies.book, self._town, words, self.node.ask)
+            return await explain(self.policies.book, town, words, self.node.ask)
 
         return await (behind(self.services.directory, query, one) or one(query))
 

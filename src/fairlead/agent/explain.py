@@ -168,14 +168,15 @@ def _stand(one: Endpoint | Address | Node, other: Endpoint | Address | Node, tow
     if isinstance(one, Endpoint) and not town.shares(one):
         raise Invalid(f"{one.display} has no address on network {one.spec.network}", field=field)
     node = town.here if isinstance(one, Endpoint) else one
-    families = {at.family for at in _addresses(other)}
+    families = {at.family for at in addresses(other)}
     fitting = [at for at in node.addresses if at.family in families] or list(node.addresses)
     if not fitting:
         raise Invalid(f"node {node.name} has no address by which others reach it", field=field)
     return fitting[0]
 
 
-def _addresses(one: Endpoint | Address | Node) -> tuple[Address, ...]:
+def addresses(one: Endpoint | Address | Node) -> tuple[Address, ...]:
+    """Those that a party has."""
     if isinstance(one, Endpoint):
         return tuple(at.address for at in one.spec.addresses)
     return (one,) if isinstance(one, Address) else one.addresses

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fairlead.api.identities import Holder, Identity
-from fairlead.model.address import Address
 from fairlead.model.endpoint import Endpoint
 from fairlead.model.errors import Invalid, Missing
 from fairlead.model.namespace import DEFAULT
@@ -13,7 +12,7 @@ from fairlead.policy.book import Book
 from fairlead.policy.peers import Known
 from fairlead.policy.ports import NAMES
 
-from .explain import Town, known_by, party
+from .explain import Town, addresses, known_by, party
 
 
 def identities(book: Book, town: Town, query: Mapping[str, str]) -> list[Identity]:
@@ -24,19 +23,15 @@ def identities(book: Book, town: Town, query: Mapping[str, str]) -> list[Identit
     if "who" not in query:
         return [_told(one, book) for one in book.known()]
     who = party(town, query["who"], "who")
-    wanted = {book.peer(one) for one in _addresses(who)}
+    if isinstance(who, Endpoint) and not who.spec.addresses and town.shares(who):
+        who = town.here
+    wanted = {book.peer(one) for one in addresses(who)}
     if not wanted:
         raise Invalid(f"{query['who'][:80]} has no address of its own", field="who")
     found = [_told(one, book) for one in book.known() if one.number in wanted]
     if not found:
         raise Missing(f"no policy in force says anything by which {query['who'][:80]} is told from others", field="who")
     return found
-
-
-def _addresses(who: object) -> tuple[Address, ...]:
-    if isinstance(who, Endpoint):
-        return tuple(one.address for one in who.spec.addresses)
-    return (who,) if isinstance(who, Address) else tuple(getattr(who, "addresses", ()))
 
 
 def _told(one: Known, book: Book) -> Identity:

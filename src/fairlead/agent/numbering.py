@@ -22,33 +22,29 @@ _FILE = "numbers.key"
 _SIZE = 32
 
 
-class Numbering:
-    """The key of a run directory, which one agent has at a time."""
+def read(run: Path) -> Numbers:
+    """Numbers under the key in the run directory of the only agent there; one that is made is on disk when this returns."""
+    path = run / _FILE
+    return Numbers(_found(path) or _made(path))
 
-    def __init__(self, run: Path) -> None:
-        """Read it, or make one, which is on disk when this returns."""
-        self._path = run / _FILE
-        key = self._read()
-        self.is_new = key is None
-        """Whether the numbers are others than those of the agent before, if there was one."""
-        self.numbers = Numbers(key or self._make())
 
-    def _read(self) -> bytes | None:
-        try:
-            with os.fdopen(os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
-                about, text = os.fstat(file.fileno()), file.read(4 * _SIZE)
-            return _checked(about, text)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as problem:
-            log.warning("the key in %s is not used, another is made: %s", self._path, problem)
-            return None
+def _found(path: Path) -> bytes | None:
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+            about, text = os.fstat(file.fileno()), file.read(4 * _SIZE)
+        return _checked(about, text)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as problem:
+        log.warning("the key in %s is not used, another is made: %s", path, problem)
+        return None
 
-    def _make(self) -> bytes:
-        key = os.urandom(_SIZE)
-        with translated(f"keep the key of this node's numbers in {self._path}"):
-            durable.keep(durable.draft(self._path, f"{key.hex()}\n".encode()), self._path)
-        return key
+
+def _made(path: Path) -> bytes:
+    key = os.urandom(_SIZE)
+    with translated(f"keep the key of this node's numbers in {path}"):
+        durable.keep(durable.draft(path, f"{key.hex()}\n".encode()), path)
+    return key
 
 
 def _checked(about: os.stat_result, text: bytes) -> bytes:

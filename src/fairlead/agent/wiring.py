@@ -38,7 +38,7 @@ from fairlead.store.base import Store
 from fairlead.store.kubernetes.store import Kubernetes
 from fairlead.store.url import Shared
 
-from . import remedy
+from . import numbering, remedy
 from .addresses import Addresses
 from .agent import Agent
 from .bgp import Bgp, Ground
@@ -58,7 +58,6 @@ from .monitor import Monitor
 from .networks import Networks
 from .networkstatus import NetworkStatus
 from .node import Node
-from .numbering import Numbering
 from .orchestrated import Orchestrated
 from .others import Others
 from .peerings import Peerings
@@ -92,7 +91,7 @@ class Wiring:
             log.warning("policies are enforced by nftables: %s", why)
         self._forgotten: set[str] = set()  # links that the nftables plane of either thread has shut
         self.keyring = Keyring(settings.state / "wireguard")  # what nobody else knows
-        self.numbering = Numbering(settings.run)  # by which numbers the kernel knows who is who
+        self.numbers = numbering.read(settings.run)  # by which numbers the kernel knows who is who
         self.node = Node(self._hands, settings.linger)  # the desired state, and the kernel that follows it
         self.metrics = Metrics()  # what the agent counts of itself
         self.me = Me(settings.node, self.host, settings.addresses)  # this node as others reach it
@@ -199,7 +198,7 @@ class Wiring:
             metrics=self.metrics,
             endpoints=lambda: self.endpoints.all,
             services=self.services,
-            numbers=self.numbering.numbers,
+            numbers=self.numbers,
         )
 
     def _monitor(self) -> Monitor:
@@ -374,8 +373,8 @@ class Wiring:
             await self._listen()
         await self.others.begin(self.host.boot)
         await self._load()
-        edition = Edition(self.settings.run)
-        await self.node.apply(other=edition.is_other or self.numbering.is_new)  # restart, repair and upgrade are this one call
+        edition = Edition(self.settings.run, self.numbers)
+        await self.node.apply(other=edition.is_other)  # restart, repair and upgrade are this one call
         edition.remember()
         if not self.programs and programs.present(self.settings.run):  # the last agent's plane
             ebpf.detach(self.settings.run)

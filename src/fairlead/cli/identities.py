@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from fairlead.api.identities import Holder, Identity
 from fairlead.model import codec
+from fairlead.policy.lens import THERE
 
 from .out import Column, Listing
 
@@ -14,12 +15,13 @@ _FEW = 3
 
 
 def chosen(all_of_them: Iterable[Identity], namespace: str, labels: dict[str, str]) -> list[Identity]:
-    """Those of a namespace, if one is named, of whom policies see these labels: their own, or those of a node."""
-    return [
-        one
-        for one in all_of_them
-        if namespace in {"", one.namespace} and labels.items() <= {**one.node_labels, **one.labels}.items()
-    ]
+    """Those of a namespace, if one is named, of whom policies see these labels or that they are there; a node's too."""
+    return [one for one in all_of_them if namespace in {"", one.namespace} and _has(one, labels)]
+
+
+def _has(one: Identity, labels: dict[str, str]) -> bool:
+    seen = {**one.node_labels, **one.labels}
+    return all(seen.get(key) in {value, THERE} for key, value in labels.items())
 
 
 def _what(one: Identity) -> list[str]:
