@@ -20,16 +20,23 @@ SERVER = Side(SERVER.address, 80)
 
 
 def world(key: int) -> NodeState:
-    """Everybody but foes may begin a connection; friends have a judgement of their own, foes another."""
+    """Everybody but foes may begin a connection, but not at port 22; friends have a judgement of their own, foes another."""
     own, foe, friend, yes, no, rule = (key + at for at in range(1, 7))
     rows: tuple[Row, ...] = (
-        Ruling(number=yes, spans=(Span(protocol=0, first=0, last=65535, allow=True, rule=rule),)),
+        Ruling(
+            number=yes,
+            spans=(
+                Span(protocol=6, first=22, last=22, allow=False, rule=rule),
+                Span(protocol=0, first=0, last=65535, allow=True, rule=rule),
+            ),
+        ),
         Ruling(number=no, spans=(Span(protocol=0, first=0, last=65535, allow=False, rule=rule),)),
         Judgement(policy=own, peer=0, ruling=yes),
         Judgement(policy=own, peer=foe, ruling=no),
         Judgement(policy=own, peer=friend, ruling=yes),
         Peer(prefix=Prefix(f"{FOE.address}/32"), peer=foe),
         Peer(prefix=Prefix(f"{FRIEND.address}/32"), peer=friend),
+        Peer(prefix=Prefix("10.1.0.0/16"), peer=friend),
     )
     link = (
         Subject(host=LINKS[0], ingress=own),
@@ -59,15 +66,26 @@ def test_other_numbers_let_nobody_in(make: Callable[..., Kernel], monkeypatch: p
     opens(FRIEND)
     opens(STRANGER)
     assert not begins(FOE)
-    seen = []
+    friends = (Side(f"10.1.{at >> 8}.{at & 255}", 40000) for at in range(1, 10000))
+
+    seen, idle = [], []
+
+    def look() -> None:
+        shut = kernel.passes(tcp(next(friends), Side(SERVER.address, 22), SYN), hook="to_pod")
+        seen.append((begins(FOE), shut, goes_on(FRIEND)))
+        idle.append(goes_on(STRANGER))
+
+    kernel.tables.bump()
+    assert goes_on(FRIEND)
     for name in ("write", "remove", "update"):
-        monkeypatch.setattr(Map, name, _watched(getattr(Map, name), lambda: seen.append((begins(FOE), goes_on(FRIEND)))))
+        monkeypatch.setattr(Map, name, _watched(getattr(Map, name), look))
     plane.apply(world(2000))
     monkeypatch.undo()
     assert len(seen) > 10
-    assert set(seen) == {(False, True)}
+    assert set(seen) == {(False, False, True)}
     assert not begins(FOE)
     assert begins(STRANGER)
+    assert not all(idle), "which had sent nothing since the last change, and is asked about in the midst of this one"
     assert goes_on(STRANGER)
     assert plane.check(world(2000)) == []
     plane.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from fairlead.kernel.bpf import Map
 from fairlead.kernel.errors import KernelError
@@ -22,8 +22,8 @@ EVERY_V4 = {prefix_key(Prefix("0.0.0.0/0")): NUMBER.pack(0)}
 """Always there, so that a short IPv6 prefix holds no IPv4 address."""
 DECIDING = (*POLICIES, *LINKS)
 """The maps by whose change a connection may be decided otherwise, or go another way."""
-_SAID = ("ports", "rulings", "judgements")
-"""The maps without an entry of which nothing passes."""
+_SAID = ("judgements", "rulings", "ports")
+"""What sets of policies say, in the order in which it is taken away: of whom there is no judgement, nothing passes."""
 _REMEDIES = {
     POLICIES: "fewer policies, or fewer addresses that they tell apart",
     LINKS: "fewer containers",
@@ -100,10 +100,13 @@ class Tables:
         found = self.differences(want)
         missing, there = ({name: sides[at] for name, sides in found.items()} for at in (0, 1))
         self._maps["judgements"].remove(self._untrue(missing, there))
-        for name in _SAID:
-            if self._held[name] + len(missing[name].keys() - there[name].keys()) > self._maps[name].info.max_entries:
-                self._maps[name].remove(there[name].keys() - missing[name].keys())  # there is no room for both
+        if any(self._is_crowded(name, missing[name].keys() - there[name].keys()) for name in _SAID):
+            for name in _SAID:
+                self._maps[name].remove(there[name])  # the old goes first: there is no room for both
         self.change(missing, there)
+
+    def _is_crowded(self, name: str, more: Collection[bytes]) -> bool:
+        return self._held[name] + len(more) > self._maps[name].info.max_entries
 
     @staticmethod
     def _untrue(missing: Found, there: Found) -> list[bytes]:
