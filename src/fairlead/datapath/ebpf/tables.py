@@ -113,7 +113,7 @@ class Tables:
         """What sets that go say of everybody of whom they say nothing else, where peers are of other classes from now on.
 
         All are, if all numbers are new. Of those who are of another class such a set would say it too, as long as it is in
-        force; without it these may begin nothing for so long, and what there is goes on.
+        force; without it these may begin nothing for so long, and what goes on is not asked about.
         """
         if not missing["blocks"] and not missing["peers"]:
             return []
