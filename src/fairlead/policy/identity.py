@@ -59,9 +59,11 @@ class Register:
             own = self._numbers.of(turn, *content)
         return own
 
-    def keep(self, own: int, content: Content) -> None:
-        """That is its number from now on."""
+    def take(self, content: Content) -> int:
+        """Its number, which it has until that is dropped."""
+        own = self.number(content)
         self._contents[own] = content
+        return own
 
     def drop(self, own: int) -> None:
         """Nobody has the number any more. One that was contested stays whose it was, so that the other keeps its own."""

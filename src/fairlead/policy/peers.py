@@ -276,9 +276,8 @@ class Peers:
         return (self._row(prefix, Class(None, blocks, self._node(prefix), self._outside, self._front(prefix)), classes),)
 
     def _row(self, prefix: Prefix, of: Class, classes: dict[int, Class]) -> Peer:
-        peer = self.number(of)
+        peer = self._register.take(of.content)
         classes[peer] = of
-        self._register.keep(peer, of.content)
         return Peer(prefix=prefix, peer=peer)
 
     def _steps(self, fresh: dict[str, tuple[Peer, ...]]) -> Steps:

@@ -55,10 +55,9 @@ class Sets:
         content = set_content(direction, policies, named)
         if not content:
             return 0
-        own = self._register.number(content)
+        own = self._register.take(content)
         self._uses[own] += 1
         if own not in self._sets and own not in self._coming:
-            self._register.keep(own, content)
             self._coming[own] = PolicySet(own, direction, policies, named, self._numbers)
         return own
 
