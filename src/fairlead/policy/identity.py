@@ -31,15 +31,17 @@ def canonical(*parts: object) -> bytes:
 class Numbers:
     """What gives numbers."""
 
-    __slots__ = ("_key",)
+    __slots__ = ("_begun",)
 
     def __init__(self, key: bytes = b"") -> None:
         """``key``: 32 bytes. Without one anybody can compute the same: for numbers that no kernel judges by."""
-        self._key = key
+        self._begun = blake2b(digest_size=8, key=key)
 
     def of(self, *parts: object) -> int:
         """64 bits that stand for ``parts``; never 0, which means none, and none smaller than 3: those stand for no rule."""
-        return max(3, int.from_bytes(blake2b(canonical(*parts), digest_size=8, key=self._key).digest(), "big"))
+        digest = self._begun.copy()
+        digest.update(canonical(*parts))
+        return max(3, int.from_bytes(digest.digest(), "big"))
 
 
 class Register:
