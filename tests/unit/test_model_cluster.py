@@ -7,7 +7,9 @@ import pytest
 from fairlead.model import codec
 from fairlead.model.address import NamedPort, PortName
 from fairlead.model.errors import Invalid
+from fairlead.model.meta import Meta
 from fairlead.model.node import Node
+from fairlead.model.policy import NetworkPolicy
 
 CNP = (
     "{{kind: ClusterNetworkPolicy, metadata: {{name: a}}, "
@@ -16,6 +18,7 @@ CNP = (
 ANP = "{{kind: AdminNetworkPolicy, metadata: {{name: a}}, spec: {{priority: 5, subject: {{namespaces: {{}}}}, {}}}}}"
 BANP = "{{kind: BaselineAdminNetworkPolicy, metadata: {{name: {}}}, spec: {{subject: {{namespaces: {{}}}}, {}}}}}"
 NP = "{{kind: NetworkPolicy, metadata: {{name: a}}, spec: {{ingress: [{{ports: [{}]}}]}}}}"
+PEER = "{{kind: NetworkPolicy, metadata: {{name: a}}, spec: {{ingress: [{{from: [{{{}}}]}}]}}}}"
 ALL = "{namespaces: {}}"
 PODS = "{pods: {podSelector: {}}}"
 
@@ -72,7 +75,9 @@ def test_what_the_references_allow_is_taken_and_read_back(text: str) -> None:
         (CNP.format(f"egress: [{{action: Deny, to: [{many(ALL, 26)}]}}]"), "spec.egress[0].to", "26 entries; at most 25"),
         (CNP.format("egress: [{action: Deny, to: [{networks: []}]}]"), "spec.egress[0].to[0].networks", "at least one"),
         (CNP.format("egress: [{action: Deny, to: [{networks: [10.0.0.0/8, 10.0.0.0/8]}]}]"),
-         "spec.egress[0].to[0].networks", "one is there twice"),
+         "spec.egress[0].to[0].networks[1]", "10.0.0.0/8 is there twice"),
+        (CNP.format("egress: [{action: Deny, to: [{networks: [10.0.0.0/8, '::ffff:a00:0/104']}]}]"),
+         "spec.egress[0].to[0].networks[1]", "is IPv4 written as IPv6; write 10.0.0.0/8"),
         (CNP.format("egress: [{action: Deny, to: [{networks: [10.0.0.1/8]}]}]"), "spec.egress[0].to[0].networks[0]",
          "the network is 10.0.0.0/8"),
         (CNP.format(f"egress: [{{action: Deny, to: [{ALL}, {{domainNames: [a.b]}}]}}]"), "spec.egress[0].to[1].domainNames",
@@ -101,6 +106,20 @@ def test_what_the_references_allow_is_taken_and_read_back(text: str) -> None:
         (NP.format("{port: HTTP}"), "spec.ingress[0].ports[0].port", "'HTTP' is not a port's name"),
         (NP.format("{port: http, endPort: 90}"), "spec.ingress[0].ports[0].endPort", "begins with a number"),
         (NP.format("{port: '80'}"), "spec.ingress[0].ports[0].port", "'80' is not a port's name"),
+        (PEER.format("ipBlock: {cidr: '::ffff:0:0/96'}"), "spec.ingress[0].from[0].ipBlock.cidr", "write 0.0.0.0/0"),
+        (PEER.format("ipBlock: {cidr: '::/0', except: ['::ffff:10.0.0.1/128']}"), "spec.ingress[0].from[0].ipBlock.except[0]",
+         "write 10.0.0.1/32"),
+        (PEER.format("podSelector: {matchExpressions: [{key: a b, operator: Exists}]}"),
+         "spec.ingress[0].from[0].podSelector.matchExpressions[0].key", "label key 'a b'"),
+        (PEER.format("podSelector: {matchExpressions: [{key: a, operator: In, values: [b, c d]}]}"),
+         "spec.ingress[0].from[0].podSelector.matchExpressions[0].values[1]", "'c d' must be"),
+        (NP.format("").replace("name: a", "name: A_b"), "metadata.name", "'A_b' is not a name"),
+        (NP.format("").replace("name: a", "name: ''"), "metadata.name", "'' is not a name"),
+        (NP.format("").replace("name: a", "name: p, namespace: ANP"), "metadata.namespace", "'ANP' is not a name"),
+        (CNP.format("").replace("name: a", "name: a/b"), "metadata.name", "'a/b' is not a name"),
+        ("{kind: Namespace, metadata: {name: 'Admin/x ingress[0]'}}", "metadata.name", "is not a name"),
+        ("{kind: Node, metadata: {name: a}, status: {addresses: [{type: InternalIP, address: '::ffff:10.0.0.1'}]}}",
+         "status.addresses[0].address", "write 10.0.0.1"),
     ],
 )  # fmt: skip
 def test_what_they_do_not_allow_is_refused_with_the_path_of_the_field(text: str, field: str, told: str) -> None:
@@ -108,6 +127,31 @@ def test_what_they_do_not_allow_is_refused_with_the_path_of_the_field(text: str,
         codec.from_yaml(text)
     assert refused.value.field == field
     assert told in refused.value.message
+
+
+def test_what_kubectl_writes_of_its_own_accord_is_passed_over() -> None:
+    (policy, space) = codec.from_yaml("""\
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: a
+  namespace: shop
+  creationTimestamp: null
+  generation: 2
+  managedFields: [{manager: kubectl}]
+  ownerReferences: []
+  finalizers: []
+spec: {podSelector: {}}
+status: {}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: a, creationTimestamp: null}
+spec: {finalizers: [kubernetes]}
+status: {phase: Active}
+""")
+    assert policy == NetworkPolicy(metadata=Meta(name="a", namespace="shop"))
+    assert space.name == "a"
 
 
 def test_a_node_has_its_name_as_a_label_and_its_ips_as_addresses() -> None:

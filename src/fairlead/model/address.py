@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from functools import lru_cache
-from typing import Self
+from typing import ClassVar, Self
 
 Family = int
 """4 or 6."""
@@ -225,15 +225,23 @@ class Name(Text):
     """An object's name: a DNS subdomain as in Kubernetes (RFC 1123): lower case letters, digits, '-' and '.', at most 63."""
 
     __slots__ = ()
+    longest: ClassVar[int] = 63
 
     @classmethod
     def canonical(cls, text: str) -> str:
-        if len(text) > 63 or not _NAME.fullmatch(text):
+        if len(text) > cls.longest or not _NAME.fullmatch(text):
             raise ValueError(
                 f"{text[:80]!r} is not a name: use lower case letters, digits, '-' and '.', begin and end each part "
-                "with a letter or digit, at most 63 characters"
+                f"with a letter or digit, at most {cls.longest} characters"
             )
         return text
+
+
+class LongName(Name):
+    """The same of an object that Kubernetes allows a longer name: policies, and most that is nobody's address."""
+
+    __slots__ = ()
+    longest = 253
 
 
 _CONTAINER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -296,6 +304,19 @@ class NamedPort(Text):
     def protocol(self) -> str:
         """tcp, udp or sctp."""
         return self.partition("/")[2]
+
+
+def check_unmapped(one: Address | Prefix) -> None:
+    """Raise ``ValueError`` for IPv4 in the clothes of IPv6, ``::ffff:10.0.0.0/104``: on the wire there is no such address."""
+    net = ipaddress.ip_network(one)
+    if not isinstance(net, ipaddress.IPv6Network) or not net.subnet_of(_MAPPED):
+        return
+    four = ipaddress.IPv4Address(int(net.network_address) & 0xFFFFFFFF)
+    right = four if isinstance(one, Address) else f"{four}/{net.prefixlen - 96}"
+    raise ValueError(f"{one} is IPv4 written as IPv6; write {right}")
+
+
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 
 
 @lru_cache(maxsize=4096)

@@ -17,7 +17,7 @@ import msgspec
 
 from .address import PortName, Prefix
 from .meta import Object, Value
-from .policy import PolicyType
+from .policy import PolicyType, check_block
 from .selector import Selector
 
 RULES = 25
@@ -93,8 +93,11 @@ class ClusterEgressPeer(Value, frozen=True, kw_only=True):
         for field, given in (("networks", self.networks), ("domainNames", self.domain_names)):
             if given is not None:
                 some(given, field, RULES)
-                if len(set(given)) < len(given):
-                    raise ValueError(f"{field}: one is there twice")
+                for at, one in enumerate(given):
+                    if one in given[:at]:
+                        raise ValueError(f"{field}[{at}]: {one[:80]} is there twice")
+        for at, cidr in enumerate(self.networks or ()):
+            check_block(cidr, f"networks[{at}]")
         for at, name in enumerate(self.domain_names or ()):
             if not _DOMAIN.fullmatch(name):
                 raise ValueError(f"domainNames[{at}]: {name[:80]!r} is not a domain name such as example.com or *.example.com")

@@ -12,7 +12,7 @@ import msgspec
 
 from fairlead.kit.alone import alone
 
-from . import document
+from . import document, manifest
 from .address import Text
 from .admin import AdminNetworkPolicy, BaselineAdminNetworkPolicy
 from .bgp import BGPConfiguration, BGPPeer
@@ -147,7 +147,9 @@ def from_item(tree: object, field: str = "") -> Object:
     wanted = tree.get("kind")
     for one in KINDS:
         if kind(one) == wanted:
-            return from_tree(tree, one, field=field)
+            thing = from_tree(manifest.plain(tree, one), one, field=field)
+            manifest.check(thing, field)
+            return thing
     known = ", ".join(kind(one) for one in KINDS)
     said = "a kind is required" if wanted is None else f"{str(wanted)[:80]!r} is not a kind"
     raise Invalid(f"{said}; there are {known}", field=join(field, "kind"))

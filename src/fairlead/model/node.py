@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 import msgspec
 
-from .address import Address, Prefix
+from .address import Address, Prefix, check_unmapped
 from .meta import Object, Value
 
 HOSTNAME_LABEL = "kubernetes.io/hostname"
@@ -34,7 +34,7 @@ class NodeAddress(Value, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.type.endswith("IP"):
             try:
-                Address(self.address)
+                check_unmapped(Address(self.address))
             except ValueError as problem:
                 raise ValueError(f"address: {problem}") from None
 

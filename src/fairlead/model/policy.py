@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 import msgspec
 
-from .address import PortName, Prefix
+from .address import PortName, Prefix, check_unmapped
 from .meta import Object, Value
 from .selector import Selector
 
@@ -63,6 +63,14 @@ def _check_name(text: str, *, ranged: bool) -> None:
         raise ValueError(f"endPort: a run of ports begins with a number, not with the name {text!r}")
 
 
+def check_block(cidr: Prefix, field: str) -> None:
+    """Raise ``ValueError`` for a block that holds no address, by the name of its field."""
+    try:
+        check_unmapped(cidr)
+    except ValueError as problem:
+        raise ValueError(f"{field}: {problem}") from None
+
+
 class IpBlock(Value, frozen=True, kw_only=True):
     """Addresses of ``cidr`` that are in none of ``except``."""
 
@@ -70,7 +78,9 @@ class IpBlock(Value, frozen=True, kw_only=True):
     excluded: tuple[Prefix, ...] = msgspec.field(default=(), name="except")
 
     def __post_init__(self) -> None:
+        check_block(self.cidr, "cidr")
         for at, one in enumerate(self.excluded):
+            check_block(one, f"except[{at}]")
             inside = one.family == self.cidr.family and one.length > self.cidr.length and one.overlaps(self.cidr)
             if not inside:
                 raise ValueError(f"except[{at}]: {one} must lie strictly within {self.cidr}")

@@ -28,9 +28,11 @@ class Requirement(Value, frozen=True, kw_only=True):
     values: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_label(self.key, "")
-        for value in self.values:
-            check_label(self.key, value)
+        for field, value in (("key", ""), *((f"values[{at}]", value) for at, value in enumerate(self.values))):
+            try:
+                check_label(self.key, value)
+            except ValueError as problem:
+                raise ValueError(f"{field}: {problem}") from None
         listed = self.operator in {Operator.IN, Operator.NOT_IN}
         if listed and not self.values:
             raise ValueError(f"values: {self.operator} needs at least one value")

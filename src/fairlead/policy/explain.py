@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from fairlead.desired.state import Span
@@ -145,8 +145,8 @@ def _narrate(asked: Asked) -> Iterator[Step]:
         yield Step(way, f"{subject.name} is not isolated: no policy selects it for {way}", allows=True)
         return
     for layer in Layer:
-        if here := [one for one in policies if one.layer is layer]:
-            yield from _layer(asked, layer, here)
+        if (here := [one for one in policies if one.layer is layer]) and (yield from _layer(asked, layer, here)):
+            break
     meant = [clause for one in policies for clause in one.directions[asked.direction].clauses if _means(clause, asked.peer)]
     isolated = any(one.layer is Layer.NETWORK for one in policies)
     found = spans(tuple(Said.by(clause, asked.named) for clause in meant), isolated=isolated)
@@ -173,15 +173,19 @@ def _of_front(asked: Asked, policies: Sequence[Prepared], front: Party, port: in
     return said._replace(text=f"{said.text}: it means {at}")
 
 
-def _layer(asked: Asked, layer: Layer, policies: Sequence[Prepared]) -> Iterator[Step]:
-    """What the policies of one layer say. In a tier what comes after the first rule that matches says nothing."""
+def _layer(asked: Asked, layer: Layer, policies: Sequence[Prepared]) -> Generator[Step, None, bool]:
+    """What the policies of one layer say; whether that is the last word, and nobody asks the next layer.
+
+    In a tier what comes after the first rule that matches says nothing. NetworkPolicies always have the last word.
+    """
     for policy in policies:
         yield _about(asked, policy)
         for clause in policy.directions[asked.direction].clauses:
             matches, text = _reason(asked, clause)
             yield Step(asked.way, text, policy.title, clause.rule)
             if matches and layer is not Layer.NETWORK:
-                return
+                return clause.rule.action is not Action.PASS
+    return layer is Layer.NETWORK
 
 
 def _about(asked: Asked, policy: Prepared) -> Step:
