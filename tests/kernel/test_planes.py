@@ -444,6 +444,9 @@ def test_rules_are_counted(open_town: Town, family: int) -> None:
     again = plane.hits()
     assert {rule: hits[:2] for rule, hits in again.items()} == {rule: hits[:2] for rule, hits in told.items()}
     assert all(again[rule].last == pytest.approx(hits.last, abs=0.01) for rule, hits in told.items())
+    later = open_town.new_plane().hits()
+    assert {rule: hits[:2] for rule, hits in later.items()} == {rule: hits[:2] for rule, hits in told.items()}
+    assert all(hits.last == 0 or hits.last == pytest.approx(told[rule].last, abs=0.01) for rule, hits in later.items())
     plane.ensure([two.subject()])
     plane.change((), [judgement(INGRESS, 0, 1), Ruling(number=1, spans=(allowed, denied, DENY))])
     plane.forget_hits([RULE, DENIES])

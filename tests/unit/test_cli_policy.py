@@ -157,7 +157,7 @@ def test_a_preview_without_change_says_so(fairlead: Run, agent: FakeAgent) -> No
     assert "say which file" in fairlead("policy", "preview").err or "Usage" in fairlead("policy", "preview").out
 
 
-def test_hits_are_listed_with_the_rules_that_never_were(fairlead: Run, agent: FakeAgent) -> None:
+def test_hits_are_listed_with_the_rules_that_never_decided(fairlead: Run, agent: FakeAgent) -> None:
     now = "2020-01-01T00:00:00Z"
     agent.hits = (
         RuleHits(policy="Admin/guard", direction="egress", index=2, action="Deny", name="no db", drops=4, last=now),
@@ -169,7 +169,7 @@ def test_hits_are_listed_with_the_rules_that_never_were(fairlead: Run, agent: Fa
     shown = [[cell.strip() for cell in row if cell] for row in rows[1:]]
     assert shown == [
         ["Admin/guard", 'egress[2] "no db"', "Deny", "0", "4", f"{age(now)} ago"],
-        ["shop/db", "ingress[0]", "Accept", "17", "0", "never"],
+        ["shop/db", "ingress[0]", "Accept", "17", "0", "not known"],
         ["(default deny)", "egress", "Deny", "0", "0", "never"],
         ["(default deny)", "ingress", "Deny", "0", "2", f"{age(now)} ago"],
     ]

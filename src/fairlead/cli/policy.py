@@ -150,6 +150,13 @@ def _rule(one: RuleHits) -> str:
     return f"{one.direction}[{one.index}]" + (f' "{one.name}"' if one.name else "") if one.policy else one.direction
 
 
+def _last(one: RuleHits) -> str:
+    """When it decided: long ago if it did so before the agent that tells of it was there."""
+    if one.last:
+        return f"{age(one.last)} ago"
+    return "not known" if one.connections or one.drops else "never"
+
+
 _HITS: Listing[RuleHits] = Listing(
     columns=(
         Column("POLICY", lambda one: one.policy or "(default deny)", style="bold"),
@@ -157,7 +164,7 @@ _HITS: Listing[RuleHits] = Listing(
         Column("ACTION", lambda one: one.action, style="cyan"),
         Column("CONNECTIONS", lambda one: str(one.connections), right=True),
         Column("DROPS", lambda one: str(one.drops), right=True),
-        Column("LAST", lambda one: f"{age(one.last)} ago" if one.last else "never", right=True),
+        Column("LAST", _last, right=True),
     ),
     name=lambda one: f"{one.policy} {_rule(one)}" if one.policy else f"{one.direction} {DEFAULT_DENY}",
     tree=codec.to_tree,

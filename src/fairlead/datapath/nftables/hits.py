@@ -1,6 +1,7 @@
 """How often rules decided, by the kernel's counters. They know no time: a rule decided when its counter was seen to have grown.
 
-So that is late by as much as lies between two readings, never early.
+So that is late by as much as lies between two readings, never early. What had been counted before the first reading was counted
+at a time that nobody knows: ``last`` is 0.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ class Reading:
     """Remembers what was read last."""
 
     def __init__(self) -> None:
-        self._known: dict[int, Hits] = {}
+        self._known: dict[int, Hits] | None = None
 
     def read(self, counters: Mapping[str, nft.Tally]) -> dict[int, Hits]:
         """By rule; those that never decided are missing."""
-        now, found = time.time(), dict[int, Hits]()
+        now = 0.0 if self._known is None else time.time()
+        before, found = self._known or {}, dict[int, Hits]()
         for name, tally in counters.items():
             said = words.counted(name)
             rule = (said.rule or UNALLOWED.get(said.direction or "", 0)) if said else 0
@@ -31,7 +33,7 @@ class Reading:
                 more = (tally.packets, 0) if said.allows else (0, tally.packets)
                 found[rule] = Hits(was.connections + more[0], was.drops + more[1], now)
         for rule, one in found.items():
-            known = self._known.get(rule)
+            known = before.get(rule)
             if known and known[:2] == one[:2]:
                 found[rule] = known
         self._known = found
