@@ -376,8 +376,8 @@ class Previewed(Value, frozen=True, kw_only=True):
 class RuleHits(Value, frozen=True, kw_only=True):
     """How often one rule has decided. A drop is told once a second for each connection.
 
-    ``policy`` is empty for the default denial, in either direction, of whom some policy isolates. ``last``: when; empty: never, or,
-    of what was counted before this agent looked, not known.
+    ``policy`` is empty for the default denial, in either direction, of whom some policy isolates. ``last``: when; empty: never,
+    or, of what was counted before this agent looked, not known.
     """
 
     policy: str = ""
