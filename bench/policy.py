@@ -3,6 +3,9 @@
 Both sides run in one go, in turns, each in a node of its own (``node.py``, ``pair.py``): ours is a real agent whose containers
 are isolated in both directions, the peer is a Linux bridge and nothing else. Client and server are pinned to different CPUs.
 
+Two pairs of the same kind differ by up to a tenth, by where the kernel happened to put what belongs to them: so every side is
+made anew several times, and a second bridge stands beside the first to tell what the figures are worth.
+
 ``--quick`` takes a minute and is for looking. Only a whole run writes policy.json.
 """
 
@@ -48,8 +51,9 @@ Step = Callable[[], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """How much of everything; ``seconds`` is how long one measurement takes."""
+    """How much of everything; one measurement takes ``seconds``, ``rounds`` and ``rules`` are those of each build."""
 
+    builds: int
     rounds: int
     seconds: float
     rules: int
@@ -61,11 +65,11 @@ class Sizes:
     @property
     def steps(self) -> int:
         """How often the progress display advances."""
-        return self.rounds + self.rules + 5
+        return self.builds * (self.rounds + self.rules) + 3
 
 
-FULL = Sizes(rounds=12, seconds=2, rules=10, pods=1000, remote=5000, changes=300, steady=60)
-QUICK = Sizes(rounds=3, seconds=0.5, rules=2, pods=60, remote=300, changes=40, steady=5)
+FULL = Sizes(builds=4, rounds=4, seconds=1, rules=3, pods=1000, remote=5000, changes=300, steady=60)
+QUICK = Sizes(builds=1, rounds=3, seconds=0.5, rules=2, pods=60, remote=300, changes=40, steady=5)
 
 
 @dataclass
@@ -75,6 +79,7 @@ class Traffic:
     streams: list[float] = field(default_factory=list)
     asks: list[float] = field(default_factory=list)
     ask_cpu: list[float] = field(default_factory=list)
+    sleepy: list[float] = field(default_factory=list)
     opens: list[float] = field(default_factory=list)
     open_cpu: list[float] = field(default_factory=list)
 
@@ -83,10 +88,15 @@ class Traffic:
         self.streams.append(pair.stream(seconds) / 1e9)
 
     def ask(self, pair: Pair, seconds: float) -> None:
-        """One byte there and one back."""
-        asked = pair.ask(seconds)
+        """One byte there and one back, on CPUs that are kept awake."""
+        with awake():
+            asked = pair.ask(seconds)
         self.asks.append(asked.p50)
         self.ask_cpu.append(asked.cpu)
+
+    def ask_sleepy(self, pair: Pair, seconds: float) -> None:
+        """The same where a CPU may sleep while it waits."""
+        self.sleepy.append(pair.ask(seconds).p50)
 
     def open(self, pair: Pair, seconds: float) -> None:
         """Connections, one after the other."""
@@ -103,6 +113,7 @@ class Measured:
     peer: Traffic = field(default_factory=Traffic)
     big: Traffic = field(default_factory=Traffic)
     shortest: Traffic = field(default_factory=Traffic)
+    control: Traffic = field(default_factory=Traffic)
     rules: dict[str, Traffic] = field(default_factory=dict)
     changes: list[float] = field(default_factory=list)
     resident: float = 0
@@ -114,20 +125,51 @@ class Measured:
 
 def side_by_side(scratch: Path, sizes: Sizes, run: Measured, step: Step) -> None:
     """All sides in turns, measure by measure: what is compared lies a moment apart."""
-    with ExitStack() as stack:
-        bridge = stack.enter_context(plain_bridge(scratch / "bridge"))
-        ours = stack.enter_context(our_pair(scratch / "ours"))
-        big = stack.enter_context(our_pair(scratch / "big", big=True))
-        shortest = stack.enter_context(shortest_way(scratch / "shortest"))
-        sides = [(run.peer, bridge), (run.ours, ours.pair), (run.big, big.pair), (run.shortest, shortest)]
-        for order in turns(sides, sizes.rounds):
-            for measure in (Traffic.stream, Traffic.ask, Traffic.open):
-                for traffic, pair in order:
-                    if traffic is not run.big or measure is Traffic.stream:
+    for build in range(sizes.builds):
+        with ExitStack() as stack:
+            here = scratch / f"build-{build}"
+            here.mkdir()
+            bridge, again = (stack.enter_context(plain_bridge(here / name)) for name in ("bridge", "again"))
+            ours = stack.enter_context(our_pair(here / "ours"))
+            big = stack.enter_context(our_pair(here / "big", big=True))
+            shortest = stack.enter_context(shortest_way(here / "shortest"))
+            sides = [(run.peer, bridge), (run.ours, ours.pair), (run.shortest, shortest), (run.control, again)]
+            for order in turns(sides, sizes.rounds):
+                for traffic, pair in (*order, (run.big, big.pair)):
+                    traffic.stream(pair, sizes.seconds)
+                for measure in (Traffic.ask, Traffic.ask_sleepy, Traffic.open):
+                    for traffic, pair in order:
                         measure(traffic, pair, sizes.seconds)
-            step()
-        steady(ours, sizes.steady, run)
-        step()
+                step()
+            if build == sizes.builds - 1:
+                steady(ours, sizes.steady, run)
+    step()
+
+
+@contextmanager
+def awake() -> Iterator[None]:
+    """Keep both CPUs from sleeping, by somebody on each who yields to everybody else.
+
+    A CPU that has nothing to do sleeps, and to wake it costs as much as all else about a packet, on virtual machines more.
+    """
+    spinning = [subprocess.Popen([sys.executable, "-c", _SPIN, str(cpu)]) for cpu in sorted(os.sched_getaffinity(0))]
+    try:
+        yield
+    finally:
+        for one in spinning:
+            one.kill()
+        for one in spinning:
+            one.wait()
+
+
+_SPIN = """
+import os, sys, time
+os.sched_setaffinity(0, {int(sys.argv[1])})
+os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+end = time.monotonic() + 60
+while time.monotonic() < end:
+    pass
+"""
 
 
 def steady(ours: Ours, seconds: float, run: Measured) -> None:
@@ -152,22 +194,24 @@ def flows(agent: Agent) -> dict[str, int]:
 
 def growth(scratch: Path, sizes: Sizes, run: Measured, step: Step) -> None:
     """What a packet costs with few rules and with many; ours, and a chain of nftables on the peer's bridge."""
-    with ExitStack() as stack:
-        sides: list[tuple[Traffic, Pair]] = []
-        for count in (FEW, MANY):
-            bare = stack.enter_context(plain_bridge(scratch / f"chain-{count}"))
-            bare.node.do("nft", "-f", chain(scratch / f"chain-{count}" / "rules.nft", count))
-            ours = stack.enter_context(our_pair(scratch / f"rules-{count}"))
-            for thing in policies(count):
-                ours.agent.ask("PUT", "/v1/objects", thing)
-            for name, pair in ((f"chain {count}", bare), (f"rules {count}", ours.pair)):
-                run.rules[name] = Traffic()
-                sides.append((run.rules[name], pair))
-        for order in turns(sides, sizes.rules):
-            for measure in (Traffic.ask, Traffic.open):
-                for traffic, pair in order:
-                    measure(traffic, pair, sizes.seconds)
-            step()
+    run.rules = {f"{kind} {count}": Traffic() for kind in ("chain", "rules") for count in (FEW, MANY)}
+    for build in range(sizes.builds):
+        with ExitStack() as stack:
+            here = scratch / f"growth-{build}"
+            here.mkdir()
+            sides: list[tuple[Traffic, Pair]] = []
+            for count in (FEW, MANY):
+                bare = stack.enter_context(plain_bridge(here / f"chain-{count}"))
+                bare.node.do("nft", "-f", chain(here / f"chain-{count}" / "rules.nft", count))
+                ours = stack.enter_context(our_pair(here / f"rules-{count}"))
+                for thing in policies(count):
+                    ours.agent.ask("PUT", "/v1/objects", thing)
+                sides += [(run.rules[f"chain {count}"], bare), (run.rules[f"rules {count}"], ours.pair)]
+            for order in turns(sides, sizes.rules):
+                for measure in (Traffic.ask, Traffic.open):
+                    for traffic, pair in order:
+                        measure(traffic, pair, sizes.seconds)
+                step()
 
 
 def chain(path: Path, count: int) -> str:
@@ -236,9 +280,10 @@ def report(run: Measured, sizes: Sizes) -> Report:
     rows.add("TCP throughput, bigTcp", big, median(peer.streams), "Gbit/s", at_least("1.15", 1.15, "ratio"))
     rows.add("request and answer, p50", median(ours.asks), median(peer.asks), "us", at_most("1", 1, "ratio"))
     rows.add("request and answer, CPU of both ends", median(ours.ask_cpu), median(peer.ask_cpu), "us")
+    rows.add("request and answer, p50, CPUs sleep between", median(ours.sleepy), median(peer.sleepy), "us")
     rows.add("new connections", median(ours.opens), median(peer.opens), "/s", at_least("1", 1, "ratio"))
     rows.add("new connection, CPU of both ends", median(ours.open_cpu), median(peer.open_cpu), "us")
-    add_shortest(rows, run)
+    add_others(rows, run)
     add_growth(rows, run)
     what = f"policy changed, of {sizes.pods} with {sizes.pods} containers"
     rows.add(f"{what}, p50", percentile(run.changes, 50), None, "ms")
@@ -252,12 +297,14 @@ def report(run: Measured, sizes: Sizes) -> Report:
     return rows
 
 
-def add_shortest(rows: Report, run: Measured) -> None:
-    """How far below the bridge a program can get on this machine: in the place of Fairlead, one that asks nothing."""
-    least, peer = run.shortest, run.peer
-    rows.add("for comparison, bpf_redirect_peer alone: TCP", median(least.streams), median(peer.streams), "Gbit/s")
-    rows.add("the same: request and answer, p50", median(least.asks), median(peer.asks), "us")
-    rows.add("the same: new connections", median(least.opens), median(peer.opens), "/s")
+def add_others(rows: Report, run: Measured) -> None:
+    """In the place of Fairlead: a program that asks nothing, the least that one can cost; and a second bridge."""
+    peer = run.peer
+    for what, other in (("bpf_redirect_peer alone", run.shortest), ("another bridge", run.control)):
+        rows.add(f"for comparison, {what}: TCP", median(other.streams), median(peer.streams), "Gbit/s")
+        rows.add(f"{what}: request and answer, p50", median(other.asks), median(peer.asks), "us")
+        rows.add(f"{what}: the same, CPUs sleep between", median(other.sleepy), median(peer.sleepy), "us")
+        rows.add(f"{what}: new connections", median(other.opens), median(peer.opens), "/s")
 
 
 def add_growth(rows: Report, run: Measured) -> None:

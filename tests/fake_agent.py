@@ -20,6 +20,7 @@ from msgspec import structs
 import fairlead
 from fairlead.agent import demand
 from fairlead.api import wire
+from fairlead.api.identities import Identity
 from fairlead.api.schema import (
     Applied,
     Attach,
@@ -68,6 +69,7 @@ class FakeAgent:
     explained: Explained = field(default_factory=lambda: Explained(allowed=True, steps=(Explaining(text="yes", allows=True),)))
     previewed: Previewed = field(default_factory=Previewed)
     hits: tuple[RuleHits, ...] = ()
+    identities: tuple[Identity, ...] = ()
     questions: list[dict[str, str]] = field(default_factory=list)
     proposals: list[Proposal] = field(default_factory=list)
     findings: tuple[Finding, ...] = (Finding(check="drift", level="ok", message="the kernel is as it should be"),)
@@ -112,6 +114,7 @@ class FakeAgent:
                     web.get("/v1/policy/explain", self._explain),
                     web.post("/v1/policy/preview", self._preview),
                     web.get("/v1/policy/hits", self._hits),
+                    web.get("/v1/policy/identities", self._identities),
                 ]
             )
             runner = web.AppRunner(app, access_log=None, handle_signals=False)
@@ -299,6 +302,10 @@ class FakeAgent:
 
     async def _hits(self, _: web.Request) -> web.Response:
         return _json(self.hits)
+
+    async def _identities(self, request: web.Request) -> web.Response:
+        self.questions.append(dict(request.query))
+        return _json(self.identities)
 
     async def _purge(self, _: web.Request) -> web.Response:
         self.endpoints.clear()

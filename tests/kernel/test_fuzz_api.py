@@ -142,6 +142,7 @@ TARGETS = (
     "/v1/change",
     "/v1/policy/preview",
     "/v1/policy/hits",
+    "/v1/policy/identities",
     "/v1/policy/explain?from=%00&to=x:y",
     "/cni",
     "/",

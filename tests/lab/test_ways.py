@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from tests.lab.conftest import Labs
-from tests.lab.town import Town
+from tests.lab.town import Party, Town
 
 CIDRS = {4: "10.{}.0.0/16", 6: "fd00:{}::/64"}
 
@@ -73,15 +73,14 @@ def way(town: Town, node: str, pod: str, family: int) -> str:
     return town.run(node, "ip", "route", "get", "fibmatch", town.pod(pod).address(family))  # type: ignore[arg-type]
 
 
-def within(pod: str, town: Town, *words: str) -> subprocess.CompletedProcess[str]:
+def within(pod: Party, *words: str) -> subprocess.CompletedProcess[str]:
     """A command inside a pod."""
-    inside = town.pod(pod)
-    return subprocess.run(["nsenter", f"--net={inside.path}", *words], capture_output=True, text=True, check=False, timeout=30)
+    return subprocess.run(["nsenter", f"--net={pod.path}", *words], capture_output=True, text=True, check=False, timeout=30)
 
 
-def refused(town: Town, target: object, size: int) -> str:
-    """What ping on direct-a says of one packet that may not be cut; empty if it was answered."""
-    done = within("direct-a", town, "ping", "-n", "-c", "1", "-W", "1", "-M", "do", "-s", str(size), str(target))
+def refused(pod: Party, target: object, size: int) -> str:
+    """What ping inside a pod says of one packet that may not be cut; empty if it was answered."""
+    done = within(pod, "ping", "-n", "-c", "1", "-W", "1", "-M", "do", "-s", str(size), str(target))
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
@@ -156,19 +155,19 @@ class TestMixed:
         for family, heads in ((4, 28), (6, 48)):
             target = there.address(family)  # type: ignore[arg-type]
             assert pod.reaches(there)
-            assert not refused(town, target, 1450 - heads)
-            assert "message too long" in refused(town, target, 1451 - heads).lower()
+            assert not refused(pod, target, 1450 - heads)
+            assert "message too long" in refused(pod, target, 1451 - heads).lower()
         device = town.run("a", "ip", "route", "get", pod.address(4)).split(" dev ")[1].split()[0]
         town.run("a", "sh", "-c", "kill -STOP $(cat /run/fairlead/agent.pid)")  # which would put it right
         try:
             town.run("a", "ip", "link", "set", device, "mtu", 1500)
-            within("direct-a", town, "ip", "link", "set", "eth0", "mtu", "1500")
+            within(pod, "ip", "link", "set", "eth0", "mtu", "1500")
             for family, heads in ((4, 28), (6, 48)):
-                said = refused(town, there.address(family), 1451 - heads)  # type: ignore[arg-type]
+                said = refused(pod, there.address(family), 1451 - heads)  # type: ignore[arg-type]
                 assert "mtu = 1450" in said.replace("mtu=", "mtu = "), said
-                assert not refused(town, there.address(family), 1450 - heads)  # type: ignore[arg-type]
+                assert not refused(pod, there.address(family), 1450 - heads)  # type: ignore[arg-type]
         finally:
-            within("direct-a", town, "ip", "link", "set", "eth0", "mtu", "1450")
+            within(pod, "ip", "link", "set", "eth0", "mtu", "1450")
             town.run("a", "ip", "link", "set", device, "mtu", 1450)
             town.run("a", "sh", "-c", "kill -CONT $(cat /run/fairlead/agent.pid)")
 

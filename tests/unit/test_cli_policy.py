@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from fairlead.api import wire
+from fairlead.api.identities import Holder, Identity
 from fairlead.api.schema import Asked, Difference, Elsewhere, Explained, Explaining, Flow, Peer, Previewed, RuleHits
 from fairlead.cli.out import age
 from tests.fake_agent import FakeAgent
@@ -175,3 +176,57 @@ def test_hits_are_listed_with_the_rules_that_never_decided(fairlead: Run, agent:
     assert fairlead("policy", "hits", "shop/db", "-o", "name").out == "shop/db ingress[0]\n"
     assert fairlead("policy", "hits", "-o", "name").out.endswith("egress default deny\ningress default deny\n")
     assert "there is no policy shop/x with rules" in fairlead("policy", "hits", "shop/x").err
+
+
+IDENTITIES = (
+    Identity(
+        number="0000000000000abc",
+        kind=Holder.CONTAINER,
+        namespace="shop",
+        labels={"app": "web"},
+        namespace_labels={"team": "x"},
+        ports={"http": "80/tcp"},
+        cidrs=("10.0.0.0/8",),
+        addresses=8,
+        containers=("shop/a", "shop/b", "shop/c", "shop/d", "shop/e"),
+    ),
+    Identity(number="0000000000000def", kind=Holder.NODE, node_labels={"zone": "a", "old": "*"}, addresses=2),
+    Identity(number="0000000000000fed", kind=Holder.CIDR, cidrs=("192.0.2.0/24",), addresses=1),
+    Identity(number="00000000000000ff", kind=Holder.SERVICE, fronts=("tcp/80",), addresses=1),
+    Identity(number="00000000000000fe", kind=Holder.OUTSIDE, addresses=2),
+)
+
+
+def test_identities_are_listed(fairlead: Run, agent: FakeAgent) -> None:
+    agent.identities = IDENTITIES
+    rows = [[cell.strip() for cell in line.split("  ") if cell] for line in fairlead("policy", "identities").out.splitlines()]
+    assert rows == [
+        ["NUMBER", "WHAT", "ADDRESSES", "CONTAINERS"],
+        [
+            "0000000000000abc",
+            "shop,app=web,namespace team=x,port http=80/tcp,in 10.0.0.0/8",
+            "8",
+            "shop/a,shop/b,shop/c,and 2 more",
+        ],
+        ["0000000000000def", "node,node zone=a,node old=*", "2", "-"],
+        ["0000000000000fed", "192.0.2.0/24", "1", "-"],
+        ["00000000000000ff", "service,tcp/80", "1", "-"],
+        ["00000000000000fe", "outside", "2", "-"],
+    ]
+    assert agent.questions == [{}]
+    assert "container" in fairlead("policy", "identities", "-o", "wide").out
+    assert json.loads(fairlead("policy", "identities", "-o", "json").out)[0]["containers"][4] == "shop/e"
+
+
+def test_identities_are_chosen(fairlead: Run, agent: FakeAgent) -> None:
+    agent.identities = IDENTITIES
+
+    def names(*words: str) -> list[str]:
+        return fairlead("policy", "identities", "-o", "name", *words).out.split()
+
+    assert names("-n", "shop") == names("-l", "app=web") == ["0000000000000abc"]
+    assert names("-l", "zone=a") == names("-l", "old=yes") == ["0000000000000def"]
+    assert names("-n", "shop", "-l", "zone=a") == names("-n", "red") == []
+    names("shop/web")
+    assert agent.questions[-1] == {"who": "shop/web"}
+    assert "write it like tier=web" in fairlead("policy", "identities", "-l", "app").err

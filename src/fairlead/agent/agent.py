@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 import fairlead
 from fairlead.api.encryption import Encryption, Rotated
+from fairlead.api.identities import Identity
 from fairlead.api.routing import BgpRoute, BgpStatus
 from fairlead.api.schema import (
     Applied,
@@ -62,6 +63,7 @@ from .endpoints import Endpoints
 from .explain import Town, explain
 from .garbage import Garbage
 from .host import Host
+from .identities import identities
 from .networks import Networks
 from .node import Node
 from .peerings import KINDS as BGP_KINDS
@@ -313,12 +315,20 @@ class Agent:
 
     async def explain(self, query: Mapping[str, str]) -> Explained:
         """Whether one may talk to another, and why."""
-        town = Town(self._everybody, self.policies.here, self.cluster.machines, self._shares)
+        town = self._town
 
         async def one(words: Mapping[str, str]) -> Explained:
             return await explain(self.policies.book, town, words, self.node.ask)
 
         return await (behind(self.services.directory, query, one) or one(query))
+
+    async def identities(self, query: Mapping[str, str]) -> list[Identity]:
+        """The numbers by which the kernel knows who is who."""
+        return identities(self.policies.book, self._town, query)
+
+    @property
+    def _town(self) -> Town:
+        return Town(self._everybody, self.policies.here, self.cluster.machines, self._shares)
 
     @property
     def _everybody(self) -> tuple[Endpoint, ...]:

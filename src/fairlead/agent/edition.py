@@ -1,4 +1,7 @@
-"""Which edition of Fairlead made what stands in the kernel: what another one left, and nobody broke, is brought up to date."""
+"""Which edition of Fairlead made what stands in the kernel, and under which key.
+
+What another one left, or stands under another key, and nobody broke, is brought up to date.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 import fairlead
+from fairlead.policy.identity import Numbers
 
 _FILE = "edition"
 _MADE_OF = ("*.py", "*.o")
@@ -14,8 +18,9 @@ _MADE_OF = ("*.py", "*.o")
 class Edition:
     """Remembered in the run directory, which belongs to this boot as the kernel's state does."""
 
-    def __init__(self, run: Path) -> None:
-        self._path, self._here = run / _FILE, _digest(Path(fairlead.__file__).parent)
+    def __init__(self, run: Path, numbers: Numbers) -> None:
+        self._path = run / _FILE
+        self._here = f"{_digest(Path(fairlead.__file__).parent)} {numbers.of(_FILE):016x}"
 
     @property
     def is_other(self) -> bool:

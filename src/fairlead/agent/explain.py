@@ -54,7 +54,7 @@ async def explain(book: Book, town: Town, query: Mapping[str, str], ask: Ask) ->
     for word in query:
         if word not in _WORDS:
             raise Invalid(f"there is no such word; there are: {', '.join(_WORDS)}", field=word[:40])
-    asks, asked = (_party(town, query.get(side, ""), side) for side in ("from", "to"))
+    asks, asked = (party(town, query.get(side, ""), side) for side in ("from", "to"))
     source, destination = _stand(asks, asked, town, "from"), _stand(asked, asks, town, "to")
     protocol, port = _asked(query, destination)
     front = _front(query)
@@ -72,7 +72,14 @@ async def explain(book: Book, town: Town, query: Mapping[str, str], ask: Ask) ->
         ),
         kernel=kernel,
         elsewhere=tuple(_elsewhere(told, town.here.name, Port(protocol, port, front))) if protocol else (),
+        from_identity=known_by(book.number(told.source)),
+        to_identity=known_by(book.number(told.destination)),
     )
+
+
+def known_by(number: int) -> str:
+    """The number of a class as people are shown it; empty for those of whom policies know nothing."""
+    return f"{number:016x}" if number else ""
 
 
 async def _kernel(book: Book, told: Explanation, at: Port, here: str, ask: Ask) -> tuple[Asked, ...]:
@@ -124,7 +131,8 @@ def _beside(book: Book, direction: str, link: str, answer: Answer, verdict: Step
     )
 
 
-def _party(town: Town, word: str, field: str) -> Endpoint | Address | Node:
+def party(town: Town, word: str, field: str) -> Endpoint | Address | Node:
+    """Who is meant by a word."""
     if not word:
         raise Invalid("say who: a container, namespace/container, an address, or host", field=field)
     try:
@@ -160,14 +168,15 @@ def _stand(one: Endpoint | Address | Node, other: Endpoint | Address | Node, tow
     if isinstance(one, Endpoint) and not town.shares(one):
         raise Invalid(f"{one.display} has no address on network {one.spec.network}", field=field)
     node = town.here if isinstance(one, Endpoint) else one
-    families = {at.family for at in _addresses(other)}
+    families = {at.family for at in addresses(other)}
     fitting = [at for at in node.addresses if at.family in families] or list(node.addresses)
     if not fitting:
         raise Invalid(f"node {node.name} has no address by which others reach it", field=field)
     return fitting[0]
 
 
-def _addresses(one: Endpoint | Address | Node) -> tuple[Address, ...]:
+def addresses(one: Endpoint | Address | Node) -> tuple[Address, ...]:
+    """Those that a party has."""
     if isinstance(one, Endpoint):
         return tuple(at.address for at in one.spec.addresses)
     return (one,) if isinstance(one, Address) else one.addresses

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import logging
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import NamedTuple
 
 from fairlead.kernel.errors import KernelError, translated
 from fairlead.kernel.wireguard import from_key, to_key
-from fairlead.kit import fault, x25519
+from fairlead.kit import durable, fault, x25519
 
 log = logging.getLogger(__name__)
 
@@ -53,19 +52,11 @@ class Keyring:
         """Make a key of a generation; blocks until it is durable."""
         private = x25519.private()
         path, text = self._path(number), base64.b64encode(private).decode()
-        fresh = path.with_suffix(".new")
         with translated(f"keep a WireGuard key in {self._directory}"):
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fresh.unlink(missing_ok=True)
-            file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
-                os.write(file, f"{text}\n".encode())
-                os.fsync(file)
-            finally:
-                os.close(file)
+            fresh = durable.draft(path, f"{text}\n".encode())
             fault.point("key.written")
-            fresh.replace(path)
-            _settle(self._directory)
+            durable.keep(fresh, path)
         fault.point("key.kept")
         self._pairs[number] = _Pair(from_key(x25519.public(private)), text, self._clock())
 
@@ -85,12 +76,3 @@ class Keyring:
                 self._pairs[number] = _Pair(from_key(x25519.public(to_key(text))), text, path.stat().st_mtime)
             except (OSError, ValueError, KernelError) as problem:
                 log.error("the WireGuard key %s is not used: %s", path, problem)  # noqa: TRY400  # a person reads this
-
-
-def _settle(directory: Path) -> None:
-    """Have the directory remember the file, too."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

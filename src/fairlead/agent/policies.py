@@ -37,6 +37,7 @@ from fairlead.model.node import Node as Machine
 from fairlead.model.policy import NetworkPolicy
 from fairlead.policy.book import Book, Delta
 from fairlead.policy.book import Thing as Judged
+from fairlead.policy.identity import Numbers
 from fairlead.policy.salvage import PLURALS
 from fairlead.policy.select import Policy
 from fairlead.store.base import Delete, Put, Store, Stored
@@ -81,9 +82,10 @@ class Policies:
         metrics: Metrics,
         endpoints: Callable[[], Mapping[str, Endpoint]],
         services: Services,
+        numbers: Numbers,
     ) -> None:
         """``own`` is the name of this node; ``endpoints`` answers with all there are, by name."""
-        self.book = Book(own)
+        self.book = Book(own, numbers=numbers)
         self.all: dict[str, dict[str, Thing]] = {one.plural: {} for one in KINDS}
         self.here = here(own, (), None)
         self._store, self._node, self._networks, self._ask = store, node, networks, endpoints

@@ -77,6 +77,7 @@ class Server:
                 web.get("/v1/policy/explain", self._explain),
                 web.post("/v1/policy/preview", self._preview),
                 web.get("/v1/policy/hits", self._hits),
+                web.get("/v1/policy/identities", self._identities),
                 web.get("/v1/bgp/status", self._bgp_status),
                 web.get("/v1/bgp/routes", self._bgp_routes),
                 web.post("/cni", self._cni),
@@ -203,6 +204,9 @@ class Server:
 
     async def _hits(self, _: web.Request) -> web.Response:
         return _json(await self._door.hits())
+
+    async def _identities(self, request: web.Request) -> web.Response:
+        return _json(await self._door.identities(request.query))
 
     async def _flows(self, request: web.Request) -> web.StreamResponse:
         if request.query.get("follow", "false") == "false":

@@ -38,7 +38,7 @@ from fairlead.store.base import Store
 from fairlead.store.kubernetes.store import Kubernetes
 from fairlead.store.url import Shared
 
-from . import remedy
+from . import numbering, remedy
 from .addresses import Addresses
 from .agent import Agent
 from .bgp import Bgp, Ground
@@ -91,6 +91,7 @@ class Wiring:
             log.warning("policies are enforced by nftables: %s", why)
         self._forgotten: set[str] = set()  # links that the nftables plane of either thread has shut
         self.keyring = Keyring(settings.state / "wireguard")  # what nobody else knows
+        self.numbers = numbering.read(settings.run)  # by which numbers the kernel knows who is who
         self.node = Node(self._hands, settings.linger)  # the desired state, and the kernel that follows it
         self.metrics = Metrics()  # what the agent counts of itself
         self.me = Me(settings.node, self.host, settings.addresses)  # this node as others reach it
@@ -111,18 +112,7 @@ class Wiring:
         # What outsiders count on.
         self.reservations = Reservations(self.store, self.ledger, self.networks, self.host, self.unreadable)
         self.services = Services(self.shared, self.unreadable)  # names under which containers are asked
-        # Who may talk to whom.
-        self.policies = Policies(
-            settings.node,
-            self.shared,
-            self.node,
-            self.networks,
-            host=self.host,
-            unreadable=self.unreadable,
-            metrics=self.metrics,
-            endpoints=lambda: self.endpoints.all,
-            services=self.services,
-        )
+        self.policies = self._policies()  # who may talk to whom
         self.endpoints = Endpoints(
             self.store,
             self.node,
@@ -195,6 +185,20 @@ class Wiring:
             bgp=self.bgp,
             services=self.services,
             collector=self.collector,
+        )
+
+    def _policies(self) -> Policies:
+        return Policies(
+            self.settings.node,
+            self.shared,
+            self.node,
+            self.networks,
+            host=self.host,
+            unreadable=self.unreadable,
+            metrics=self.metrics,
+            endpoints=lambda: self.endpoints.all,
+            services=self.services,
+            numbers=self.numbers,
         )
 
     def _monitor(self) -> Monitor:
@@ -369,7 +373,7 @@ class Wiring:
             await self._listen()
         await self.others.begin(self.host.boot)
         await self._load()
-        edition = Edition(self.settings.run)
+        edition = Edition(self.settings.run, self.numbers)
         await self.node.apply(other=edition.is_other)  # restart, repair and upgrade are this one call
         edition.remember()
         if not self.programs and programs.present(self.settings.run):  # the last agent's plane

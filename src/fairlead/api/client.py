@@ -21,6 +21,7 @@ from fairlead.model.network import Network
 
 from . import wire
 from .encryption import Encryption, Rotated
+from .identities import Identity
 from .routing import BgpRoute, BgpStatus
 from .schema import (
     Applied,
@@ -122,6 +123,10 @@ class Client:
     def preview(self, proposal: Proposal) -> Previewed:
         """What would change if objects were applied or deleted."""
         return self._ask("POST", "/v1/policy/preview", Previewed, proposal)
+
+    def identities(self, **query: str) -> list[Identity]:
+        """The numbers by which the kernel knows who is who; ``who``: his."""
+        return self._ask("GET", f"/v1/policy/identities?{urlencode(query)}", list[Identity])
 
     def hits(self) -> list[RuleHits]:
         """How often each rule has decided."""

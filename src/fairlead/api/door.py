@@ -17,6 +17,7 @@ from fairlead.model.pod import Pod
 from fairlead.model.reservation import Reservation
 
 from .encryption import Encryption, Rotated
+from .identities import Identity
 from .routing import BgpRoute, BgpStatus
 from .schema import (
     Applied,
@@ -114,6 +115,9 @@ class Door(Protocol):
 
     async def preview(self, proposal: Proposal) -> Previewed:
         """What would change if objects were applied or deleted; nothing is."""
+
+    async def identities(self, query: Mapping[str, str]) -> list[Identity]:
+        """The numbers by which the kernel knows who is who, or with the word ``who`` his."""
 
     async def hits(self) -> list[RuleHits]:
         """Every rule and how often it has decided."""

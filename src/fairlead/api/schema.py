@@ -19,6 +19,7 @@ GET       /v1/wireguard                → ``encryption.Encryption``
 POST      /v1/wireguard/rotate         → ``encryption.Rotated``
 POST      /v1/policy/preview           ``Proposal`` → ``Previewed``
 GET       /v1/policy/hits              → JSON array of ``RuleHits``
+GET       /v1/policy/identities        → JSON array of ``Identity``; ``who``: his
 GET       /v1/bgp/status               → ``BgpStatus`` (``routing``)
 GET       /v1/bgp/routes               peer, show in the query → JSON array of ``BgpRoute``
 POST      /cni                         CNI stdin, the environment in X-CNI-* headers → CNI result or error
@@ -320,7 +321,8 @@ class Explained(Value, frozen=True, kw_only=True):
 
     ``kernel`` has an end only if the kernel decides there: a container of this node, under policies that are enforced.
     ``backends``: of a service, each that takes new connections; it is allowed where it is to all of them.
-    ``elsewhere`` has the ends that are containers of other nodes.
+    ``elsewhere`` has the ends that are containers of other nodes. ``from_identity``, ``to_identity``: the numbers by which the
+    kernel of this node knows both (``Identity``); empty if no policy tells him from others, and of a service of several.
     """
 
     allowed: bool
@@ -328,6 +330,8 @@ class Explained(Value, frozen=True, kw_only=True):
     kernel: tuple[Asked, ...] = ()
     backends: tuple[Backend, ...] = ()
     elsewhere: tuple[Elsewhere, ...] = ()
+    from_identity: str = ""
+    to_identity: str = ""
 
 
 class Backend(Value, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from fairlead.model import codec
 from fairlead.model.address import Address
 from fairlead.model.errors import Failed, Invalid, Missing
 
-from . import fault, kernels, objects, options
+from . import complete, fault, identities, kernels, objects, options, parse
 from .container import record
 from .flows import line as flow_line
 from .out import Column, Format, Listing, age, clean, json_of, write
@@ -170,6 +170,32 @@ _HITS: Listing[RuleHits] = Listing(
     tree=codec.to_tree,
     empty="There is no rule.",
 )
+
+
+@policies.command("identities", epilog="Example: fairlead policy identities shop/web")
+def who_is_who(
+    who: Annotated[
+        str,
+        typer.Argument(
+            metavar="[WHO]",
+            help="Only his: a container, namespace/container, an address, a node or host.",
+            show_default=False,
+            autocompletion=complete.containers,
+        ),
+    ] = "",
+    *,
+    namespace: Annotated[str, options.text("--namespace", "-n", metavar="NAME", help="Only those of a namespace.")] = "",
+    selector: options.Selector = None,
+    output: options.Output = Format.TABLE,
+) -> None:
+    """List the numbers by which the kernel of this node knows who is who, and what policies see of those who have them.
+
+    All whom no policy in force tells apart have one number, whatever else they differ in. It is there from the first address
+    that has it to the last. Each node has its own numbers, which nobody can tell without its key.
+    """
+    labels = parse.labels(selector or (), "selector")
+    found = Client().identities(**({"who": who} if who else {}))
+    identities.LISTING.show(identities.chosen(found, namespace, labels), output)
 
 
 def lines(told: Explained, *, colour: bool = False) -> list[str]:

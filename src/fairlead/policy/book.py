@@ -16,9 +16,9 @@ from fairlead.model.node import Node
 from .compile import Judgements
 from .explain import Explanation, Party, explain
 from .groups import Groups
-from .identity import Class, FrontPorts
+from .identity import UNKEYED, Class, FrontPorts, Numbers
 from .lens import EVERYWHERE, NODES, Feature, Kind, Lens, touched
-from .peers import Moves, Peers, Steps
+from .peers import Known, Moves, Peers, Steps
 from .salvage import salvage
 from .select import Policy, Prepared, Rule, key_of, prepare
 from .sets import Sets, Turn
@@ -43,17 +43,20 @@ class Delta(NamedTuple):
 class Book:
     """Everything policies depend on, and the rows that follow from it. The same things, in any order, make the same rows."""
 
-    def __init__(self, node: str = "", *, everywhere: bool = False) -> None:
-        """``node``: the name of the node that enforces. ``everywhere``: containers of other nodes are under sets too."""
-        self._node, self._everywhere = node, everywhere
+    def __init__(self, node: str = "", *, everywhere: bool = False, numbers: Numbers = UNKEYED) -> None:
+        """``node``: the name of the node that enforces. ``everywhere``: containers of other nodes are under sets too.
+
+        ``numbers``: by the key of the node, where its kernel is to judge by them.
+        """
+        self._node, self._everywhere, self._numbers = node, everywhere, numbers
         self._namespaces: dict[str, Namespace] = {}
         self._endpoints: dict[str, Endpoint] = {}
         self._nodes: dict[str, Node] = {}
         self._homes: dict[Address, str] | None = None
         self._rules: dict[int, Rule] = {}
         self._lens = Lens()
-        self._peers = Peers()
-        self._sets = Sets()
+        self._peers = Peers(numbers)
+        self._sets = Sets(numbers)
         self._groups = Groups(self._sets)
         self._fresh: set[Feature] = set()
         self._disused: list[Prepared] = []
@@ -69,12 +72,12 @@ class Book:
                     self._namespaces[thing.name] = thing
                     self._rename(thing.name)
                 case Broken():
-                    self._take(salvage(thing))
+                    self._take(salvage(thing, self._numbers))
                     if thing.plural == Namespace.plural:
                         self._namespaces.pop(thing.name, None)
                         self._rename(thing.name)
                 case _:
-                    self._take(prepare(thing))
+                    self._take(prepare(thing, self._numbers))
         fresh, self._fresh = self._fresh, set()
         self._refocus(fresh)
         for thing in things:  # seen as the policies above see them
@@ -146,9 +149,17 @@ class Book:
             return self._peers.within(of)
         if isinstance(of, Endpoint):
             at = next(one.address for one in of.spec.addresses if one.family == family)
-            return self._peers.at(at, self._lens.outside(self._lens.profile(of, self._namespaces))).number
+            return self._peers.number(self._peers.at(at, self._lens.outside(self._lens.profile(of, self._namespaces))))
         holder = self.at(of)
-        return self.peer(holder, of.family) if holder else self._peers.at(of, None).number
+        return self.peer(holder, of.family) if holder else self._peers.number(self._peers.at(of, None))
+
+    def known(self) -> list[Known]:
+        """The classes of peers there are, by number."""
+        return self._peers.known()
+
+    def number(self, party: Party) -> int:
+        """The class of an end of a connection that was explained."""
+        return self._peers.number(party.of)
 
     def at(self, address: Address) -> Endpoint | None:
         """The endpoint that has an address."""

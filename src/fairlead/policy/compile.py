@@ -27,7 +27,7 @@ from fairlead.desired.state import Judgement, Rows, Ruling, Span
 from fairlead.model.cluster import Action
 from fairlead.model.policy import PolicyType
 
-from .identity import Face, FrontPorts, number
+from .identity import Content, Face, FrontPorts, Numbers
 from .ports import Named, Run, runs
 from .select import Clause, Layer, Prepared
 from .terms import Fronting, Term
@@ -147,15 +147,15 @@ def fronted(of: tuple[Span, ...], own: tuple[Span, ...], front: FrontPorts) -> t
     return (*sorted(found, key=lambda one: (one.protocol, one.first)), of[-1])
 
 
-def set_number(direction: PolicyType, policies: Sequence[Prepared], named: Named) -> int:
-    """The number of the set of ``policies``, in their order: made from what they say; 0 if there are none.
+def set_content(direction: PolicyType, policies: Sequence[Prepared], named: Named) -> Content:
+    """What the number of the set of ``policies``, in their order, stands for: what they say; nothing if there are none.
 
     ``named``: the names of ports that their rules use and the container has, if it is the one that is asked.
     """
     if not policies:
-        return 0
+        return ()
     said = [(one.title, one.directions[direction].text) for one in policies]
-    return number("set", direction, said, sorted(named.items())) if named else number("set", direction, said)
+    return ("set", direction, said, sorted(named.items())) if named else ("set", direction, said)
 
 
 def own_ports(direction: PolicyType, policies: Iterable[Prepared], named: Named) -> Named:
@@ -182,9 +182,9 @@ class PolicySet:
     rules everybody else has one.
     """
 
-    def __init__(self, own: int, direction: PolicyType, policies: Sequence[Prepared], named: Named) -> None:
+    def __init__(self, own: int, direction: PolicyType, policies: Sequence[Prepared], named: Named, numbers: Numbers) -> None:
         """``named``: the named ports of the containers that are under it, where these are what is asked."""
-        self.number = own
+        self.number, self._numbers = own, numbers
         self._isolated = any(one.layer is Layer.NETWORK for one in policies)
         self._clauses = tuple(clause for one in policies for clause in one.directions[direction].clauses)
         self._said = tuple(Said.by(clause, named) for clause in self._clauses)
@@ -265,7 +265,7 @@ class PolicySet:
             found = spans(said, isolated=self._isolated)  # as often as not what another set says, too
             if front:
                 found = fronted(found, self._of_front(mask), front)
-            self._memo[mask, resolved, front] = Ruling(number=number("ruling", self.number, found), spans=found)
+            self._memo[mask, resolved, front] = Ruling(number=self._numbers.of("ruling", self.number, found), spans=found)
         return self._memo[mask, resolved, front]
 
     def _of_front(self, mask: int) -> tuple[Span, ...]:

@@ -1,6 +1,7 @@
 """Identity: what policies see of a peer, and the numbers by which the kernel knows peers, sets, rulings and rules.
 
-A number is a hash of what it stands for. So it is the same after a restart and on every node, and nobody hands numbers out.
+A number is a digest of what it stands for, under a key that this node alone has. So it is the same after a restart, nobody
+hands numbers out, and whoever may write labels or policies cannot look for others that come to the number of somebody else.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ FrontPorts = tuple[tuple[int, int], ...]
 """Ports of a service: (IP's number of the protocol, port), sorted."""
 Drawer = tuple[str, ...]
 """A property by which terms and those whom they may mean find each other without looking at all."""
+Content = tuple[object, ...]
+"""What a number stands for."""
 
 
 def canonical(*parts: object) -> bytes:
@@ -25,9 +28,53 @@ def canonical(*parts: object) -> bytes:
     return msgspec.json.encode(parts, enc_hook=str, order="deterministic")
 
 
-def number(*parts: object) -> int:
-    """64 bits that stand for ``parts``; never 0, which means none, and no smaller number than 3: those stand for no rule."""
-    return max(3, int.from_bytes(blake2b(canonical(*parts), digest_size=8).digest(), "big"))
+class Numbers:
+    """What gives numbers."""
+
+    __slots__ = ("_begun",)
+
+    def __init__(self, key: bytes = b"") -> None:
+        """``key``: 32 bytes. Without one anybody can compute the same: for numbers that no kernel judges by."""
+        self._begun = blake2b(digest_size=8, key=key)
+
+    def of(self, *parts: object) -> int:
+        """64 bits that stand for ``parts``; never 0, which means none, and none smaller than 3: those stand for no rule."""
+        digest = self._begun.copy()
+        digest.update(canonical(*parts))
+        return max(3, int.from_bytes(digest.digest(), "big"))
+
+
+class Register:
+    """What has which number. Of two that come to the same, which chance brings about once in ages, the later has another."""
+
+    def __init__(self, numbers: Numbers) -> None:
+        self._numbers = numbers
+        self._contents: dict[int, Content] = {}
+        self._contested: set[int] = set()
+
+    def number(self, content: Content) -> int:
+        """The number that ``content`` has, or would have."""
+        own, turn = self._numbers.of(*content), 0
+        while self._contents.get(own, content) != content:
+            self._contested.add(own)
+            turn += 1
+            own = self._numbers.of(turn, *content)
+        return own
+
+    def take(self, content: Content) -> int:
+        """Its number, which it has until that is dropped."""
+        own = self.number(content)
+        self._contents[own] = content
+        return own
+
+    def drop(self, own: int) -> None:
+        """Nobody has the number any more. One that was contested stays whose it was, so that the other keeps its own."""
+        if own not in self._contested:
+            del self._contents[own]
+
+
+UNKEYED = Numbers()
+"""Of a book that is only asked."""
 
 
 class Profile(NamedTuple):
@@ -53,13 +100,13 @@ class Class(NamedTuple):
     front: FrontPorts = ()
 
     @property
-    def number(self) -> int:
-        """Its number; 0 for everybody of whom policies know nothing."""
+    def content(self) -> Content:
+        """What its number stands for; nothing for everybody of whom policies know nothing."""
         if self.front:
-            return number("front", self.front, self.blocks, self.node, self.outside)
+            return ("front", self.front, self.blocks, self.node, self.outside)
         if self.profile is None and not self.blocks and self.node is None:
-            return number("peer", "outside") if self.outside else 0
-        return number("peer", self.profile, self.blocks, self.node)
+            return ("peer", "outside") if self.outside else ()
+        return ("peer", self.profile, self.blocks, self.node)
 
 
 class Face(NamedTuple):

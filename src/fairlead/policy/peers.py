@@ -15,9 +15,11 @@ from fairlead.desired.state import Front, Peer, Rows
 from fairlead.model.address import Address, Prefix
 
 from .blocks import Blocks, Spot
-from .identity import Class, Face, FrontPorts, Labels, Profile
+from .identity import Class, Face, FrontPorts, Labels, Numbers, Profile, Register
 
 _EVERYWHERE = (Prefix("0.0.0.0/0"), Prefix("::/0"))
+_SEAT = "peers/"
+"""What the owners of endpoints' rows begin with."""
 Steps = tuple[tuple[str, Rows], ...]
 W = TypeVar("W")
 
@@ -28,6 +30,15 @@ class Moves(NamedTuple):
     steps: Steps
     born: dict[int, Face]
     dead: dict[int, Face]
+
+
+class Known(NamedTuple):
+    """A class that is in use: how many prefixes have it, and the endpoints that do, by name."""
+
+    number: int
+    face: Face
+    addresses: int
+    endpoints: tuple[str, ...]
 
 
 class _Seat(NamedTuple, Generic[W]):
@@ -70,9 +81,10 @@ class _Hall(Generic[W]):
 class Peers:
     """Prefixes and their classes. Changes take effect together, with ``settle``."""
 
-    def __init__(self) -> None:
+    def __init__(self, numbers: Numbers) -> None:
         self.faces: dict[int, Face] = {}
         """Every class that some prefix has, but 0, by number."""
+        self._register = Register(numbers)
         self._endpoints: _Hall[Profile] = _Hall()
         self._nodes: _Hall[Labels] = _Hall()  # the labels that matter
         self._fronts: _Hall[FrontPorts] = _Hall()
@@ -142,13 +154,26 @@ class Peers:
 
     def within(self, cidr: Prefix) -> int:
         """The class of addresses of a CIDR that nobody has and no longer one in use holds."""
-        return Class(None, self._blocks.holding(Spot.of(cidr)), outside=self._outside).number
+        return self.number(Class(None, self._blocks.holding(Spot.of(cidr)), outside=self._outside))
+
+    def number(self, of: Class) -> int:
+        """The number of a class; 0 for everybody of whom policies know nothing."""
+        return self._register.number(content) if (content := of.content) else 0
+
+    def known(self) -> list[Known]:
+        """The classes in use, by number."""
+        holders: dict[int, list[str]] = {peer: [] for peer in sorted(self.faces)}
+        for owner, rows in self._rows.items():
+            if owner.startswith(_SEAT):
+                for peer in {row.peer for row in rows}:
+                    holders[peer].append(owner.removeprefix(_SEAT))
+        return [Known(peer, self.faces[peer], self._uses[peer], tuple(names)) for peer, names in holders.items()]
 
     def settle(self) -> Moves:
         """Make the changes so far true."""
         self._spread()
         classes: dict[int, Class] = {}
-        fresh = {f"peers/{name}": self._seat_rows(name, classes) for name in sorted(self._changed)}
+        fresh = {f"{_SEAT}{name}": self._seat_rows(name, classes) for name in sorted(self._changed)}
         fresh |= {f"block/{cidr}": self._block_rows(cidr, classes) for cidr in sorted(self._changed_blocks)}
         fronts = self._front_steps()
         self._changed, self._changed_blocks, self._toggled = set(), set(), set()
@@ -167,6 +192,7 @@ class Peers:
         self.faces |= born
         for peer in gone:
             del self._uses[peer]
+            self._register.drop(peer)
         return Moves(steps, born, {peer: self.faces.pop(peer) for peer in gone if peer in self.faces})
 
     def _sit(self, hall: _Hall[W], name: str, who: W, addresses: Iterable[Address]) -> None:
@@ -240,14 +266,19 @@ class Peers:
             return ()
         own = [one for one in seat.prefixes if self._endpoints.first(one) == name]
         blocks, spots = self._blocks, self._spots
-        return tuple([_row(one, Class(seat.who, blocks.holding(spots[one]), self._node(one)), classes) for one in own])
+        return tuple([self._row(one, Class(seat.who, blocks.holding(spots[one]), self._node(one)), classes) for one in own])
 
     def _block_rows(self, prefix: Prefix, classes: dict[int, Class]) -> tuple[Peer, ...]:
         known = prefix in self._blocks or self._is_known(prefix) or (self._outside and prefix in _EVERYWHERE)
         if not known or prefix in self._endpoints.holders:
             return ()
         blocks = self._blocks.holding(Spot.of(prefix))
-        return (_row(prefix, Class(None, blocks, self._node(prefix), self._outside, self._front(prefix)), classes),)
+        return (self._row(prefix, Class(None, blocks, self._node(prefix), self._outside, self._front(prefix)), classes),)
+
+    def _row(self, prefix: Prefix, of: Class, classes: dict[int, Class]) -> Peer:
+        peer = self._register.take(of.content)
+        classes[peer] = of
+        return Peer(prefix=prefix, peer=peer)
 
     def _steps(self, fresh: dict[str, tuple[Peer, ...]]) -> Steps:
         """All rows of each owner. A prefix that goes from one owner to another is first taken from the one."""
@@ -260,9 +291,3 @@ class Peers:
                 taken.append((owner, left))
         done = dict(taken)
         return (*taken, *((owner, rows) for owner, rows in fresh.items() if done.get(owner) != rows))
-
-
-def _row(prefix: Prefix, of: Class, classes: dict[int, Class]) -> Peer:
-    peer = of.number
-    classes[peer] = of
-    return Peer(prefix=prefix, peer=peer)

@@ -42,7 +42,7 @@ from fairlead.model.namespace import Namespace
 from fairlead.model.policy import NetworkPolicy, PolicyType
 from fairlead.model.selector import Selector
 
-from .identity import canonical, number
+from .identity import Numbers, canonical
 from .select import DIRECTIONS, LAYERS, TITLES, AnyRule, Clause, Direction, Layer, Part, Prepared, Rule, key_of
 from .terms import Labelled, of_subject
 
@@ -71,15 +71,15 @@ _RULES: Mapping[tuple[str, PolicyType], type[AnyRule]] = {
 _ACCEPTS = {Action.ACCEPT.value, *(word.value for word, action in ACTIONS.items() if action is Action.ACCEPT)}
 
 
-def salvage(broken: Broken) -> Prepared:
-    """What is enforced of it."""
+def salvage(broken: Broken, numbers: Numbers) -> Prepared:
+    """What is enforced of it; ``numbers`` those of its rules."""
     match broken.plural:
         case NetworkPolicy.plural:
             return _network(broken)
         case Namespace.plural:
-            return _namespace(broken)
+            return _namespace(broken, numbers)
         case _:
-            return _cluster(broken)
+            return _cluster(broken, numbers)
 
 
 def _network(broken: Broken) -> Prepared:
@@ -96,8 +96,8 @@ def _network(broken: Broken) -> Prepared:
     )
 
 
-def _namespace(broken: Broken) -> Prepared:
-    part = Part(f"Namespace/{broken.name}", Layer.ADMIN)
+def _namespace(broken: Broken, numbers: Numbers) -> Prepared:
+    part = Part(f"Namespace/{broken.name}", Layer.ADMIN, numbers)
     return Prepared(
         key=key_of(broken),
         title=part.title,
@@ -109,7 +109,7 @@ def _namespace(broken: Broken) -> Prepared:
     )
 
 
-def _cluster(broken: Broken) -> Prepared:
+def _cluster(broken: Broken, numbers: Numbers) -> Prepared:
     spec = broken.spec
     tier = _read(spec.get("tier"), Tier)
     if broken.plural != ClusterNetworkPolicy.plural:
@@ -117,7 +117,7 @@ def _cluster(broken: Broken) -> Prepared:
     priority = LAST if broken.plural == BaselineAdminNetworkPolicy.plural else _read(spec.get("priority"), Priority)
     subject = _read(spec.get("subject"), ClusterSubject)
     layer = LAYERS[tier or Tier.ADMIN]
-    part = Part(f"{TITLES.get(broken.plural) or tier or Tier.ADMIN}/{broken.name}", layer)
+    part = Part(f"{TITLES.get(broken.plural) or tier or Tier.ADMIN}/{broken.name}", layer, numbers)
     known = {"tier", "priority", "subject", "ingress", "egress"}
     whole = tier is not None and priority is not None and subject is not None and spec.keys() <= known
     directions = {one: _rules(part, one, broken) if whole else _shut(part, one) for one in DIRECTIONS}
@@ -153,8 +153,8 @@ def _shut(part: Part, way: PolicyType) -> Direction:
 def _deny(part: Part, way: PolicyType, at: int) -> Clause:
     """A rule that denies everything to everybody."""
     word = way.value.lower()
-    own = number("rule", part.title, word, at)
-    return Clause(own, Rule(part.title, word, at, Action.DENY), part.layer, everybody=True, terms=(), ports=())
+    rule = Rule(part.title, word, at, Action.DENY)
+    return Clause(part.number(word, at), rule, part.layer, everybody=True, terms=(), ports=())
 
 
 def _read(tree: Any, to: type[T]) -> T | None:

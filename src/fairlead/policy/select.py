@@ -14,7 +14,7 @@ from fairlead.model.cluster import Action, ClusterEgressRule, ClusterIngressRule
 from fairlead.model.namespace import DEFAULT, Namespace
 from fairlead.model.policy import EgressRule, IngressRule, NetworkPolicy, PolicyType
 
-from .identity import canonical, number
+from .identity import Numbers, canonical
 from .lens import Feature, Kind
 from .ports import Ports
 from .terms import Block, Having, Labelled, Outside, Term, of_peers, of_subject
@@ -144,11 +144,11 @@ class Prepared:
         return {cidr for one in blocks for cidr in (one.cidr, *one.excluded)}
 
 
-def prepare(policy: Policy) -> Prepared:
-    """Take a policy apart."""
+def prepare(policy: Policy, numbers: Numbers) -> Prepared:
+    """Take a policy apart; ``numbers`` those of its rules."""
     if isinstance(policy, NetworkPolicy):
         home = policy.metadata.namespace or DEFAULT
-        part = Part(f"{home}/{policy.name}", Layer.NETWORK, home)
+        part = Part(f"{home}/{policy.name}", Layer.NETWORK, numbers, home)
         return Prepared(
             key=key_of(policy),
             title=part.title,
@@ -156,7 +156,7 @@ def prepare(policy: Policy) -> Prepared:
             subject=Labelled.by(home, policy.spec.pod_selector, None),
             directions={one: part.direction(one, policy.spec.rules(one)) for one in DIRECTIONS if one in policy.spec.types},
         )
-    part = Part(title_of(policy), LAYERS[policy.tier])
+    part = Part(title_of(policy), LAYERS[policy.tier], numbers)
     return Prepared(
         key=key_of(policy),
         title=part.title,
@@ -186,11 +186,16 @@ AnyRule = IngressRule | EgressRule | ClusterRule | AdminRule
 
 
 class Part(NamedTuple):
-    """What all rules of a policy have in common: its title, its layer, the namespace it is in."""
+    """What all rules of a policy have in common: its title, its layer, what gives them numbers, the namespace it is in."""
 
     title: str
     layer: Layer
+    numbers: Numbers
     home: str = ""
+
+    def number(self, word: str, at: int) -> int:
+        """The number of a rule, by its direction and its place."""
+        return self.numbers.of("rule", self.title, word, at)
 
     def direction(self, way: PolicyType, rules: Iterable[AnyRule]) -> Direction:
         """Rules of one direction, taken apart."""
@@ -209,4 +214,4 @@ class Part(NamedTuple):
             called = Rule(self.title, word, at, ACTIONS[rule.action], rule.name)
             ports = [Ports.of(one) for one in rule.ports]
         terms = tuple(of_peers(rule.peers, self.home))
-        return Clause(number("rule", self.title, word, at), called, self.layer, not rule.peers, terms, tuple(ports))
+        return Clause(self.number(word, at), called, self.layer, not rule.peers, terms, tuple(ports))

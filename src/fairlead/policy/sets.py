@@ -13,9 +13,9 @@ from typing import NamedTuple
 from fairlead.desired.state import Rows
 from fairlead.model.policy import PolicyType
 
-from .compile import PolicySet, own_ports, set_number
+from .compile import PolicySet, own_ports, set_content
 from .drawers import Drawers
-from .identity import Face
+from .identity import Face, Numbers, Register
 from .peers import Moves
 from .ports import Named
 from .select import Prepared
@@ -32,7 +32,9 @@ class Turn(NamedTuple):
 class Sets:
     """Sets in use. Changes take effect together, with ``settle``."""
 
-    def __init__(self) -> None:
+    def __init__(self, numbers: Numbers) -> None:
+        self._numbers = numbers
+        self._register = Register(numbers)
         self._sets: dict[int, PolicySet] = {}
         self._coming: dict[int, PolicySet] = {}
         self._uses: Counter[int] = Counter()
@@ -50,11 +52,13 @@ class Sets:
         """Use the set of ``policies`` for containers with these named ports once more: its number, 0 if there are none."""
         policies = sorted(policies, key=lambda one: one.order)
         named = own_ports(direction, policies, named)
-        own = set_number(direction, policies, named)
-        if own:
-            self._uses[own] += 1
-            if own not in self._sets and own not in self._coming:
-                self._coming[own] = PolicySet(own, direction, policies, named)
+        content = set_content(direction, policies, named)
+        if not content:
+            return 0
+        own = self._register.take(content)
+        self._uses[own] += 1
+        if own not in self._sets and own not in self._coming:
+            self._coming[own] = PolicySet(own, direction, policies, named, self._numbers)
         return own
 
     def release(self, own: int) -> None:
@@ -67,6 +71,7 @@ class Sets:
         gone = {own for own, uses in self._uses.items() if not uses}
         for own in gone:
             del self._uses[own]
+            self._register.drop(own)
             self._coming.pop(own, None)
         grown = {own for peer, face in moves.born.items() for own in self._enter(peer, face)}
         first = [(self._sets[own].owner, self._sets[own].rows()) for own in sorted(grown)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from fairlead.kernel.bpf import Map
 from fairlead.kernel.errors import KernelError
@@ -16,12 +16,14 @@ from fairlead.model.address import Prefix
 from fairlead.model.errors import Exhausted
 
 from .entries import LINKS, ORDER, POLICIES, WAYS, Entries, Found, prefix_key
-from .layout import CONFIG, INDEX, NUMBER
+from .layout import CONFIG, INDEX, JUDGEMENT_KEY, NUMBER
 
 EVERY_V4 = {prefix_key(Prefix("0.0.0.0/0")): NUMBER.pack(0)}
 """Always there, so that a short IPv6 prefix holds no IPv4 address."""
 DECIDING = (*POLICIES, *LINKS)
 """The maps by whose change a connection may be decided otherwise, or go another way."""
+_SAID = ("judgements", "rulings", "ports")
+"""What sets of policies say, in the order in which it is taken away: of whom there is no judgement, nothing passes."""
 _REMEDIES = {
     POLICIES: "fewer policies, or fewer addresses that they tell apart",
     LINKS: "fewer containers",
@@ -96,9 +98,26 @@ class Tables:
     def apply(self, want: Found) -> None:
         """Make the maps hold ``want`` and nothing else."""
         found = self.differences(want)
-        self.change(
-            {name: missing for name, (missing, _) in found.items()}, {name: there for name, (_, there) in found.items()}
-        )
+        missing, there = ({name: sides[at] for name, sides in found.items()} for at in (0, 1))
+        self._maps["judgements"].remove(self._untrue(missing, there))
+        if any(self._is_crowded(name, missing[name].keys() - there[name].keys()) for name in _SAID):
+            for name in _SAID:
+                self._maps[name].remove(there[name])  # the old goes first: there is no room for both
+        self.change(missing, there)
+
+    def _is_crowded(self, name: str, more: Collection[bytes]) -> bool:
+        return self._held[name] + len(more) > self._maps[name].info.max_entries
+
+    @staticmethod
+    def _untrue(missing: Found, there: Found) -> list[bytes]:
+        """What sets that go say of everybody of whom they say nothing else, where peers are of other classes from now on.
+
+        All are, if all numbers are new. Of those who are of another class such a set would say it too, as long as it is in
+        force; without it these may begin nothing for so long, and what goes on is not asked about.
+        """
+        if not missing["blocks"] and not missing["peers"]:
+            return []
+        return [key for key in there["judgements"] if key not in missing["judgements"] and not JUDGEMENT_KEY.unpack(key)[1]]
 
     def align(self, name: str, want: Entries) -> None:
         """Make one map hold ``want`` and nothing else."""
