@@ -139,6 +139,7 @@ class Nftables:
         self._forgotten.clear()
         bridges.ensure(self._links, state.table(Link).values())
         self._rebuild(state)
+        self.hits()  # what is counted by now no later reading shall take for news
 
     def lead(self, state: NodeState, rows: Iterable[Row]) -> None:
         """Its tables see what comes by any device."""
