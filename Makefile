@@ -20,8 +20,8 @@ BENCHES := $(filter-out lib node pair played remote byhand ways crowd,$(basename
 
 PYTEST := $(PYTHON) -m pytest
 TESTS ?= tests
-# Most tests wait for kernels and daemons: four at a time on two cores, a file each; those marked `alone` are.
-TOGETHER := -n 4 --dist loadfile --no-loadscope-reorder
+# Most tests wait for kernels and daemons: three at a time on two cores, a file each; those marked `alone` are.
+TOGETHER := -n 3 --dist loadfile --no-loadscope-reorder
 say = echo "==> $(1)"
 
 .PHONY: help
