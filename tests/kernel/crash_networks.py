@@ -130,6 +130,8 @@ class Remove(Create):
 class RemoveWide(Remove):
     """The same of a network of several nodes."""
 
+    once = True  # how often a way's points are passed depends on when the agent hears from the store that it is gone
+
     def ready(self) -> None:
         super().ready()
         self.world.wide("red")

@@ -138,6 +138,8 @@ def _traced(world: World, make: Callable[[World, Namespace], Any]) -> list[str]:
     world.disarm()
     passed = world.passed[before:returned] + [one for one in world.passed[returned:] if not one.startswith("request.")]
     passed = [one for one in passed if not one.startswith(getattr(case, "incidental", ()))]
+    if getattr(case, "once", False):
+        passed = list(dict.fromkeys(passed))
     getattr(case, "away", case.nothing)()
     case.then()
     world.exactly()
