@@ -13,6 +13,31 @@ from tests.net import PYTHON, Namespace
 
 _PROGRAM = Path(__file__).parent.parent / "knock.py"
 
+HOLD = """
+import socket, sys
+address, port = sys.argv[1], int(sys.argv[2])
+sock = socket.create_connection((address, port), 2)
+sock.settimeout(0.5)
+for line in sys.stdin:
+    sock.sendall(b"hello")
+    try:
+        print("answered" if sock.recv(65535) else "closed", flush=True)
+    except TimeoutError:
+        print("silence", flush=True)
+"""
+"""A connection that stays open: one message for each line of its input."""
+
+KNOCKS = """
+import socket, sys
+while True:
+    try:
+        socket.create_connection((sys.argv[1], 80), 0.05).close()
+        print("let in", flush=True)
+    except TimeoutError:
+        pass
+"""
+"""Somebody who tries again and again."""
+
 
 class Door(NamedTuple):
     """Where to knock: protocol, address, port."""

@@ -12,30 +12,9 @@ from fairlead.datapath.ebpf.layout import NUMBER
 from fairlead.kernel.bpf import Map
 from fairlead.model import codec, errors
 from tests.kernel.agents import Agent, address
+from tests.kernel.knocking import HOLD, KNOCKS
 from tests.net import PYTHON, Containers, Node
 from tests.wait import eventually
-
-KNOCKS = """
-import socket, sys
-while True:
-    try:
-        socket.create_connection((sys.argv[1], 80), 0.02).close()
-        print("let in", flush=True)
-    except OSError:
-        pass
-"""
-"""Somebody who tries again and again."""
-
-HOLD = """
-import socket, sys
-with socket.create_connection((sys.argv[1], 80), 2) as sock:
-    sock.settimeout(2)
-    print("begun", flush=True)
-    for line in sys.stdin:
-        sock.sendall(b"hello")
-        print("answered" if sock.recv(65535) else "closed", flush=True)
-"""
-"""A connection that stays open: one message for each line of its input."""
 
 POLICIES = """
 apiVersion: networking.k8s.io/v1
@@ -142,10 +121,9 @@ def test_without_its_key_a_node_goes_on_under_other_numbers(
         doors[name] = address(agent.attach(room, "town", namespace="shop", labels={"app": name}))
         room.serve("tcp", 80)
     refused = [background(KNOCKS, rogue, door) for door in doors.values()]
-    held = background(HOLD, web, doors["db"])
+    held = background(HOLD, web, doors["db"], "80")
     assert held.stdin
     assert held.stdout
-    assert held.stdout.readline() == "begun\n"
 
     def says() -> str:
         held.stdin.write("\n")
@@ -169,6 +147,7 @@ def test_without_its_key_a_node_goes_on_under_other_numbers(
     assert agent.client.status().repairs == 0
     assert agent.drift() == []
     for one in refused:
+        assert one.poll() is None, "it knocked to the end"
         one.kill()
         assert one.communicate()[0] == "", "nobody was let in"
     agent.stop()

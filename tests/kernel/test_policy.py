@@ -15,7 +15,7 @@ from fairlead.datapath.ebpf import programs
 from fairlead.desired import names
 from fairlead.model import codec, errors
 from tests.kernel.agents import Agent, address
-from tests.kernel.knocking import Door, Knocker, knock
+from tests.kernel.knocking import HOLD, KNOCKS, Door, Knocker, knock
 from tests.net import PYTHON, Containers, Namespace, Node, Outside
 from tests.wait import eventually
 
@@ -34,32 +34,6 @@ DOORS = ((80, "tcp"), (81, "tcp"), (53, "udp"))
 
 PATIENCE = 0.5
 """Seconds that a client waits for an answer; those that come do so in a millisecond."""
-
-HOLD = """
-import socket, sys
-address, port = sys.argv[1], int(sys.argv[2])
-sock = socket.create_connection((address, port), 2)
-sock.settimeout(0.5)
-for line in sys.stdin:
-    sock.sendall(b"hello")
-    try:
-        print("answered" if sock.recv(65535) else "closed", flush=True)
-    except TimeoutError:
-        print("silence", flush=True)
-"""
-"""A connection that stays open: one message for each line of its input."""
-
-
-KNOCKS = """
-import socket, sys
-while True:
-    try:
-        socket.create_connection((sys.argv[1], 80), 0.05).close()
-        print("let in", flush=True)
-    except TimeoutError:
-        pass
-"""
-"""Somebody who tries again and again."""
 
 
 class Case(NamedTuple):
@@ -342,6 +316,7 @@ def test_an_upgrade_with_other_maps_disturbs_nobody(
         assert [one() for one in say] == ["answered", "answered"]
         assert not town.rooms["api"].connects(town.addresses["web", 4], 80, deadline=PATIENCE), "which may not open"
         assert not town.agent.drift()
+    assert refused.poll() is None, "it knocked to the end"
     refused.kill()
     assert refused.stdout
     assert refused.stdout.read() == "", "not once"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fairlead.model import errors
+from fairlead.model import codec, errors
 from tests.kernel.agents import Agent, address
 from tests.net import Containers, Node, Outside
 from tests.wait import eventually
@@ -31,6 +31,16 @@ def _lan(agent: Agent, **spec: object) -> None:
         ],
         **spec,
     )
+
+
+def test_a_policy_that_selects_a_container_without_a_link_of_ours_is_warned_of(agent: Agent, containers: Containers) -> None:
+    _lan(agent)
+    agent.network("town", "10.1.0.0/24")
+    agent.attach(containers.new("one"), "lan", namespace="shop", labels={"app": "web"})
+    agent.attach(containers.new("two"), "town", namespace="shop", labels={"app": "db"})
+    (everybody,) = codec.from_yaml("{kind: NetworkPolicy, metadata: {name: a, namespace: shop}, spec: {podSelector: {}}}")
+    told = agent.client.apply(everybody)
+    assert told.warnings == ("one on network lan has no link of ours: nothing is enforced on it",)
 
 
 @pytest.mark.parametrize("family", [4, 6])
